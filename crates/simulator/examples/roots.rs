@@ -1,0 +1,128 @@
+//! Writes the simulator's roots and issuing certificates with fresh keys.
+//!
+//! Run once; running it again changes the roots and with them every pinned hash, so it replaces files only when
+//! given `--replace`. The hashes that it prints belong into the crate's `authority` module, into
+//! `fixtures/simulator/README.md` and into `policies/danger-simulator.toml`.
+//!
+//! The module of the crate that names these authorities embeds the files, so this program builds the parameters
+//! itself; the crate's tests compare the names.
+
+#![allow(clippy::print_stdout, reason = "a program")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CrlDistributionPoint, DistinguishedName, DnType, DnValue, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PublicKeyData,
+    SerialNumber, date_time_ymd,
+};
+use sha2::{Digest, Sha256};
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Result<()> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/simulator");
+    if folder.join("tdx-root.der").exists() && std::env::args().nth(1).as_deref() != Some("--replace") {
+        return Err(
+            "fixtures/simulator already holds roots; give --replace to change every pinned hash".into()
+        );
+    }
+    tdx(&folder)?;
+    gpu(&folder)?;
+    Ok(())
+}
+
+fn tdx(folder: &Path) -> Result<()> {
+    let root_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut root = intel("SIMULATED SGX Root CA", &root_key, BasicConstraints::Constrained(1));
+    root.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    write_root(folder, "tdx-root", &root, &root_key)?;
+    let issuer = Issuer::new(root, root_key);
+
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut pck_ca = intel("SIMULATED SGX PCK Platform CA", &key, BasicConstraints::Constrained(0));
+    pck_ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    write(folder, "tdx-pck-ca", &pck_ca.signed_by(&key, &issuer)?.pem(), &key)?;
+
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut signing = intel("SIMULATED SGX TCB Signing", &key, BasicConstraints::Unconstrained);
+    signing.is_ca = IsCa::ExplicitNoCa;
+    signing.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::ContentCommitment];
+    write(folder, "tdx-tcb-signing", &signing.signed_by(&key, &issuer)?.pem(), &key)
+}
+
+/// A certificate in the style of Intel's hierarchy, valid from 2018 to 2049 as Intel's root is.
+fn intel(common_name: &str, key: &KeyPair, constraints: BasicConstraints) -> CertificateParams {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, common_name);
+    name.push(DnType::OrganizationName, "Confide SIMULATED platform");
+    name.push(DnType::LocalityName, "Nowhere");
+    name.push(DnType::StateOrProvinceName, "NA");
+    name.push(DnType::CountryName, "XX");
+    let mut params = authority(name, key, constraints);
+    params.not_before = date_time_ymd(2018, 5, 21);
+    params.not_after = date_time_ymd(2049, 12, 31);
+    params.crl_distribution_points =
+        vec![CrlDistributionPoint { uris: vec!["https://simulated.invalid/root.crl".into()] }];
+    params
+}
+
+fn gpu(folder: &Path) -> Result<()> {
+    let root_key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let root = nvidia("SIMULATED Device Identity CA", &root_key, BasicConstraints::Unconstrained);
+    write_root(folder, "gpu-root", &root, &root_key)?;
+    let issuer = Issuer::new(root, root_key);
+
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let identity = nvidia("GH100 Identity SIMULATED", &key, BasicConstraints::Constrained(2));
+    write(folder, "gpu-identity", &identity.signed_by(&key, &issuer)?.pem(), &key)?;
+    let issuer = Issuer::new(identity, key);
+
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let provisioner = nvidia("GH100 Provisioner ICA 1 SIMULATED", &key, BasicConstraints::Constrained(1));
+    write(folder, "gpu-provisioner", &provisioner.signed_by(&key, &issuer)?.pem(), &key)
+}
+
+/// A certificate in the style of NVIDIA's device hierarchy, valid to the end of 9999.
+fn nvidia(common_name: &str, key: &KeyPair, constraints: BasicConstraints) -> CertificateParams {
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CountryName, "XX");
+    name.push(DnType::OrganizationName, "Confide SIMULATED device");
+    name.push(DnType::CommonName, common_name);
+    let mut params = authority(name, key, constraints);
+    params.not_before = date_time_ymd(2021, 11, 5);
+    params.not_after = date_time_ymd(9999, 12, 31);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn authority(name: DistinguishedName, key: &KeyPair, constraints: BasicConstraints) -> CertificateParams {
+    debug_assert!(
+        name.iter()
+            .any(|(_, value)| matches!(value, DnValue::Utf8String(text) if text.contains("SIMULATED")))
+    );
+    let mut params = CertificateParams::default();
+    params.distinguished_name = name;
+    params.is_ca = IsCa::Ca(constraints);
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(SerialNumber::from_slice(&Sha256::digest(key.public_key_raw())[..16]));
+    params
+}
+
+fn write_root(folder: &Path, name: &str, params: &CertificateParams, key: &KeyPair) -> Result<()> {
+    let certificate = params.self_signed(key)?;
+    let spki_sha256 = Sha256::digest(key.subject_public_key_info());
+    fs::write(folder.join(format!("{name}.der")), certificate.der())?;
+    println!(
+        "{name}: SPKI SHA-256 {}",
+        spki_sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    );
+    write(folder, name, &certificate.pem(), key)
+}
+
+fn write(folder: &Path, name: &str, certificate: &str, key: &KeyPair) -> Result<()> {
+    fs::write(folder.join(format!("{name}.pem")), certificate)?;
+    fs::write(folder.join(format!("{name}.key.pem")), key.serialize_pem())?;
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! The few DER encodings (ITU-T X.690) that the vendors' own certificate extensions need.
+
+/// Tag of an INTEGER.
+const INTEGER: u8 = 0x02;
+/// Tag of an OCTET STRING.
+const OCTET_STRING: u8 = 0x04;
+/// Tag of an OBJECT IDENTIFIER.
+const OBJECT_IDENTIFIER: u8 = 0x06;
+/// Tag of an ENUMERATED.
+const ENUMERATED: u8 = 0x0a;
+/// Tag of a BOOLEAN.
+const BOOLEAN: u8 = 0x01;
+/// Tag of a SEQUENCE.
+const SEQUENCE: u8 = 0x30;
+
+/// Tag, length and content octets.
+fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    let length = content.len();
+    if length < 0x80 {
+        out.push(length as u8);
+    } else {
+        let octets = length.to_be_bytes();
+        let first = octets.iter().position(|octet| *octet != 0).unwrap_or(octets.len() - 1);
+        out.push(0x80 | (octets.len() - first) as u8);
+        out.extend_from_slice(&octets[first..]);
+    }
+    out.extend_from_slice(content);
+    out
+}
+
+/// A SEQUENCE of already encoded elements.
+pub(crate) fn sequence(elements: &[Vec<u8>]) -> Vec<u8> {
+    tagged(SEQUENCE, &elements.concat())
+}
+
+/// A non-negative INTEGER in its shortest form.
+pub(crate) fn integer(value: u64) -> Vec<u8> {
+    let mut octets = vec![0];
+    octets.extend(value.to_be_bytes().into_iter().skip_while(|octet| *octet == 0));
+    if octets.len() > 1 && octets[1] < 0x80 {
+        octets.remove(0);
+    }
+    tagged(INTEGER, &octets)
+}
+
+/// An ENUMERATED below 128.
+pub(crate) fn enumerated(value: u8) -> Vec<u8> {
+    assert!(value < 0x80, "one content octet holds the values in use");
+    tagged(ENUMERATED, &[value])
+}
+
+/// A BOOLEAN, true as DER's 0xff.
+pub(crate) fn boolean(value: bool) -> Vec<u8> {
+    tagged(BOOLEAN, &[if value { 0xff } else { 0 }])
+}
+
+/// An OCTET STRING.
+pub(crate) fn octets(value: &[u8]) -> Vec<u8> {
+    tagged(OCTET_STRING, value)
+}
+
+/// An OBJECT IDENTIFIER of at least two arcs, the first of them 0, 1 or 2.
+pub(crate) fn oid(arcs: &[u64]) -> Vec<u8> {
+    let mut content = base128(arcs[0] * 40 + arcs[1]);
+    for arc in &arcs[2..] {
+        content.extend(base128(*arc));
+    }
+    tagged(OBJECT_IDENTIFIER, &content)
+}
+
+/// Seven bits an octet, most significant first, all but the last with the high bit set.
+fn base128(mut value: u64) -> Vec<u8> {
+    let mut octets = vec![(value & 0x7f) as u8];
+    while value >= 0x80 {
+        value >>= 7;
+        octets.insert(0, 0x80 | (value & 0x7f) as u8);
+    }
+    octets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_those_of_x690() {
+        assert_eq!(integer(0), [0x02, 0x01, 0x00]);
+        assert_eq!(integer(127), [0x02, 0x01, 0x7f]);
+        assert_eq!(integer(128), [0x02, 0x02, 0x00, 0x80]);
+        assert_eq!(integer(0x1234), [0x02, 0x02, 0x12, 0x34]);
+        assert_eq!(boolean(true), [0x01, 0x01, 0xff]);
+        assert_eq!(enumerated(1), [0x0a, 0x01, 0x01]);
+        // sha384, from RFC 8017 appendix B.1.
+        assert_eq!(
+            oid(&[2, 16, 840, 1, 101, 3, 4, 2, 2]),
+            [0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02]
+        );
+        let long = octets(&[0; 300]);
+        assert_eq!(&long[..4], &[0x04, 0x82, 0x01, 0x2c]);
+        assert_eq!(octets(&[0; 128])[..3], [0x04, 0x81, 0x80]);
+        assert_eq!(sequence(&[integer(1), boolean(false)]), [0x30, 6, 2, 1, 1, 1, 1, 0]);
+    }
+}

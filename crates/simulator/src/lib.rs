@@ -1,0 +1,39 @@
+//! A software TDX platform and a software GPU that sign evidence in the vendors' real formats.
+//!
+//! Both end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
+//! nothing that ends in them proves anything: only a policy under `policies/danger-*.toml` that names the roots
+//! accepts such evidence, and the subject names of every certificate contain `SIMULATED`.
+//!
+//! The encoders here are written from the formats' descriptions and share no code with `confide-evidence`, whose
+//! parsers they test.
+//!
+//! ```
+//! use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd};
+//!
+//! let platform = SimulatedPlatform::new(PlatformOptions::at(1_780_000_000))?;
+//! let mut td = SimulatedTd::default();
+//! td.extend_rtmr3(&[7; 48]);
+//! let quote = platform.quote(&td.report([1; 64]));
+//! assert_eq!(&quote[568..632], &[1; 64], "the report data of a version 4 quote");
+//!
+//! let gpu = SimulatedGpu::new(0)?;
+//! assert_eq!(&gpu.report([2; 32])[4..36], &[2; 32], "the nonce of the SPDM request");
+//! # Ok::<(), confide_simulator::SimulatorError>(())
+//! ```
+
+mod authority;
+mod der;
+mod error;
+mod gpu;
+mod keys;
+mod tdx;
+mod text;
+
+pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate, tdx_root_certificate};
+pub use error::SimulatorError;
+pub use gpu::{GpuOptions, SimulatedGpu};
+pub use tdx::{
+    Collateral, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PlatformOptions, QeOptions, QuoteFlaw, Revocable,
+    SeamOptions, SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window,
+    Windows, simulated_measurement,
+};

@@ -1,0 +1,210 @@
+//! Version 4 quotes with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3).
+
+use rcgen::{CertificateParams, IsCa, KeyPair};
+use sha2::{Digest, Sha256};
+
+use super::platform::SimulatedPlatform;
+use super::report::TdReport;
+use crate::authority::Authority;
+use crate::keys::{Curve, SigningKey};
+
+/// Quote version with a TD report body of version 1.0.
+const VERSION: u16 = 4;
+/// Attestation key type ECDSA-256-with-P-256.
+const ECDSA_P256: u16 = 2;
+/// TEE type TDX.
+const TDX: u32 = 0x81;
+/// QE vendor id of Intel.
+const INTEL_QE_VENDOR: [u8; 16] =
+    [0x93, 0x9a, 0x72, 0x33, 0xf7, 0x9c, 0x4c, 0xa9, 0x94, 0x0a, 0x0d, 0xb3, 0x95, 0x7f, 0x06, 0x07];
+/// Certification data type: QE report certification data.
+const QE_REPORT_CERTIFICATION: u16 = 6;
+/// Certification data type: PCK certificate chain, PEM, leaf first.
+const PCK_CHAIN: u16 = 5;
+
+/// A way in which a quote is wrong although every signature that the flaw leaves alone still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QuoteFlaw {
+    /// The QE report commits to another attestation key than the one that signs.
+    QeBinding,
+    /// The half of the QE report's report data that must be zero is not.
+    QeReportDataTail,
+    /// The QE report is signed by another key than the PCK certificate's.
+    QeReportSigner,
+    /// The report is signed by another key than the attestation key.
+    QuoteSigner,
+    /// The outer certification data says this type instead of 6.
+    OuterCertificationType(u16),
+    /// The inner certification data says this type instead of 5.
+    InnerCertificationType(u16),
+    /// The chain stands root first.
+    ReversedChain,
+    /// The chain ends at the intermediate.
+    ChainWithoutRoot,
+    /// The chain ends in a self-signed certificate of the root's name with another key.
+    ForeignRoot,
+    /// The header's QE vendor id is all zero.
+    VendorId,
+    /// The header names another version; the layout stays that of version 4.
+    Version(u16),
+    /// The header names another TEE type.
+    TeeType(u32),
+    /// The header names another attestation key type.
+    AttestationKeyType(u16),
+}
+
+/// Header, body, signature data.
+pub(crate) fn encode(platform: &SimulatedPlatform, report: &TdReport, flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let mut quote = header(flaws);
+    quote.extend(report.body(&platform.options.tee_tcb_svn, &platform.options.seam));
+    let signature_data = signature_data(platform, &quote, flaws);
+    quote.extend((signature_data.len() as u32).to_le_bytes());
+    quote.extend(signature_data);
+    quote
+}
+
+/// The 48-byte quote header.
+fn header(flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let (mut version, mut key_type, mut tee_type, mut vendor) = (VERSION, ECDSA_P256, TDX, INTEL_QE_VENDOR);
+    for flaw in flaws {
+        match flaw {
+            QuoteFlaw::Version(value) => version = *value,
+            QuoteFlaw::AttestationKeyType(value) => key_type = *value,
+            QuoteFlaw::TeeType(value) => tee_type = *value,
+            QuoteFlaw::VendorId => vendor = [0; 16],
+            _ => {}
+        }
+    }
+    let mut header = Vec::with_capacity(48);
+    header.extend(version.to_le_bytes());
+    header.extend(key_type.to_le_bytes());
+    header.extend(tee_type.to_le_bytes());
+    // QE SVN and PCE SVN: zero since version 4.
+    header.extend([0; 4]);
+    header.extend(vendor);
+    // User data: the QE's id in Intel's quotes.
+    header.extend([0; 20]);
+    header
+}
+
+/// Signature over header and body, attestation key, QE certification data.
+fn signature_data(platform: &SimulatedPlatform, signed: &[u8], flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let other;
+    let signer = if flaws.contains(&QuoteFlaw::QuoteSigner) {
+        other = stranger("quote signer");
+        &other
+    } else {
+        &platform.attestation_key
+    };
+    let mut outer_type = QE_REPORT_CERTIFICATION;
+    for flaw in flaws {
+        if let QuoteFlaw::OuterCertificationType(value) = flaw {
+            outer_type = *value;
+        }
+    }
+    let mut out = signer.sign(signed);
+    out.extend(platform.attestation_key.public_point());
+    out.extend(certification_data(outer_type, &qe_certification(platform, flaws)));
+    out
+}
+
+/// Type, size, data.
+fn certification_data(kind: u16, data: &[u8]) -> Vec<u8> {
+    let mut out = kind.to_le_bytes().to_vec();
+    out.extend((data.len() as u32).to_le_bytes());
+    out.extend(data);
+    out
+}
+
+/// QE report, its signature, QE authentication data, inner certification data.
+fn qe_certification(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let other;
+    let signer = if flaws.contains(&QuoteFlaw::QeReportSigner) {
+        other = stranger("QE report signer");
+        &other
+    } else {
+        &platform.pck_key
+    };
+    let mut inner_type = PCK_CHAIN;
+    for flaw in flaws {
+        if let QuoteFlaw::InnerCertificationType(value) = flaw {
+            inner_type = *value;
+        }
+    }
+    let auth_data = &platform.options.qe.auth_data;
+    let report = qe_report(platform, flaws);
+    let mut out = report.clone();
+    out.extend(signer.sign(&report));
+    out.extend((auth_data.len() as u16).to_le_bytes());
+    out.extend(auth_data);
+    out.extend(certification_data(inner_type, chain(platform, flaws).as_bytes()));
+    out
+}
+
+/// The quoting enclave's report, 384 bytes (Intel SDM volume 3D, REPORT structure without its MAC).
+fn qe_report(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let qe = &platform.options.qe;
+    let mut report = Vec::with_capacity(384);
+    report.extend(platform.options.sgx_svn);
+    report.extend(qe.misc_select);
+    report.extend([0; 28]);
+    report.extend(qe.attributes);
+    report.extend(qe.mr_enclave);
+    report.extend([0; 32]);
+    report.extend(qe.mr_signer);
+    report.extend([0; 96]);
+    report.extend(qe.isv_prod_id.to_le_bytes());
+    report.extend(qe.isv_svn.to_le_bytes());
+    report.extend([0; 60]);
+    report.extend(qe_report_data(platform, flaws));
+    report
+}
+
+/// SHA-256(attestation key ‖ QE authentication data), then 32 zero bytes.
+fn qe_report_data(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> [u8; 64] {
+    let other = stranger("attestation key");
+    let bound = if flaws.contains(&QuoteFlaw::QeBinding) { &other } else { &platform.attestation_key };
+    let digest = Sha256::new()
+        .chain_update(bound.public_point())
+        .chain_update(&platform.options.qe.auth_data)
+        .finalize();
+    let mut data = [0; 64];
+    data[..32].copy_from_slice(&digest);
+    if flaws.contains(&QuoteFlaw::QeReportDataTail) {
+        data[63] = 1;
+    }
+    data
+}
+
+/// The PCK chain, PEM, leaf first.
+fn chain(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> String {
+    let mut chain = vec![
+        platform.pck_certificate.clone(),
+        Authority::PckCa.pem().into(),
+        Authority::TdxRoot.pem().into(),
+    ];
+    for flaw in flaws {
+        match flaw {
+            QuoteFlaw::ForeignRoot => chain[2] = foreign_root(),
+            QuoteFlaw::ChainWithoutRoot => chain.truncate(2),
+            QuoteFlaw::ReversedChain => chain.reverse(),
+            _ => {}
+        }
+    }
+    chain.concat()
+}
+
+/// A self-signed certificate that bears the root's name and nobody's key.
+fn foreign_root() -> String {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = Authority::TdxRoot.name();
+    params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().expect("key generation needs only the operating system's random source");
+    params.self_signed(&key).expect("the parameters are complete").pem()
+}
+
+/// A key that belongs to no platform.
+fn stranger(label: &str) -> SigningKey {
+    SigningKey::derive(Curve::P256, label, u64::MAX).expect("a seed that the tests have tried")
+}
