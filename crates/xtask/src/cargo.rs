@@ -36,11 +36,47 @@ pub(crate) fn output(arguments: &[&str]) -> Result<String> {
 /// # Errors
 /// When `cargo metadata` fails.
 pub(crate) fn workspace_packages() -> Result<Vec<String>> {
-    let text = output(&["metadata", "--format-version", "1", "--no-deps"])?;
+    members()?.iter().map(|package| name(package).map(str::to_owned)).collect()
+}
+
+/// `PACKAGE/danger-simulator` for each of the workspace's packages that has this feature: what tests and the
+/// demo are built with.
+///
+/// # Errors
+/// When `cargo metadata` fails.
+pub(crate) fn danger_features() -> Result<String> {
+    let members = members()?;
+    let with = members.iter().filter(|package| package["features"].get(DANGER).is_some());
+    let features: Result<Vec<_>> = with.map(|package| Ok(format!("{}/{DANGER}", name(package)?))).collect();
+    Ok(features?.join(","))
+}
+
+/// The folder of one published package of the dependency graph.
+///
+/// # Errors
+/// When `cargo metadata` fails or knows no such package.
+pub(crate) fn package_folder(package: &str) -> Result<PathBuf> {
+    let text = output(&["metadata", "--format-version", "1", "--filter-platform", PLATFORM])?;
     let metadata: Value = serde_json::from_str(&text)?;
     let packages = metadata["packages"].as_array().context("cargo metadata without packages")?;
-    packages
-        .iter()
-        .map(|package| Ok(package["name"].as_str().context("a package without a name")?.to_owned()))
-        .collect()
+    let found = packages.iter().find(|candidate| candidate["name"] == package);
+    let manifest = found.and_then(|found| found["manifest_path"].as_str());
+    let manifest = manifest.with_context(|| format!("no package {package} in the dependency graph"))?;
+    Ok(Path::new(manifest).parent().context("a manifest without a folder")?.to_path_buf())
+}
+
+const DANGER: &str = "danger-simulator";
+const PLATFORM: &str = "x86_64-unknown-linux-gnu";
+
+fn members() -> Result<Vec<Value>> {
+    let text = output(&["metadata", "--format-version", "1", "--no-deps"])?;
+    let mut metadata: Value = serde_json::from_str(&text)?;
+    match metadata["packages"].take() {
+        Value::Array(packages) => Ok(packages),
+        _ => bail!("cargo metadata without packages"),
+    }
+}
+
+fn name(package: &Value) -> Result<&str> {
+    package["name"].as_str().context("a package without a name")
 }

@@ -1,0 +1,165 @@
+//! `cargo xtask test`: everything that CI checks, one stage after the other, with the seconds of each.
+
+mod stages;
+mod tally;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use stages::STAGES;
+use tally::Tally;
+
+/// One stage: its name on the command line, what it shows, and how it runs.
+struct Stage {
+    name: &'static str,
+    about: &'static str,
+    run: fn(Length) -> Result<Tally>,
+}
+
+/// Which form of the stages to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// What fits in CI: long checks run their 20-second forms.
+    Ci,
+    /// Everything, with results for `docs/long-runs/`.
+    Long,
+}
+
+/// What to run.
+pub(crate) struct Selection {
+    pub(crate) length: Length,
+    /// Stage names; empty means all of them.
+    pub(crate) only: Vec<String>,
+    /// Stage names to leave out, by the caller's own decision.
+    pub(crate) skip: Vec<String>,
+}
+
+/// What became of one stage.
+struct Outcome {
+    name: &'static str,
+    seconds: Duration,
+    result: Result<Tally>,
+}
+
+impl Outcome {
+    /// The stage's tests; a stage that broke before it could count them is one failure.
+    fn tally(&self) -> Tally {
+        self.result.as_ref().copied().unwrap_or(Tally { failed: 1, ..Tally::default() })
+    }
+}
+
+/// Runs the selected stages and prints, last of all, `N passed, M failed`; the exit status says the same.
+///
+/// # Errors
+/// When a name is no stage.
+pub(crate) fn run(selection: &Selection) -> Result<ExitCode> {
+    let stages = selected(selection)?;
+    let started = Instant::now();
+    let mut outcomes = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        println!("\n[{}/{}] {}: {}", index + 1, stages.len(), stage.name, stage.about);
+        outcomes.push(time(stage, selection.length));
+    }
+    println!("\n{}", table(&outcomes, started.elapsed()));
+    Ok(conclude(&outcomes))
+}
+
+/// Prints the names and purposes of all stages.
+pub(crate) fn list() {
+    for stage in STAGES {
+        println!("{:<12} {}", stage.name, stage.about);
+    }
+}
+
+fn selected(selection: &Selection) -> Result<Vec<&'static Stage>> {
+    for name in selection.only.iter().chain(&selection.skip) {
+        if !STAGES.iter().any(|stage| stage.name == name) {
+            bail!("no stage is called {name}; `cargo xtask test --list` names them");
+        }
+    }
+    let named = |names: &[String], stage: &Stage| names.iter().any(|name| name == stage.name);
+    let wanted = |stage: &&Stage| {
+        (selection.only.is_empty() || named(&selection.only, stage)) && !named(&selection.skip, stage)
+    };
+    Ok(STAGES.iter().filter(wanted).collect())
+}
+
+fn time(stage: &Stage, length: Length) -> Outcome {
+    let started = Instant::now();
+    let result = (stage.run)(length);
+    let outcome = Outcome { name: stage.name, seconds: started.elapsed(), result };
+    match &outcome.result {
+        Ok(tally) if tally.failed == 0 => {
+            println!("{}: ok, {:.1} s", stage.name, outcome.seconds.as_secs_f64())
+        }
+        Ok(tally) => eprintln!("{}: {} tests failed", stage.name, tally.failed),
+        Err(error) => eprintln!("{}: failed: {error:#}", stage.name),
+    }
+    outcome
+}
+
+fn table(outcomes: &[Outcome], total: Duration) -> String {
+    let row = |outcome: &Outcome| {
+        let word = if outcome.tally().failed == 0 { "ok" } else { "FAILED" };
+        format!("{:<12} {:>7.1} s  {word}\n", outcome.name, outcome.seconds.as_secs_f64())
+    };
+    let rows: String = outcomes.iter().map(row).collect();
+    format!("{rows}{:<12} {:>7.1} s", "total", total.as_secs_f64())
+}
+
+fn conclude(outcomes: &[Outcome]) -> ExitCode {
+    let sum: Tally = outcomes.iter().map(Outcome::tally).sum();
+    if sum.ignored > 0 {
+        println!("{} tests are marked as ignored and did not run", sum.ignored);
+    }
+    for outcome in outcomes {
+        if let Err(error) = &outcome.result {
+            println!("{}: {error:#}", outcome.name);
+        }
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selection(only: &[&str], skip: &[&str]) -> Selection {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        Selection { length: Length::Ci, only: owned(only), skip: owned(skip) }
+    }
+
+    fn names(selection: &Selection) -> Vec<&'static str> {
+        selected(selection).unwrap().iter().map(|stage| stage.name).collect()
+    }
+
+    #[test]
+    fn all_stages_run_unless_told_otherwise() {
+        assert_eq!(names(&selection(&[], &[])).len(), STAGES.len());
+        assert_eq!(names(&selection(&["layers", "fmt"], &[])), ["fmt", "layers"]);
+        assert!(!names(&selection(&[], &["deny"])).contains(&"deny"));
+    }
+
+    #[test]
+    fn an_unknown_stage_is_an_error() {
+        assert!(selected(&selection(&["layer"], &[])).is_err());
+        assert!(selected(&selection(&[], &["layer"])).is_err());
+    }
+
+    #[test]
+    fn a_stage_that_broke_counts_as_a_failure() {
+        let broken =
+            Outcome { name: "fmt", seconds: Duration::ZERO, result: Err(anyhow::anyhow!("no rustfmt")) };
+        let good = Outcome {
+            name: "test",
+            seconds: Duration::ZERO,
+            result: Ok(Tally { passed: 3, ..Tally::default() }),
+        };
+        let sum: Tally = [broken.tally(), good.tally()].into_iter().sum();
+        assert_eq!(sum, Tally { passed: 3, failed: 1, ignored: 0 });
+        assert!(table(&[broken, good], Duration::ZERO).contains("fmt              0.0 s  FAILED"));
+    }
+}

@@ -1,0 +1,64 @@
+//! Counting what test programs report.
+
+use std::iter::Sum;
+
+/// Tests counted in one stage or in all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Tests that ran and held.
+    pub(crate) passed: u64,
+    /// Tests that ran and did not hold.
+    pub(crate) failed: u64,
+    /// Tests that did not run.
+    pub(crate) ignored: u64,
+}
+
+impl Tally {
+    /// One check that held.
+    pub(crate) const ONE: Self = Self { passed: 1, failed: 0, ignored: 0 };
+
+    /// What one line says, where it is the summary line of a Rust test program:
+    /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    pub(crate) fn of_line(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |noun: &str| {
+            let field = counts.split(';').map(str::trim).find_map(|field| field.strip_suffix(noun))?;
+            field.trim().parse().ok()
+        };
+        Some(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
+    }
+}
+
+impl Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, one| Self {
+            passed: sum.passed + one.passed,
+            failed: sum.failed + one.failed,
+            ignored: sum.ignored + one.ignored,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_line_is_counted() {
+        let line = "test result: FAILED. 12 passed; 2 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s";
+        assert_eq!(Tally::of_line(line), Some(Tally { passed: 12, failed: 2, ignored: 3 }));
+    }
+
+    #[test]
+    fn another_line_is_not() {
+        for line in [
+            "test a::b ... ok",
+            "running 3 tests",
+            "test result: strange",
+            "",
+            "12 passed; 2 failed; 3 ignored",
+        ] {
+            assert_eq!(Tally::of_line(line), None, "{line}");
+        }
+    }
+}
