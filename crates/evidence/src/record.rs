@@ -1,0 +1,143 @@
+//! The record of one appraisal: its inputs and its outcome, chained by hash to the record before it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::{ByteString, Bytes, Digest};
+use crate::cbor::{self, CborError};
+use crate::document::{Endorsements, MAX_DOCUMENT, encode_own};
+use crate::hash::sha256_of;
+use crate::transcript::Role;
+
+/// First field of every record hash.
+pub const RECORD_DOMAIN: &[u8] = b"confide/record/v1";
+/// The largest record, in bytes: a document, endorsements kept apart from it, a policy and an outcome.
+pub const MAX_RECORD: usize = 3 * MAX_DOCUMENT;
+/// `prev` of the first record of a file.
+pub const FIRST: Digest = Bytes([0; 32]);
+
+/// One appraisal: what went in, and what came out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Hash of the record before this one; [`FIRST`] in the first.
+    pub prev: Digest,
+    /// The time of the appraisal, Unix seconds.
+    pub time: u64,
+    /// The appraisal policy, the text as loaded.
+    pub policy: String,
+    /// The attestation result, JSON as the evaluator wrote it; `None` when it has been removed.
+    pub outcome: Option<String>,
+    /// What was appraised.
+    pub subject: Subject,
+    /// What the evidence had to be bound to; `None` for a bare quote.
+    pub challenge: Option<RecordedChallenge>,
+    /// Name and version of the evaluator.
+    pub evaluator: String,
+    /// The endorsements that were used; empty when only stapled ones were.
+    pub endorsements: Endorsements,
+}
+
+/// What was appraised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A bare CPU quote.
+    Quote(ByteString),
+    /// An evidence document.
+    Document(ByteString),
+}
+
+/// A challenge as data: it proves nothing and opens nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedChallenge {
+    /// The role.
+    pub role: Role,
+    /// SHA-256 of the peer's SubjectPublicKeyInfo; empty for `key-release`.
+    pub spki: ByteString,
+    /// The nonce, 32 bytes.
+    pub nonce: Bytes<32>,
+    /// The connection's TLS exporter; empty for `key-release`.
+    pub exporter: ByteString,
+}
+
+impl Record {
+    /// Reads one record.
+    ///
+    /// # Errors
+    /// Anything but the canonical encoding of a record of at most [`MAX_RECORD`] bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
+        cbor::from_canonical_within(bytes, MAX_RECORD)
+    }
+
+    /// The canonical encoding.
+    pub fn encode(&self) -> Vec<u8> {
+        encode_own(self)
+    }
+
+    /// SHA-256 of the length-prefixed (domain, canonical record): the next record's `prev`.
+    pub fn hash(&self) -> Digest {
+        sha256_of(&[RECORD_DOMAIN, &self.encode()])
+    }
+}
+
+/// The records of a file, a CBOR sequence (RFC 8742). The reader stops after the first error and does not follow the
+/// hash chain.
+pub fn read_all(bytes: &[u8]) -> impl Iterator<Item = Result<Record, CborError>> {
+    cbor::sequence(bytes).map(|item| Record::decode(item?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(prev: Digest) -> Record {
+        Record {
+            prev,
+            time: 1,
+            policy: "p".into(),
+            outcome: None,
+            subject: Subject::Quote(vec![1].into()),
+            challenge: None,
+            evaluator: "confide 0.1.0".into(),
+            endorsements: Endorsements::default(),
+        }
+    }
+
+    #[test]
+    fn a_file_of_records_reads_back_and_chains() {
+        let first = record(FIRST);
+        let second = Record { subject: Subject::Document(vec![2].into()), ..record(first.hash()) };
+        let file = [first.encode(), second.encode()].concat();
+        let read: Vec<_> = read_all(&file).collect::<Result<_, _>>().unwrap();
+        assert_eq!(read, [first.clone(), second]);
+        assert_eq!(read[1].prev, first.hash());
+    }
+
+    #[test]
+    fn a_truncated_file_gives_its_whole_records_and_an_error() {
+        let file = [record(FIRST).encode(), record(FIRST).encode()].concat();
+        let read: Vec<_> = read_all(&file[..file.len() - 1]).collect();
+        assert_eq!(read.len(), 2);
+        assert!(read[0].is_ok() && matches!(read[1], Err(CborError::Truncated { .. })));
+    }
+
+    #[test]
+    fn a_subject_of_two_kinds_or_none_is_refused() {
+        #[derive(Serialize)]
+        struct Both {
+            quote: ByteString,
+            document: ByteString,
+        }
+        let both = cbor::to_canonical(&Both { quote: vec![].into(), document: vec![].into() }).unwrap();
+        assert!(cbor::from_canonical::<Subject>(&both).is_err());
+        assert!(cbor::from_canonical::<Subject>(b"\xa0").is_err());
+        assert!(cbor::from_canonical::<Subject>(b"\x65quote").is_err());
+    }
+
+    #[test]
+    fn the_outcome_is_part_of_the_hash() {
+        let with = Record { outcome: Some("{}".into()), ..record(FIRST) };
+        assert_ne!(with.hash(), record(FIRST).hash());
+    }
+}
