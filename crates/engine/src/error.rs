@@ -1,0 +1,200 @@
+//! What can go wrong between a model folder and its tokens.
+
+use std::io;
+
+use crate::request::RequestFault;
+
+/// An error of the engine. [`code`](Self::code) is stable; the sentence is not.
+///
+/// No variant carries text of a prompt or of a completion, so every one may be logged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The model folder cannot be listed.
+    #[error("the model folder cannot be read")]
+    FolderUnreadable(#[source] io::Error),
+    /// A model file cannot be read.
+    #[error("model file {path} cannot be read")]
+    FileUnreadable {
+        /// Path inside the model folder.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Something in the model folder is not a plain file with a plain name.
+    #[error("model file {path} is refused: {reason}")]
+    FileRefused {
+        /// Path inside the model folder.
+        path: String,
+        /// Why: a link, a device, a name that is not UTF-8, too many files, read twice.
+        reason: &'static str,
+    },
+    /// A file that every model has is missing.
+    #[error("model file {path} is missing")]
+    FileMissing {
+        /// Path inside the model folder.
+        path: String,
+    },
+    /// A file differs from the manifest that the caller expects.
+    #[error("model file {path} differs from the expected manifest ({difference})")]
+    ManifestMismatch {
+        /// Path inside the model folder.
+        path: String,
+        /// In what it differs.
+        difference: ManifestDifference,
+    },
+    /// `config.json` (or another JSON file of the model) does not say what it must.
+    #[error("{path} is invalid: {reason}")]
+    ConfigInvalid {
+        /// File.
+        path: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The checkpoint is of an architecture, or uses a feature, that this engine does not run.
+    #[error("the model is not supported: {feature}")]
+    ModelUnsupported {
+        /// The architecture or feature.
+        feature: String,
+    },
+    /// A weight file is not in safetensors format.
+    #[error("{path} is not a safetensors file: {reason}")]
+    WeightsInvalid {
+        /// File.
+        path: String,
+        /// What the parser said.
+        reason: String,
+    },
+    /// The architecture needs a tensor that no weight file has.
+    #[error("tensor {name} is missing")]
+    TensorMissing {
+        /// Its name.
+        name: String,
+    },
+    /// A weight file has a tensor that the architecture does not use; running without it would give
+    /// another model's answers.
+    #[error("tensor {name} does not belong to this architecture, or appears twice")]
+    TensorUnexpected {
+        /// Its name.
+        name: String,
+    },
+    /// A tensor has another shape than the configuration says.
+    #[error("tensor {name} has shape {actual:?}, expected {expected:?}")]
+    TensorShape {
+        /// Its name.
+        name: String,
+        /// Shape by `config.json`.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        actual: Vec<usize>,
+    },
+    /// A tensor is neither bf16, f16 nor f32.
+    #[error("tensor {name} has type {dtype}; bf16, f16 and f32 are supported")]
+    TensorType {
+        /// Its name.
+        name: String,
+        /// Type in the file.
+        dtype: String,
+    },
+    /// `tokenizer.json` cannot be used with this model.
+    #[error("tokenizer.json is invalid: {reason}")]
+    TokenizerInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The chat template cannot be compiled.
+    #[error("the chat template is invalid: {reason}")]
+    TemplateInvalid {
+        /// What is wrong with it, with the line.
+        reason: String,
+    },
+    /// The chat template refuses these messages or fails on them.
+    #[error("the chat template does not accept these messages (line {line} of the template)")]
+    TemplateRefused {
+        /// Line of the template, 0 where unknown.
+        line: usize,
+    },
+    /// A request breaks a rule that needs no model to check.
+    #[error("the request is invalid: {0}")]
+    RequestInvalid(#[from] RequestFault),
+    /// Prompt and requested completion do not fit the context.
+    #[error(
+        "the context holds {context} tokens; the prompt has {prompt} and the completion may take {completion}"
+    )]
+    ContextTooLong {
+        /// Tokens of the rendered prompt.
+        prompt: usize,
+        /// Tokens that the request allows for the completion.
+        completion: usize,
+        /// Tokens of the model's context.
+        context: usize,
+    },
+    /// The logits are not numbers: broken weights.
+    #[error("the model computed values that are not finite")]
+    NotFinite,
+    /// A tensor operation failed.
+    #[error("a tensor operation failed")]
+    Compute(#[from] candle_core::Error),
+    /// There is no memory for the model or for a sequence.
+    #[error("no memory for {bytes} bytes")]
+    OutOfMemory {
+        /// What was asked for.
+        bytes: usize,
+    },
+}
+
+/// In what a model file differs from the expected manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestDifference {
+    /// The manifest does not list it.
+    #[error("not listed")]
+    Unlisted,
+    /// The manifest lists it and the folder does not have it.
+    #[error("missing")]
+    Missing,
+    /// Another size.
+    #[error("size {actual}, expected {expected}")]
+    Size {
+        /// Bytes by the manifest.
+        expected: u64,
+        /// Bytes in the folder.
+        actual: u64,
+    },
+    /// Another hash of the chunk with this index.
+    #[error("chunk {0}")]
+    Chunk(usize),
+}
+
+impl EngineError {
+    /// Stable code, listed in `docs/errors.md`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::FolderUnreadable(_) | Self::FileUnreadable { .. } => "model_unreadable",
+            Self::FileRefused { .. } => "model_file_refused",
+            Self::FileMissing { .. } => "model_file_missing",
+            Self::ManifestMismatch { .. } => "model_manifest_mismatch",
+            Self::ConfigInvalid { .. } => "model_config_invalid",
+            Self::ModelUnsupported { .. } => "model_unsupported",
+            Self::WeightsInvalid { .. } => "model_weights_invalid",
+            Self::TensorMissing { .. } => "tensor_missing",
+            Self::TensorUnexpected { .. } => "tensor_unexpected",
+            Self::TensorShape { .. } => "tensor_shape",
+            Self::TensorType { .. } => "tensor_type",
+            Self::TokenizerInvalid { .. } => "tokenizer_invalid",
+            Self::TemplateInvalid { .. } => "chat_template_invalid",
+            Self::TemplateRefused { .. } => "chat_template_refused",
+            Self::RequestInvalid(_) => "request_invalid",
+            Self::ContextTooLong { .. } => "context_length_exceeded",
+            Self::NotFinite => "model_not_finite",
+            Self::Compute(_) => "engine_compute",
+            Self::OutOfMemory { .. } => "engine_out_of_memory",
+        }
+    }
+
+    /// Whether another request could have succeeded: the fault lies in this request.
+    pub fn blames_request(&self) -> bool {
+        matches!(self, Self::TemplateRefused { .. } | Self::RequestInvalid(_) | Self::ContextTooLong { .. })
+    }
+}

@@ -1,0 +1,308 @@
+//! Model files: read once, hashed as they are read.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+
+use crate::error::{EngineError, ManifestDifference};
+use crate::manifest::{Manifest, ManifestEntry};
+
+/// Files that a model folder may hold, subfolders included. The largest public checkpoints have fewer than
+/// two hundred shards.
+pub const MAX_MODEL_FILES: usize = 4096;
+
+/// Depth of subfolders in a model folder.
+const MAX_DEPTH: usize = 8;
+
+/// The files of one model. Each can be read once: nobody can hash one version of a file and run another.
+pub trait ModelFiles {
+    /// Paths of all files, sorted, with `/` between their parts.
+    fn names(&self) -> Vec<String>;
+
+    /// Reads a whole file into private memory.
+    ///
+    /// # Errors
+    /// The file is not among [`names`](Self::names), was read before, or cannot be read.
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError>;
+}
+
+/// A folder of model files on a disk that only this guest writes.
+///
+/// Links, devices and names that are not UTF-8 are refused, wherever they are in the folder.
+pub struct ModelDirectory {
+    root: OwnedFd,
+    unread: BTreeMap<String, ()>,
+}
+
+impl ModelDirectory {
+    /// Lists the folder `path`.
+    ///
+    /// # Errors
+    /// The folder cannot be listed, or holds something other than plain files and folders.
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|error| EngineError::FolderUnreadable(error.into()))?;
+        let mut unread = BTreeMap::new();
+        list(&root, "", 0, &mut unread)?;
+        Ok(Self { root, unread })
+    }
+}
+
+impl ModelFiles for ModelDirectory {
+    fn names(&self) -> Vec<String> {
+        self.unread.keys().cloned().collect()
+    }
+
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
+        take(&mut self.unread, name)?;
+        let unreadable = |source| EngineError::FileUnreadable { path: name.to_owned(), source };
+        let mut file = File::from(open_beneath(&self.root, name)?);
+        let size = file.metadata().map_err(unreadable)?.len();
+        let size = usize::try_from(size).map_err(|_| EngineError::OutOfMemory { bytes: usize::MAX })?;
+        let mut content = reserve(size)?;
+        file.read_to_end(&mut content).map_err(unreadable)?;
+        Ok(content)
+    }
+}
+
+/// Model files in memory, for callers that have them already.
+pub struct MemoryFiles(BTreeMap<String, Vec<u8>>);
+
+impl MemoryFiles {
+    /// Takes files by path.
+    pub fn new(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> Self {
+        Self(files.into_iter().collect())
+    }
+}
+
+impl ModelFiles for MemoryFiles {
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
+        take(&mut self.0, name)
+    }
+}
+
+/// Model files that are hashed as they are read.
+///
+/// The loader reads through this, so that the manifest is of the very bytes that it used.
+pub struct MeasuredFiles<F> {
+    files: F,
+    expected: Option<Manifest>,
+    entries: Vec<ManifestEntry>,
+}
+
+impl<F: ModelFiles> MeasuredFiles<F> {
+    /// Measures `files` whatever they hold. The caller must compare the manifest before it relies on them.
+    pub fn new(files: F) -> Self {
+        Self { files, expected: None, entries: Vec::new() }
+    }
+
+    /// Measures `files` and refuses the first one that differs from `expected`.
+    ///
+    /// # Errors
+    /// `files` and `expected` do not name the same paths.
+    pub fn expecting(files: F, expected: Manifest) -> Result<Self, EngineError> {
+        let names = files.names();
+        let difference =
+            |path: &str, difference| EngineError::ManifestMismatch { path: path.to_owned(), difference };
+        if let Some(name) = names.iter().find(|name| expected.entry(name).is_none()) {
+            return Err(difference(name, ManifestDifference::Unlisted));
+        }
+        if let Some(entry) = expected.entries().iter().find(|entry| !names.iter().any(|n| n == entry.path()))
+        {
+            return Err(difference(entry.path(), ManifestDifference::Missing));
+        }
+        Ok(Self { files, expected: Some(expected), entries: Vec::new() })
+    }
+
+    /// Reads and hashes the files that nobody asked for, and returns the manifest of the whole folder.
+    ///
+    /// # Errors
+    /// As for reading.
+    pub fn into_manifest(mut self) -> Result<Manifest, EngineError> {
+        for name in self.files.names() {
+            self.read(&name)?;
+        }
+        Ok(Manifest::from(self.entries))
+    }
+}
+
+impl<F: ModelFiles> ModelFiles for MeasuredFiles<F> {
+    fn names(&self) -> Vec<String> {
+        self.files.names()
+    }
+
+    fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
+        let content = self.files.read(name)?;
+        let entry = ManifestEntry::measure(name, &content);
+        if let Some(expected) = &self.expected {
+            compare(expected, &entry)?;
+        }
+        self.entries.push(entry);
+        Ok(content)
+    }
+}
+
+/// Compares a file that was read with what the caller expects of it.
+fn compare(expected: &Manifest, actual: &ManifestEntry) -> Result<(), EngineError> {
+    let mismatch = |difference| EngineError::ManifestMismatch { path: actual.path().to_owned(), difference };
+    let entry = expected.entry(actual.path()).ok_or_else(|| mismatch(ManifestDifference::Unlisted))?;
+    if entry.size() != actual.size() {
+        let (expected, actual) = (entry.size(), actual.size());
+        return Err(mismatch(ManifestDifference::Size { expected, actual }));
+    }
+    if entry.chunks().len() != actual.chunks().len() {
+        return Err(mismatch(ManifestDifference::Chunk(actual.chunks().len().min(entry.chunks().len()))));
+    }
+    match entry.chunks().iter().zip(actual.chunks()).position(|(a, b)| a != b) {
+        Some(index) => Err(mismatch(ManifestDifference::Chunk(index))),
+        None => Ok(()),
+    }
+}
+
+/// Lists `directory`, whose path inside the model folder is `prefix`.
+fn list(
+    directory: &OwnedFd,
+    prefix: &str,
+    depth: usize,
+    found: &mut BTreeMap<String, ()>,
+) -> Result<(), EngineError> {
+    let unreadable = |error: rustix::io::Errno| EngineError::FolderUnreadable(error.into());
+    for entry in Dir::read_from(directory).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let path = format!("{prefix}{}", name.to_string_lossy());
+        let refused = |reason| EngineError::FileRefused { path: path.clone(), reason };
+        if name.to_str().is_err() {
+            return Err(refused("its name is not UTF-8"));
+        }
+        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile if found.len() >= MAX_MODEL_FILES => return Err(refused("too many files")),
+            FileType::RegularFile => {
+                found.insert(path, ());
+            }
+            FileType::Directory if depth >= MAX_DEPTH => return Err(refused("too many subfolders")),
+            FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let below = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(unreadable)?;
+                list(&below, &format!("{path}/"), depth + 1, found)?;
+            }
+            FileType::Symlink => return Err(refused("it is a link")),
+            _ => return Err(refused("it is not a plain file")),
+        }
+    }
+    Ok(())
+}
+
+/// Opens a listed file; the kernel refuses links and `..` in every part of its path.
+fn open_beneath(root: &OwnedFd, name: &str) -> Result<OwnedFd, EngineError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(root, name, flags, Mode::empty(), resolve)
+        .map_err(|error| EngineError::FileUnreadable { path: name.to_owned(), source: error.into() })
+}
+
+/// Removes `name` from what can still be read.
+fn take<T>(unread: &mut BTreeMap<String, T>, name: &str) -> Result<T, EngineError> {
+    unread.remove(name).ok_or_else(|| EngineError::FileMissing { path: name.to_owned() })
+}
+
+/// An empty vector with room for `bytes`.
+fn reserve(bytes: usize) -> Result<Vec<u8>, EngineError> {
+    let mut content = Vec::new();
+    content.try_reserve_exact(bytes).map_err(|_| EngineError::OutOfMemory { bytes })?;
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), b"{}").unwrap();
+        std::fs::create_dir(folder.path().join("extra")).unwrap();
+        std::fs::write(folder.path().join("extra/note.txt"), b"note").unwrap();
+        folder
+    }
+
+    #[test]
+    fn manifest_covers_files_that_nobody_read() {
+        let folder = folder();
+        let mut files = MeasuredFiles::new(ModelDirectory::open(folder.path()).unwrap());
+        assert_eq!(files.names(), ["config.json", "extra/note.txt"]);
+        assert_eq!(files.read("config.json").unwrap(), b"{}");
+        let manifest = files.into_manifest().unwrap();
+        assert_eq!(
+            manifest.entries(),
+            [ManifestEntry::measure("config.json", b"{}"), ManifestEntry::measure("extra/note.txt", b"note")]
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_once() {
+        let folder = folder();
+        let mut files = ModelDirectory::open(folder.path()).unwrap();
+        files.read("config.json").unwrap();
+        assert!(matches!(files.read("config.json"), Err(EngineError::FileMissing { .. })));
+    }
+
+    #[test]
+    fn links_are_refused() {
+        let folder = folder();
+        std::os::unix::fs::symlink("config.json", folder.path().join("extra/link")).unwrap();
+        let error = ModelDirectory::open(folder.path()).map(|_| ()).unwrap_err();
+        assert!(
+            matches!(error, EngineError::FileRefused { ref path, .. } if path == "extra/link"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_replaced_by_a_link_after_listing_is_refused() {
+        let folder = folder();
+        let mut files = ModelDirectory::open(folder.path()).unwrap();
+        std::fs::remove_file(folder.path().join("config.json")).unwrap();
+        std::os::unix::fs::symlink("extra/note.txt", folder.path().join("config.json")).unwrap();
+        assert!(matches!(files.read("config.json"), Err(EngineError::FileUnreadable { .. })));
+    }
+
+    #[test]
+    fn expected_chunks_are_compared() {
+        let files = |content: &[u8]| MemoryFiles::new([("a".to_owned(), content.to_vec())]);
+        let expected = MeasuredFiles::new(files(b"right")).into_manifest().unwrap();
+        let check = |content: &[u8]| {
+            MeasuredFiles::expecting(files(content), expected.clone()).unwrap().into_manifest()
+        };
+        assert_eq!(check(b"right").unwrap(), expected);
+        let difference = |error| match error {
+            EngineError::ManifestMismatch { difference, .. } => difference,
+            other => panic!("{other}"),
+        };
+        assert_eq!(difference(check(b"wrong").unwrap_err()), ManifestDifference::Chunk(0));
+        let size = ManifestDifference::Size { expected: 5, actual: 4 };
+        assert_eq!(difference(check(b"rong").unwrap_err()), size);
+    }
+
+    #[test]
+    fn unlisted_and_missing_files_are_refused() {
+        let one = || MemoryFiles::new([("a".to_owned(), vec![1])]);
+        let two = || MemoryFiles::new([("a".to_owned(), vec![1]), ("b".to_owned(), vec![2])]);
+        let manifest = |files| MeasuredFiles::new(files).into_manifest().unwrap();
+        let refused = |files, expected| MeasuredFiles::expecting(files, expected).map(|_| ()).unwrap_err();
+        assert_eq!(refused(two(), manifest(one())).code(), "model_manifest_mismatch");
+        assert_eq!(refused(one(), manifest(two())).code(), "model_manifest_mismatch");
+    }
+}

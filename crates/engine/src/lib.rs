@@ -1,0 +1,58 @@
+//! Model to tokens: the engine that is built into the measured guest.
+//!
+//! Layer 5. [`Engine`] loads a decoder in Hugging Face layout (Llama, Qwen2 or Qwen3 family) and answers
+//! [`ChatRequest`]s on the CPU, in `f32`, one [`Generation`] each. [`process`] runs the engine in a child
+//! process that holds one Unix socket and read-only model files; keys and TLS stay in the parent.
+//!
+//! What is measured is what runs: [`MeasuredFiles`] reads each model file once, into private memory, hashes
+//! those bytes into the [`Manifest`] and hands the same bytes to the loader. Weights are never mapped from
+//! a disk that the host can rewrite after the check.
+//!
+//! Prompts and completions implement neither `Debug` nor `Display`, so that they cannot reach a log:
+//!
+//! ```compile_fail,E0277
+//! fn log(request: &confide_engine::ChatRequest) {
+//!     println!("{request:?}");
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn log(message: &confide_engine::Message) {
+//!     println!("{message}");
+//! }
+//! ```
+//!
+//! Their memory, the key-value cache and the token buffers are overwritten when they are freed. The
+//! activations of a step and the tensors that candle allocates are not.
+
+mod cache;
+mod config;
+mod decoder;
+mod engine;
+mod error;
+mod files;
+mod manifest;
+pub mod process;
+pub mod protocol;
+mod request;
+mod rope;
+mod sampling;
+mod stop;
+mod template;
+mod tokenizer;
+mod weights;
+
+pub use cache::KvCache;
+pub use config::{Family, ModelConfig, RopeScaling};
+pub use decoder::Decoder;
+pub use engine::{Engine, Generation, ModelInfo, Step};
+pub use error::EngineError;
+pub use files::{MAX_MODEL_FILES, MeasuredFiles, MemoryFiles, ModelDirectory, ModelFiles};
+pub use manifest::{CHUNK_SIZE, ChunkHash, Manifest, ManifestEntry};
+pub use request::{
+    ChatRequest, FinishReason, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, Message, StopStrings, Usage,
+};
+pub use sampling::{MAX_TEMPERATURE, Sampler, Sampling};
+pub use template::ChatTemplate;
+pub use tokenizer::{Detokenizer, TextTokenizer};
+pub use weights::{TensorSpec, Weights};

@@ -1,0 +1,205 @@
+//! The child's half: reads requests from the socket, runs them in turn, writes what happens.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+
+use crate::engine::{Engine, Generation, Step};
+use crate::error::EngineError;
+use crate::files::{MeasuredFiles, ModelDirectory, ModelFiles};
+use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
+use crate::request::ChatRequest;
+
+/// Requests that run at the same time, a token each in turn. Each holds a key-value cache.
+pub const MAX_ACTIVE: usize = 8;
+/// Requests that wait for one of those places. One more fails with `engine_busy`.
+pub const MAX_WAITING: usize = 256;
+
+/// Why the child ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChildError {
+    /// Standard input is not a socket that can be used.
+    #[error("standard input is not a socket")]
+    NoSocket(#[source] io::Error),
+    /// The model cannot be loaded. The guest was told.
+    #[error("the model cannot be loaded")]
+    Model(#[from] EngineError),
+    /// The guest broke the protocol, or the socket failed.
+    #[error("the guest broke the protocol, or its socket failed")]
+    Protocol(#[from] ProtocolError),
+}
+
+/// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
+/// Returns when the guest closes the socket.
+///
+/// From here on a panic prints its place and nothing else: its message could quote a prompt.
+///
+/// # Errors
+/// Any [`ChildError`].
+pub fn run_child(model: &Path) -> Result<(), ChildError> {
+    quiet_panics();
+    let socket = io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
+    let socket = UnixStream::from(socket);
+    socket.peer_addr().map_err(ChildError::NoSocket)?;
+    match ModelDirectory::open(model) {
+        Ok(files) => serve(socket, files),
+        Err(error) => refuse(&socket, error),
+    }
+}
+
+/// Loads the model in `files`, says so, and answers requests until the guest closes the socket.
+///
+/// # Errors
+/// Any [`ChildError`].
+pub fn serve(socket: UnixStream, files: impl ModelFiles) -> Result<(), ChildError> {
+    let (engine, ready) = match load(files) {
+        Ok(loaded) => loaded,
+        Err(error) => return refuse(&socket, error),
+    };
+    Frame::encode(&FromEngine::Ready(ready))?.write(&mut &socket)?;
+    let (sender, commands) = channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| receive(&socket, sender));
+        let result = Scheduler::new(&engine, &socket).run(&commands);
+        // Ends the reading thread. It fails only on a socket that is already closed.
+        let _ = socket.shutdown(Shutdown::Both);
+        Ok(result?)
+    })
+}
+
+/// Loads a model and measures every file of its folder.
+fn load(files: impl ModelFiles) -> Result<(Engine, Ready), EngineError> {
+    let mut files = MeasuredFiles::new(files);
+    let engine = Engine::load(&mut files)?;
+    let ready = Ready { info: engine.info(), manifest: files.into_manifest()? };
+    Ok((engine, ready))
+}
+
+/// Tells the guest why there is no model.
+fn refuse(socket: &UnixStream, error: EngineError) -> Result<(), ChildError> {
+    Frame::encode(&FromEngine::Refused(Failure::from(&error)))?.write(&mut &*socket)?;
+    Err(error.into())
+}
+
+/// What the reading thread hands on. The sender is dropped at the end of the socket.
+type Command = Result<ToEngine, ProtocolError>;
+
+fn receive(mut socket: &UnixStream, commands: Sender<Command>) {
+    while let Some(command) = protocol::read(&mut socket).transpose() {
+        let failed = command.is_err();
+        if commands.send(command).is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// Runs up to [`MAX_ACTIVE`] requests in turn, one step each.
+struct Scheduler<'a> {
+    engine: &'a Engine,
+    socket: &'a UnixStream,
+    active: VecDeque<(RequestId, Generation<'a>)>,
+    waiting: VecDeque<(RequestId, ChatRequest)>,
+}
+
+impl<'a> Scheduler<'a> {
+    fn new(engine: &'a Engine, socket: &'a UnixStream) -> Self {
+        Self { engine, socket, active: VecDeque::new(), waiting: VecDeque::new() }
+    }
+
+    /// Works until the guest closes the socket. Commands are looked at before every step, so that a
+    /// cancelled request computes at most one more.
+    fn run(mut self, commands: &Receiver<Command>) -> Result<(), ProtocolError> {
+        loop {
+            if self.active.is_empty() && self.waiting.is_empty() {
+                match commands.recv() {
+                    Ok(command) => self.obey(command?)?,
+                    Err(RecvError) => return Ok(()),
+                }
+            }
+            loop {
+                match commands.try_recv() {
+                    Ok(command) => self.obey(command?)?,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => return Ok(()),
+                }
+            }
+            self.admit()?;
+            self.step()?;
+        }
+    }
+
+    fn obey(&mut self, command: ToEngine) -> Result<(), ProtocolError> {
+        match command {
+            ToEngine::Chat { id, .. } if self.knows(id) => {
+                Err(ProtocolError::Unexpected("a request id is used twice"))
+            }
+            ToEngine::Chat { id, .. } if self.waiting.len() >= MAX_WAITING => {
+                self.say(id, Event::Failed(Failure::busy(self.waiting.len())))
+            }
+            ToEngine::Chat { id, request } => {
+                self.waiting.push_back((id, request));
+                Ok(())
+            }
+            ToEngine::Cancel { id } => {
+                self.active.retain(|(active, _)| *active != id);
+                self.waiting.retain(|(waiting, _)| *waiting != id);
+                Ok(())
+            }
+        }
+    }
+
+    fn knows(&self, id: RequestId) -> bool {
+        self.active.iter().any(|(active, _)| *active == id)
+            || self.waiting.iter().any(|(waiting, _)| *waiting == id)
+    }
+
+    /// Gives free places to those that wait longest.
+    fn admit(&mut self) -> Result<(), ProtocolError> {
+        while self.active.len() < MAX_ACTIVE {
+            let Some((id, request)) = self.waiting.pop_front() else { return Ok(()) };
+            match self.engine.start(&request) {
+                Ok(generation) => self.active.push_back((id, generation)),
+                Err(error) => self.say(id, Event::Failed(Failure::from(&error)))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs one step of the request whose turn it is.
+    fn step(&mut self) -> Result<(), ProtocolError> {
+        let Some((id, mut generation)) = self.active.pop_front() else { return Ok(()) };
+        match generation.step() {
+            Ok(Step::Text(text)) => {
+                self.active.push_back((id, generation));
+                self.say_text(id, text)
+            }
+            Ok(Step::Finished { text, reason }) => {
+                self.say_text(id, text)?;
+                self.say(id, Event::Finished { reason, usage: generation.usage() })
+            }
+            Err(error) => self.say(id, Event::Failed(Failure::from(&error))),
+        }
+    }
+
+    fn say_text(&mut self, id: RequestId, text: String) -> Result<(), ProtocolError> {
+        if text.is_empty() { Ok(()) } else { self.say(id, Event::Text(text)) }
+    }
+
+    fn say(&mut self, id: RequestId, event: Event) -> Result<(), ProtocolError> {
+        Frame::encode(&FromEngine::Event { id, event })?.write(&mut &*self.socket)
+    }
+}
+
+/// Makes panics print their place alone.
+fn quiet_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        use std::io::Write as _;
+        let place = panic.location().map_or_else(String::new, ToString::to_string);
+        let _ = writeln!(io::stderr(), "the engine panicked at {place}");
+    }));
+}

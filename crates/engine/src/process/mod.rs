@@ -1,0 +1,11 @@
+//! The engine in a process of its own.
+//!
+//! The guest starts `confide-guest engine` with one Unix socket as standard input, an empty environment and
+//! nothing else: no keys, no TLS, no network. [`EngineProcess`] is the guest's half, [`run_child`] the
+//! child's. Text of prompts and completions crosses the socket and is logged by neither.
+
+mod child;
+mod parent;
+
+pub use child::{ChildError, MAX_ACTIVE, MAX_WAITING, run_child, serve};
+pub use parent::{ChatStream, EngineClient, EngineCommand, EngineProcess, ProcessError};

@@ -1,0 +1,273 @@
+//! The guest's half: starts the child, sends requests, hands out what happens.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::engine::ModelInfo;
+use crate::manifest::Manifest;
+use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
+use crate::request::ChatRequest;
+
+/// How an engine process is started. Its environment holds `environment` and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineCommand {
+    /// The program: `confide-guest` itself.
+    pub program: PathBuf,
+    /// Its arguments: `engine` and the model folder.
+    pub arguments: Vec<OsString>,
+    /// The whole environment of the child, which is part of the claims.
+    pub environment: Vec<(String, String)>,
+}
+
+/// Why there is no engine process.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProcessError {
+    /// The program cannot be started.
+    #[error("the engine process cannot be started")]
+    Spawn(#[source] io::Error),
+    /// The child said why it cannot load the model.
+    #[error("the engine cannot load the model: {0}")]
+    Refused(Failure),
+    /// The child ended before it said anything.
+    #[error("the engine process ended before it was ready")]
+    Exited,
+    /// The child broke the protocol.
+    #[error("the engine process broke the protocol")]
+    Protocol(#[from] ProtocolError),
+}
+
+/// A running engine process. Dropping it kills the child.
+pub struct EngineProcess {
+    client: EngineClient,
+    child: Child,
+}
+
+impl EngineProcess {
+    /// Starts the child and waits until it has loaded its model. Needs a tokio runtime with I/O; set a limit on
+    /// the time with [`tokio::time::timeout`].
+    ///
+    /// Compare [`EngineClient::manifest`] with the expected one before sending anything.
+    ///
+    /// # Errors
+    /// Any [`ProcessError`]; the child is then killed.
+    pub async fn spawn(command: &EngineCommand) -> Result<Self, ProcessError> {
+        let (ours, theirs) = StdUnixStream::pair().map_err(ProcessError::Spawn)?;
+        let child = Command::new(&command.program)
+            .args(&command.arguments)
+            .env_clear()
+            .envs(command.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(ProcessError::Spawn)?;
+        let client = EngineClient::connect(ours).await?;
+        Ok(Self { client, child })
+    }
+
+    /// The connection to the child. Clones of it fail once the child is gone.
+    pub fn client(&self) -> &EngineClient {
+        &self.client
+    }
+
+    /// Process id, while the child runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Waits until the child has ended.
+    ///
+    /// # Errors
+    /// The system does not tell.
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+}
+
+/// A connection to an engine process. Clones share it.
+#[derive(Clone)]
+pub struct EngineClient(Arc<Shared>);
+
+struct Shared {
+    ready: Ready,
+    outgoing: UnboundedSender<Frame>,
+    requests: Arc<Mutex<Requests>>,
+}
+
+/// The requests in flight.
+#[derive(Default)]
+struct Requests {
+    last: u64,
+    /// Streams are bounded by the context of the model, so that their channels need no bound of their own.
+    streams: HashMap<RequestId, UnboundedSender<Event>>,
+    /// Why no request can be made any more.
+    ended: Option<Failure>,
+}
+
+impl EngineClient {
+    /// Waits on `socket` until the engine at its other end has loaded its model.
+    ///
+    /// # Errors
+    /// [`ProcessError::Refused`], [`ProcessError::Exited`] or [`ProcessError::Protocol`].
+    pub async fn connect(socket: StdUnixStream) -> Result<Self, ProcessError> {
+        socket.set_nonblocking(true).map_err(ProtocolError::from)?;
+        let (mut incoming, outgoing) =
+            UnixStream::from_std(socket).map_err(ProtocolError::from)?.into_split();
+        let ready = match protocol::read_async(&mut incoming).await {
+            Ok(Some(FromEngine::Ready(ready))) => ready,
+            Ok(Some(FromEngine::Refused(failure))) => return Err(ProcessError::Refused(failure)),
+            Ok(Some(FromEngine::Event { .. })) => {
+                return Err(ProtocolError::Unexpected("an event before the model").into());
+            }
+            Ok(None) => return Err(ProcessError::Exited),
+            Err(ProtocolError::Socket(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Err(ProcessError::Exited);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let (sender, frames) = unbounded_channel();
+        let requests = Arc::new(Mutex::new(Requests::default()));
+        let writing = tokio::spawn(write(outgoing, frames));
+        let shared = Arc::clone(&requests);
+        tokio::spawn(async move {
+            let failure = dispatch(incoming, &shared).await;
+            lock(&shared).end(&failure);
+            // Closes the socket, which ends a child that broke the protocol.
+            writing.abort();
+        });
+        Ok(Self(Arc::new(Shared { ready, outgoing: sender, requests })))
+    }
+
+    /// What is known of the model.
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.ready.info
+    }
+
+    /// Hashes of the model files that the child read.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0.ready.manifest
+    }
+
+    /// Sends a request. Requests run side by side; dropping the stream stops this one.
+    ///
+    /// # Errors
+    /// The request is too large, or the engine is gone.
+    pub fn chat(&self, request: ChatRequest) -> Result<ChatStream, Failure> {
+        let (sender, events) = unbounded_channel();
+        let id = lock(&self.0.requests).register(sender)?;
+        let stream = ChatStream { id, events, client: self.clone() };
+        let frame = Frame::encode(&ToEngine::Chat { id, request }).map_err(|_| Failure::too_large())?;
+        // Where the engine is gone, the stream is told by whoever noticed.
+        let _ = self.0.outgoing.send(frame);
+        Ok(stream)
+    }
+
+    /// Waits until the engine is gone, and says why.
+    pub async fn closed(&self) -> Failure {
+        self.0.outgoing.closed().await;
+        lock(&self.0.requests).ended.clone().unwrap_or_else(Failure::exited)
+    }
+}
+
+/// What happens to one request, in order; ends after [`Event::Finished`] or [`Event::Failed`].
+pub struct ChatStream {
+    id: RequestId,
+    events: UnboundedReceiver<Event>,
+    client: EngineClient,
+}
+
+impl ChatStream {
+    /// Waits for the next event. May be dropped and called again.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// As [`next`](Self::next), for implementations of `Stream`.
+    pub fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_recv(context)
+    }
+}
+
+impl Drop for ChatStream {
+    fn drop(&mut self) {
+        let running = lock(&self.client.0.requests).streams.remove(&self.id).is_some();
+        if let Ok(frame) = Frame::encode(&ToEngine::Cancel { id: self.id })
+            && running
+        {
+            let _ = self.client.0.outgoing.send(frame);
+        }
+    }
+}
+
+impl Requests {
+    fn register(&mut self, stream: UnboundedSender<Event>) -> Result<RequestId, Failure> {
+        if let Some(failure) = &self.ended {
+            return Err(failure.clone());
+        }
+        self.last += 1;
+        let id = RequestId(self.last);
+        self.streams.insert(id, stream);
+        Ok(id)
+    }
+
+    /// Hands an event to its stream. Events of dropped streams were on their way when they were cancelled.
+    fn deliver(&mut self, id: RequestId, event: Event) {
+        let over = !matches!(event, Event::Text(_));
+        if let Some(stream) = self.streams.get(&id) {
+            let _ = stream.send(event);
+        }
+        if over {
+            self.streams.remove(&id);
+        }
+    }
+
+    /// Fails every request, now and from now on.
+    fn end(&mut self, failure: &Failure) {
+        for (_, stream) in self.streams.drain() {
+            let _ = stream.send(Event::Failed(failure.clone()));
+        }
+        self.ended = Some(failure.clone());
+    }
+}
+
+/// Writes frames until nobody can send any more.
+async fn write(mut socket: OwnedWriteHalf, mut frames: UnboundedReceiver<Frame>) {
+    while let Some(frame) = frames.recv().await {
+        if socket.write_all(frame.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads events until the socket ends, and says why it did.
+async fn dispatch(mut socket: OwnedReadHalf, requests: &Mutex<Requests>) -> Failure {
+    loop {
+        match protocol::read_async(&mut socket).await {
+            Ok(Some(FromEngine::Event { id, event })) => lock(requests).deliver(id, event),
+            Ok(Some(FromEngine::Ready(_) | FromEngine::Refused(_))) => {
+                return Failure::protocol(&ProtocolError::Unexpected("a second first message"));
+            }
+            Ok(None) | Err(ProtocolError::Truncated | ProtocolError::Socket(_)) => return Failure::exited(),
+            Err(error) => return Failure::protocol(&error),
+        }
+    }
+}
+
+/// The lock is never held where something can panic.
+fn lock(requests: &Mutex<Requests>) -> MutexGuard<'_, Requests> {
+    requests.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,312 @@
+//! Frames between the guest and its engine process: `u32` big-endian length, then one CBOR message of at most
+//! [`MAX_FRAME`] bytes. Both ends are the same measured program; limits and strictness are there so that a
+//! fault on one side is an error on the other, not memory or a panic.
+
+use std::io::{self, Read, Write};
+
+use cbor4ii::core::dec::Read as _;
+use cbor4ii::core::utils::SliceReader;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
+use zeroize::Zeroizing;
+
+use crate::engine::ModelInfo;
+use crate::error::EngineError;
+use crate::manifest::Manifest;
+use crate::request::{ChatRequest, FinishReason, Usage};
+
+/// Bytes of one message: 16 MiB. A manifest takes 34 bytes for each 4 MiB of the model, so that this allows
+/// two terabytes of weights.
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// Bytes of the length in front of each message.
+const PREFIX: usize = 4;
+
+/// Names a request on one socket; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+/// What the guest says to the engine.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum ToEngine {
+    /// Continue a conversation.
+    Chat {
+        /// Name of the request.
+        id: RequestId,
+        /// The conversation.
+        request: ChatRequest,
+    },
+    /// Stop a request; nothing more is said about it. Unknown and finished requests are ignored.
+    Cancel {
+        /// Name of the request.
+        id: RequestId,
+    },
+}
+
+/// What the engine says to the guest.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum FromEngine {
+    /// The first message: the model is loaded.
+    Ready(Ready),
+    /// The first and only message: the model cannot be loaded.
+    Refused(Failure),
+    /// What happened to a request.
+    Event {
+        /// Name of the request.
+        id: RequestId,
+        /// What happened.
+        event: Event,
+    },
+}
+
+/// The model that an engine process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ready {
+    /// What a caller may know of it.
+    pub info: ModelInfo,
+    /// Hashes of the bytes that it uses, and of every other file in the folder.
+    pub manifest: Manifest,
+}
+
+/// What happened to a request. Completions implement neither `Debug` nor `Display`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub enum Event {
+    /// The completion goes on with this text, whole characters only.
+    Text(String),
+    /// The completion is over.
+    Finished {
+        /// Why.
+        reason: FinishReason,
+        /// Tokens that it took.
+        usage: Usage,
+    },
+    /// The request failed.
+    Failed(Failure),
+}
+
+/// Why a request failed or a model cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(deny_unknown_fields)]
+#[error("{message}")]
+pub struct Failure {
+    /// Stable code: one of [`EngineError::code`], or `engine_busy`, `engine_exited`, `engine_protocol`.
+    pub code: String,
+    /// A sentence without any text of the request.
+    pub message: String,
+    /// Whose fault it is.
+    pub blame: Blame,
+}
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Blame {
+    /// The request's: the same request fails again.
+    Request,
+    /// The engine's or the machine's.
+    Engine,
+}
+
+impl Failure {
+    pub(crate) fn busy(waiting: usize) -> Self {
+        Self::engine("engine_busy", format!("{waiting} requests wait already"))
+    }
+
+    pub(crate) fn exited() -> Self {
+        Self::engine("engine_exited", "the engine process is gone".to_owned())
+    }
+
+    pub(crate) fn protocol(error: &ProtocolError) -> Self {
+        Self::engine("engine_protocol", error.to_string())
+    }
+
+    pub(crate) fn too_large() -> Self {
+        let message = format!("the request has more than {MAX_FRAME} bytes");
+        Self { code: "request_too_large".to_owned(), message, blame: Blame::Request }
+    }
+
+    fn engine(code: &str, message: String) -> Self {
+        Self { code: code.to_owned(), message, blame: Blame::Engine }
+    }
+}
+
+impl From<&EngineError> for Failure {
+    fn from(error: &EngineError) -> Self {
+        let blame = if error.blames_request() { Blame::Request } else { Blame::Engine };
+        Self { code: error.code().to_owned(), message: error.to_string(), blame }
+    }
+}
+
+/// Why a frame cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The message is longer than [`MAX_FRAME`].
+    #[error("a frame of {bytes} bytes, at most {MAX_FRAME}")]
+    Oversized {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The socket ended inside a frame.
+    #[error("the socket ended inside a frame")]
+    Truncated,
+    /// The message is not the CBOR of a known one, or bytes follow it.
+    #[error("a frame is malformed")]
+    Malformed,
+    /// A message that is not allowed now.
+    #[error("a frame is out of order: {0}")]
+    Unexpected(&'static str),
+    /// The socket failed.
+    #[error("the socket failed")]
+    Socket(#[from] io::Error),
+}
+
+/// A message with its length in front. Overwritten with zeros when dropped.
+pub struct Frame(Zeroizing<Vec<u8>>);
+
+impl Frame {
+    /// Encodes a message.
+    ///
+    /// # Errors
+    /// [`ProtocolError::Oversized`].
+    pub fn encode<T: Serialize>(message: &T) -> Result<Self, ProtocolError> {
+        let bytes = cbor4ii::serde::to_vec(vec![0; PREFIX], message).map_err(|_| ProtocolError::Malformed)?;
+        let mut bytes = Zeroizing::new(bytes);
+        let length = bytes.len() - PREFIX;
+        let prefix = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME);
+        let prefix = prefix.ok_or(ProtocolError::Oversized { bytes: length })?;
+        bytes[..PREFIX].copy_from_slice(&prefix.to_be_bytes());
+        Ok(Self(bytes))
+    }
+
+    /// The bytes for the socket.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Writes the frame.
+    ///
+    /// # Errors
+    /// The socket failed.
+    pub fn write(&self, socket: &mut impl Write) -> Result<(), ProtocolError> {
+        Ok(socket.write_all(&self.0)?)
+    }
+}
+
+/// Reads one message, or `None` where the socket ended between two.
+///
+/// # Errors
+/// Any [`ProtocolError`].
+pub fn read<T: DeserializeOwned>(socket: &mut impl Read) -> Result<Option<T>, ProtocolError> {
+    let mut prefix = [0; PREFIX];
+    match socket.read(&mut prefix[..1])? {
+        0 => return Ok(None),
+        _ => socket.read_exact(&mut prefix[1..]).map_err(ended)?,
+    }
+    let mut message = buffer(prefix)?;
+    socket.read_exact(&mut message).map_err(ended)?;
+    decode(&message).map(Some)
+}
+
+/// As [`read`], without blocking the thread.
+///
+/// # Errors
+/// Any [`ProtocolError`].
+pub async fn read_async<T: DeserializeOwned>(
+    socket: &mut (impl AsyncRead + Unpin),
+) -> Result<Option<T>, ProtocolError> {
+    let mut prefix = [0; PREFIX];
+    match socket.read(&mut prefix[..1]).await? {
+        0 => return Ok(None),
+        _ => socket.read_exact(&mut prefix[1..]).await.map_err(ended)?,
+    };
+    let mut message = buffer(prefix)?;
+    socket.read_exact(&mut message).await.map_err(ended)?;
+    decode(&message).map(Some)
+}
+
+/// Room for a message of the announced length.
+fn buffer(prefix: [u8; PREFIX]) -> Result<Zeroizing<Vec<u8>>, ProtocolError> {
+    let bytes = usize::try_from(u32::from_be_bytes(prefix)).unwrap_or(usize::MAX);
+    if bytes > MAX_FRAME {
+        return Err(ProtocolError::Oversized { bytes });
+    }
+    Ok(Zeroizing::new(vec![0; bytes]))
+}
+
+/// Decodes one message and nothing after it.
+fn decode<T: DeserializeOwned>(message: &[u8]) -> Result<T, ProtocolError> {
+    let mut decoder = cbor4ii::serde::Deserializer::new(SliceReader::new(message));
+    let value = T::deserialize(&mut decoder).map_err(|_| ProtocolError::Malformed)?;
+    match decoder.into_inner().fill(1) {
+        Ok(rest) if rest.as_ref().is_empty() => Ok(value),
+        _ => Err(ProtocolError::Malformed),
+    }
+}
+
+fn ended(error: io::Error) -> ProtocolError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ProtocolError::Truncated,
+        _ => ProtocolError::Socket(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Message;
+
+    fn chat() -> ToEngine {
+        let request = ChatRequest::new(vec![Message::new("user", "What is an RTMR?")]);
+        ToEngine::Chat { id: RequestId(7), request }
+    }
+
+    #[test]
+    fn a_message_survives_the_socket() {
+        let frame = Frame::encode(&chat()).unwrap();
+        let Some(ToEngine::Chat { id, request }) = read(&mut frame.as_bytes()).unwrap() else {
+            panic!("another message came out")
+        };
+        assert_eq!(id, RequestId(7));
+        assert_eq!(request.messages[0].content(), "What is an RTMR?");
+    }
+
+    #[test]
+    fn the_end_between_frames_is_no_error() {
+        assert!(read::<ToEngine>(&mut &[][..]).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let frame = Frame::encode(&chat()).unwrap();
+        for length in 1..frame.as_bytes().len() {
+            let error = read::<ToEngine>(&mut &frame.as_bytes()[..length]).err();
+            assert!(matches!(error, Some(ProtocolError::Truncated)), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn oversized_frames_are_refused_before_they_are_read() {
+        let error = read::<ToEngine>(&mut &0x0100_0001u32.to_be_bytes()[..]).err();
+        assert!(matches!(error, Some(ProtocolError::Oversized { bytes: 0x0100_0001 })));
+        let request = ChatRequest::new(vec![Message::new("user", "x".repeat(MAX_FRAME))]);
+        let error = Frame::encode(&ToEngine::Chat { id: RequestId(1), request }).err();
+        assert!(matches!(error, Some(ProtocolError::Oversized { .. })));
+    }
+
+    #[test]
+    fn garbage_and_trailing_bytes_are_refused() {
+        let mut trailing = Frame::encode(&ToEngine::Cancel { id: RequestId(1) }).unwrap().as_bytes().to_vec();
+        trailing.push(0);
+        trailing[3] += 1;
+        for frame in [&trailing[..], &[0, 0, 0, 1, 0xff], &[0, 0, 0, 0], &[0, 0, 0, 2, 0xa1, 0x61]] {
+            assert!(matches!(read::<ToEngine>(&mut &frame[..]).err(), Some(ProtocolError::Malformed)));
+        }
+    }
+}
