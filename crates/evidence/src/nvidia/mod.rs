@@ -1,0 +1,19 @@
+//! NVIDIA GPU and NVSwitch evidence: SPDM 1.1 measurement reports and device certificate chains.
+//!
+//! A report is what NVML (GPU) or NSCQ (NVSwitch) returns: the 37-byte GET_MEASUREMENTS request that the driver sent,
+//! followed by the device's MEASUREMENTS response (DMTF DSP0274 1.1.0, sections 10.11.1 and 10.11.2). Parsing
+//! establishes no trust: the verifier checks signature, chain, nonce and firmware id.
+#![cfg_attr(
+    not(test),
+    deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
+mod chain;
+mod fwid;
+mod opaque;
+mod report;
+
+pub use chain::{CHAIN_LENGTH, ChainError, DeviceChain, Family};
+pub use fwid::{Fwid, FwidError, TcbInfo};
+pub use opaque::{Mode, Opaque, OpaqueError, Record, SwitchGpus, Toggle};
+pub use report::{Block, DeviceKind, MAX_REPORT, Report, ReportError};
