@@ -2,6 +2,8 @@
 
 use std::io;
 
+use confide_evidence::manifest::ManifestError;
+
 use crate::request::RequestFault;
 
 /// An error of the engine. [`code`](Self::code) is stable; the sentence is not.
@@ -44,6 +46,9 @@ pub enum EngineError {
         /// In what it differs.
         difference: ManifestDifference,
     },
+    /// The files of the folder are no model manifest: no files, or a path that is not plain.
+    #[error("the model folder cannot be measured")]
+    Manifest(#[from] ManifestError),
     /// `config.json` (or another JSON file of the model) does not say what it must.
     #[error("{path} is invalid: {reason}")]
     ConfigInvalid {
@@ -172,7 +177,7 @@ impl EngineError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::FolderUnreadable(_) | Self::FileUnreadable { .. } => "model_unreadable",
-            Self::FileRefused { .. } => "model_file_refused",
+            Self::FileRefused { .. } | Self::Manifest(_) => "model_file_refused",
             Self::FileMissing { .. } => "model_file_missing",
             Self::ManifestMismatch { .. } => "model_manifest_mismatch",
             Self::ConfigInvalid { .. } => "model_config_invalid",

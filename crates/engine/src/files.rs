@@ -6,10 +6,10 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use confide_evidence::manifest::{FileHasher, ManifestEntry, ModelManifest};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{EngineError, ManifestDifference};
-use crate::manifest::{Manifest, ManifestEntry};
 
 /// Files that a model folder may hold, subfolders included. The largest public checkpoints have fewer than
 /// two hundred shards.
@@ -95,7 +95,7 @@ impl ModelFiles for MemoryFiles {
 /// The loader reads through this, so that the manifest is of the very bytes that it used.
 pub struct MeasuredFiles<F> {
     files: F,
-    expected: Option<Manifest>,
+    expected: Option<ModelManifest>,
     entries: Vec<ManifestEntry>,
 }
 
@@ -109,16 +109,15 @@ impl<F: ModelFiles> MeasuredFiles<F> {
     ///
     /// # Errors
     /// `files` and `expected` do not name the same paths.
-    pub fn expecting(files: F, expected: Manifest) -> Result<Self, EngineError> {
+    pub fn expecting(files: F, expected: ModelManifest) -> Result<Self, EngineError> {
         let names = files.names();
         let difference =
             |path: &str, difference| EngineError::ManifestMismatch { path: path.to_owned(), difference };
-        if let Some(name) = names.iter().find(|name| expected.entry(name).is_none()) {
+        if let Some(name) = names.iter().find(|name| entry_of(&expected, name).is_none()) {
             return Err(difference(name, ManifestDifference::Unlisted));
         }
-        if let Some(entry) = expected.entries().iter().find(|entry| !names.iter().any(|n| n == entry.path()))
-        {
-            return Err(difference(entry.path(), ManifestDifference::Missing));
+        if let Some(entry) = expected.entries().iter().find(|entry| !names.iter().any(|n| *n == entry.path)) {
+            return Err(difference(&entry.path, ManifestDifference::Missing));
         }
         Ok(Self { files, expected: Some(expected), entries: Vec::new() })
     }
@@ -127,11 +126,11 @@ impl<F: ModelFiles> MeasuredFiles<F> {
     ///
     /// # Errors
     /// As for reading.
-    pub fn into_manifest(mut self) -> Result<Manifest, EngineError> {
+    pub fn into_manifest(mut self) -> Result<ModelManifest, EngineError> {
         for name in self.files.names() {
             self.read(&name)?;
         }
-        Ok(Manifest::from(self.entries))
+        Ok(ModelManifest::new(self.entries)?)
     }
 }
 
@@ -142,7 +141,7 @@ impl<F: ModelFiles> ModelFiles for MeasuredFiles<F> {
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
         let content = self.files.read(name)?;
-        let entry = ManifestEntry::measure(name, &content);
+        let entry = measure(name, &content)?;
         if let Some(expected) = &self.expected {
             compare(expected, &entry)?;
         }
@@ -152,20 +151,28 @@ impl<F: ModelFiles> ModelFiles for MeasuredFiles<F> {
 }
 
 /// Compares a file that was read with what the caller expects of it.
-fn compare(expected: &Manifest, actual: &ManifestEntry) -> Result<(), EngineError> {
-    let mismatch = |difference| EngineError::ManifestMismatch { path: actual.path().to_owned(), difference };
-    let entry = expected.entry(actual.path()).ok_or_else(|| mismatch(ManifestDifference::Unlisted))?;
-    if entry.size() != actual.size() {
-        let (expected, actual) = (entry.size(), actual.size());
+fn compare(expected: &ModelManifest, actual: &ManifestEntry) -> Result<(), EngineError> {
+    let mismatch = |difference| EngineError::ManifestMismatch { path: actual.path.clone(), difference };
+    let entry = entry_of(expected, &actual.path).ok_or_else(|| mismatch(ManifestDifference::Unlisted))?;
+    if entry.size != actual.size {
+        let (expected, actual) = (entry.size, actual.size);
         return Err(mismatch(ManifestDifference::Size { expected, actual }));
     }
-    if entry.chunks().len() != actual.chunks().len() {
-        return Err(mismatch(ManifestDifference::Chunk(actual.chunks().len().min(entry.chunks().len()))));
-    }
-    match entry.chunks().iter().zip(actual.chunks()).position(|(a, b)| a != b) {
+    match entry.chunks.iter().zip(&actual.chunks).position(|(a, b)| a != b) {
         Some(index) => Err(mismatch(ManifestDifference::Chunk(index))),
         None => Ok(()),
     }
+}
+
+/// Hashes a file that was read.
+fn measure(name: &str, content: &[u8]) -> Result<ManifestEntry, EngineError> {
+    let mut hasher = FileHasher::new(name)?;
+    hasher.update(content);
+    Ok(hasher.finish())
+}
+
+fn entry_of<'a>(manifest: &'a ModelManifest, path: &str) -> Option<&'a ManifestEntry> {
+    manifest.entries().iter().find(|entry| entry.path == path)
 }
 
 /// Lists `directory`, whose path inside the model folder is `prefix`.
@@ -247,7 +254,7 @@ mod tests {
         let manifest = files.into_manifest().unwrap();
         assert_eq!(
             manifest.entries(),
-            [ManifestEntry::measure("config.json", b"{}"), ManifestEntry::measure("extra/note.txt", b"note")]
+            [measure("config.json", b"{}").unwrap(), measure("extra/note.txt", b"note").unwrap()]
         );
     }
 

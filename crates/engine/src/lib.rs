@@ -5,7 +5,7 @@
 //! process that holds one Unix socket and read-only model files; keys and TLS stay in the parent.
 //!
 //! What is measured is what runs: [`MeasuredFiles`] reads each model file once, into private memory, hashes
-//! those bytes into the [`Manifest`] and hands the same bytes to the loader. Weights are never mapped from
+//! those bytes into the [`ModelManifest`] and hands the same bytes to the loader. Weights are never mapped from
 //! a disk that the host can rewrite after the check.
 //!
 //! Prompts and completions implement neither `Debug` nor `Display`, so that they cannot reach a log:
@@ -22,8 +22,8 @@
 //! }
 //! ```
 //!
-//! Their memory, the key-value cache and the token buffers are overwritten when they are freed. The
-//! activations of a step and the tensors that candle allocates are not.
+//! Their memory, the key-value cache and the token buffers are overwritten when they are freed. Activations,
+//! and the copies that candle, the tokenizer and the template engine make while they work, are not.
 
 mod cache;
 mod config;
@@ -31,7 +31,6 @@ mod decoder;
 mod engine;
 mod error;
 mod files;
-mod manifest;
 pub mod process;
 pub mod protocol;
 mod request;
@@ -43,14 +42,15 @@ mod tokenizer;
 mod weights;
 
 pub use cache::KvCache;
+pub use confide_evidence::manifest::{ManifestEntry, ModelManifest};
 pub use config::{Family, ModelConfig, RopeScaling};
 pub use decoder::Decoder;
 pub use engine::{Engine, Generation, ModelInfo, Step};
-pub use error::EngineError;
+pub use error::{EngineError, ManifestDifference};
 pub use files::{MAX_MODEL_FILES, MeasuredFiles, MemoryFiles, ModelDirectory, ModelFiles};
-pub use manifest::{CHUNK_SIZE, ChunkHash, Manifest, ManifestEntry};
 pub use request::{
-    ChatRequest, FinishReason, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, Message, StopStrings, Usage,
+    ChatRequest, FinishReason, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, Message, RequestFault, StopStrings,
+    Usage,
 };
 pub use sampling::{MAX_TEMPERATURE, Sampler, Sampling};
 pub use template::ChatTemplate;

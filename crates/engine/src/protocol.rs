@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 
 use cbor4ii::core::dec::Read as _;
 use cbor4ii::core::utils::SliceReader;
+use confide_evidence::manifest::ModelManifest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -13,7 +14,6 @@ use zeroize::Zeroizing;
 
 use crate::engine::ModelInfo;
 use crate::error::EngineError;
-use crate::manifest::Manifest;
 use crate::request::{ChatRequest, FinishReason, Usage};
 
 /// Bytes of one message: 16 MiB. A manifest takes 34 bytes for each 4 MiB of the model, so that this allows
@@ -70,7 +70,7 @@ pub struct Ready {
     /// What a caller may know of it.
     pub info: ModelInfo,
     /// Hashes of the bytes that it uses, and of every other file in the folder.
-    pub manifest: Manifest,
+    pub manifest: ModelManifest,
 }
 
 /// What happened to a request. Completions implement neither `Debug` nor `Display`.

@@ -10,6 +10,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use confide_evidence::manifest::ModelManifest;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,7 +18,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::engine::ModelInfo;
-use crate::manifest::Manifest;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
 
@@ -158,7 +158,7 @@ impl EngineClient {
     }
 
     /// Hashes of the model files that the child read.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &ModelManifest {
         &self.0.ready.manifest
     }
 
