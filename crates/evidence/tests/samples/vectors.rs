@@ -1,0 +1,290 @@
+//! The test vectors of `docs/protocol/vectors.json`, with the inputs from which anyone can recompute every output.
+//!
+//! In inputs, `{"hex": …}` is a byte string; all else stands for itself.
+
+use cbor4ii::core::Value as Cbor;
+use cbor4ii::core::dec::Decode as _;
+use cbor4ii::core::utils::SliceReader;
+use confide_evidence::bytes::Bytes;
+use confide_evidence::cbor::to_canonical;
+use confide_evidence::document::devices_digest;
+use confide_evidence::event::RuntimeEvent;
+use confide_evidence::hash::{length_prefixed, sha256};
+use confide_evidence::hex;
+use confide_evidence::receipt::salted_hash;
+use confide_evidence::transcript::*;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::samples::*;
+
+/// The whole file, as committed.
+pub fn file() -> String {
+    let vectors: Vec<Value> = [
+        basics(),
+        encodings(),
+        digests(),
+        events(),
+        transcripts(),
+        gpu_nonces(),
+        batches(),
+        manifests(),
+        records_and_receipts(),
+        releases(),
+    ]
+    .concat();
+    let file = json!({ "format": "confide test vectors", "version": 1, "vectors": vectors });
+    let mut text = serde_json::to_string_pretty(&file).expect("JSON values have a text form");
+    text.push('\n');
+    text
+}
+
+fn vector(kind: &str, name: &str, inputs: Value, output: &[u8]) -> Value {
+    json!({ "kind": kind, "name": name, "inputs": inputs, "output": hex::encode(output) })
+}
+
+fn bytes(bytes: impl AsRef<[u8]>) -> Value {
+    json!({ "hex": hex::encode(bytes.as_ref()) })
+}
+
+/// A value as JSON from which its canonical encoding can be made again.
+fn value<T: Serialize + ?Sized>(value: &T) -> Value {
+    let encoded = to_canonical(value).expect("samples encode");
+    let decoded = Cbor::decode(&mut SliceReader::new(&encoded)).expect("canonical CBOR decodes");
+    json_of(decoded)
+}
+
+fn json_of(cbor: Cbor) -> Value {
+    match cbor {
+        Cbor::Null => Value::Null,
+        Cbor::Bool(value) => Value::Bool(value),
+        Cbor::Integer(value) => json!(u64::try_from(value).expect("formats use unsigned integers")),
+        Cbor::Bytes(value) => bytes(value),
+        Cbor::Text(value) => Value::String(value),
+        Cbor::Array(items) => items.into_iter().map(json_of).collect(),
+        Cbor::Map(entries) => entries
+            .into_iter()
+            .map(|(key, value)| (json_of(key).as_str().unwrap_or_default().to_owned(), json_of(value)))
+            .collect(),
+        other => unreachable!("formats have no {other:?}"),
+    }
+}
+
+fn basics() -> Vec<Value> {
+    let fields: [&[u8]; 4] = [b"domain", b"", &[0; 3], &[0xff; 300]];
+    let inputs = json!({ "fields": fields.map(bytes) });
+    vec![vector(
+        "length-prefixed",
+        "length prefix: empty, short and long fields",
+        inputs,
+        &length_prefixed(&fields),
+    )]
+}
+
+fn encoding<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T) -> Value {
+    let encoded = to_canonical(sample).expect("samples encode");
+    vector("encoding", name, json!({ "rule": rule, "value": value(sample) }), &encoded)
+}
+
+fn encodings() -> Vec<Value> {
+    let [first, second] = records();
+    vec![
+        encoding("evidence document: every optional entry", "evidence", &document()),
+        encoding("evidence document: no optional entry", "evidence", &short_document()),
+        encoding("attestation request", "attestation-request", &request()),
+        encoding("receipt", "receipt", &receipt()),
+        encoding("record: of a document", "record", &first),
+        encoding("record: of a quote", "record", &second),
+        encoding("model manifest", "model-manifest", &manifest()),
+    ]
+}
+
+fn request() -> confide_evidence::document::AttestationRequest {
+    confide_evidence::document::AttestationRequest { nonce: fill("nonce") }
+}
+
+fn digest<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T, output: Bytes<32>) -> Value {
+    vector("digest", name, json!({ "rule": rule, "value": value(sample) }), &output.0)
+}
+
+fn digests() -> Vec<Value> {
+    let recipient = confide_evidence::document::KeySet::Recipient(kem_key());
+    vec![
+        digest("claims: locked, with volumes", "claims", &claims(), claims().digest()),
+        digest("claims: open, without volumes", "claims", &open_claims(), open_claims().digest()),
+        digest("key set: serving", "key-set", &key_set(), key_set().digest()),
+        digest("key set: recipient key alone", "key-set", &recipient, recipient.digest()),
+        digest("device list: a GPU and a switch", "device-list", &devices(), devices_digest(&devices())),
+        digest("device list: empty", "device-list", &[0u8; 0][..], devices_digest(&[])),
+        digest(
+            "deciding configuration",
+            "configuration-settings",
+            &configuration(),
+            configuration().digest(),
+        ),
+    ]
+}
+
+fn event_value(event: &RuntimeEvent) -> Value {
+    let payload = event.payload();
+    let decoded = Cbor::decode(&mut SliceReader::new(&payload)).expect("canonical CBOR decodes");
+    json!({ "kind": event.kind().name(), "payload": json_of(decoded) })
+}
+
+fn events() -> Vec<Value> {
+    let mut vectors: Vec<Value> = locked_events()
+        .iter()
+        .chain([&RuntimeEvent::NoVolumes])
+        .map(|event| {
+            vector(
+                "event-digest",
+                &format!("event: {}", event.kind().name()),
+                event_value(event),
+                &event.digest(),
+            )
+        })
+        .collect();
+    let logs = [
+        ("RTMR3: locked egress, with volumes", locked_events()),
+        ("RTMR3: open egress, without volumes", open_events()),
+        ("RTMR3: key release", open_events().into_iter().take(2).collect()),
+        ("RTMR3: no event", vec![]),
+    ];
+    for (name, events) in logs {
+        let inputs = json!({ "events": events.iter().map(event_value).collect::<Vec<_>>() });
+        vectors.push(vector("rtmr3", name, inputs, &log(events).replay()));
+    }
+    vectors
+}
+
+fn bindings() -> [Binding; 3] {
+    let tls_spki = fill("tls spki");
+    [
+        Binding::Serve { nonce: fill("nonce"), exporter: fill("exporter"), tls_spki },
+        Binding::Batch { root: BatchTree::new(leaves(5)).expect("small tree").root(), tls_spki },
+        Binding::KeyRelease { nonce: fill("nonce") },
+    ]
+}
+
+fn transcripts() -> Vec<Value> {
+    bindings()
+        .into_iter()
+        .map(|binding| {
+            let transcript = Transcript {
+                binding,
+                keyset: key_set().digest(),
+                devices: devices_digest(&devices()),
+                claims: claims().digest(),
+                boot_id: boot_id(),
+            };
+            let inputs = json!({
+                "role": binding.role().name(),
+                "nonce": bytes(binding.nonce()),
+                "channel": bytes(binding.channel()),
+                "tls_spki": bytes(binding.tls_spki()),
+                "keyset": bytes(transcript.keyset),
+                "devices": bytes(transcript.devices),
+                "claims": bytes(transcript.claims),
+                "boot_id": bytes(transcript.boot_id),
+            });
+            let name = format!("report data: {}", binding.role());
+            vector("report-data", &name, inputs, &transcript.report_data())
+        })
+        .collect()
+}
+
+fn gpu_nonces() -> Vec<Value> {
+    let mut vectors = Vec::new();
+    for binding in bindings() {
+        for position in [0u32, 11] {
+            let inputs = json!({
+                "role": binding.role().name(),
+                "nonce": bytes(binding.nonce()),
+                "channel": bytes(binding.channel()),
+                "position": position,
+            });
+            let name = format!("GPU nonce: {}, position {position}", binding.role());
+            vectors.push(vector("gpu-nonce", &name, inputs, &binding.gpu_nonce(position)));
+        }
+    }
+    vectors
+}
+
+fn batches() -> Vec<Value> {
+    let (nonce, exporter) = (fill("nonce"), fill("exporter"));
+    let inputs = json!({ "nonce": bytes(nonce), "channel": bytes(exporter) });
+    let mut vectors = vec![vector("batch-leaf", "batch: leaf", inputs, &batch_leaf(&nonce, &exporter).0)];
+    let two = leaves(2);
+    let inputs = json!({ "left": bytes(two[0]), "right": bytes(two[1]) });
+    let root = BatchTree::new(two).expect("small tree").root();
+    vectors.push(vector("batch-node", "batch: node", inputs, &root.0));
+    for count in [1u8, 2, 3, 4, 5, 7, 8, 13] {
+        let tree = BatchTree::new(leaves(count)).expect("small tree");
+        let inputs = json!({ "leaves": leaves(count).iter().map(bytes).collect::<Vec<_>>() });
+        vectors.push(vector("batch-root", &format!("batch: root of {count}"), inputs, &tree.root().0));
+    }
+    for (count, index) in [(1u8, 0usize), (5, 0), (5, 2), (5, 4), (13, 11)] {
+        let tree = BatchTree::new(leaves(count)).expect("small tree");
+        let path = tree.path(index).expect("leaf of the tree");
+        let inputs = json!({ "leaf": bytes(leaves(count)[index]), "batch": value(&path) });
+        vectors.push(vector(
+            "batch-path",
+            &format!("batch: path of {index} in {count}"),
+            inputs,
+            &tree.root().0,
+        ));
+    }
+    vectors
+}
+
+fn manifests() -> Vec<Value> {
+    let files: Vec<Value> = model_files()
+        .into_iter()
+        .map(|(path, pattern, size)| json!({ "path": path, "repeat": bytes(pattern), "size": size }))
+        .collect();
+    vec![vector(
+        "manifest",
+        "model manifest: chunks around 4 MiB",
+        json!({ "files": files }),
+        &manifest().digest().0,
+    )]
+}
+
+fn records_and_receipts() -> Vec<Value> {
+    let [first, second] = records();
+    let mut vectors = vec![
+        vector("record-hash", "record: first", json!({ "value": value(&first) }), &first.hash().0),
+        vector(
+            "record-hash",
+            "record: second, chained to the first",
+            json!({ "value": value(&second) }),
+            &second.hash().0,
+        ),
+    ];
+    let chain = json!({ "records": [value(&first), value(&second)] });
+    vectors.push(vector("record-chain", "record: head of the chain of both", chain, &second.hash().0));
+    let (request, response) = (b"{\"messages\":[]}", b"{\"choices\":[]}");
+    let receipt = receipt();
+    let salted = [salted_hash(&receipt.salt, request), salted_hash(&receipt.salt, response)];
+    let inputs = json!({ "receipt": value(&receipt), "request_body": bytes(request), "response_body": bytes(response) });
+    let output = receipt.signing_input(&salted[0], &salted[1]);
+    vectors.push(vector("receipt-signing-input", "receipt: what the signature covers", inputs, &output));
+    vectors
+}
+
+fn releases() -> Vec<Value> {
+    let document_bytes = document().encode().expect("valid sample");
+    let sealed: [(&[u8], &[u8]); 2] =
+        [(b"aad of weights", b"sealed weights key"), (b"aad of state", b"sealed state key")];
+    let nonce: Bytes<32> = fill("broker nonce");
+    let time = 1_750_000_063;
+    let inputs = json!({
+        "document": value(&document()),
+        "nonce": bytes(nonce),
+        "recipient_key": bytes(kem_key().public),
+        "time": time,
+        "sealed": sealed.map(|(aad, ciphertext)| json!({ "aad": bytes(aad), "ciphertext": bytes(ciphertext) })),
+    });
+    let output = release_signing_input(&sha256(&document_bytes), &nonce, &kem_key().public.0, time, &sealed);
+    vec![vector("release-signing-input", "release: what the broker's signature covers", inputs, &output)]
+}

@@ -1,0 +1,366 @@
+#!/usr/bin/env python3
+"""Recomputes every output of vectors.json and checks every sample against the CDDL files beside it.
+
+Uses the standard library alone and shares nothing with the Rust code: it has its own CBOR encoder and decoder, its
+own reader of the CDDL subset that these files use, and its own hashing. Exits 1 on the first kind of disagreement.
+"""
+
+import hashlib
+import json
+import pathlib
+import re
+import struct
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+# CBOR, RFC 8949 section 4.2.1. Byte strings are `bytes`, maps are `dict`.
+
+def head(major, argument):
+    for bound, code, form in ((24, None, ""), (1 << 8, 24, ">B"), (1 << 16, 25, ">H"), (1 << 32, 26, ">I"), (1 << 64, 27, ">Q")):
+        if argument < bound:
+            if code is None:
+                return bytes([major << 5 | argument])
+            return bytes([major << 5 | code]) + struct.pack(form, argument)
+    raise ValueError(f"integer {argument} is too large")
+
+
+def encode(value):
+    if value is None:
+        return b"\xf6"
+    if isinstance(value, bool):
+        return b"\xf5" if value else b"\xf4"
+    if isinstance(value, int):
+        return head(0, value)
+    if isinstance(value, bytes):
+        return head(2, len(value)) + value
+    if isinstance(value, str):
+        return head(3, len(value.encode())) + value.encode()
+    if isinstance(value, list):
+        return head(4, len(value)) + b"".join(map(encode, value))
+    entries = sorted((encode(key), encode(item)) for key, item in value.items())
+    return head(5, len(entries)) + b"".join(key + item for key, item in entries)
+
+
+def decode(data):
+    value, end = decode_item(data, 0)
+    if end != len(data):
+        raise ValueError("trailing bytes")
+    return value
+
+
+def decode_item(data, at):
+    initial = data[at]
+    major, low = initial >> 5, initial & 0x1F
+    if major == 7:
+        return {20: False, 21: True, 22: None}[low], at + 1
+    width = {24: 1, 25: 2, 26: 4, 27: 8}.get(low, 0)
+    argument = int.from_bytes(data[at + 1:at + 1 + width], "big") if width else low
+    at += 1 + width
+    if major == 0:
+        return argument, at
+    if major in (2, 3):
+        content = data[at:at + argument]
+        if len(content) != argument:
+            raise ValueError("truncated")
+        return (content if major == 2 else content.decode()), at + argument
+    items = []
+    for _ in range(argument * (2 if major == 5 else 1)):
+        item, at = decode_item(data, at)
+        items.append(item)
+    return (items if major == 4 else dict(zip(items[::2], items[1::2]))), at
+
+
+# The subset of CDDL (RFC 8610) that the files use: maps, arrays, choices, literals, occurrences, .size and .cbor.
+
+class Cddl:
+    TOKEN = re.compile(r'\s+|;[^\n]*|(?P<t>"[^"]*"|\.[a-z]+|\d*\*\d*|\d+|[A-Za-z_][\w-]*|[{}\[\]/,:?=])')
+
+    def __init__(self, text):
+        self.tokens, at = [], 0
+        while at < len(text):
+            match = self.TOKEN.match(text, at)
+            if not match:
+                raise ValueError(f"CDDL: cannot read {text[at:at + 20]!r}")
+            if match["t"]:
+                self.tokens.append(match["t"])
+            at = match.end()
+        self.rules, self.at = {}, 0
+        while self.at < len(self.tokens):
+            name = self.take()
+            self.take("=")
+            if name in self.rules:
+                raise ValueError(f"CDDL: rule {name} is defined twice")
+            self.rules[name] = self.type()
+
+    def peek(self, ahead=0):
+        return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else ""
+
+    def take(self, wanted=None):
+        token = self.peek()
+        if wanted is not None and token != wanted:
+            raise ValueError(f"CDDL: {wanted!r} expected before {self.tokens[self.at:self.at + 5]}")
+        self.at += 1
+        return token
+
+    def type(self):
+        choices = [self.controlled()]
+        while self.peek() == "/":
+            self.take()
+            choices.append(self.controlled())
+        return ("choice", choices)
+
+    def controlled(self):
+        inner = self.plain()
+        if self.peek() == ".size":
+            self.take()
+            return ("size", inner, int(self.take()))
+        if self.peek() == ".cbor":
+            self.take()
+            return ("cbor", inner, self.take())
+        return inner
+
+    def plain(self):
+        token = self.take()
+        if token == "{":
+            return ("map", self.entries("}"))
+        if token == "[":
+            return ("array", self.entries("]"))
+        if token[0] == '"':
+            return ("literal", token[1:-1])
+        if token.isdigit():
+            return ("literal", int(token))
+        return ("name", token)
+
+    def entries(self, close):
+        entries = []
+        while self.peek() != close:
+            low, high = 1, 1
+            if self.peek() == "?":
+                self.take()
+                low = 0
+            elif "*" in self.peek():
+                low, high = self.take().split("*")
+                low, high = int(low or 0), int(high) if high else None
+            key = None
+            if self.peek(1) == ":":
+                key = self.take()
+                self.take(":")
+            entries.append((low, high, key, self.type()))
+            if self.peek() == ",":
+                self.take()
+        self.take(close)
+        return entries
+
+    def matches(self, value, type_):
+        kind = type_[0]
+        if kind == "choice":
+            return any(self.matches(value, choice) for choice in type_[1])
+        if kind == "literal":
+            return type(value) is type(type_[1]) and value == type_[1]
+        if kind == "size":
+            return self.matches(value, type_[1]) and len(value) == type_[2]
+        if kind == "cbor":
+            return self.matches(value, type_[1]) and encode(decode(value)) == value and self.matches(decode(value), ("name", type_[2]))
+        if kind == "map":
+            return self.matches_map(value, type_[1])
+        if kind == "array":
+            return isinstance(value, list) and self.matches_array(value, type_[1])
+        return self.matches_name(value, type_[1])
+
+    def matches_name(self, value, name):
+        builtin = {"bstr": bytes, "tstr": str, "bool": bool, "null": type(None)}
+        if name in builtin:
+            return type(value) is builtin[name]
+        if name == "uint":
+            return type(value) is int and value >= 0
+        return self.matches(value, self.rules[name])
+
+    def matches_map(self, value, entries):
+        if not isinstance(value, dict) or not set(value) <= {key for _, _, key, _ in entries}:
+            return False
+        return all(self.matches(value[key], type_) if key in value else low == 0 for low, _, key, type_ in entries)
+
+    def matches_array(self, value, entries):
+        at = 0
+        for low, high, _, type_ in entries:
+            count = 0
+            while at < len(value) and (high is None or count < high) and self.matches(value[at], type_):
+                at, count = at + 1, count + 1
+            if count < low:
+                return False
+        return at == len(value)
+
+
+# The hashes of README.md.
+
+def lp(*fields):
+    return b"".join(struct.pack(">I", len(field)) + field for field in fields)
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def sha512(data):
+    return hashlib.sha512(data).digest()
+
+
+def event_digest(kind, payload):
+    return hashlib.sha384(lp(b"confide/event/v1", kind.encode(), encode(payload))).digest()
+
+
+def rtmr3(events):
+    register = bytes(48)
+    for event in events:
+        register = hashlib.sha384(register + event_digest(event["kind"], event["payload"])).digest()
+    return register
+
+
+def report_data(i):
+    fields = [i[name] for name in ("nonce", "channel", "tls_spki", "keyset", "devices", "claims", "boot_id")]
+    return sha512(lp(b"confide/report-data/v1", i["role"].encode(), *fields))
+
+
+def gpu_nonce(i):
+    position = struct.pack(">I", i["position"])
+    return sha256(lp(b"confide/gpu-nonce/v1", i["role"].encode(), i["nonce"], i["channel"], position))
+
+
+def batch_node(left, right):
+    return sha512(lp(b"confide/batch/v1/node", left, right))
+
+
+def batch_root(leaves):
+    """RFC 9162 section 2.1.1."""
+    if len(leaves) == 1:
+        return leaves[0]
+    split = 1
+    while split * 2 < len(leaves):
+        split *= 2
+    return batch_node(batch_root(leaves[:split]), batch_root(leaves[split:]))
+
+
+def batch_path_root(leaf, path, size, index):
+    """The path's siblings from the leaf upwards, by descending the tree of RFC 9162 from its root."""
+    if size == 1:
+        if path:
+            raise ValueError("path is too long")
+        return leaf
+    split = 1
+    while split * 2 < size:
+        split *= 2
+    if index < split:
+        return batch_node(batch_path_root(leaf, path[:-1], split, index), path[-1])
+    return batch_node(path[-1], batch_path_root(leaf, path[:-1], size - split, index - split))
+
+
+def manifest_digest(files):
+    entries = []
+    for file in sorted(files, key=lambda file: file["path"].encode()):
+        pattern, size = file["repeat"], file["size"]
+        content = (pattern * (size // max(len(pattern), 1) + 1))[:size]
+        chunks = [sha256(content[at:at + (4 << 20)]) for at in range(0, size, 4 << 20)]
+        entries.append([file["path"], size, chunks])
+    return sha256(encode(entries))
+
+
+def record_hash(record):
+    return sha256(lp(b"confide/record/v1", encode(record)))
+
+
+def record_chain(records):
+    prev = bytes(32)
+    for record in records:
+        if record["prev"] != prev:
+            raise ValueError("the chain is broken")
+        prev = record_hash(record)
+    return prev
+
+
+def receipt_signing_input(i):
+    r = i["receipt"]
+    return lp(
+        b"confide/receipt/v1", r["boot_id"], r["key_set"], r["request_id"].encode(), struct.pack(">Q", r["sequence"]),
+        sha256(r["salt"] + i["request_body"]), sha256(r["salt"] + i["response_body"]),
+        r["manifest"], r["configuration"], encode(r["usage"]), struct.pack(">Q", r["time"]),
+    )
+
+
+def release_signing_input(i):
+    sealed = [field for item in i["sealed"] for field in (item["aad"], item["ciphertext"])]
+    time = struct.pack(">Q", i["time"])
+    return lp(b"confide/release/v1", sha256(encode(i["document"])), i["nonce"], i["recipient_key"], time, *sealed)
+
+
+COMPUTE = {
+    "length-prefixed": lambda i: lp(*i["fields"]),
+    "encoding": lambda i: encode(i["value"]),
+    "digest": lambda i: sha256(encode(i["value"])),
+    "event-digest": lambda i: event_digest(i["kind"], i["payload"]),
+    "rtmr3": lambda i: rtmr3(i["events"]),
+    "report-data": report_data,
+    "gpu-nonce": gpu_nonce,
+    "batch-leaf": lambda i: sha512(lp(b"confide/batch/v1/leaf", i["nonce"], i["channel"])),
+    "batch-node": lambda i: batch_node(i["left"], i["right"]),
+    "batch-root": lambda i: batch_root(i["leaves"]),
+    "batch-path": lambda i: batch_path_root(i["leaf"], i["batch"]["path"], i["batch"]["size"], i["batch"]["index"]),
+    "manifest": lambda i: manifest_digest(i["files"]),
+    "record-hash": lambda i: record_hash(i["value"]),
+    "record-chain": lambda i: record_chain(i["records"]),
+    "receipt-signing-input": receipt_signing_input,
+    "release-signing-input": release_signing_input,
+}
+
+
+def restore(entries):
+    """`{"hex": …}` stands for a byte string."""
+    return bytes.fromhex(entries["hex"]) if set(entries) == {"hex"} else entries
+
+
+def check(vector, cddl):
+    inputs = vector["inputs"]
+    computed = COMPUTE[vector["kind"]](inputs)
+    if computed.hex() != vector["output"]:
+        return f"computed {computed.hex()[:128]}, the file has {vector['output'][:128]}"
+    if vector["kind"] == "encoding":
+        if decode(computed) != inputs["value"]:
+            return "decodes to another value"
+    if "rule" in inputs and not cddl.matches(inputs["value"], ("name", inputs["rule"])):
+        return f"is no {inputs['rule']}, as the CDDL has it"
+    return None
+
+
+def check_that_cddl_refuses(cddl, document):
+    """The reader of CDDL must be able to say no: each change of a valid document must be refused."""
+    claims = document["claims"]
+    changes = {
+        "unknown key": {**document, "x": 0},
+        "missing key": {key: value for key, value in document.items() if key != "claims"},
+        "wrong literal": {**document, "version": 2},
+        "wrong type": {**document, "boot_id": "0123456789abcdef"},
+        "wrong size": {**document, "boot_id": bytes(15)},
+        "unknown event": {**document, "events": [["reboot", encode({})]]},
+        "foreign payload": {**document, "events": [["open", encode({"x": 0})]]},
+        "too many devices": {**document, "devices": document["devices"] * 64},
+        "null for a digest": {**document, "claims": {**claims, "configuration": None}},
+    }
+    return [name for name, changed in changes.items() if cddl.matches(changed, ("name", "evidence"))]
+
+
+def main():
+    cddl = Cddl("\n".join(path.read_text() for path in sorted(HERE.glob("*.cddl"))))
+    vectors = json.loads((HERE / "vectors.json").read_text(), object_hook=restore)["vectors"]
+    failures = [(vector["name"], problem) for vector in vectors if (problem := check(vector, cddl))]
+    failures += [(kind, "has no vector") for kind in COMPUTE if kind not in {vector["kind"] for vector in vectors}]
+    samples = [vector["inputs"]["value"] for vector in vectors if vector["inputs"].get("rule") == "evidence"]
+    failures += [(f"CDDL: {name}", "is accepted") for name in check_that_cddl_refuses(cddl, samples[0])]
+    for name, problem in failures:
+        print(f"{name}: {problem}", file=sys.stderr)
+    print(f"{len(vectors)} vectors, {len(failures)} failures")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
