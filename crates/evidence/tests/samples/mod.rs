@@ -2,6 +2,8 @@
 //!
 //! Byte strings are filled from short labels, so that two of them never agree by accident.
 
+use std::sync::LazyLock;
+
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::configuration::{DecidingConfiguration, EgressPhase, EgressPhases, VolumeRole};
 use confide_evidence::document::*;
@@ -70,13 +72,14 @@ pub fn model_files() -> Vec<(&'static str, &'static [u8], usize)> {
 
 /// Hashed once: property tests take samples by the thousand.
 pub fn manifest() -> ModelManifest {
-    static MANIFEST: std::sync::LazyLock<ModelManifest> = std::sync::LazyLock::new(hash_model_files);
+    static MANIFEST: LazyLock<ModelManifest> = LazyLock::new(hash_model_files);
     MANIFEST.clone()
 }
 
 fn hash_model_files() -> ModelManifest {
     let entries = model_files().into_iter().map(|(path, pattern, size)| {
-        let bytes: Vec<u8> = pattern.iter().copied().cycle().take(size).collect();
+        let mut bytes = pattern.repeat(size.div_ceil(pattern.len().max(1)));
+        bytes.truncate(size);
         let mut hasher = FileHasher::new(path).expect("plain path");
         hasher.update(&bytes);
         hasher.finish()
