@@ -1,0 +1,5 @@
+//! What tests and the demo hold against the product: attackers that do what a hostile operator would do.
+//!
+//! A development crate. Nothing that ships depends on it.
+
+pub mod attacker;
