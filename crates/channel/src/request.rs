@@ -1,0 +1,248 @@
+//! What a person asks: prompts, keys and the requests that carry them. None of it can be shown or copied.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Uri};
+use hyper::body::{Frame, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The body of a request: what must not be seen by anybody but an attested guest.
+///
+/// Neither `Debug`, `Display` nor `Clone`. The memory is zeroed when the prompt has been sent or dropped; what TLS and
+/// the kernel hold meanwhile is theirs.
+pub struct Prompt(Bytes);
+
+impl Prompt {
+    /// Takes the bytes without copying them.
+    #[must_use]
+    pub fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+        Self(Bytes::from_owner(bytes))
+    }
+
+    /// The prompt of a request without a body.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self(Bytes::new())
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::new(Zeroizing::new(text.into_bytes()))
+    }
+}
+
+impl From<Vec<u8>> for Prompt {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(Zeroizing::new(bytes))
+    }
+}
+
+/// An `Authorization` value. Neither `Debug`, `Display` nor `Clone`; zeroed when dropped.
+pub struct ApiKey(HeaderValue);
+
+impl ApiKey {
+    /// A bearer token (RFC 6750 section 2.1).
+    ///
+    /// # Errors
+    /// [`RequestError::Header`] for a token with control characters.
+    pub fn bearer(token: &str) -> Result<Self, RequestError> {
+        let mut value = Zeroizing::new(Vec::with_capacity(token.len() + 7));
+        value.extend_from_slice(b"Bearer ");
+        value.extend_from_slice(token.as_bytes());
+        Self::authorization(value)
+    }
+
+    /// A whole `Authorization` value of any scheme.
+    ///
+    /// # Errors
+    /// [`RequestError::Header`] for a value with control characters.
+    pub fn authorization(value: Zeroizing<Vec<u8>>) -> Result<Self, RequestError> {
+        let value = HeaderValue::from_maybe_shared(Bytes::from_owner(value));
+        let mut value = value.map_err(|_| RequestError::Header("authorization".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+/// Why a request cannot be made.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The target is no absolute path with an optional query.
+    #[error("the request target is no absolute path")]
+    Target,
+    /// A field that the channel sets itself, or whose name or value no header may have.
+    #[error("the header field {0:?} cannot be sent")]
+    Header(String),
+}
+
+/// One request. Only an [`crate::AttestedChannel`] takes it. Neither `Debug` nor `Clone`.
+pub struct Request(pub(crate) http::Request<Body>);
+
+impl Request {
+    /// A `GET` of an absolute path with an optional query.
+    ///
+    /// # Errors
+    /// [`RequestError::Target`].
+    pub fn get(target: &str) -> Result<Self, RequestError> {
+        Self::new(Method::GET, target, Prompt::empty())
+    }
+
+    /// A `POST` to an absolute path with an optional query.
+    ///
+    /// # Errors
+    /// [`RequestError::Target`].
+    pub fn post(target: &str, prompt: Prompt) -> Result<Self, RequestError> {
+        Self::new(Method::POST, target, prompt)
+    }
+
+    fn new(method: Method, target: &str, prompt: Prompt) -> Result<Self, RequestError> {
+        let target: PathAndQuery = target.parse().map_err(|_| RequestError::Target)?;
+        if !target.as_str().starts_with('/') {
+            return Err(RequestError::Target);
+        }
+        let mut request = http::Request::new(Body(Some(prompt.0)));
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::from(target);
+        Ok(Self(request))
+    }
+
+    /// Sets a header field.
+    ///
+    /// # Errors
+    /// [`RequestError::Header`] for what frames the message or names its target: the channel sets those fields.
+    pub fn header(mut self, name: &str, value: &[u8]) -> Result<Self, RequestError> {
+        let refused = || RequestError::Header(name.to_owned());
+        let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused())?;
+        if RESERVED.contains(&field) {
+            return Err(refused());
+        }
+        let value = HeaderValue::from_bytes(value).map_err(|_| refused())?;
+        self.0.headers_mut().insert(field, value);
+        Ok(self)
+    }
+
+    /// Sets the `Authorization` field.
+    #[must_use]
+    pub fn authorize(mut self, key: ApiKey) -> Self {
+        self.0.headers_mut().insert(header::AUTHORIZATION, key.0);
+        self
+    }
+}
+
+/// Fields that frame a message, switch its protocol or name its target (RFC 9112, RFC 9110 section 7.6.1), and the one
+/// that has a type of its own.
+const RESERVED: [HeaderName; 9] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// A request's body: all bytes at once.
+pub(crate) struct Body(pub(crate) Option<Bytes>);
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = self.0.take().filter(|bytes| !bytes.is_empty());
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len().try_into().unwrap_or(u64::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[test]
+    fn targets_are_absolute_paths() {
+        for target in ["", "v1/models", "https://other/v1", "/v1 models", "*", "/v1\r\nx: y"] {
+            assert_eq!(Request::get(target).err(), Some(RequestError::Target), "{target:?}");
+        }
+        assert!(Request::get("/v1/models?limit=1").is_ok());
+    }
+
+    #[test]
+    fn framing_fields_are_refused() {
+        for name in ["Host", "content-length", "Transfer-Encoding", "connection", "authorization", "a b", ""] {
+            let request = Request::get("/v1/models").unwrap();
+            assert_eq!(request.header(name, b"x").err(), Some(RequestError::Header(name.to_owned())));
+        }
+        let request = Request::get("/v1/models").unwrap();
+        assert!(request.header("accept", b"x\r\nhost: y").is_err());
+    }
+
+    #[test]
+    fn a_prompt_keeps_the_bytes_that_it_was_given() {
+        let bytes = Zeroizing::new(b"secret".to_vec());
+        let place = bytes.as_ptr();
+        let prompt = Prompt::new(bytes);
+        assert_eq!((prompt.0.as_ptr(), prompt.len()), (place, 6));
+    }
+
+    #[test]
+    fn an_api_key_is_a_sensitive_value_without_control_characters() {
+        assert!(ApiKey::bearer("sk-1").unwrap().0.is_sensitive());
+        assert!(ApiKey::bearer("sk\n1").is_err());
+    }
+
+    /// What `Bytes::from_owner` promises and [`Prompt`] rests on: the owner is dropped, and so zeroed, with the last
+    /// reference to its bytes.
+    #[test]
+    fn the_owner_of_the_bytes_is_dropped_with_them() {
+        struct Owner(Arc<AtomicBool>);
+        impl AsRef<[u8]> for Owner {
+            fn as_ref(&self) -> &[u8] {
+                b"secret"
+            }
+        }
+        impl Drop for Owner {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let dropped = Arc::new(AtomicBool::new(false));
+        let prompt = Prompt(Bytes::from_owner(Owner(Arc::clone(&dropped))));
+        assert!(!dropped.load(Ordering::Relaxed));
+        drop(prompt);
+        assert!(dropped.load(Ordering::Relaxed));
+    }
+}

@@ -1,0 +1,133 @@
+//! A verdict as a channel holds it: a witness, and when it was asked for.
+
+use crate::clock::Moment;
+use crate::error::ChannelError;
+use confide_evidence::document::{Claims, KeySet};
+use confide_policy::Attest;
+use confide_verifier::{AttestationResult, Attested};
+use rustls_pki_types::UnixTime;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a channel rests on: the witness of an appraisal that one connection was opened with.
+///
+/// Made by [`crate::AttestedChannel::open`] alone; shared, never copied.
+pub struct Verdict {
+    attested: Attested,
+    asked: Moment,
+    attest: Attest,
+}
+
+impl Verdict {
+    pub(crate) fn new(attested: Attested, asked: Moment, attest: Attest) -> Self {
+        Self { attested, asked, attest }
+    }
+
+    /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the verdict is about.
+    #[must_use]
+    pub fn spki(&self) -> &[u8; 32] {
+        self.attested.spki()
+    }
+
+    /// The whole result.
+    #[must_use]
+    pub fn result(&self) -> &AttestationResult {
+        self.attested.result()
+    }
+
+    /// The appraised claims.
+    #[must_use]
+    pub fn claims(&self) -> &Claims {
+        self.attested.claims()
+    }
+
+    /// The appraised key set.
+    #[must_use]
+    pub fn key_set(&self) -> &KeySet {
+        self.attested.key_set()
+    }
+
+    /// Until when the verdict holds, by the wall clock.
+    #[must_use]
+    pub fn valid_until(&self) -> UnixTime {
+        self.attested.valid_until()
+    }
+
+    /// When the evidence was asked for.
+    #[must_use]
+    pub fn asked(&self) -> Moment {
+        self.asked
+    }
+
+    /// How long the verdict still holds at a moment; zero when its time is over.
+    #[must_use]
+    pub fn left(&self, now: Moment) -> Duration {
+        now.left_until(self.attested.valid_until(), self.asked)
+    }
+
+    /// # Errors
+    /// [`ChannelError::VerdictExpired`].
+    pub(crate) fn check(&self, now: Moment) -> Result<(), ChannelError> {
+        if self.left(now).is_zero() { Err(ChannelError::VerdictExpired) } else { Ok(()) }
+    }
+
+    /// Whether a further connection to `spki` may rest on this verdict.
+    pub(crate) fn check_ride(&self, spki: &[u8; 32], now: Moment) -> Result<(), ChannelError> {
+        if self.attest == Attest::EveryConnection {
+            return Err(ChannelError::EveryConnection);
+        }
+        if self.spki() != spki {
+            return Err(ChannelError::KeyMismatch);
+        }
+        self.check(now)
+    }
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verdict").field("spki", &confide_evidence::hex::encode(self.spki())).finish_non_exhaustive()
+    }
+}
+
+/// The verdicts that further connections may ride on, one a key. For one policy: verdicts under another belong into
+/// another cache.
+#[derive(Debug, Default)]
+pub struct VerdictCache {
+    verdicts: Vec<Arc<Verdict>>,
+}
+
+/// The most keys that a cache holds: instances of one service. The verdict with the least time left makes way.
+const MAX_VERDICTS: usize = 64;
+
+impl VerdictCache {
+    /// Keeps a verdict, in the place of an earlier one about the same key. Verdicts that no connection may ride on are
+    /// not kept.
+    pub fn insert(&mut self, verdict: Arc<Verdict>) {
+        let now = Moment::now();
+        self.forget(verdict.spki());
+        self.verdicts.retain(|kept| !kept.left(now).is_zero());
+        if verdict.check_ride(verdict.spki(), now).is_err() {
+            return;
+        }
+        if self.verdicts.len() >= MAX_VERDICTS {
+            let shortest = self.verdicts.iter().enumerate().min_by_key(|(_, kept)| kept.left(now));
+            if let Some((place, _)) = shortest {
+                self.verdicts.swap_remove(place);
+            }
+        }
+        self.verdicts.push(verdict);
+    }
+
+    /// The verdict that a connection to this key may ride on now.
+    #[must_use]
+    pub fn verdict_for(&self, spki: &[u8; 32]) -> Option<Arc<Verdict>> {
+        let now = Moment::now();
+        self.verdicts.iter().find(|kept| kept.check_ride(spki, now).is_ok()).cloned()
+    }
+
+    /// Drops the verdict about a key.
+    pub fn forget(&mut self, spki: &[u8; 32]) {
+        self.verdicts.retain(|kept| kept.spki() != spki);
+    }
+}

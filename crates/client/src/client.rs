@@ -1,0 +1,109 @@
+//! The client.
+
+use crate::appraised::Appraised;
+use crate::endpoint::Endpoint;
+use crate::error::ClientError;
+use crate::policy::PolicyText;
+use crate::pool::{Lease, Observer, Pool, Target};
+use crate::response::Response;
+use confide_channel::{Request, Verdict};
+use confide_evidence::document::Endorsements;
+use std::fmt;
+use std::sync::Arc;
+
+/// A client of one guest, or of several behind one address, under one policy. Cheap to clone; clones share channels
+/// and verdicts. Its methods need a Tokio runtime.
+#[derive(Clone)]
+pub struct Client {
+    pool: Arc<Pool>,
+}
+
+/// Settings of a [`Client`].
+pub struct ClientBuilder {
+    endpoint: Endpoint,
+    policy: PolicyText,
+    endorsements: Endorsements,
+    observer: Option<Observer>,
+}
+
+impl Client {
+    /// Begins a client of the guest at `https://host[:port]`.
+    ///
+    /// # Errors
+    /// [`ClientError::Endpoint`]: among others, plain http is refused.
+    pub fn builder(url: &str, policy: PolicyText) -> Result<ClientBuilder, ClientError> {
+        Ok(ClientBuilder { endpoint: url.parse()?, policy, endorsements: Endorsements::default(), observer: None })
+    }
+
+    /// The verdict that a request sent now would rest on. The guest is attested first where none holds.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn verdict(&self) -> Result<Arc<Verdict>, ClientError> {
+        let lease = self.lease().await?;
+        Ok(Arc::clone(lease.verdict()))
+    }
+
+    /// The last appraisal, accepted or not, with its inputs: what a record keeps.
+    #[must_use]
+    pub fn latest_appraisal(&self) -> Option<Arc<Appraised>> {
+        self.pool.latest()
+    }
+
+    /// An attested channel, for one request that is made ready only once the channel is there.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn lease(&self) -> Result<Lease, ClientError> {
+        self.pool.lease().await
+    }
+
+    /// Sends a request over an attested channel.
+    ///
+    /// # Errors
+    /// [`ClientError`]. Where the guest's evidence was not accepted, nothing of the request has left the client.
+    pub async fn send(&self, request: Request) -> Result<Response, ClientError> {
+        self.lease().await?.send(request).await
+    }
+
+    /// Where the guest listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        self.pool.endpoint()
+    }
+}
+
+impl ClientBuilder {
+    /// Endorsements from elsewhere than the guest. What is missing is taken from those stapled to its evidence.
+    #[must_use]
+    pub fn endorsements(mut self, endorsements: Endorsements) -> Self {
+        self.endorsements = endorsements;
+        self
+    }
+
+    /// Tells `observer` of every appraisal, accepted or not, before anything else happens with it.
+    #[must_use]
+    pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// The client. It connects when it is first used.
+    #[must_use]
+    pub fn build(self) -> Client {
+        let pool = Pool::new(Target {
+            endpoint: self.endpoint,
+            policy_text: self.policy.text().into(),
+            policy: Arc::new(self.policy),
+            endorsements: Arc::new(self.endorsements),
+            observer: self.observer,
+        });
+        Client { pool }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("endpoint", self.endpoint()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,93 @@
+//! Errors in the form of the OpenAI API: `{"error": {message, type, param, code}}`.
+
+use crate::error::ClientError;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// The longest text of a peer that is repeated, in characters.
+const MAX_TEXT: usize = 500;
+
+/// An error in the form of the OpenAI API.
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody<'a> {
+    error: ErrorFields<'a>,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorFields<'a> {
+    message: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+impl<'a> ErrorBody<'a> {
+    pub(crate) fn new(kind: &'a str, code: &'a str, message: &'a str) -> Self {
+        Self { error: ErrorFields { message, kind, param: None, code } }
+    }
+
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings always serialise")
+    }
+}
+
+/// Reads an error that a guest answered. Whatever its form, the status is told.
+pub(crate) fn read_error(status: StatusCode, body: &[u8]) -> ClientError {
+    let (code, message) = match serde_json::from_slice::<PeerError>(body) {
+        Ok(PeerError { error }) => (error.code.map(|code| printable(&code)), printable(&error.message)),
+        Err(_) => (None, status.canonical_reason().unwrap_or("an error without a message").to_owned()),
+    };
+    ClientError::Answered { status: status.as_u16(), code, message }
+}
+
+/// An error that comes in place of a piece of a stream.
+pub(crate) fn stream_error(data: &[u8]) -> Option<ClientError> {
+    serde_json::from_slice::<PeerError>(data).is_ok().then(|| read_error(StatusCode::OK, data))
+}
+
+#[derive(Deserialize)]
+struct PeerError {
+    error: PeerFields,
+}
+
+#[derive(Deserialize)]
+struct PeerFields {
+    message: String,
+    #[serde(default)]
+    code: Option<String>,
+}
+
+/// A peer's text without what a terminal would obey, and not too much of it.
+fn printable(text: &str) -> String {
+    text.chars().take(MAX_TEXT).map(|one| if one.is_control() { ' ' } else { one }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_is_that_of_the_openai_api() {
+        let body = ErrorBody::new("attestation_error", "report_data", "refused").to_json();
+        let expected =
+            r#"{"error":{"message":"refused","type":"attestation_error","param":null,"code":"report_data"}}"#;
+        assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_peers_error_is_read_and_made_printable() {
+        let body = b"{\"error\":{\"message\":\"no \\u001b[2Jmodel\",\"type\":\"x\",\"param\":null,\"code\":\"model_not_found\"}}";
+        let error = read_error(StatusCode::NOT_FOUND, body);
+        assert_eq!(error.code(), "model_not_found");
+        assert_eq!(error.to_string(), "the guest answered 404: no  [2Jmodel");
+    }
+
+    #[test]
+    fn an_error_of_another_form_keeps_its_status() {
+        for body in [&b""[..], b"<html>", b"{\"error\":\"x\"}", b"\xff"] {
+            let error = read_error(StatusCode::BAD_GATEWAY, body);
+            assert_eq!((error.code(), error.to_string()), ("upstream_error", "the guest answered 502: Bad Gateway".into()));
+        }
+    }
+}

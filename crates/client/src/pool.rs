@@ -1,0 +1,331 @@
+//! Attested channels to one guest, kept for further requests. Nothing beneath a pool dials or retries.
+
+use crate::ALGORITHMS;
+use crate::appraised::Appraised;
+use crate::endpoint::Endpoint;
+use crate::error::ClientError;
+use crate::policy::PolicyText;
+use crate::response::Response;
+use confide_channel::{
+    AttestedChannel, Challenged, ChannelError, Moment, Request, SendError, UnattestedChannel, Verdict, VerdictCache,
+};
+use confide_evidence::document::Endorsements;
+use confide_policy::Attest;
+use confide_verifier::{Appraisal, AttestationResult, Attested, appraise};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tracing::{debug, warn};
+
+/// How long a dial may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long an idle connection may take to become ready: its last answer has already been read.
+const READY_LIMIT: Duration = Duration::from_millis(100);
+/// The most idle connections.
+const MAX_IDLE: usize = 64;
+/// The longest time before its end at which a verdict is renewed.
+const RENEW_AHEAD: Duration = Duration::from_secs(60);
+
+/// Told of every appraisal, accepted or not.
+pub(crate) type Observer = Box<dyn Fn(&Appraised) + Send + Sync>;
+
+/// What a pool is made from.
+pub(crate) struct Target {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) policy: Arc<PolicyText>,
+    pub(crate) policy_text: Arc<str>,
+    pub(crate) endorsements: Arc<Endorsements>,
+    pub(crate) observer: Option<Observer>,
+}
+
+pub(crate) struct Pool {
+    target: Target,
+    state: Mutex<State>,
+    /// Held by the one attestation that others of the same policy wait for.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<AttestedChannel>,
+    verdicts: VerdictCache,
+    latest: Option<Arc<Appraised>>,
+    last_use: Option<Instant>,
+    /// How many shared attestations have begun.
+    attempts: u64,
+    /// The last one that failed.
+    failure: Option<(u64, ClientError)>,
+}
+
+/// An attested channel on loan from a pool. It returns there when the answer has been read, or when nothing was sent.
+pub struct Lease {
+    channel: Option<AttestedChannel>,
+    pool: Arc<Pool>,
+}
+
+impl Pool {
+    pub(crate) fn new(target: Target) -> Arc<Self> {
+        Arc::new(Self { target, state: Mutex::default(), turn: tokio::sync::Mutex::default() })
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.target.endpoint
+    }
+
+    /// The last appraisal, accepted or not.
+    pub(crate) fn latest(&self) -> Option<Arc<Appraised>> {
+        self.state().latest.clone()
+    }
+
+    /// An attested channel: an idle one, or a new one.
+    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ClientError> {
+        self.state().last_use = Some(Instant::now());
+        let channel = match self.take_idle().await {
+            Some(channel) => channel,
+            None => self.open().await?,
+        };
+        Ok(Lease { channel: Some(channel), pool: Arc::clone(self) })
+    }
+
+    /// Keeps a channel for further requests.
+    pub(crate) fn put(&self, channel: AttestedChannel) {
+        let mut state = self.state();
+        if !channel.is_closed() && state.idle.len() < MAX_IDLE {
+            state.idle.push(channel);
+        }
+    }
+
+    async fn take_idle(&self) -> Option<AttestedChannel> {
+        loop {
+            let channel = self.state().idle.pop()?;
+            if let Ok(Ok(channel)) = tokio::time::timeout(READY_LIMIT, channel.ready()).await
+                && let Some(channel) = self.freshen(channel)
+            {
+                return Some(channel);
+            }
+        }
+    }
+
+    /// Lets a channel rest on the youngest verdict about its key. `None` when no verdict holds any more.
+    fn freshen(&self, channel: AttestedChannel) -> Option<AttestedChannel> {
+        let now = Moment::now();
+        let left = channel.verdict().left(now);
+        let younger = self.state().verdicts.verdict_for(channel.verdict().spki());
+        match younger.filter(|younger| younger.left(now) > left) {
+            Some(younger) => channel.renew(&younger).ok(),
+            None => (!left.is_zero()).then_some(channel),
+        }
+    }
+
+    async fn open(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {
+        let channel = self.dial().await?;
+        match self.target.policy.policy().freshness.attest {
+            Attest::EveryConnection => self.attest(channel).await,
+            Attest::PerKey => self.ride_or_attest(channel).await,
+        }
+    }
+
+    async fn dial(&self) -> Result<UnattestedChannel, ClientError> {
+        let endpoint = &self.target.endpoint;
+        let to = || endpoint.authority().to_string();
+        let limit = DIAL_LIMIT;
+        let stream = tokio::time::timeout(limit, TcpStream::connect(endpoint.dial_address())).await;
+        let stream = stream.map_err(|_| ClientError::DialTimedOut { to: to(), limit })?;
+        let stream = stream.map_err(|error| ClientError::Dial { to: to(), source: Arc::new(error) })?;
+        // Streamed answers come in small pieces; a socket that refuses is slower and no less right.
+        let _ = stream.set_nodelay(true);
+        Ok(UnattestedChannel::connect(stream, endpoint.authority()).await?)
+    }
+
+    /// Rides on a verdict about the connection's key, or makes one that others can ride on. Those who ask at the same
+    /// time share one attestation, and also its failure.
+    async fn ride_or_attest(self: &Arc<Self>, channel: UnattestedChannel) -> Result<AttestedChannel, ClientError> {
+        if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
+            return Ok(AttestedChannel::ride(channel, &verdict)?);
+        }
+        let seen = self.state().attempts;
+        let _turn = self.turn.lock().await;
+        let attempt = {
+            let mut state = self.state();
+            if let Some(verdict) = state.verdicts.verdict_for(channel.spki()) {
+                return Ok(AttestedChannel::ride(channel, &verdict)?);
+            }
+            if let Some((attempt, failure)) = &state.failure
+                && *attempt > seen
+            {
+                return Err(failure.clone());
+            }
+            state.attempts = state.attempts.wrapping_add(1);
+            state.attempts
+        };
+        let attested = self.attest(channel).await;
+        self.state().failure = attested.as_ref().err().map(|error| (attempt, error.clone()));
+        attested
+    }
+
+    async fn attest(self: &Arc<Self>, channel: UnattestedChannel) -> Result<AttestedChannel, ClientError> {
+        self.appraise(channel.attest().await?).await
+    }
+
+    /// Appraises what a peer answered and opens its channel.
+    async fn appraise(self: &Arc<Self>, challenged: Challenged) -> Result<AttestedChannel, ClientError> {
+        let Challenged { channel, document, challenge } = challenged;
+        let (recorded, now) = (challenge.recorded(), channel.asked().wall());
+        let (policy, endorsements) = (Arc::clone(&self.target.policy), Arc::clone(&self.target.endorsements));
+        let verdict = tokio::task::spawn_blocking(move || {
+            let (policy, endorsements) = (policy.policy(), &*endorsements);
+            let algorithms = &ALGORITHMS;
+            let appraisal =
+                Appraisal { document: &document, endorsements, prepared: None, policy, now, algorithms };
+            let verdict = appraise(&appraisal, challenge);
+            (verdict, document)
+        });
+        let (verdict, document) = verdict.await.map_err(|_| ClientError::Internal)?;
+        let result = match &verdict {
+            Ok(attested) => attested.result().clone(),
+            Err(rejection) => AttestationResult::clone(&rejection.result),
+        };
+        let appraised = self.note(Appraised {
+            result,
+            document,
+            endorsements: Arc::clone(&self.target.endorsements),
+            policy: Arc::clone(&self.target.policy_text),
+            challenge: recorded,
+            time: now.as_secs(),
+            key_exchange: channel.key_exchange(),
+        });
+        match verdict {
+            Ok(attested) => self.admit(channel, attested),
+            Err(_) => {
+                self.expel(channel.spki());
+                Err(ClientError::Rejected(appraised))
+            }
+        }
+    }
+
+    fn note(&self, appraised: Appraised) -> Arc<Appraised> {
+        if let Some(observer) = &self.target.observer {
+            observer(&appraised);
+        }
+        let appraised = Arc::new(appraised);
+        self.state().latest = Some(Arc::clone(&appraised));
+        appraised
+    }
+
+    fn admit(
+        self: &Arc<Self>,
+        channel: confide_channel::ChallengedChannel,
+        attested: Attested,
+    ) -> Result<AttestedChannel, ClientError> {
+        let attest = self.target.policy.policy().freshness.attest;
+        let channel = AttestedChannel::open(channel, attested, attest)?;
+        self.state().verdicts.insert(Arc::clone(channel.verdict()));
+        tokio::spawn(renew_ahead(Arc::downgrade(self), Arc::clone(channel.verdict())));
+        Ok(channel)
+    }
+
+    /// Ends what rests on an earlier verdict about a key whose evidence is no longer accepted.
+    fn expel(&self, spki: &[u8; 32]) {
+        let mut state = self.state();
+        state.verdicts.forget(spki);
+        state.idle.retain(|channel| channel.verdict().spki() != spki);
+    }
+
+    /// Attests again on a live connection before a verdict ends, off the path of any request.
+    async fn renew(self: &Arc<Self>, verdict: &Arc<Verdict>) -> Result<(), ClientError> {
+        let resting = {
+            let mut state = self.state();
+            let rests = |channel: &AttestedChannel| Arc::ptr_eq(channel.verdict(), verdict);
+            state.idle.iter().position(rests).map(|place| state.idle.swap_remove(place))
+        };
+        let challenged = match (resting, self.target.policy.policy().freshness.attest) {
+            (Some(channel), _) => channel.challenge().await?,
+            (None, Attest::PerKey) => {
+                let channel = self.dial().await?;
+                if channel.spki() != verdict.spki() {
+                    return Ok(());
+                }
+                channel.attest().await?
+            }
+            // The verdict's one connection is in use or gone.
+            (None, Attest::EveryConnection) => return Ok(()),
+        };
+        let channel = self.appraise(challenged).await?;
+        self.put(channel);
+        Ok(())
+    }
+
+    fn is_used_since(&self, start: Instant) -> Option<()> {
+        self.state().last_use.filter(|last| *last > start).map(|_| ())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a verdict is near its end and renews it, where it has been used since it was made.
+async fn renew_ahead(pool: Weak<Pool>, verdict: Arc<Verdict>) {
+    let start = Instant::now();
+    let left = verdict.left(Moment::now());
+    tokio::time::sleep(left.saturating_sub(RENEW_AHEAD.min(left / 4))).await;
+    let Some(pool) = pool.upgrade() else { return };
+    if pool.is_used_since(start).is_none() {
+        return;
+    }
+    match pool.renew(&verdict).await {
+        Ok(()) => debug!(endpoint = %pool.endpoint(), "verdict renewed"),
+        Err(error) => warn!(endpoint = %pool.endpoint(), code = error.code(), "verdict not renewed"),
+    }
+}
+
+impl Lease {
+    /// The verdict that the channel rests on.
+    ///
+    /// # Panics
+    /// Never: a lease holds its channel until it is sent or dropped.
+    #[must_use]
+    pub fn verdict(&self) -> &Arc<Verdict> {
+        self.channel.as_ref().expect("a lease holds its channel until it is sent or dropped").verdict()
+    }
+
+    /// Sends a request. One of which nothing was written, because the guest had closed the idle connection or its
+    /// verdict had just ended, is sent over another attested channel, once.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn send(mut self, request: Request) -> Result<Response, ClientError> {
+        match self.send_once(request).await {
+            Ok(response) => Ok(response),
+            Err(SendError {
+                error: ChannelError::Connection(_) | ChannelError::VerdictExpired,
+                unsent: Some(request),
+            }) => {
+                let mut other = self.pool.lease().await?;
+                other.send_once(request).await.map_err(|failure| failure.error.into())
+            }
+            Err(failure) => Err(failure.error.into()),
+        }
+    }
+
+    async fn send_once(&mut self, request: Request) -> Result<Response, SendError> {
+        let channel = self.channel.take().expect("a lease holds its channel until it is sent or dropped");
+        let answer = channel.send(request).await?;
+        Ok(Response::new(answer, Arc::clone(&self.pool)))
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            self.pool.put(channel);
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}

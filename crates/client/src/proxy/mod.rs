@@ -1,0 +1,10 @@
+//! A local endpoint of the OpenAI API whose every request travels over an attested channel.
+//!
+//! Programs that know nothing of attestation talk plain HTTP to it on loopback. It holds the authority of the person
+//! who started it, so requests that a web page made a browser send are refused (`gate`).
+
+mod forward;
+mod gate;
+mod server;
+
+pub use server::{Exposure, Proxy, ProxyError};

@@ -1,0 +1,149 @@
+//! The listener.
+
+use super::forward;
+use crate::client::Client;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::{debug, warn};
+
+/// The most local connections at once; further ones wait.
+const MAX_CONNECTIONS: usize = 512;
+/// How long a local program may take over a request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// The most bytes of a request's head.
+const MAX_HEAD: usize = 64 * 1024;
+/// How long open requests may take after the shutdown was asked for.
+const DRAIN_LIMIT: Duration = Duration::from_secs(20);
+/// How long to wait after the system refused a connection, for example for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who can reach the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exposure {
+    /// Programs of this machine alone: the address must be a loopback address.
+    Loopback,
+    /// Whoever reaches the address. Prompts then cross a network in the clear.
+    Anybody,
+}
+
+/// Why a proxy does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// The address is reachable from elsewhere and that was not asked for.
+    #[error("{0} is no loopback address: prompts would cross a network in the clear")]
+    NotLoopback(SocketAddr),
+    /// The system does not give the address.
+    #[error("listening on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A local endpoint in front of one [`Client`].
+#[derive(Debug)]
+pub struct Proxy {
+    client: Client,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Proxy {
+    /// Listens.
+    ///
+    /// # Errors
+    /// [`ProxyError`].
+    pub async fn bind(client: Client, address: SocketAddr, exposure: Exposure) -> Result<Self, ProxyError> {
+        if exposure == Exposure::Loopback && !address.ip().is_loopback() {
+            return Err(ProxyError::NotLoopback(address));
+        }
+        let failed = |source| ProxyError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { client, listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown` resolves, then lets open requests end.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let (stop, stopped) = watch::channel(());
+        let mut connections = JoinSet::new();
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let slot = Arc::clone(&slots).acquire_owned();
+            let accepted = async {
+                let slot = slot.await;
+                (self.listener.accept().await, slot)
+            };
+            tokio::select! {
+                () = &mut shutdown => break,
+                (accepted, slot) = accepted => match accepted {
+                    Ok((stream, _)) => {
+                        let serving = serve_connection(stream, self.client.clone(), self.address, stopped.clone());
+                        connections.spawn(async move {
+                            serving.await;
+                            drop(slot);
+                        });
+                    }
+                    Err(error) => {
+                        warn!(%error, "connection not accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        drop(stop);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            warn!(limit_s = DRAIN_LIMIT.as_secs(), "requests were still open");
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, client: Client, local: SocketAddr, mut stop: watch::Receiver<()>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let client = client.clone();
+        async move { Ok::<_, Infallible>(forward::answer(&client, local, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        // The sender is dropped, never sent to.
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "local connection ended");
+    }
+}
