@@ -1,0 +1,108 @@
+//! The devices of a node as a set: distinct, alike, and in protected PCIe mode one machine.
+
+use super::device::{Device, mode_name};
+use crate::check::{Checks, Rule};
+use crate::rules;
+use confide_evidence::nvidia::{DeviceKind, Mode};
+use std::collections::BTreeSet;
+
+/// The rules of a set of devices, in order.
+pub(super) static RULES: [&Rule; 3] =
+    [&rules::DEVICE_DISTINCT, &rules::DEVICE_UNIFORM, &rules::DEVICE_TOPOLOGY];
+
+/// Checks a set of authentic devices.
+pub(super) fn appraise(devices: &[Device<'_>], checks: &mut Checks) {
+    for (rule, found) in RULES.into_iter().zip([distinct(devices), uniform(devices), topology(devices)]) {
+        match found {
+            Ok(actual) => checks.pass(rule, actual),
+            Err(actual) => checks.fail(rule, actual),
+        }
+    }
+}
+
+/// No leaf key, leaf serial number or BROM serial number occurs twice.
+fn distinct(devices: &[Device<'_>]) -> Result<String, String> {
+    let mut seen = BTreeSet::new();
+    for device in devices {
+        let (leaf, brom) = (device.chain.leaf(), device.chain.brom());
+        for identity in [("key", &leaf.spki), ("serial", &leaf.serial), ("BROM serial", &brom.serial)] {
+            if !seen.insert(identity) {
+                return Err(format!("device {} has the {} of another", device.position, identity.0));
+            }
+        }
+    }
+    Ok(format!("{} devices", devices.len()))
+}
+
+/// All GPUs have one chip family, mode and driver.
+fn uniform(devices: &[Device<'_>]) -> Result<String, String> {
+    let facts = |device: &Device<'_>| {
+        let family = device.chain.family().map_or("unknown", |family| family.name());
+        let driver = device.report.opaque.driver_version.unwrap_or("unknown").to_owned();
+        format!("{family}, mode {}, driver {driver}", mode_name(device.report.mode()))
+    };
+    let found: BTreeSet<String> = of_kind(devices, DeviceKind::Gpu).map(facts).collect();
+    let listed = found.iter().cloned().collect::<Vec<_>>().join("; ");
+    match found.len() {
+        0 => Ok("no GPUs".to_owned()),
+        1 => Ok(listed),
+        _ => Err(listed),
+    }
+}
+
+fn of_kind<'d, 'a>(devices: &'d [Device<'a>], kind: DeviceKind) -> impl Iterator<Item = &'d Device<'a>> {
+    devices.iter().filter(move |device| device.report.kind == kind)
+}
+
+/// In protected PCIe mode GPUs and locked switches name each other by the PDIs that their certificates bear.
+///
+/// Without the certificates the lists would only be consistent strings: with them, a device of another machine fits no
+/// list.
+fn topology(devices: &[Device<'_>]) -> Result<String, String> {
+    let protected =
+        of_kind(devices, DeviceKind::Gpu).any(|gpu| gpu.report.mode() == Some(Mode::ProtectedPcie));
+    let switches = certified(devices, DeviceKind::Switch);
+    if !protected {
+        return match switches.len() {
+            0 => Ok("no protected PCIe mode".to_owned()),
+            count => Err(format!("{count} switches without a GPU in protected PCIe mode")),
+        };
+    }
+    let gpus = certified(devices, DeviceKind::Gpu);
+    for gpu in of_kind(devices, DeviceKind::Gpu) {
+        let listed = gpu.report.opaque.switch_pdis.unwrap_or_default();
+        if reversed(listed) != switches {
+            return Err(format!("device {} lists other switches than the document has", gpu.position));
+        }
+    }
+    for switch in of_kind(devices, DeviceKind::Switch) {
+        let opaque = &switch.report.opaque;
+        let own = switch.chain.pdi().map(|(_, pdi)| pdi);
+        if opaque.device_pdi.copied() != own {
+            return Err(format!("device {} reports another PDI than its certificate", switch.position));
+        }
+        if opaque.lock_switch_status != Some(1) {
+            return Err(format!("device {} is a switch that is not locked", switch.position));
+        }
+        let listed = opaque.switch_gpus.map(|gpus| gpus.pdis).unwrap_or_default();
+        if listed.iter().copied().collect::<BTreeSet<_>>() != gpus {
+            return Err(format!("device {} lists other GPUs than the document has", switch.position));
+        }
+    }
+    Ok(format!("{} GPUs and {} switches name each other", gpus.len(), switches.len()))
+}
+
+/// PDIs that certificates bear.
+fn certified(devices: &[Device<'_>], kind: DeviceKind) -> BTreeSet<[u8; 8]> {
+    of_kind(devices, kind).filter_map(|device| device.chain.pdi()).map(|(_, pdi)| pdi).collect()
+}
+
+/// A GPU's list of switch PDIs: reversed bytes, zero where a link is disabled.
+fn reversed(listed: &[[u8; 8]]) -> BTreeSet<[u8; 8]> {
+    let in_order = listed.iter().map(|pdi| {
+        let mut pdi = *pdi;
+        pdi.reverse();
+        pdi
+    });
+    in_order.filter(|pdi| *pdi != [0; 8]).collect()
+}

@@ -1,0 +1,193 @@
+//! Every recorded NVIDIA report that verifies is authentic here too, and nothing else is.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+#[path = "../../evidence/tests/support/nvidia_corpus.rs"]
+mod corpus;
+
+use std::collections::BTreeMap;
+
+use confide_evidence::document::{DeviceEvidence, DeviceKind as DocumentKind};
+use confide_evidence::nvidia::{DeviceKind, Report};
+use confide_policy::AppraisalPolicy;
+use confide_verifier::nvidia::{self, NodeResult};
+use confide_verifier::{Algorithms, Outcome, Status};
+use corpus::Item;
+
+static AWS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+};
+static RING: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+};
+
+/// 2026-10-01, inside every device certificate's window.
+const NOW: i64 = 1_790_812_800;
+
+fn device(item: &Item) -> DeviceEvidence {
+    let kind = match Report::parse(&item.report).map(|report| report.kind) {
+        Ok(DeviceKind::Switch) => DocumentKind::NvidiaSwitch,
+        _ => DocumentKind::NvidiaGpu,
+    };
+    DeviceEvidence { kind, chain: item.chain.clone().into(), report: item.report.clone().into() }
+}
+
+/// The built-in policy with the checks waived that this version cannot make.
+fn policy() -> AppraisalPolicy {
+    let mut policy = AppraisalPolicy::inspect();
+    let reason = || confide_policy::Require::Waive("no manifests in this test".to_owned());
+    (policy.devices.rim, policy.devices.revocation) = (reason(), reason());
+    policy
+}
+
+/// Appraises devices that answer the nonce in the first one's report.
+fn appraise(devices: &[DeviceEvidence], algorithms: &Algorithms) -> NodeResult {
+    let nonce = Report::parse(devices[0].report.as_bytes()).map(|report| *report.nonce).unwrap_or_default();
+    nvidia::evaluate(devices, &|_| nonce, &policy(), algorithms, NOW)
+}
+
+fn status(result: &NodeResult, code: &str) -> Vec<Status> {
+    result.checks.iter().filter(|check| check.code == code).map(|check| check.status).collect()
+}
+
+#[test]
+fn genuine_reports_verify_and_broken_ones_do_not() {
+    let Some(folder) = corpus::folder("report verification") else { return };
+    let (mut genuine, mut broken) = (0, 0);
+    for item in corpus::items(&folder) {
+        let result = appraise(&[device(&item)], &AWS);
+        assert!(!result.simulated, "{}", item.source);
+        if item.genuine {
+            genuine += 1;
+            for code in
+                ["device_root_anchor", "device_chain_signatures", "device_report_signature", "device_nonce"]
+            {
+                assert_eq!(status(&result, code), [Status::Pass], "{}: {code}", item.source);
+            }
+            assert_eq!(result.devices.len(), 1);
+        } else {
+            broken += 1;
+            assert_eq!(result.code, Some("device_report_signature"), "{}", item.source);
+            assert_eq!(result.outcome, Outcome::Rejected);
+            assert!(result.devices.is_empty(), "no fact is told of a report that does not verify");
+        }
+    }
+    eprintln!("{genuine} recorded reports verified, {broken} broken ones rejected");
+    assert_eq!((genuine, broken), (52, 3));
+}
+
+#[test]
+fn verdicts_on_single_devices_follow_the_index() {
+    let Some(folder) = corpus::folder("device verdicts") else { return };
+    let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
+    for item in corpus::items(&folder) {
+        let result = appraise(&[device(&item)], &AWS);
+        let expected = match item.expected.get("fwid").map(String::as_str) {
+            _ if !item.genuine => Some("device_report_signature"),
+            // The 535 driver reports no firmware id; switches never do.
+            Some("absent") if item.expected["board"] != "LS10" => Some("device_fwid"),
+            // One device of a protected PCIe machine does not make the machine; neither does a switch alone.
+            _ if result.devices[0].mode == "ppcie" || result.devices[0].kind == "nvidia-switch" => {
+                Some("device_topology")
+            }
+            _ => None,
+        };
+        assert_eq!(result.code, expected, "{}", item.source);
+        *codes.entry(result.code.unwrap_or("accepted")).or_default() += 1;
+    }
+    eprintln!("{codes:?}");
+}
+
+#[test]
+fn swapped_chains_are_rejected() {
+    let Some(folder) = corpus::folder("chain swaps") else { return };
+    let items: Vec<_> = corpus::items(&folder).into_iter().filter(|item| item.genuine).collect();
+    let mut swapped = 0;
+    for (item, other) in items.iter().zip(items.iter().cycle().skip(1)) {
+        if leaf(item) == leaf(other) {
+            continue;
+        }
+        let mut device = device(item);
+        device.chain = other.chain.clone().into();
+        let result = appraise(&[device], &AWS);
+        assert_eq!(result.code, Some("device_report_signature"), "{} under {}", item.source, other.source);
+        swapped += 1;
+    }
+    eprintln!("{swapped} reports under foreign chains rejected");
+    assert!(swapped > 30);
+}
+
+fn leaf(item: &Item) -> Vec<u8> {
+    confide_evidence::nvidia::DeviceChain::parse(&item.chain).unwrap().leaf().der.clone()
+}
+
+#[test]
+fn recorded_machines_are_accepted_as_a_set_and_mixtures_are_not() {
+    let Some(folder) = corpus::folder("machines") else { return };
+    let items = corpus::items(&folder);
+    let machine = |prefix: &str| -> Vec<DeviceEvidence> {
+        items.iter().filter(|item| item.source.starts_with(prefix)).map(device).collect()
+    };
+    let nvidia = machine("nvidia-nvtrust/ppcie-8gpu-4switch/");
+    let google = machine("google-go-nvattest-tools/ppcie-8gpu-4switch/");
+    let mpt = machine("google-go-nvattest-tools/blackwell-mpt-8gpu/");
+    for (name, devices) in [("nvidia", &nvidia), ("google", &google), ("mpt", &mpt)] {
+        let result = appraise(devices, &AWS);
+        assert_eq!(result.code, None, "{name}: {:?}", result.checks);
+        assert_eq!(result.devices.len(), devices.len());
+    }
+    let mut foreign_gpu = nvidia.clone();
+    foreign_gpu[0] = google[0].clone();
+    let result = appraise(&foreign_gpu, &AWS);
+    assert_eq!(status(&result, "device_topology"), [Status::Fail]);
+    let mut foreign_switches = nvidia[..8].to_vec();
+    foreign_switches.extend_from_slice(&google[8..]);
+    assert_eq!(status(&appraise(&foreign_switches, &AWS), "device_topology"), [Status::Fail]);
+    assert_eq!(appraise(&nvidia[..8], &AWS).code, Some("device_topology"), "switches are missing");
+    assert_eq!(appraise(&nvidia[1..], &AWS).code, Some("device_topology"), "a GPU is missing");
+    let copies = machine("nvidia-attestation-sdk/evidence/multi_switch_ls10.json");
+    assert_eq!(copies.len(), 4);
+    assert_eq!(appraise(&copies, &AWS).code, Some("device_distinct"), "four copies of one switch");
+}
+
+#[test]
+fn both_backends_give_the_same_checks() {
+    let Some(folder) = corpus::folder("backends") else { return };
+    for item in corpus::items(&folder) {
+        let devices = [device(&item)];
+        assert_eq!(appraise(&devices, &AWS).checks, appraise(&devices, &RING).checks, "{}", item.source);
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_report_is_noticed() {
+    let Some(folder) = corpus::folder("flipped bits") else { return };
+    let items = corpus::items(&folder);
+    let mut flipped = 0;
+    for item in items.iter().filter(|item| item.genuine).step_by(10) {
+        let nonce = *Report::parse(&item.report).unwrap().nonce;
+        for position in (0..item.report.len()).step_by(41) {
+            let mut device = device(item);
+            let mut report = item.report.clone();
+            report[position] ^= 1 << (position % 8);
+            device.report = report.into();
+            let result = nvidia::evaluate(&[device], &|_| nonce, &policy(), &AWS, NOW);
+            assert!(result.devices.is_empty(), "{}: a flipped bit at byte {position}", item.source);
+            assert_ne!(result.outcome, Outcome::Accepted);
+            flipped += 1;
+        }
+    }
+    eprintln!("{flipped} flipped bits noticed");
+}
+
+#[test]
+fn the_strict_policy_accepts_no_device_without_manifests_and_revocation() {
+    let Some(folder) = corpus::folder("strict policy") else { return };
+    let items = corpus::items(&folder);
+    let item = items.iter().find(|item| item.source.contains("hopper-550.90.07-full")).unwrap();
+    let nonce = *Report::parse(&item.report).unwrap().nonce;
+    let result = nvidia::evaluate(&[device(item)], &|_| nonce, &AppraisalPolicy::inspect(), &AWS, NOW);
+    assert_eq!(result.code, Some("device_rim"));
+    assert_eq!(status(&result, "device_revocation"), [Status::Fail]);
+}

@@ -1,0 +1,207 @@
+//! Simulated GPUs: accepted under the danger policy that names their root, refused for each thing that is wrong.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use confide_evidence::document::{DeviceEvidence, DeviceKind};
+use confide_policy::{AppraisalPolicy, Loaded};
+use confide_simulator::{GpuOptions, SimulatedGpu};
+use confide_verifier::nvidia::{self, NodeResult};
+use confide_verifier::{Algorithms, Outcome, Status};
+
+static AWS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+};
+
+/// 2026-10-01.
+const NOW: i64 = 1_790_812_800;
+/// 2020-01-01, before the device certificates.
+const EARLY: i64 = 1_577_836_800;
+
+fn nonce(position: u32) -> [u8; 32] {
+    [u8::try_from(position).unwrap().wrapping_add(0x40); 32]
+}
+
+fn danger() -> AppraisalPolicy {
+    let text = include_str!("../../../policies/danger-simulator.toml");
+    AppraisalPolicy::parse(text, Loaded::AsDanger).unwrap()
+}
+
+fn evidence(gpu: &SimulatedGpu, position: u32) -> DeviceEvidence {
+    DeviceEvidence {
+        kind: DeviceKind::NvidiaGpu,
+        chain: gpu.chain_pem().into_bytes().into(),
+        report: gpu.report(nonce(position)).into(),
+    }
+}
+
+fn gpu(seed: u64) -> DeviceEvidence {
+    evidence(&SimulatedGpu::new(seed).unwrap(), 0)
+}
+
+fn appraise(devices: &[DeviceEvidence]) -> NodeResult {
+    nvidia::evaluate(devices, &nonce, &danger(), &AWS, NOW)
+}
+
+fn status(result: &NodeResult, code: &str) -> Vec<Status> {
+    result.checks.iter().filter(|check| check.code == code).map(|check| check.status).collect()
+}
+
+#[test]
+fn a_simulated_gpu_is_accepted_under_the_danger_policy_and_called_simulated() {
+    let result = appraise(&[gpu(0)]);
+    assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "{:?}", result.checks);
+    assert!(result.simulated);
+    let device = &result.devices[0];
+    assert_eq!(
+        (device.kind.as_str(), device.family.as_str(), device.mode.as_str()),
+        ("nvidia-gpu", "GH100", "spt")
+    );
+    assert_eq!(device.driver.as_deref(), Some("580.95.05"));
+    assert_eq!(device.vbios.as_deref(), Some("96.00.D0.00.02"));
+    for code in ["device_rim", "device_revocation"] {
+        assert_eq!(status(&result, code), [Status::NotRun], "{code}");
+    }
+}
+
+#[test]
+fn no_ordinary_policy_accepts_a_simulated_gpu() {
+    for policy in [AppraisalPolicy::inspect(), AppraisalPolicy::client()] {
+        let result = nvidia::evaluate(&[gpu(0)], &nonce, &policy, &AWS, NOW);
+        assert_eq!(result.code, Some("device_root_anchor"), "{}", policy.name);
+        assert!(result.devices.is_empty());
+    }
+}
+
+#[test]
+fn a_report_of_another_gpu_does_not_fit_the_chain() {
+    let mut swapped = gpu(0);
+    swapped.report = gpu(1).report;
+    assert_eq!(appraise(&[swapped]).code, Some("device_report_signature"));
+}
+
+#[test]
+fn a_gpu_declared_as_a_switch_is_refused() {
+    let declared = DeviceEvidence { kind: DeviceKind::NvidiaSwitch, ..gpu(0) };
+    assert_eq!(appraise(&[declared]).code, Some("device_family"));
+}
+
+#[test]
+fn a_replayed_nonce_is_refused() {
+    let gpu = SimulatedGpu::new(0).unwrap();
+    let result = appraise(&[evidence(&gpu, 1)]);
+    assert_eq!(result.code, Some("device_nonce"));
+    assert_eq!(result.devices.len(), 1, "the device itself is authentic");
+}
+
+#[test]
+fn firmware_ids_must_match_and_be_there() {
+    for report_fwid in [Some([9; 48]), None] {
+        let options = GpuOptions { report_fwid, ..GpuOptions::hopper(0) };
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        assert_eq!(appraise(&[evidence(&gpu, 0)]).code, Some("device_fwid"));
+    }
+}
+
+#[test]
+fn contradicting_and_unknown_modes_are_refused() {
+    for (feature_flag, protected_pcie) in [(2, 0x55), (0, 0xaa), (7, 0x55)] {
+        let options = GpuOptions { feature_flag, protected_pcie, ..GpuOptions::hopper(0) };
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        assert_eq!(
+            appraise(&[evidence(&gpu, 0)]).code,
+            Some("device_mode"),
+            "{feature_flag} {protected_pcie:#x}"
+        );
+    }
+}
+
+#[test]
+fn two_gpus_are_accepted_and_the_same_one_twice_is_not() {
+    let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::new(1).unwrap());
+    assert_eq!(appraise(&[evidence(&first, 0), evidence(&second, 1)]).code, None);
+    assert_eq!(appraise(&[evidence(&first, 0), evidence(&first, 1)]).code, Some("device_distinct"));
+    let again = SimulatedGpu::new(0).unwrap();
+    let result = appraise(&[evidence(&first, 0), evidence(&again, 1)]);
+    assert_eq!(result.code, Some("device_distinct"), "other certificates of the same device");
+}
+
+#[test]
+fn gpus_of_one_node_are_alike() {
+    let other = GpuOptions { driver_version: "570.00.01".into(), ..GpuOptions::hopper(1) };
+    let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::with_options(other).unwrap());
+    assert_eq!(appraise(&[evidence(&first, 0), evidence(&second, 1)]).code, Some("device_uniform"));
+}
+
+#[test]
+fn chains_in_another_order_or_length_are_refused() {
+    let evidence = gpu(0);
+    let pem = String::from_utf8(evidence.chain.as_bytes().to_vec()).unwrap();
+    let certificates: Vec<&str> = pem.split_inclusive("-----END CERTIFICATE-----\n").collect();
+    assert_eq!(certificates.len(), 5);
+    let with_chain = |certificates: &[&str]| DeviceEvidence {
+        chain: certificates.concat().into_bytes().into(),
+        ..evidence.clone()
+    };
+    let code = |certificates: &[&str]| appraise(&[with_chain(certificates)]).code;
+    assert_eq!(code(&certificates), None);
+    assert_eq!(code(&certificates[..4]), Some("device_chain_format"));
+    let reversed: Vec<&str> = certificates.iter().rev().copied().collect();
+    assert_eq!(code(&reversed), Some("device_root_anchor"));
+    let mut crossed = certificates.clone();
+    crossed.swap(1, 2);
+    assert_eq!(code(&crossed), Some("device_chain_signatures"));
+    let mut foreign = certificates;
+    let other = gpu(1);
+    let other = String::from_utf8(other.chain.as_bytes().to_vec()).unwrap();
+    foreign[1] = other.split_inclusive("-----END CERTIFICATE-----\n").nth(1).unwrap();
+    assert_eq!(code(&foreign), Some("device_chain_signatures"), "another device's BROM");
+}
+
+#[test]
+fn certificates_are_not_valid_before_their_window() {
+    let result = nvidia::evaluate(&[gpu(0)], &nonce, &danger(), &AWS, EARLY);
+    assert_eq!(result.code, Some("device_validity"));
+}
+
+#[test]
+fn unsupported_and_malformed_reports_have_outcomes_of_their_own() {
+    let gpu = SimulatedGpu::new(0).unwrap();
+    let report = gpu.report(nonce(0));
+    let with = |report: Vec<u8>| {
+        appraise(&[DeviceEvidence {
+            kind: DeviceKind::NvidiaGpu,
+            chain: gpu.chain_pem().into_bytes().into(),
+            report: report.into(),
+        }])
+    };
+    let cases: [(Vec<u8>, Outcome); 4] = [
+        ([&report[..], &[0]].concat(), Outcome::Malformed),
+        (report[..report.len() - 1].to_vec(), Outcome::Malformed),
+        ([&[0x12], &report[1..]].concat(), Outcome::Unsupported),
+        (gpu.resign(&nvdaod(&report)), Outcome::Unsupported),
+    ];
+    for (report, outcome) in cases {
+        let result = with(report);
+        assert_eq!((result.outcome, result.code), (outcome, Some("device_report_format")));
+    }
+}
+
+/// The report with NVIDIA's newer opaque header in place of the first record's first bytes.
+fn nvdaod(report: &[u8]) -> Vec<u8> {
+    let mut report = report.to_vec();
+    let opaque = 37 + 8 + 64 * 55 + 32 + 2;
+    report[opaque..opaque + 6].copy_from_slice(b"NVDAOD");
+    report
+}
+
+#[test]
+fn checks_after_a_failure_are_listed_as_not_run() {
+    let mut swapped = gpu(0);
+    swapped.report = gpu(1).report;
+    let result = appraise(&[swapped]);
+    for code in
+        ["device_validity", "device_nonce", "device_fwid", "device_rim", "device_distinct", "device_topology"]
+    {
+        assert_eq!(status(&result, code), [Status::NotRun], "{code}");
+    }
+}
