@@ -160,7 +160,7 @@ impl<'a> Iterator for Sequence<'a> {
 fn check_single(bytes: &[u8]) -> Result<(), CborError> {
     let end = item_end(bytes, 0)?;
     if end < bytes.len() {
-        return Err(CborError::Trailing { offset: end, count: bytes.len() - end });
+        return Err(CborError::Trailing { offset: end, count: bytes.len().saturating_sub(end) });
     }
     Ok(())
 }
@@ -182,7 +182,7 @@ fn walk(bytes: &[u8], start: usize, depth: usize) -> Result<usize, CborError> {
         Major::Array => {
             let mut at = head.end;
             for _ in 0..head.argument {
-                at = walk(bytes, at, depth + 1)?;
+                at = walk(bytes, at, depth.saturating_add(1))?;
             }
             Ok(at)
         }
@@ -200,10 +200,10 @@ fn walk_map(bytes: &[u8], head: &Head, depth: usize) -> Result<usize, CborError>
             return Err(CborError::Shape("map key is no text string".to_owned()));
         }
         let key_end = text_end(bytes, key_start, &key_head)?;
-        let key = &bytes[key_start..key_end];
+        let key = bytes.get(key_start..key_end).unwrap_or_default();
         check_order(previous, key, key_start)?;
         previous = key;
-        at = walk(bytes, key_end, depth + 1)?;
+        at = walk(bytes, key_end, depth.saturating_add(1))?;
     }
     Ok(at)
 }
@@ -261,12 +261,14 @@ impl Head {
             4 => Major::Array,
             5 => Major::Map,
             7 if (20..=22).contains(&additional) => {
-                return Ok(Self { major: Major::Simple, argument: 0, end: start + 1 });
+                return Ok(Self { major: Major::Simple, argument: 0, end: start.saturating_add(1) });
             }
             _ => return Err(unsupported),
         };
         let width = match additional {
-            0..=23 => return Ok(Self { major, argument: u64::from(additional), end: start + 1 }),
+            0..=23 => {
+                return Ok(Self { major, argument: u64::from(additional), end: start.saturating_add(1) });
+            }
             24 => 1,
             25 => 2,
             26 => 4,
@@ -276,8 +278,9 @@ impl Head {
             }
             _ => return Err(unsupported),
         };
-        let end = start + 1 + width;
-        let argument = bytes.get(start + 1..end).ok_or(CborError::Truncated { offset: start })?;
+        let from = start.saturating_add(1);
+        let end = from.saturating_add(width);
+        let argument = bytes.get(from..end).ok_or(CborError::Truncated { offset: start })?;
         let argument = argument.iter().fold(0u64, |value, byte| value << 8 | u64::from(*byte));
         let shortest = match width {
             1 => argument >= 24,

@@ -9,7 +9,7 @@ use crate::bytes::Digest;
 /// # Panics
 /// When a field is 4 GiB or longer; every format of this crate bounds its fields far below.
 pub fn length_prefixed(fields: &[&[u8]]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(fields.iter().map(|field| field.len() + 4).sum());
+    let mut out = Vec::with_capacity(fields.iter().map(|field| field.len().saturating_add(4)).sum());
     for field in fields {
         out.extend_from_slice(&length(field).to_be_bytes());
         out.extend_from_slice(field);

@@ -162,10 +162,10 @@ impl FileHasher {
     /// Takes the next bytes of the file.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let room = usize::try_from(CHUNK - self.size % CHUNK).unwrap_or(usize::MAX);
+            let room = usize::try_from(CHUNK.saturating_sub(self.size % CHUNK)).unwrap_or(usize::MAX);
             let (head, rest) = bytes.split_at(room.min(bytes.len()));
             self.current.update(head);
-            self.size += head.len() as u64;
+            self.size = self.size.saturating_add(u64::try_from(head.len()).unwrap_or(u64::MAX));
             if self.size.is_multiple_of(CHUNK) {
                 self.end_chunk();
             }

@@ -196,7 +196,8 @@ impl BatchTree {
         let mut path = Vec::new();
         self.leaves.get(index)?;
         collect_path(&self.leaves, index, &mut path);
-        Some(BatchPath { path, size: self.leaves.len() as u64, index: index as u64 })
+        let size = u64::try_from(self.leaves.len()).ok()?;
+        Some(BatchPath { path, size, index: u64::try_from(index).ok()? })
     }
 }
 
@@ -222,7 +223,7 @@ fn collect_path(leaves: &[Bytes<64>], index: usize, path: &mut Vec<Bytes<64>>) {
         collect_path(left, index, path);
         path.push(subtree_root(right));
     } else {
-        collect_path(right, index - at, path);
+        collect_path(right, index.saturating_sub(at), path);
         path.push(subtree_root(left));
     }
 }
@@ -252,7 +253,7 @@ impl BatchPath {
         if self.size > MAX_BATCH || self.index >= self.size {
             return Err(BatchError::Index { index: self.index, size: self.size });
         }
-        let (mut node, mut last) = (self.index, self.size - 1);
+        let (mut node, mut last) = (self.index, self.size.saturating_sub(1));
         let mut root = *leaf;
         for sibling in &self.path {
             if last == 0 {

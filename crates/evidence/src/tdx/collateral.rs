@@ -1,0 +1,370 @@
+//! DCAP collateral: TCB info, QE identity, and the `QuoteCollateralV3` JSON file that carries them.
+//!
+//! TCB info and QE identity are signed over their exact bytes as served: those bytes are kept, never re-serialised
+//! (Intel SGX/TDX Provisioning Certification Service API v4).
+
+use crate::bytes::{ByteString, Bytes};
+use crate::document::TdxCollateral;
+use crate::{hex, time};
+use serde::{Deserialize, Deserializer, Serialize};
+use thiserror::Error;
+
+/// The largest TCB info or QE identity accepted, in bytes. Recorded ones are under 32 KiB.
+pub const MAX_SIGNED_JSON: usize = 512 * 1024;
+/// The largest collateral file accepted, in bytes.
+pub const MAX_COLLATERAL: usize = 4 * 1024 * 1024;
+/// The most TCB levels, module identities or advisory ids in one list. Recorded lists have fewer than 32.
+pub const MAX_LEVELS: usize = 256;
+
+/// Why collateral could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CollateralError {
+    /// Larger than its limit.
+    #[error("{what} of {size} bytes, at most {limit} are accepted")]
+    TooLarge {
+        /// What was read.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Not JSON of the expected form.
+    #[error("{what}: {reason}")]
+    Json {
+        /// What was read.
+        what: &'static str,
+        /// The JSON reader's words, with line and column.
+        reason: String,
+    },
+    /// More list entries than [`MAX_LEVELS`], or none where one is needed.
+    #[error("{0} has a list of unacceptable length")]
+    ListLength(&'static str),
+}
+
+/// A TCB status by Intel's exact name (PCS API v4, `tcbStatus`), or one that Intel's verification library derives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum TcbStatus {
+    /// The TCB is current.
+    UpToDate,
+    /// Current, but the software must be hardened against an advisory.
+    SWHardeningNeeded,
+    /// Current, but the platform's configuration may expose it.
+    ConfigurationNeeded,
+    /// Both of the above.
+    ConfigurationAndSWHardeningNeeded,
+    /// The TD started on an outdated TCB and the platform has since been updated: relaunch the TD.
+    TDRelaunchAdvised,
+    /// As above, and the configuration may expose it.
+    TDRelaunchAdvisedConfigurationNeeded,
+    /// The TCB is outdated.
+    OutOfDate,
+    /// The TCB is outdated, and the configuration may expose it.
+    OutOfDateConfigurationNeeded,
+    /// The TCB is revoked.
+    Revoked,
+}
+
+impl TcbStatus {
+    /// Intel's name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UpToDate => "UpToDate",
+            Self::SWHardeningNeeded => "SWHardeningNeeded",
+            Self::ConfigurationNeeded => "ConfigurationNeeded",
+            Self::ConfigurationAndSWHardeningNeeded => "ConfigurationAndSWHardeningNeeded",
+            Self::TDRelaunchAdvised => "TDRelaunchAdvised",
+            Self::TDRelaunchAdvisedConfigurationNeeded => "TDRelaunchAdvisedConfigurationNeeded",
+            Self::OutOfDate => "OutOfDate",
+            Self::OutOfDateConfigurationNeeded => "OutOfDateConfigurationNeeded",
+            Self::Revoked => "Revoked",
+        }
+    }
+}
+
+/// TCB info, version 3, for TDX.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcbInfo {
+    /// `TDX`.
+    pub id: String,
+    /// 3.
+    pub version: u32,
+    /// Start of validity, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub issue_date: i64,
+    /// End of validity, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub next_update: i64,
+    /// FMSPC of the platforms it covers.
+    #[serde(deserialize_with = "hex_array")]
+    pub fmspc: [u8; 6],
+    /// PCEID of the platforms it covers.
+    #[serde(rename = "pceId", deserialize_with = "hex_array")]
+    pub pce_id: [u8; 2],
+    /// How TCB levels compare: 0 is the only type defined.
+    pub tcb_type: u32,
+    /// Rises with each TCB recovery.
+    pub tcb_evaluation_data_number: u32,
+    /// Identity of TDX modules with major version 0.
+    #[serde(default)]
+    pub tdx_module: Option<TdxModule>,
+    /// Identities of later TDX modules by major version.
+    #[serde(default)]
+    pub tdx_module_identities: Vec<TdxModuleIdentity>,
+    /// TCB levels, best first.
+    pub tcb_levels: Vec<TcbLevel>,
+}
+
+/// Who signs the TDX module, and its SEAM attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TdxModule {
+    /// Expected MRSIGNERSEAM.
+    #[serde(rename = "mrsigner", deserialize_with = "hex_array")]
+    pub mr_signer: [u8; 48],
+    /// Expected SEAMATTRIBUTES under the mask.
+    #[serde(deserialize_with = "hex_array")]
+    pub attributes: [u8; 8],
+    /// Which bits of SEAMATTRIBUTES count.
+    #[serde(deserialize_with = "hex_array")]
+    pub attributes_mask: [u8; 8],
+}
+
+/// The identity of TDX modules of one major version.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TdxModuleIdentity {
+    /// `TDX_` and the major version as two hexadecimal digits.
+    pub id: String,
+    /// Signer and attributes.
+    #[serde(flatten)]
+    pub module: TdxModule,
+    /// Levels by ISV SVN, best first.
+    pub tcb_levels: Vec<IsvLevel>,
+}
+
+/// A TCB level of a platform.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TcbLevel {
+    /// Its components.
+    pub tcb: TcbComponents,
+    /// Date of the level, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub tcb_date: i64,
+    /// Its status.
+    pub tcb_status: TcbStatus,
+    /// Advisories that apply.
+    #[serde(rename = "advisoryIDs", default)]
+    pub advisory_ids: Vec<String>,
+}
+
+/// The security version numbers of a platform TCB level.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct TcbComponents {
+    /// SGX components 1 to 16.
+    #[serde(rename = "sgxtcbcomponents", deserialize_with = "components")]
+    pub sgx: [u8; 16],
+    /// PCESVN.
+    #[serde(rename = "pcesvn")]
+    pub pce_svn: u16,
+    /// TDX components 1 to 16.
+    #[serde(rename = "tdxtcbcomponents", deserialize_with = "components")]
+    pub tdx: [u8; 16],
+}
+
+/// A level of an enclave or TDX module.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IsvLevel {
+    /// Its security version number.
+    pub tcb: IsvTcb,
+    /// Date of the level, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub tcb_date: i64,
+    /// Its status.
+    pub tcb_status: TcbStatus,
+    /// Advisories that apply.
+    #[serde(rename = "advisoryIDs", default)]
+    pub advisory_ids: Vec<String>,
+}
+
+/// The TCB of an enclave or TDX module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct IsvTcb {
+    /// ISV security version number.
+    #[serde(rename = "isvsvn")]
+    pub isv_svn: u16,
+}
+
+/// QE identity, version 2.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QeIdentity {
+    /// `TD_QE`.
+    pub id: String,
+    /// 2.
+    pub version: u32,
+    /// Start of validity, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub issue_date: i64,
+    /// End of validity, seconds since the Unix epoch.
+    #[serde(deserialize_with = "date")]
+    pub next_update: i64,
+    /// Rises with each TCB recovery.
+    pub tcb_evaluation_data_number: u32,
+    /// Expected MISCSELECT under the mask, in memory order.
+    #[serde(rename = "miscselect", deserialize_with = "hex_array")]
+    pub misc_select: [u8; 4],
+    /// Which bits of MISCSELECT count.
+    #[serde(rename = "miscselectMask", deserialize_with = "hex_array")]
+    pub misc_select_mask: [u8; 4],
+    /// Expected ATTRIBUTES under the mask.
+    #[serde(deserialize_with = "hex_array")]
+    pub attributes: [u8; 16],
+    /// Which bits of ATTRIBUTES count.
+    #[serde(deserialize_with = "hex_array")]
+    pub attributes_mask: [u8; 16],
+    /// Expected MRSIGNER.
+    #[serde(rename = "mrsigner", deserialize_with = "hex_array")]
+    pub mr_signer: [u8; 32],
+    /// Expected ISVPRODID.
+    #[serde(rename = "isvprodid")]
+    pub isv_prod_id: u16,
+    /// Levels by ISV SVN, best first.
+    pub tcb_levels: Vec<IsvLevel>,
+}
+
+impl TcbInfo {
+    /// Reads the signed inner object of a TCB info answer. Trust comes from its signature alone.
+    ///
+    /// # Errors
+    /// [`CollateralError`].
+    pub fn parse(json: &str) -> Result<Self, CollateralError> {
+        const WHAT: &str = "TCB info";
+        let parsed: Self = signed_json(WHAT, json)?;
+        check_list(WHAT, &parsed.tcb_levels)?;
+        if parsed.tdx_module_identities.len() > MAX_LEVELS {
+            return Err(CollateralError::ListLength(WHAT));
+        }
+        for identity in &parsed.tdx_module_identities {
+            check_list(WHAT, &identity.tcb_levels)?;
+        }
+        Ok(parsed)
+    }
+}
+
+impl QeIdentity {
+    /// Reads the signed inner object of a QE identity answer. Trust comes from its signature alone.
+    ///
+    /// # Errors
+    /// [`CollateralError`].
+    pub fn parse(json: &str) -> Result<Self, CollateralError> {
+        const WHAT: &str = "QE identity";
+        let parsed: Self = signed_json(WHAT, json)?;
+        check_list(WHAT, &parsed.tcb_levels)?;
+        Ok(parsed)
+    }
+}
+
+fn check_list<T>(what: &'static str, list: &[T]) -> Result<(), CollateralError> {
+    if (1..=MAX_LEVELS).contains(&list.len()) { Ok(()) } else { Err(CollateralError::ListLength(what)) }
+}
+
+fn signed_json<'a, T: Deserialize<'a>>(what: &'static str, json: &'a str) -> Result<T, CollateralError> {
+    if json.len() > MAX_SIGNED_JSON {
+        return Err(CollateralError::TooLarge { what, size: json.len(), limit: MAX_SIGNED_JSON });
+    }
+    serde_json::from_str(json).map_err(|error| CollateralError::Json { what, reason: error.to_string() })
+}
+
+/// The de-facto JSON file of DCAP collateral.
+#[derive(Serialize, Deserialize)]
+struct QuoteCollateralV3 {
+    pck_crl_issuer_chain: String,
+    #[serde(with = "hex_bytes")]
+    root_ca_crl: Vec<u8>,
+    #[serde(with = "hex_bytes")]
+    pck_crl: Vec<u8>,
+    tcb_info_issuer_chain: String,
+    tcb_info: String,
+    #[serde(with = "hex_bytes")]
+    tcb_info_signature: Vec<u8>,
+    qe_identity_issuer_chain: String,
+    qe_identity: String,
+    #[serde(with = "hex_bytes")]
+    qe_identity_signature: Vec<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pck_certificate_chain: Option<String>,
+}
+
+/// Reads collateral from the de-facto JSON form `QuoteCollateralV3`: chains as PEM, revocation lists and signatures as
+/// hexadecimal, signed objects as strings of their exact bytes. Fields that it does not define are ignored.
+///
+/// # Errors
+/// [`CollateralError`], with line and column of what is wrong.
+pub fn collateral_from_json(json: &[u8]) -> Result<TdxCollateral, CollateralError> {
+    const WHAT: &str = "the collateral file";
+    if json.len() > MAX_COLLATERAL {
+        return Err(CollateralError::TooLarge { what: WHAT, size: json.len(), limit: MAX_COLLATERAL });
+    }
+    let json_error = |reason: String| CollateralError::Json { what: WHAT, reason };
+    let file: QuoteCollateralV3 =
+        serde_json::from_slice(json).map_err(|error| json_error(error.to_string()))?;
+    let signature = |bytes: Vec<u8>, name: &str| {
+        let size = bytes.len();
+        bytes.try_into().map(Bytes).map_err(|_| json_error(format!("{name} of {size} bytes, expected 64")))
+    };
+    Ok(TdxCollateral {
+        pck_crl: ByteString(file.pck_crl),
+        tcb_info: file.tcb_info,
+        qe_identity: file.qe_identity,
+        root_ca_crl: ByteString(file.root_ca_crl),
+        tcb_info_signature: signature(file.tcb_info_signature, "tcb_info_signature")?,
+        pck_crl_issuer_chain: file.pck_crl_issuer_chain,
+        qe_identity_signature: signature(file.qe_identity_signature, "qe_identity_signature")?,
+        tcb_info_issuer_chain: file.tcb_info_issuer_chain,
+        pck_certificate_chain: file.pck_certificate_chain,
+        qe_identity_issuer_chain: file.qe_identity_issuer_chain,
+    })
+}
+
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    time::parse_seconds(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("{text:?} is not an RFC 3339 time")))
+}
+
+fn hex_array<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+    let text = String::deserialize(deserializer)?;
+    hex::decode_array(&text)
+        .ok_or_else(|| serde::de::Error::custom(format!("not {N} bytes of hexadecimal digits")))
+}
+
+fn components<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D::Error> {
+    #[derive(Deserialize)]
+    struct Component {
+        svn: u8,
+    }
+    let list = Vec::<Component>::deserialize(deserializer)?;
+    let svns: Vec<u8> = list.iter().map(|component| component.svn).collect();
+    svns.try_into().map_err(|_| serde::de::Error::custom("a TCB level needs 16 components"))
+}
+
+mod hex_bytes {
+    use crate::hex;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        hex::decode(&text).ok_or_else(|| serde::de::Error::custom("not hexadecimal digits"))
+    }
+}

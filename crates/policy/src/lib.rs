@@ -1,0 +1,15 @@
+//! Appraisal policies: `policies/*.toml` to closed types.
+//!
+//! A policy says what a verdict needs. Every field that a verdict can rest on has an expectation: a set of values, the
+//! value that the verifier recomputes, or a waiver with its reason, which every verdict repeats. Nothing is optional, so
+//! nothing is left unlooked at by omission.
+//!
+//! This crate is pure: no clock, file, network, environment or random source.
+
+mod appraisal;
+mod danger;
+mod expect;
+
+pub use appraisal::*;
+pub use danger::*;
+pub use expect::*;

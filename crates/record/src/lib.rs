@@ -1,0 +1,174 @@
+//! Records of appraisals: every input and the outcome, chained by hash, replayed to the same bytes.
+//!
+//! A record shows that its inputs lead to its outcome. It does not show that the session or its time was real. The chain
+//! finds gaps and edits of earlier records; truncation and rewriting show only against a head that was kept elsewhere.
+//! Replay never mints a witness.
+
+use confide_evidence::cbor::CborError;
+use confide_evidence::document::Endorsements;
+use confide_evidence::record::{FIRST, Record, RecordedChallenge, Subject, read_all};
+use confide_policy::{AppraisalPolicy, PolicyError};
+use confide_verifier::{Algorithms, AttestationResult, Inputs, evaluate};
+use rustls_pki_types::UnixTime;
+use std::io::{self, Write};
+use std::time::Duration;
+use thiserror::Error;
+
+/// The evaluator that this build is: a replay by another one may differ, and says so.
+pub const EVALUATOR: &str = concat!("confide-verifier ", env!("CARGO_PKG_VERSION"));
+/// The largest record file accepted, in bytes.
+pub const MAX_FILE: usize = 256 * 1024 * 1024;
+
+/// Why a record could not be written or replayed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The file is larger than [`MAX_FILE`].
+    #[error("a record file of {0} bytes, at most {MAX_FILE} are accepted")]
+    TooLarge(usize),
+    /// No record in the file.
+    #[error("the file holds no record")]
+    Empty,
+    /// A record is not canonical CBOR of the record format.
+    #[error("record {index}: {source}")]
+    Format {
+        /// Position in the file, from 0.
+        index: usize,
+        /// What is wrong.
+        source: CborError,
+    },
+    /// A record does not follow the one before it.
+    #[error("record {index}: prev is {found}, the record before it hashes to {expected}")]
+    Chain {
+        /// Position in the file, from 0.
+        index: usize,
+        /// Hash of the record before it, or 32 zero bytes.
+        expected: String,
+        /// What the record says.
+        found: String,
+    },
+    /// The recorded policy cannot be read.
+    #[error("record {index}: {source}")]
+    Policy {
+        /// Position in the file, from 0.
+        index: usize,
+        /// What is wrong.
+        source: PolicyError,
+    },
+    /// Writing failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// The inputs of one appraisal, as a record keeps them.
+#[derive(Debug, Clone)]
+pub struct Recording<'a> {
+    /// Evidence document or bare quote.
+    pub subject: Subject,
+    /// Endorsements from elsewhere than the document.
+    pub endorsements: Endorsements,
+    /// Text of the policy file.
+    pub policy: &'a str,
+    /// The challenge, for documents.
+    pub challenge: Option<RecordedChallenge>,
+    /// Time of the appraisal.
+    pub time: UnixTime,
+}
+
+impl Recording<'_> {
+    /// Makes the record that follows `previous`.
+    #[must_use]
+    pub fn record(self, result: &AttestationResult, previous: Option<&Record>) -> Record {
+        Record {
+            prev: previous.map_or(FIRST, Record::hash),
+            time: self.time.as_secs(),
+            policy: self.policy.to_owned(),
+            outcome: Some(result.to_json()),
+            subject: self.subject,
+            challenge: self.challenge,
+            evaluator: EVALUATOR.to_owned(),
+            endorsements: self.endorsements,
+        }
+    }
+}
+
+/// Writes one record.
+///
+/// # Errors
+/// [`RecordError::Io`].
+pub fn append(mut to: impl Write, record: &Record) -> Result<(), RecordError> {
+    to.write_all(&record.encode())?;
+    Ok(to.flush()?)
+}
+
+/// Reads a record file and checks the chain.
+///
+/// # Errors
+/// [`RecordError`]: size, format, chain; an empty file is one.
+pub fn read(bytes: &[u8]) -> Result<Vec<Record>, RecordError> {
+    if bytes.len() > MAX_FILE {
+        return Err(RecordError::TooLarge(bytes.len()));
+    }
+    let mut records: Vec<Record> = Vec::new();
+    for (index, record) in read_all(bytes).enumerate() {
+        let record = record.map_err(|source| RecordError::Format { index, source })?;
+        let expected = records.last().map_or(FIRST, Record::hash);
+        if record.prev != expected {
+            let (expected, found) = (expected.to_string(), record.prev.to_string());
+            return Err(RecordError::Chain { index, expected, found });
+        }
+        records.push(record);
+    }
+    if records.is_empty() { Err(RecordError::Empty) } else { Ok(records) }
+}
+
+/// What a replay found.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// The result that the inputs give now.
+    pub result: AttestationResult,
+    /// How it compares with the stored outcome.
+    pub agreement: Agreement,
+}
+
+/// Whether a replay reproduces the stored outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agreement {
+    /// Byte for byte.
+    Same,
+    /// The record stores no outcome.
+    NotStored,
+    /// The stored outcome differs.
+    Differs {
+        /// The evaluator that wrote the record.
+        recorded_by: String,
+    },
+}
+
+/// Appraises the inputs of a record again, with no network and no clock.
+///
+/// # Errors
+/// [`RecordError::Policy`] where the recorded policy cannot be read.
+pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<Replayed, RecordError> {
+    let policy = AppraisalPolicy::parse_recorded(&record.policy)
+        .map_err(|source| RecordError::Policy { index, source })?;
+    let inputs = Inputs {
+        subject: match &record.subject {
+            Subject::Quote(bytes) => confide_verifier::Subject::Quote(bytes.as_bytes()),
+            Subject::Document(bytes) => confide_verifier::Subject::Document(bytes.as_bytes()),
+        },
+        endorsements: &record.endorsements,
+        prepared: None,
+        policy: &policy,
+        challenge: record.challenge.as_ref(),
+        now: UnixTime::since_unix_epoch(Duration::from_secs(record.time)),
+        algorithms,
+    };
+    let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+    let agreement = match &record.outcome {
+        None => Agreement::NotStored,
+        Some(outcome) if *outcome == result.to_json() => Agreement::Same,
+        Some(_) => Agreement::Differs { recorded_by: record.evaluator.clone() },
+    };
+    Ok(Replayed { result, agreement })
+}

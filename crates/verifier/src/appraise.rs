@@ -1,0 +1,330 @@
+//! The two entry points: [`evaluate`] for data, [`appraise`] for authority.
+
+use crate::check::{Checks, Stop};
+use crate::document;
+use crate::result::{
+    AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome, Rejection,
+    SIMULATED,
+};
+use crate::rules;
+use crate::signature::Algorithms;
+use crate::tdx::{self, PreparedCollateral, QuoteFindings};
+use crate::witness::{Attested, Challenge};
+use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
+use confide_evidence::hex;
+use confide_evidence::record::RecordedChallenge;
+use confide_evidence::tdx::{CollateralError, Padding, Quote};
+use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
+use confide_policy::AppraisalPolicy;
+use rustls_pki_types::UnixTime;
+
+/// What is appraised.
+#[derive(Debug, Clone, Copy)]
+pub enum Subject<'a> {
+    /// A bare TDX quote, which zero bytes may follow.
+    Quote(&'a [u8]),
+    /// A canonical evidence document.
+    Document(&'a [u8]),
+}
+
+/// Everything that a verdict rests on.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a> {
+    /// The evidence.
+    pub subject: Subject<'a>,
+    /// Endorsements from elsewhere than the document. What is missing is taken from those stapled to it.
+    pub endorsements: &'a Endorsements,
+    /// Collateral that was prepared before; it takes the place of the collateral in `endorsements`. The answer is the
+    /// same as with the collateral that it was made from.
+    pub prepared: Option<&'a PreparedCollateral>,
+    /// The appraisal policy.
+    pub policy: &'a AppraisalPolicy,
+    /// What the relying party asked. Documents need one; bare quotes have none.
+    pub challenge: Option<&'a RecordedChallenge>,
+    /// Time of the appraisal.
+    pub now: UnixTime,
+    /// Signature algorithms.
+    pub algorithms: &'a Algorithms,
+}
+
+/// Everything that a witness rests on but the challenge, which [`appraise`] consumes.
+#[derive(Debug, Clone, Copy)]
+pub struct Appraisal<'a> {
+    /// The evidence document, canonical bytes.
+    pub document: &'a [u8],
+    /// As [`Inputs::endorsements`].
+    pub endorsements: &'a Endorsements,
+    /// As [`Inputs::prepared`].
+    pub prepared: Option<&'a PreparedCollateral>,
+    /// The appraisal policy.
+    pub policy: &'a AppraisalPolicy,
+    /// Time of the appraisal.
+    pub now: UnixTime,
+    /// Signature algorithms.
+    pub algorithms: &'a Algorithms,
+}
+
+/// Appraises evidence to data that carries no authority.
+///
+/// # Errors
+/// [`Rejection`] with the whole result for every outcome but acceptance.
+pub fn evaluate(inputs: &Inputs<'_>) -> Result<AttestationResult, Rejection> {
+    verdict(inputs).map(|(result, _)| result)
+}
+
+/// Appraises an evidence document for one challenge and mints the witness. Nothing else makes one.
+///
+/// The checks are those of [`evaluate`] on the same inputs. Among them, for documents: the policy leaves nothing open on
+/// which a channel rests (report data, RTMR3 and runtime events are appraised, MRTD and RTMR0 to RTMR2 have reference
+/// values, DEBUG and MIGRATABLE are off). Only a danger policy may waive these, and every output says so.
+///
+/// # Errors
+/// [`Rejection`] with the whole result.
+pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attested, Rejection> {
+    let Appraisal { document, endorsements, prepared, policy, now, algorithms } = *appraisal;
+    let recorded = challenge.recorded();
+    let inputs = Inputs {
+        subject: Subject::Document(document),
+        endorsements,
+        prepared,
+        policy,
+        challenge: Some(&recorded),
+        now,
+        algorithms,
+    };
+    let (result, accepted) = verdict(&inputs)?;
+    match accepted {
+        Some(Accepted { document, valid_until }) => Ok(Attested {
+            result,
+            challenge,
+            valid_until,
+            claims: document.claims,
+            key_set: document.key_set,
+        }),
+        // An accepted document always carries its contents.
+        None => Err(Rejection { result: Box::new(result) }),
+    }
+}
+
+/// The result of a collateral file that cannot be read: malformed input, nothing appraised.
+#[must_use]
+pub fn malformed_collateral(
+    error: &CollateralError,
+    policy: &AppraisalPolicy,
+    now: UnixTime,
+) -> AttestationResult {
+    let mut checks = Checks::default();
+    checks.fail(&rules::COLLATERAL_FILE, error.to_string());
+    AttestationResult {
+        outcome: Outcome::Malformed,
+        code: checks.first_failure(),
+        simulated: false,
+        platform: None,
+        policy: policy.name.clone(),
+        time: format_rfc3339(now),
+        tcb_status: None,
+        advisory_ids: Vec::new(),
+        measurements: None,
+        report_data: None,
+        valid_until: None,
+        platform_binding: None,
+        devices: Vec::new(),
+        checks: checks.into_list(),
+        assumptions: CPU_ASSUMPTIONS.to_vec(),
+    }
+}
+
+/// The contents of an accepted document.
+struct Accepted {
+    document: EvidenceDocument,
+    valid_until: UnixTime,
+}
+
+/// What an appraisal has found so far.
+pub(crate) struct Progress<'a> {
+    pub(crate) inputs: &'a Inputs<'a>,
+    pub(crate) checks: Checks,
+    pub(crate) platform: Option<&'static str>,
+    pub(crate) quote: QuoteFindings,
+    pub(crate) measurements: Option<Measurements>,
+    pub(crate) report_data: Option<String>,
+    pub(crate) valid_until: Option<i64>,
+    pub(crate) devices: Vec<DeviceResult>,
+    pub(crate) simulated_devices: bool,
+    pub(crate) outcome: Option<Outcome>,
+}
+
+fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>), Rejection> {
+    let mut progress = Progress {
+        inputs,
+        checks: Checks::default(),
+        platform: None,
+        quote: QuoteFindings::default(),
+        measurements: None,
+        report_data: None,
+        valid_until: None,
+        devices: Vec::new(),
+        simulated_devices: false,
+        outcome: None,
+    };
+    let document = match inputs.subject {
+        Subject::Quote(bytes) => bare_quote(bytes, &mut progress).map(|()| None),
+        Subject::Document(bytes) => document::appraise(bytes, &mut progress).map(|document| {
+            progress.witness_rules();
+            Some(document)
+        }),
+    };
+    let valid_until = progress.valid_until;
+    let result = progress.finish();
+    if !result.accepted() {
+        return Err(Rejection { result: Box::new(result) });
+    }
+    let end = valid_until.and_then(|end| u64::try_from(end).ok()).unwrap_or_default();
+    let valid_until = UnixTime::since_unix_epoch(std::time::Duration::from_secs(end));
+    let accepted = document.ok().flatten().map(|document| Accepted { document, valid_until });
+    Ok((result, accepted))
+}
+
+fn bare_quote(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(), Stop> {
+    let quote = progress.parse_quote(bytes, Padding::Zeros)?;
+    if quote.padding > 0 {
+        progress.checks.pass(&rules::QUOTE_PADDING, format!("{} zero bytes", quote.padding));
+    }
+    let collateral = progress.inputs.endorsements.tdx.as_ref();
+    progress.quote(&quote, collateral)?;
+    tdx::reference_values(&quote, progress.inputs.policy, None, &mut progress.checks);
+    Ok(())
+}
+
+impl Progress<'_> {
+    /// Parses a quote and notes its fields.
+    pub(crate) fn parse_quote<'q>(&mut self, bytes: &'q [u8], padding: Padding) -> Result<Quote<'q>, Stop> {
+        match Quote::parse(bytes, padding) {
+            Ok(quote) => {
+                self.platform = Some("tdx");
+                self.measurements = Some(measurements(&quote));
+                self.report_data = Some(hex::encode(quote.report.report_data));
+                self.checks.pass(&rules::QUOTE_FORMAT, format!("version {}", quote.version));
+                Ok(quote)
+            }
+            Err(error) => {
+                let outcome = if error.is_unsupported() { Outcome::Unsupported } else { Outcome::Malformed };
+                self.outcome = Some(outcome);
+                self.checks.fail(&rules::QUOTE_FORMAT, error.to_string());
+                Err(Stop)
+            }
+        }
+    }
+
+    /// Appraises a quote's authenticity and TCB with the prepared collateral or else `collateral`.
+    pub(crate) fn quote(
+        &mut self,
+        quote: &Quote<'_>,
+        collateral: Option<&TdxCollateral>,
+    ) -> Result<(), Stop> {
+        let Inputs { policy, algorithms, prepared, now, .. } = *self.inputs;
+        let made;
+        let prepared = match (prepared, collateral) {
+            (Some(prepared), _) => prepared,
+            (None, Some(collateral)) => {
+                made = PreparedCollateral::new(collateral, policy, algorithms);
+                &made
+            }
+            (None, None) => {
+                self.checks.fail(&rules::COLLATERAL_PRESENT, "none");
+                return Err(Stop);
+            }
+        };
+        let (findings, ended) =
+            tdx::appraise_quote(quote, prepared, policy, seconds(now), algorithms, &mut self.checks);
+        self.valid_until = findings.valid_until;
+        self.quote = findings;
+        ended
+    }
+
+    /// Whether the policy leaves nothing open that a witness rests on.
+    fn witness_rules(&mut self) {
+        let policy = self.inputs.policy;
+        const NEEDED: [&str; 9] = [
+            "tdx.debug",
+            "tdx.migratable",
+            "tdx.mr_td",
+            "tdx.rtmr0",
+            "tdx.rtmr1",
+            "tdx.rtmr2",
+            "tdx.rtmr3",
+            "tdx.report_data",
+            "claims.events",
+        ];
+        let waived: Vec<&str> = policy
+            .waivers()
+            .into_iter()
+            .map(|(field, _)| field)
+            .filter(|field| NEEDED.contains(field))
+            .collect();
+        let loose = policy.admits_debug_or_migration();
+        match (&policy.danger, waived.is_empty() && !loose) {
+            (_, true) => self.checks.pass(&rules::WITNESS, "nothing is waived"),
+            (Some(danger), false) => self.checks.waive(&rules::WITNESS, &danger.reason, waived.join(", ")),
+            (None, false) => self.checks.fail(&rules::WITNESS, format!("waived: {}", waived.join(", "))),
+        }
+    }
+
+    fn finish(self) -> AttestationResult {
+        let simulated = self.quote.simulated || self.simulated_devices;
+        let code = self.checks.first_failure();
+        let outcome = match (self.outcome, code) {
+            (Some(outcome), _) => outcome,
+            (None, Some(_)) => Outcome::Rejected,
+            (None, None) => Outcome::Accepted,
+        };
+        let mut assumptions = Vec::new();
+        if simulated {
+            assumptions.push(SIMULATED);
+        }
+        assumptions.extend(CPU_ASSUMPTIONS);
+        if !self.devices.is_empty() {
+            assumptions.extend(GPU_ASSUMPTIONS);
+        }
+        AttestationResult {
+            outcome,
+            code,
+            simulated,
+            platform: self.platform,
+            policy: self.inputs.policy.name.clone(),
+            time: format_rfc3339(self.inputs.now),
+            tcb_status: self.quote.tcb_status,
+            advisory_ids: self.quote.advisory_ids,
+            measurements: self.measurements,
+            report_data: self.report_data,
+            valid_until: (outcome == Outcome::Accepted)
+                .then(|| self.valid_until.map(format_seconds))
+                .flatten(),
+            platform_binding: (!self.devices.is_empty()).then_some("shared_transcript"),
+            devices: self.devices,
+            checks: self.checks.into_list(),
+            assumptions,
+        }
+    }
+}
+
+fn measurements(quote: &Quote<'_>) -> Measurements {
+    let report = &quote.report;
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| hex::encode(rtmr));
+    Measurements {
+        mr_td: hex::encode(report.mr_td),
+        rtmr0,
+        rtmr1,
+        rtmr2,
+        rtmr3,
+        mr_seam: hex::encode(report.mr_seam),
+        mr_signer_seam: hex::encode(report.mr_signer_seam),
+        mr_config_id: hex::encode(report.mr_config_id),
+        mr_owner: hex::encode(report.mr_owner),
+        mr_owner_config: hex::encode(report.mr_owner_config),
+        mr_service_td: report.td15.as_ref().map(|td15| hex::encode(td15.mr_service_td)),
+        td_attributes: hex::encode(report.td_attributes),
+        xfam: hex::encode(report.xfam),
+        tee_tcb_svn: hex::encode(report.tee_tcb_svn),
+    }
+}

@@ -1,0 +1,305 @@
+//! Appraisal of evidence documents: the quote, and everything that its report data covers.
+
+use crate::appraise::{Inputs, Progress};
+use crate::check::{Checks, Status, Stop};
+use crate::nvidia;
+use crate::result::Outcome;
+use crate::rules;
+use crate::tdx::{self, Recomputed};
+use confide_evidence::bytes::Bytes;
+use confide_evidence::document::{
+    Claims, CpuEvidence, DeviceKind, DocumentError, EgressMode, EvidenceDocument, KeySet,
+};
+use confide_evidence::event::ServingEvents;
+use confide_evidence::record::RecordedChallenge;
+use confide_evidence::tdx::Padding;
+use confide_evidence::time::{format_seconds, seconds};
+use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
+use confide_policy::{AppraisalPolicy, Batch, ClaimsPolicy, Expect, HexBytes};
+
+/// Appraises a document for the challenge of the inputs.
+pub(crate) fn appraise(bytes: &[u8], progress: &mut Progress<'_>) -> Result<EvidenceDocument, Stop> {
+    let document = decode(bytes, progress)?;
+    let quote_bytes = quote_of(&document, progress)?;
+    let challenge = progress.inputs.challenge.ok_or_else(|| "no challenge was given".to_owned());
+    let binding = challenge.and_then(|challenge| binding(challenge, &document, progress.inputs.policy));
+    let binding = match binding {
+        Ok(binding) => {
+            progress.checks.pass(&rules::CHALLENGE, format!("role {}", binding.role()));
+            binding
+        }
+        Err(actual) => {
+            progress.checks.fail(&rules::CHALLENGE, actual);
+            return Err(Stop);
+        }
+    };
+    let quote = progress.parse_quote(quote_bytes, Padding::Refused)?;
+    let stapled = document.endorsements.as_ref().and_then(|stapled| stapled.tdx.as_ref());
+    let collateral = progress.inputs.endorsements.tdx.as_ref().or(stapled);
+    progress.quote(&quote, collateral)?;
+    let recomputed = recompute(&document, binding);
+    tdx::reference_values(&quote, progress.inputs.policy, Some(&recomputed), &mut progress.checks);
+    contents(&document, &binding, progress);
+    Ok(document)
+}
+
+fn decode(bytes: &[u8], progress: &mut Progress<'_>) -> Result<EvidenceDocument, Stop> {
+    match EvidenceDocument::decode(bytes) {
+        Ok(document) => {
+            progress.checks.pass(&rules::DOCUMENT_FORMAT, format!("{} bytes", bytes.len()));
+            Ok(document)
+        }
+        Err(error) => {
+            let unsupported = matches!(error, DocumentError::Version(_));
+            progress.outcome = Some(if unsupported { Outcome::Unsupported } else { Outcome::Malformed });
+            progress.checks.fail(&rules::DOCUMENT_FORMAT, error.to_string());
+            Err(Stop)
+        }
+    }
+}
+
+fn quote_of<'d>(document: &'d EvidenceDocument, progress: &mut Progress<'_>) -> Result<&'d [u8], Stop> {
+    match &document.cpu {
+        CpuEvidence::Tdx { quote } => {
+            progress.platform = Some("tdx");
+            progress.checks.pass(&rules::DOCUMENT_PLATFORM, "tdx");
+            Ok(quote.as_bytes())
+        }
+        _ => {
+            progress.platform = Some("sev-snp");
+            progress.outcome = Some(Outcome::Unsupported);
+            progress.checks.fail(&rules::DOCUMENT_PLATFORM, "sev-snp has no runtime register");
+            Err(Stop)
+        }
+    }
+}
+
+/// The role-dependent fields of the transcript, from the verifier's own challenge.
+fn binding(
+    challenge: &RecordedChallenge,
+    document: &EvidenceDocument,
+    policy: &AppraisalPolicy,
+) -> Result<Binding, String> {
+    let nonce = challenge.nonce;
+    match (challenge.role, &document.batch) {
+        (Role::Serve, None) => {
+            let (exporter, tls_spki) = live_connection(challenge)?;
+            Ok(Binding::Serve { nonce, exporter, tls_spki })
+        }
+        (Role::Serve | Role::Batch, Some(path)) => {
+            if policy.freshness.batch == Batch::Refuse {
+                return Err("a quote that several clients share, which the policy refuses".to_owned());
+            }
+            let (exporter, tls_spki) = live_connection(challenge)?;
+            let root = path.root(&batch_leaf(&nonce, &exporter)).map_err(|error| error.to_string())?;
+            Ok(Binding::Batch { root, tls_spki })
+        }
+        (Role::Batch, None) => Err("role batch without a batch path in the document".to_owned()),
+        (Role::KeyRelease, None) => Ok(Binding::KeyRelease { nonce }),
+        (Role::KeyRelease, Some(_)) => Err("role key-release with a batch path in the document".to_owned()),
+    }
+}
+
+fn live_connection(challenge: &RecordedChallenge) -> Result<(Bytes<32>, Bytes<32>), String> {
+    let bytes = |field: &[u8], name: &str| {
+        <[u8; 32]>::try_from(field)
+            .map(Bytes)
+            .map_err(|_| format!("{name} of {} bytes, expected 32", field.len()))
+    };
+    let exporter = bytes(challenge.exporter.as_bytes(), "a TLS exporter")?;
+    Ok((exporter, bytes(challenge.spki.as_bytes(), "an SPKI digest")?))
+}
+
+fn recompute(document: &EvidenceDocument, binding: Binding) -> Recomputed {
+    let transcript = Transcript {
+        binding,
+        keyset: document.key_set.digest(),
+        devices: confide_evidence::document::devices_digest(&document.devices),
+        claims: document.claims.digest(),
+        boot_id: document.boot_id,
+    };
+    Recomputed { report_data: transcript.report_data(), rtmr3: document.events.replay() }
+}
+
+/// Everything that the report data covers. These checks are independent: all run.
+fn contents(document: &EvidenceDocument, binding: &Binding, progress: &mut Progress<'_>) {
+    let Inputs { policy, now, algorithms, .. } = *progress.inputs;
+    let role = binding.role();
+    key_set(&document.key_set, role, seconds(now), policy, progress);
+    events(document, role, policy, &mut progress.checks);
+    claims(&document.claims, &policy.claims, &mut progress.checks);
+    gpus(document, role, policy, &mut progress.checks);
+    let found = nvidia::appraise_devices(
+        &document.devices,
+        &|position| binding.gpu_nonce(position),
+        policy,
+        algorithms,
+        seconds(now),
+        &mut progress.checks,
+    );
+    progress.simulated_devices = found.simulated;
+    progress.devices = found.devices;
+    progress.outcome = progress.outcome.or(found.outcome);
+    if let Some(end) = found.valid_until {
+        progress.valid_until = Some(progress.valid_until.map_or(end, |so_far| so_far.min(end)));
+    }
+}
+
+fn key_set(keys: &KeySet, role: Role, now: i64, policy: &AppraisalPolicy, progress: &mut Progress<'_>) {
+    let max_age = i64::try_from(policy.freshness.max_age_seconds).unwrap_or(i64::MAX);
+    let mut end = now.saturating_add(max_age);
+    match (role, keys) {
+        (Role::KeyRelease, KeySet::Recipient(_)) => progress.checks.pass(&rules::KEY_SET, "a recipient key"),
+        (Role::Serve | Role::Batch, KeySet::Serving(keys)) => {
+            let not_after = i64::try_from(keys.not_after).unwrap_or(i64::MAX);
+            end = end.min(not_after);
+            let actual = format!("until {}", format_seconds(not_after));
+            if now <= not_after {
+                progress.checks.pass(&rules::KEY_SET, actual);
+            } else {
+                progress.checks.fail(&rules::KEY_SET, actual);
+            }
+        }
+        _ => progress.checks.fail(&rules::KEY_SET, format!("a key set of another role than {role}")),
+    }
+    progress.valid_until = Some(progress.valid_until.map_or(end, |window| window.min(end)));
+}
+
+fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, checks: &mut Checks) {
+    let claims = &document.claims;
+    let complete = match role {
+        Role::KeyRelease => document.events.key_release().map(|_| None),
+        Role::Serve | Role::Batch => document.events.serving(claims.egress.mode).map(Some),
+    };
+    let serving = match complete {
+        Ok(serving) => {
+            checks.pass(&rules::EVENT_LOG, format!("{} events", document.events.events().len()));
+            serving
+        }
+        Err(error) => {
+            checks.fail(&rules::EVENT_LOG, error.to_string());
+            checks.not_run(&rules::EVENT_CLAIMS, "the runtime events are not those of this role");
+            return;
+        }
+    };
+    let differing = match (&serving, document.events.key_release()) {
+        (Some(events), _) => differing(document, events),
+        (None, Ok((boot, configuration))) => {
+            let mut fields = Vec::new();
+            note(&mut fields, "build", boot.build == claims.build);
+            note(&mut fields, "boot id", boot.boot_id == document.boot_id);
+            note(&mut fields, "configuration", configuration.digest == claims.configuration);
+            fields
+        }
+        (None, Err(_)) => vec!["events"],
+    };
+    let found = if differing.is_empty() {
+        Ok("equal".to_owned())
+    } else {
+        Err(format!("differing: {}", differing.join(", ")))
+    };
+    checks.require(&rules::EVENT_CLAIMS, &policy.claims.events, found);
+    if let Some(events) = serving {
+        let fingerprints: Vec<Bytes<32>> =
+            events.devices.devices.iter().map(|device| device.certificate).collect();
+        checks.require(
+            &rules::DEVICES_EVENT,
+            &policy.devices.event,
+            nvidia::fingerprints_match(&document.devices, &fingerprints),
+        );
+    }
+}
+
+fn note(fields: &mut Vec<&'static str>, field: &'static str, equal: bool) {
+    if !equal {
+        fields.push(field);
+    }
+}
+
+fn differing(document: &EvidenceDocument, events: &ServingEvents<'_>) -> Vec<&'static str> {
+    let claims = &document.claims;
+    let mut fields = Vec::new();
+    note(&mut fields, "build", events.boot.build == claims.build);
+    note(&mut fields, "boot id", events.boot.boot_id == document.boot_id);
+    note(&mut fields, "configuration", events.configuration.digest == claims.configuration);
+    note(&mut fields, "model manifest", events.model.manifest == claims.model.manifest);
+    let volumes = events.volumes.map_or(&[][..], |volumes| &volumes.volumes);
+    note(&mut fields, "volumes", volumes == claims.volumes);
+    let locked = match events.egress_locked {
+        Some(locked) => {
+            claims.egress.policy == Some(locked.policy) && claims.egress.ruleset == Some(locked.ruleset)
+        }
+        None => claims.egress.policy.is_none() && claims.egress.ruleset.is_none(),
+    };
+    note(&mut fields, "egress", locked);
+    fields
+}
+
+fn claims(claims: &Claims, policy: &ClaimsPolicy, checks: &mut Checks) {
+    let mode = match claims.egress.mode {
+        EgressMode::Locked => "locked",
+        EgressMode::Open => "open",
+    };
+    checks.expect(&rules::EGRESS_MODE, &policy.egress_mode, &mode.to_owned());
+    optional_digest(&rules::EGRESS_POLICY, &policy.egress_policy, claims.egress.policy, checks);
+    each(&rules::EGRESS_HOST_VISIBLE, &policy.host_visible, &claims.egress.host_visible, checks);
+    checks.expect(&rules::MODEL_MANIFEST, &policy.model, &HexBytes(claims.model.manifest.0));
+    checks.expect(&rules::ENGINE_KIND, &policy.engine, &claims.engine.kind);
+    checks.expect(&rules::CONFIGURATION, &policy.configuration, &HexBytes(claims.configuration.0));
+    optional_digest(&rules::IMAGE, &policy.image, claims.build.image, checks);
+    let roots: Vec<HexBytes<32>> =
+        claims.volumes.iter().filter_map(|volume| volume.verity_root).map(|root| HexBytes(root.0)).collect();
+    each(&rules::VERITY_ROOTS, &policy.verity_roots, &roots, checks);
+    if claims.gpus.count > 0 {
+        checks.expect(&rules::GPU_DEV_TOOLS, &policy.gpu_dev_tools, &claims.gpus.dev_tools);
+        checks.expect(&rules::GPU_ENVIRONMENT, &policy.gpu_environment, &claims.gpus.environment);
+    }
+}
+
+fn optional_digest(
+    rule: &'static crate::Rule,
+    expected: &Expect<HexBytes<32>>,
+    actual: Option<Bytes<32>>,
+    checks: &mut Checks,
+) {
+    match (expected, actual) {
+        (_, Some(actual)) => checks.expect(rule, expected, &HexBytes(actual.0)),
+        (Expect::Waive(reason), None) => checks.waive(rule, reason, "none"),
+        (Expect::AnyOf(_), None) => checks.fail(rule, "none"),
+    }
+}
+
+/// Every value found must be in the policy's set.
+fn each<T: PartialEq + std::fmt::Display>(
+    rule: &'static crate::Rule,
+    expected: &Expect<T>,
+    actual: &[T],
+    checks: &mut Checks,
+) {
+    let listed = || match actual {
+        [] => "none".to_owned(),
+        _ => actual.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    match expected {
+        Expect::Waive(reason) => checks.waive(rule, reason, listed()),
+        Expect::AnyOf(values) => match actual.iter().find(|value| !values.contains(value)) {
+            Some(unknown) => checks.fail(rule, format!("{unknown}, which the policy does not list")),
+            None => checks.pass(rule, listed()),
+        },
+    }
+}
+
+fn gpus(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, checks: &mut Checks) {
+    let gpus = document.devices.iter().filter(|device| device.kind == DeviceKind::NvidiaGpu).count();
+    let count = u32::try_from(gpus).unwrap_or(u32::MAX);
+    checks.expect(&rules::GPU_COUNT, &policy.devices.gpu_count, &count);
+    let claimed = &document.claims.gpus;
+    if claimed.count != u64::from(count) {
+        let actual = format!("claims say {}, the document has {count}", claimed.count);
+        checks.push(&rules::GPU_CLAIMS, Status::Fail, rules::GPU_CLAIMS.expected.to_owned(), actual);
+    } else if role != Role::KeyRelease && count > 0 && !claimed.ready {
+        checks.fail(&rules::GPU_CLAIMS, "the ready state is not set");
+    } else {
+        checks.pass(&rules::GPU_CLAIMS, format!("{count} GPUs"));
+    }
+}

@@ -1,0 +1,30 @@
+//! Pure appraisal of confidential-computing evidence.
+//!
+//! [`evaluate`] takes evidence, endorsements, policy, challenge and time and returns an [`AttestationResult`]: data,
+//! without authority, which auditors replay to the same bytes. [`appraise`] consumes a [`Challenge`] and is the only
+//! maker of [`Attested`], the witness that a channel needs before it takes a prompt.
+//!
+//! No clock, I/O, random source, log or global: what is not in the inputs does not count.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
+mod appraise;
+mod check;
+mod document;
+pub mod nvidia;
+mod result;
+pub mod rules;
+mod signature;
+mod tcb;
+mod tdx;
+pub mod witness;
+
+pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral};
+pub use check::{Check, Rule, Status};
+pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, Rejection};
+pub use signature::Algorithms;
+pub use tdx::PreparedCollateral;
+pub use witness::{Attested, Challenge};

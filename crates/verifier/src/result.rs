@@ -1,0 +1,160 @@
+//! Attestation results: data that auditors replay, programs render and nobody draws authority from.
+
+use crate::check::Check;
+use serde::Serialize;
+use thiserror::Error;
+
+/// How an appraisal ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Every check passed or is waived by the policy.
+    Accepted,
+    /// At least one check failed.
+    Rejected,
+    /// The evidence is of a format that this version does not appraise.
+    Unsupported,
+    /// The evidence is not well formed.
+    Malformed,
+}
+
+/// The attestation result (RFC 9334 section 8.4): every check with what was expected and what was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttestationResult {
+    /// How the appraisal ended.
+    pub outcome: Outcome,
+    /// Stable code of the first check that failed.
+    pub code: Option<&'static str>,
+    /// Whether the evidence's chain ended in another trust anchor than the vendor's.
+    pub simulated: bool,
+    /// `tdx` or `sev-snp`, once the evidence has been parsed.
+    pub platform: Option<&'static str>,
+    /// Name of the appraisal policy.
+    pub policy: String,
+    /// Time of the appraisal, RFC 3339.
+    pub time: String,
+    /// Intel's status name or `NoMatchingTcbLevel`; nothing where signatures, chains or windows do not hold.
+    pub tcb_status: Option<&'static str>,
+    /// Advisories of the TCB levels that the platform has reached.
+    pub advisory_ids: Vec<String>,
+    /// Measurements of the quote, in hexadecimal digits.
+    pub measurements: Option<Measurements>,
+    /// REPORTDATA of the quote, 64 bytes in hexadecimal digits.
+    pub report_data: Option<String>,
+    /// Until when the verdict may be relied on, RFC 3339; nothing where it was not accepted.
+    pub valid_until: Option<String>,
+    /// How the GPUs are tied to the CPU's evidence.
+    pub platform_binding: Option<&'static str>,
+    /// Facts of each device's signed report.
+    pub devices: Vec<DeviceResult>,
+    /// All checks, in the order in which they were made.
+    pub checks: Vec<Check>,
+    /// What this verdict does not show.
+    pub assumptions: Vec<&'static str>,
+}
+
+/// Measurements of a TDX quote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Measurements {
+    /// MRTD, 48 bytes.
+    pub mr_td: String,
+    /// RTMR0, 48 bytes.
+    pub rtmr0: String,
+    /// RTMR1, 48 bytes.
+    pub rtmr1: String,
+    /// RTMR2, 48 bytes.
+    pub rtmr2: String,
+    /// RTMR3, 48 bytes.
+    pub rtmr3: String,
+    /// MRSEAM, 48 bytes.
+    pub mr_seam: String,
+    /// MRSIGNERSEAM, 48 bytes.
+    pub mr_signer_seam: String,
+    /// MRCONFIGID, 48 bytes.
+    pub mr_config_id: String,
+    /// MROWNER, 48 bytes.
+    pub mr_owner: String,
+    /// MROWNERCONFIG, 48 bytes.
+    pub mr_owner_config: String,
+    /// MRSERVICETD, 48 bytes, of TD 1.5 reports.
+    pub mr_service_td: Option<String>,
+    /// TDATTRIBUTES, 8 bytes in memory order.
+    pub td_attributes: String,
+    /// XFAM, 8 bytes in memory order.
+    pub xfam: String,
+    /// TEE_TCB_SVN, 16 bytes.
+    pub tee_tcb_svn: String,
+}
+
+/// What a device's signed report says of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceResult {
+    /// `nvidia-gpu` or `nvidia-switch`.
+    pub kind: String,
+    /// Serial number of the device's leaf certificate, in hexadecimal digits.
+    pub serial: String,
+    /// Chip family by the certificate.
+    pub family: String,
+    /// Driver version by the report.
+    pub driver: Option<String>,
+    /// VBIOS or switch firmware version by the report.
+    pub vbios: Option<String>,
+    /// `spt`, `mpt`, `ppcie` or `unknown`, by signed fields.
+    pub mode: String,
+}
+
+impl AttestationResult {
+    /// Canonical JSON text: the bytes that records keep and replays reproduce.
+    ///
+    /// # Panics
+    /// Never: the type has no maps and no floating point numbers.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("strings, lists and structs always serialise")
+    }
+
+    /// Whether every check passed or is waived.
+    #[must_use]
+    pub fn accepted(&self) -> bool {
+        self.outcome == Outcome::Accepted
+    }
+}
+
+/// Evidence that was not accepted, with the whole result.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}", self.sentence())]
+pub struct Rejection {
+    /// The result, whose outcome is not [`Outcome::Accepted`].
+    pub result: Box<AttestationResult>,
+}
+
+impl Rejection {
+    /// Stable code of the first check that failed.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.result.code.unwrap_or("internal")
+    }
+
+    fn sentence(&self) -> String {
+        let failed = self.result.checks.iter().find(|check| Some(check.code) == self.result.code);
+        match failed {
+            Some(check) => format!("{}: expected {}, found {}", check.code, check.expected, check.actual),
+            None => "evidence was not accepted".to_owned(),
+        }
+    }
+}
+
+/// What no verdict of this version shows.
+pub(crate) const CPU_ASSUMPTIONS: [&str; 2] = [
+    "physical interposers on memory buses can extract attestation keys: the machine's owner is assumed not to have opened it",
+    "the vendor's keys, the TDX module and the processor behave as documented",
+];
+
+/// What verdicts over GPU evidence add.
+pub(crate) const GPU_ASSUMPTIONS: [&str; 2] = [
+    "without TDISP no evidence proves that a GPU sits in the CPU's chassis: the CPU quote covers the GPU's report, not its place",
+    "sizes, timing and counts are visible to the host",
+];
+
+/// First assumption of everything that ended in another anchor than a vendor's.
+pub(crate) const SIMULATED: &str = "SIMULATED: the chain ends in a test root whose private key is public; this is no evidence of any hardware";

@@ -1,0 +1,126 @@
+//! Signature verification through algorithms that the caller brings.
+
+use confide_evidence::x509::{Certificate, KeyAlgorithm, SignatureAlgorithm};
+use rustls_pki_types::SignatureVerificationAlgorithm;
+
+/// The signature algorithms that appraisal needs.
+///
+/// Native programs pass those of aws-lc-rs, portable builds those of ring (both from `rustls-webpki`). They decide the
+/// same: a test holds the verdict bytes of both against each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Algorithms {
+    /// ECDSA on P-256 with SHA-256.
+    pub ecdsa_p256_sha256: &'static dyn SignatureVerificationAlgorithm,
+    /// ECDSA on P-384 with SHA-384.
+    pub ecdsa_p384_sha384: &'static dyn SignatureVerificationAlgorithm,
+}
+
+/// Why a signature does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignatureFault {
+    /// Another algorithm or key than the profile says.
+    Algorithm,
+    /// The signature is not the key's over these bytes.
+    Invalid,
+}
+
+impl SignatureFault {
+    pub(crate) fn describe(self) -> &'static str {
+        match self {
+            Self::Algorithm => "an algorithm or key that the profile does not allow",
+            Self::Invalid => "the signature does not verify",
+        }
+    }
+}
+
+impl Algorithms {
+    /// Verifies a raw r ‖ s signature on P-256 with SHA-256; the key is x ‖ y.
+    pub(crate) fn p256_raw(
+        &self,
+        key: &[u8; 64],
+        message: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), SignatureFault> {
+        let mut point = [0x04; 65];
+        if let Some(xy) = point.get_mut(1..) {
+            xy.copy_from_slice(key);
+        }
+        self.p256_raw_point(&point, message, signature)
+    }
+
+    /// As [`Self::p256_raw`], with the key as an uncompressed point.
+    pub(crate) fn p256_raw_point(
+        &self,
+        point: &[u8],
+        message: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), SignatureFault> {
+        let (r, s) = signature.split_at(32);
+        let signature = ecdsa_sig_value(r, s);
+        self.ecdsa_p256_sha256
+            .verify_signature(point, message, &signature)
+            .map_err(|_| SignatureFault::Invalid)
+    }
+
+    /// Verifies the signature of a certificate or revocation list under an issuer's key.
+    pub(crate) fn issued(
+        &self,
+        issuer: &Certificate,
+        algorithm: SignatureAlgorithm,
+        tbs: &[u8],
+        signature: &[u8],
+    ) -> Result<(), SignatureFault> {
+        let verifier = match (issuer.key_algorithm, algorithm) {
+            (KeyAlgorithm::P256, SignatureAlgorithm::EcdsaSha256) => self.ecdsa_p256_sha256,
+            (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) => self.ecdsa_p384_sha384,
+            _ => return Err(SignatureFault::Algorithm),
+        };
+        verifier.verify_signature(&issuer.public_key, tbs, signature).map_err(|_| SignatureFault::Invalid)
+    }
+
+    /// Verifies that `issuer` signed `subject`.
+    pub(crate) fn certificate(
+        &self,
+        issuer: &Certificate,
+        subject: &Certificate,
+    ) -> Result<(), SignatureFault> {
+        self.issued(issuer, subject.signature_algorithm, &subject.tbs, &subject.signature)
+    }
+}
+
+/// DER of `Ecdsa-Sig-Value ::= SEQUENCE { r INTEGER, s INTEGER }` (RFC 3279 section 2.2.3) from fixed-width halves of
+/// at most 48 bytes each, so that every length fits the short form.
+pub(crate) fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
+    let (r, s) = (der_integer(r), der_integer(s));
+    let body = r.len().saturating_add(s.len());
+    let mut out = Vec::with_capacity(body.saturating_add(2));
+    out.push(0x30);
+    out.push(u8::try_from(body).unwrap_or(u8::MAX));
+    out.extend_from_slice(&r);
+    out.extend_from_slice(&s);
+    out
+}
+
+fn der_integer(big_endian: &[u8]) -> Vec<u8> {
+    let start = big_endian.iter().position(|byte| *byte != 0).unwrap_or(big_endian.len());
+    let digits = big_endian.get(start..).unwrap_or_default();
+    let sign = digits.first().is_none_or(|byte| *byte >= 0x80);
+    let size = digits.len().saturating_add(usize::from(sign));
+    let mut out = vec![0x02, u8::try_from(size).unwrap_or(u8::MAX)];
+    if sign {
+        out.push(0);
+    }
+    out.extend_from_slice(digits);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn der_integers_are_minimal_and_positive() {
+        assert_eq!(ecdsa_sig_value(&[0, 0, 1], &[0x80, 0]), [0x30, 8, 2, 1, 1, 2, 3, 0, 0x80, 0]);
+        assert_eq!(ecdsa_sig_value(&[0], &[0x7f]), [0x30, 6, 2, 1, 0, 2, 1, 0x7f]);
+    }
+}

@@ -1,0 +1,562 @@
+//! Appraisal of TDX quotes against DCAP collateral.
+//!
+//! Three stages. Authenticity of the collateral ([`PreparedCollateral`]) does not depend on time or quote and is kept
+//! between appraisals. Authenticity of the quote follows. Both stop at the first signature that does not hold. Then come
+//! windows, identities and TCB levels, and at last the policy's reference values, which are independent of each other.
+
+use crate::check::{Check, Checks, Rule, Status, Stop};
+use crate::rules;
+use crate::signature::{Algorithms, SignatureFault};
+use crate::tcb::{self, Assessment};
+use confide_evidence::document::TdxCollateral;
+use confide_evidence::pem;
+use confide_evidence::tdx::{PckExtension, QeIdentity, Quote, TcbInfo};
+use confide_evidence::time::format_seconds;
+use confide_evidence::x509::{Certificate, Crl, KeyAlgorithm};
+use confide_policy::{AppraisalPolicy, Expect, ExpectBound, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256};
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of the Intel SGX Root CA certificate (serial 22650cd65a9d3489f383b49552bf501b392706ac): these very bytes need
+/// no check of their self-signature.
+const INTEL_SGX_ROOT_CERTIFICATE_SHA256: [u8; 32] = [
+    0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35, 0x0e,
+    0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
+];
+
+/// What the rules of collateral and quote authenticity cover, for marking those not reached.
+static AUTHENTICITY: &[&Rule] = &[
+    &rules::COLLATERAL_FORMAT,
+    &rules::ROOT_ANCHOR,
+    &rules::ROOT_SIGNATURE,
+    &rules::PCK_CA_SIGNATURE,
+    &rules::TCB_SIGNER_SIGNATURE,
+    &rules::ROOT_CRL_SIGNATURE,
+    &rules::PCK_CRL_SIGNATURE,
+    &rules::CA_REVOCATION,
+    &rules::TCB_INFO_SIGNATURE,
+    &rules::QE_IDENTITY_SIGNATURE,
+    &rules::TCB_INFO_KIND,
+    &rules::QE_IDENTITY_KIND,
+    &rules::PCK_CHAIN_FORM,
+    &rules::PCK_SIGNATURE,
+    &rules::PCK_REVOCATION,
+    &rules::PCK_EXTENSION,
+    &rules::QE_REPORT_SIGNATURE,
+    &rules::ATTESTATION_KEY_BINDING,
+    &rules::QUOTE_SIGNATURE,
+    &rules::VALIDITY,
+    &rules::FMSPC,
+    &rules::QE_IDENTITY,
+    &rules::TDX_MODULE_IDENTITY,
+    &rules::TCB_STATUS,
+];
+
+/// What the appraisal of a quote found, beside its checks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct QuoteFindings {
+    /// Intel's status name, `NoMatchingTcbLevel`, or nothing where authenticity does not hold.
+    pub(crate) tcb_status: Option<&'static str>,
+    pub(crate) advisory_ids: Vec<String>,
+    /// The earliest end of a validity window, seconds since the Unix epoch.
+    pub(crate) valid_until: Option<i64>,
+    /// The chain ended in another anchor than Intel's.
+    pub(crate) simulated: bool,
+}
+
+/// A validity window with a name, both ends inclusive, in seconds since the Unix epoch.
+#[derive(Debug, Clone)]
+struct Window {
+    what: &'static str,
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Window {
+    fn of_certificate(what: &'static str, certificate: &Certificate) -> Self {
+        Self { what, not_before: certificate.not_before, not_after: certificate.not_after }
+    }
+}
+
+/// Collateral whose form and signatures have been checked once, to be used for many quotes.
+///
+/// It carries no verdict about time: windows are held against the time of each appraisal.
+#[derive(Debug, Clone)]
+pub struct PreparedCollateral {
+    checks: Vec<Check>,
+    contents: Option<Contents>,
+}
+
+#[derive(Debug, Clone)]
+struct Contents {
+    simulated: bool,
+    root: Certificate,
+    pck_ca: Certificate,
+    pck_crl: Crl,
+    tcb_info: TcbInfo,
+    qe_identity: QeIdentity,
+    windows: Vec<Window>,
+}
+
+impl PreparedCollateral {
+    /// Checks form, chains and signatures of collateral, up to a root whose key `policy` accepts.
+    #[must_use]
+    pub fn new(collateral: &TdxCollateral, policy: &AppraisalPolicy, algorithms: &Algorithms) -> Self {
+        let mut checks = Checks::default();
+        let contents = prepare(collateral, &policy.tdx_roots(), algorithms, &mut checks).ok();
+        Self { checks: checks.into_list(), contents }
+    }
+}
+
+/// The chains and lists of collateral, parsed.
+struct Parsed {
+    root: Certificate,
+    pck_ca: Certificate,
+    tcb_signer: Certificate,
+    tcb_root: Certificate,
+    qe_signer: Certificate,
+    qe_root: Certificate,
+    root_crl: Crl,
+    pck_crl: Crl,
+}
+
+fn prepare(
+    collateral: &TdxCollateral,
+    roots: &[[u8; 32]],
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> Result<Contents, Stop> {
+    let parsed = checks.need(&rules::COLLATERAL_FORMAT, parse(collateral), |_| "well formed".to_owned())?;
+    let simulated = anchor(&parsed, roots, algorithms, checks)?;
+    chains(&parsed, algorithms, checks)?;
+    signed_objects(collateral, &parsed, algorithms, checks)?;
+    let tcb_info = checks.need(&rules::TCB_INFO_KIND, tcb_info(collateral), |info| {
+        format!("TCB info of evaluation data number {}", info.tcb_evaluation_data_number)
+    })?;
+    let qe_identity = checks.need(&rules::QE_IDENTITY_KIND, qe_identity(collateral), |identity| {
+        format!("QE identity of evaluation data number {}", identity.tcb_evaluation_data_number)
+    })?;
+    let windows = windows(&parsed, &tcb_info, &qe_identity);
+    let Parsed { root, pck_ca, pck_crl, .. } = parsed;
+    Ok(Contents { simulated, root, pck_ca, pck_crl, tcb_info, qe_identity, windows })
+}
+
+fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
+    let [pck_ca, root] = chain("the PCK CRL issuer chain", &collateral.pck_crl_issuer_chain)?;
+    let [tcb_signer, tcb_root] = chain("the TCB info issuer chain", &collateral.tcb_info_issuer_chain)?;
+    let [qe_signer, qe_root] = chain("the QE identity issuer chain", &collateral.qe_identity_issuer_chain)?;
+    let crl = |what: &str, der: &[u8]| Crl::parse(der).map_err(|error| format!("{what}: {error}"));
+    Ok(Parsed {
+        root,
+        pck_ca,
+        tcb_signer,
+        tcb_root,
+        qe_signer,
+        qe_root,
+        root_crl: crl("the root CRL", collateral.root_ca_crl.as_bytes())?,
+        pck_crl: crl("the PCK CRL", collateral.pck_crl.as_bytes())?,
+    })
+}
+
+fn chain<const N: usize>(what: &str, text: &str) -> Result<[Certificate; N], String> {
+    let ders = pem::certificates(text.as_bytes()).map_err(|error| format!("{what}: {error}"))?;
+    let certificates: Vec<Certificate> = ders
+        .iter()
+        .map(|der| Certificate::parse(der))
+        .collect::<Result<_, _>>()
+        .map_err(|error| format!("{what}: {error}"))?;
+    let found = certificates.len();
+    certificates.try_into().map_err(|_| format!("{what} has {found} certificates, expected {N}"))
+}
+
+/// The root's key is pinned, its self-signature holds, and all chains end in the same root.
+fn anchor(
+    parsed: &Parsed,
+    roots: &[[u8; 32]],
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> Result<bool, Stop> {
+    let root = &parsed.root;
+    let spki: [u8; 32] = Sha256::digest(&root.spki).into();
+    let pinned = if !roots.contains(&spki) {
+        Err(format!("{} with SPKI SHA-256 {}", root.common_name, HexBytes(spki)))
+    } else if parsed.tcb_root.der != root.der || parsed.qe_root.der != root.der {
+        Err("the collateral's chains end in different root certificates".to_owned())
+    } else {
+        Ok(())
+    };
+    checks.need(&rules::ROOT_ANCHOR, pinned, |()| root.common_name.clone())?;
+    let known = <[u8; 32]>::from(Sha256::digest(&root.der)) == INTEL_SGX_ROOT_CERTIFICATE_SHA256;
+    let signed = if known { Ok(()) } else { issued_by(root, root, algorithms) };
+    checks.need(&rules::ROOT_SIGNATURE, signed, |()| "self-signed".to_owned())?;
+    Ok(spki != INTEL_SGX_ROOT_SPKI_SHA256)
+}
+
+fn chains(parsed: &Parsed, algorithms: &Algorithms, checks: &mut Checks) -> Result<(), Stop> {
+    let Parsed { root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, .. } = parsed;
+    let ca = issued_by(root, pck_ca, algorithms).and_then(|()| is_ca(pck_ca));
+    checks.need(&rules::PCK_CA_SIGNATURE, ca, |()| pck_ca.common_name.clone())?;
+    let signer = issued_by(root, tcb_signer, algorithms)
+        .and_then(|()| {
+            if qe_signer.der == tcb_signer.der { Ok(()) } else { issued_by(root, qe_signer, algorithms) }
+        })
+        .and_then(|()| is_signer(tcb_signer))
+        .and_then(|()| is_signer(qe_signer));
+    checks.need(&rules::TCB_SIGNER_SIGNATURE, signer, |()| tcb_signer.common_name.clone())?;
+    let list = list_issued_by(root, root_crl, algorithms);
+    checks.need(&rules::ROOT_CRL_SIGNATURE, list, |()| issued_on(root_crl))?;
+    let list = list_issued_by(pck_ca, pck_crl, algorithms);
+    checks.need(&rules::PCK_CRL_SIGNATURE, list, |()| issued_on(pck_crl))?;
+    let revoked =
+        [pck_ca, tcb_signer, qe_signer].into_iter().find(|certificate| root_crl.revokes(&certificate.serial));
+    let revoked = match revoked {
+        Some(certificate) => Err(format!("{} is revoked", certificate.common_name)),
+        None => Ok(()),
+    };
+    checks.need(&rules::CA_REVOCATION, revoked, |()| "none is revoked".to_owned())
+}
+
+fn issued_on(list: &Crl) -> String {
+    format!("issued {}", format_seconds(list.this_update))
+}
+
+fn signed_objects(
+    collateral: &TdxCollateral,
+    parsed: &Parsed,
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> Result<(), Stop> {
+    let verify = |signer: &Certificate, text: &str, signature: &[u8; 64]| {
+        p256_key(signer)
+            .and_then(|()| algorithms.p256_raw_point(&signer.public_key, text.as_bytes(), signature))
+            .map_err(|fault| fault.describe().to_owned())
+    };
+    let tcb_info = verify(&parsed.tcb_signer, &collateral.tcb_info, collateral.tcb_info_signature.as_bytes());
+    checks.need(&rules::TCB_INFO_SIGNATURE, tcb_info, |()| "verified".to_owned())?;
+    let identity =
+        verify(&parsed.qe_signer, &collateral.qe_identity, collateral.qe_identity_signature.as_bytes());
+    checks.need(&rules::QE_IDENTITY_SIGNATURE, identity, |()| "verified".to_owned())
+}
+
+fn p256_key(certificate: &Certificate) -> Result<(), SignatureFault> {
+    if certificate.key_algorithm == KeyAlgorithm::P256 { Ok(()) } else { Err(SignatureFault::Algorithm) }
+}
+
+fn tcb_info(collateral: &TdxCollateral) -> Result<TcbInfo, String> {
+    let info = TcbInfo::parse(&collateral.tcb_info).map_err(|error| error.to_string())?;
+    match (info.id.as_str(), info.version, info.tcb_type) {
+        ("TDX", 3, 0) => Ok(info),
+        (id, version, kind) => Err(format!("id {id}, version {version}, type {kind}")),
+    }
+}
+
+fn qe_identity(collateral: &TdxCollateral) -> Result<QeIdentity, String> {
+    let identity = QeIdentity::parse(&collateral.qe_identity).map_err(|error| error.to_string())?;
+    match (identity.id.as_str(), identity.version) {
+        ("TD_QE", 2) => Ok(identity),
+        (id, version) => Err(format!("id {id}, version {version}")),
+    }
+}
+
+fn windows(parsed: &Parsed, tcb_info: &TcbInfo, qe_identity: &QeIdentity) -> Vec<Window> {
+    // RFC 5280 section 5.1.2.5 makes nextUpdate mandatory in this profile: a list without it is never current.
+    let of_list = |what, list: &Crl| Window {
+        what,
+        not_before: list.this_update,
+        not_after: list.next_update.unwrap_or(i64::MIN),
+    };
+    vec![
+        Window::of_certificate("the root certificate", &parsed.root),
+        Window::of_certificate("the PCK CA certificate", &parsed.pck_ca),
+        Window::of_certificate("the TCB signing certificate", &parsed.tcb_signer),
+        Window::of_certificate("the QE identity signing certificate", &parsed.qe_signer),
+        of_list("the root CRL", &parsed.root_crl),
+        of_list("the PCK CRL", &parsed.pck_crl),
+        Window { what: "TCB info", not_before: tcb_info.issue_date, not_after: tcb_info.next_update },
+        Window {
+            what: "QE identity",
+            not_before: qe_identity.issue_date,
+            not_after: qe_identity.next_update,
+        },
+    ]
+}
+
+fn issued_by(issuer: &Certificate, subject: &Certificate, algorithms: &Algorithms) -> Result<(), String> {
+    if subject.issuer != issuer.subject {
+        return Err(format!("{} names another issuer than {}", subject.common_name, issuer.common_name));
+    }
+    is_ca(issuer)?;
+    algorithms
+        .certificate(issuer, subject)
+        .map_err(|fault| format!("{}: {}", subject.common_name, fault.describe()))
+}
+
+fn is_ca(certificate: &Certificate) -> Result<(), String> {
+    let signs = certificate.key_usage.is_some_and(|usage| usage.key_cert_sign);
+    let ca = certificate.basic_constraints.is_some_and(|constraints| constraints.ca);
+    if signs && ca { Ok(()) } else { Err(format!("{} is not a CA certificate", certificate.common_name)) }
+}
+
+fn is_signer(certificate: &Certificate) -> Result<(), String> {
+    let signs = certificate.key_usage.is_some_and(|usage| usage.digital_signature);
+    let ca = certificate.basic_constraints.is_some_and(|constraints| constraints.ca);
+    if signs && !ca {
+        Ok(())
+    } else {
+        Err(format!("{} is not a signing certificate", certificate.common_name))
+    }
+}
+
+fn list_issued_by(issuer: &Certificate, list: &Crl, algorithms: &Algorithms) -> Result<(), String> {
+    if list.issuer != issuer.subject {
+        return Err(format!("issued by another CA than {}", issuer.common_name));
+    }
+    if !issuer.key_usage.is_some_and(|usage| usage.crl_sign) {
+        return Err(format!("{} may not sign revocation lists", issuer.common_name));
+    }
+    if let Some(oid) = list.critical_extensions.first() {
+        return Err(format!("a critical extension {oid} that is not understood"));
+    }
+    algorithms
+        .issued(issuer, list.signature_algorithm, &list.tbs, &list.signature)
+        .map_err(|fault| fault.describe().to_owned())
+}
+
+/// Appraises a quote: authenticity, windows, identities, TCB status. The policy's reference values are
+/// [`reference_values`].
+pub(crate) fn appraise_quote(
+    quote: &Quote<'_>,
+    collateral: &PreparedCollateral,
+    policy: &AppraisalPolicy,
+    now: i64,
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> (QuoteFindings, Result<(), Stop>) {
+    let mut findings = QuoteFindings::default();
+    checks.extend(&collateral.checks);
+    let ended = match &collateral.contents {
+        None => Err(Stop),
+        Some(contents) => {
+            findings.simulated = contents.simulated;
+            appraise_with(quote, contents, policy, now, algorithms, checks, &mut findings)
+        }
+    };
+    if ended.is_err() {
+        checks.not_reached(AUTHENTICITY);
+    }
+    (findings, ended)
+}
+
+fn appraise_with(
+    quote: &Quote<'_>,
+    contents: &Contents,
+    policy: &AppraisalPolicy,
+    now: i64,
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+    findings: &mut QuoteFindings,
+) -> Result<(), Stop> {
+    let pck = pck_certificate(quote, contents, algorithms, checks)?;
+    let extension = checks.need(
+        &rules::PCK_EXTENSION,
+        PckExtension::from_certificate(&pck).map_err(|error| error.to_string()),
+        |extension| format!("FMSPC {}, PCEID {}", HexBytes(extension.fmspc), HexBytes(extension.pce_id)),
+    )?;
+    quote_signatures(quote, &pck, algorithms, checks)?;
+    let mut windows = contents.windows.clone();
+    windows.push(Window::of_certificate("the PCK certificate", &pck));
+    findings.valid_until = windows.iter().map(|window| window.not_after).min();
+    checks.need(&rules::VALIDITY, in_windows(&windows, now), String::clone)?;
+    checks.need(&rules::FMSPC, covers(&contents.tcb_info, &extension), String::clone)?;
+    let report = &quote.signature.qe_report;
+    checks.need(&rules::QE_IDENTITY, tcb::qe_matches(report, &contents.qe_identity), String::clone)?;
+    let module = tcb::module_matches(&quote.report, &contents.tcb_info);
+    checks.need(&rules::TDX_MODULE_IDENTITY, module, String::clone)?;
+    let assessment =
+        tcb::assess(&quote.report, report, &extension, &contents.tcb_info, &contents.qe_identity);
+    tcb_status(&assessment, policy, checks, findings);
+    Ok(())
+}
+
+/// The quote's own chain: PCK certificate, the collateral's PCK CA, the collateral's root.
+fn pck_certificate(
+    quote: &Quote<'_>,
+    contents: &Contents,
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> Result<Certificate, Stop> {
+    let pck =
+        checks.need(&rules::PCK_CHAIN_FORM, pck_chain(quote, contents), |pck| pck.common_name.clone())?;
+    let signed = issued_by(&contents.pck_ca, &pck, algorithms).and_then(|()| is_signer(&pck));
+    checks.need(&rules::PCK_SIGNATURE, signed, |()| format!("issued by {}", contents.pck_ca.common_name))?;
+    let revoked = if contents.pck_crl.revokes(&pck.serial) {
+        Err(format!("serial {} is revoked", confide_evidence::hex::encode(&pck.serial)))
+    } else {
+        Ok(())
+    };
+    checks.need(&rules::PCK_REVOCATION, revoked, |()| "not revoked".to_owned())?;
+    Ok(pck)
+}
+
+fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Certificate, String> {
+    let ders = pem::certificates(quote.signature.pck_chain).map_err(|error| error.to_string())?;
+    let [pck, ca, root]: [Vec<u8>; 3] =
+        ders.try_into().map_err(|ders: Vec<_>| format!("{} certificates", ders.len()))?;
+    if root != contents.root.der {
+        return Err("another root certificate than the collateral's".to_owned());
+    }
+    if ca != contents.pck_ca.der {
+        return Err("another PCK CA certificate than the collateral's".to_owned());
+    }
+    let pck = Certificate::parse(&pck).map_err(|error| error.to_string())?;
+    if pck.key_algorithm == KeyAlgorithm::P256 {
+        Ok(pck)
+    } else {
+        Err("a PCK that is not on P-256".to_owned())
+    }
+}
+
+fn quote_signatures(
+    quote: &Quote<'_>,
+    pck: &Certificate,
+    algorithms: &Algorithms,
+    checks: &mut Checks,
+) -> Result<(), Stop> {
+    let fault = |fault: SignatureFault| fault.describe().to_owned();
+    let signature = &quote.signature;
+    let qe_report = algorithms
+        .p256_raw_point(&pck.public_key, signature.qe_report_bytes, signature.qe_report_signature)
+        .map_err(fault);
+    checks.need(&rules::QE_REPORT_SIGNATURE, qe_report, |()| "verified".to_owned())?;
+    checks.need(&rules::ATTESTATION_KEY_BINDING, key_binding(quote), |()| "bound".to_owned())?;
+    let body = algorithms
+        .p256_raw(signature.attestation_key, quote.signed, signature.quote_signature)
+        .map_err(fault);
+    checks.need(&rules::QUOTE_SIGNATURE, body, |()| "verified".to_owned())
+}
+
+fn key_binding(quote: &Quote<'_>) -> Result<(), String> {
+    let signature = &quote.signature;
+    let digest =
+        Sha256::new().chain_update(signature.attestation_key).chain_update(signature.qe_auth_data).finalize();
+    let (bound, rest) = signature.qe_report.report_data.split_at(32);
+    if bound != digest.as_slice() {
+        return Err("the QE report binds another attestation key".to_owned());
+    }
+    if rest.iter().any(|byte| *byte != 0) {
+        return Err("the second half of the QE report data is not zero".to_owned());
+    }
+    Ok(())
+}
+
+fn in_windows(windows: &[Window], now: i64) -> Result<String, String> {
+    for window in windows {
+        if now < window.not_before {
+            let start = format_seconds(window.not_before);
+            return Err(format!("at {}, {} begins at {start}", format_seconds(now), window.what));
+        }
+        if now > window.not_after {
+            let end = format_seconds(window.not_after);
+            return Err(format!("at {}, {} ended at {end}", format_seconds(now), window.what));
+        }
+    }
+    let earliest = windows.iter().min_by_key(|window| window.not_after);
+    Ok(earliest.map_or_else(String::new, |window| {
+        format!(
+            "at {}, {} is the first to end, at {}",
+            format_seconds(now),
+            window.what,
+            format_seconds(window.not_after)
+        )
+    }))
+}
+
+fn covers(info: &TcbInfo, extension: &PckExtension) -> Result<String, String> {
+    let platform = format!("platform {} {}", HexBytes(extension.fmspc), HexBytes(extension.pce_id));
+    if info.fmspc == extension.fmspc && info.pce_id == extension.pce_id {
+        Ok(platform)
+    } else {
+        Err(format!("{platform}, TCB info {} {}", HexBytes(info.fmspc), HexBytes(info.pce_id)))
+    }
+}
+
+fn tcb_status(
+    assessment: &Assessment,
+    policy: &AppraisalPolicy,
+    checks: &mut Checks,
+    findings: &mut QuoteFindings,
+) {
+    findings.advisory_ids.clone_from(&assessment.advisory_ids);
+    let expected = match &policy.tdx.tcb_status {
+        Expect::Waive(reason) => format!("waived: {reason}"),
+        Expect::AnyOf(statuses) => {
+            statuses.iter().map(|status| status.name()).collect::<Vec<_>>().join(" or ")
+        }
+    };
+    let name = assessment.status.map_or("NoMatchingTcbLevel", |status| status.name());
+    findings.tcb_status = Some(name);
+    let accepted = match (&policy.tdx.tcb_status, assessment.status) {
+        (_, None) => Status::Fail,
+        (Expect::Waive(_), Some(_)) => Status::Waived,
+        (Expect::AnyOf(statuses), Some(status)) if statuses.contains(&status) => Status::Pass,
+        (Expect::AnyOf(_), Some(_)) => Status::Fail,
+    };
+    checks.push(&rules::TCB_STATUS, accepted, expected, assessment.explain());
+}
+
+/// Holds the fields of a quote whose signatures hold against the policy's reference values. `document` has the values
+/// that the verifier recomputed from an evidence document.
+pub(crate) fn reference_values(
+    quote: &Quote<'_>,
+    policy: &AppraisalPolicy,
+    document: Option<&Recomputed>,
+    checks: &mut Checks,
+) {
+    let (report, tdx) = (&quote.report, &policy.tdx);
+    checks.expect(&rules::TD_DEBUG, &tdx.debug, &report.is_debug());
+    checks.expect(&rules::TD_MIGRATABLE, &tdx.migratable, &report.is_migratable());
+    checks.expect(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &HexBytes(*report.td_attributes));
+    checks.expect(&rules::XFAM, &tdx.xfam, &HexBytes(*report.xfam));
+    checks.expect(&rules::MR_SEAM, &tdx.mr_seam, &HexBytes(*report.mr_seam));
+    checks.expect(&rules::MR_TD, &tdx.mr_td, &HexBytes(*report.mr_td));
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| HexBytes(*rtmr));
+    checks.expect(&rules::RTMR0, &tdx.rtmr0, &rtmr0);
+    checks.expect(&rules::RTMR1, &tdx.rtmr1, &rtmr1);
+    checks.expect(&rules::RTMR2, &tdx.rtmr2, &rtmr2);
+    bound(&rules::RTMR3, &tdx.rtmr3, document.map(|recomputed| HexBytes(recomputed.rtmr3)), rtmr3, checks);
+    checks.expect(&rules::MR_CONFIG_ID, &tdx.mr_config_id, &HexBytes(*report.mr_config_id));
+    checks.expect(&rules::MR_OWNER, &tdx.mr_owner, &HexBytes(*report.mr_owner));
+    checks.expect(&rules::MR_OWNER_CONFIG, &tdx.mr_owner_config, &HexBytes(*report.mr_owner_config));
+    match &report.td15 {
+        Some(td15) => {
+            checks.expect(&rules::MR_SERVICE_TD, &tdx.mr_service_td, &HexBytes(*td15.mr_service_td))
+        }
+        None => checks.pass(&rules::MR_SERVICE_TD, "a TD 1.0 report, which has no service TD"),
+    }
+    let report_data = document.map(|recomputed| HexBytes(recomputed.report_data));
+    bound(&rules::REPORT_DATA, &tdx.report_data, report_data, HexBytes(*report.report_data), checks);
+}
+
+/// What the verifier recomputes from an evidence document and its own challenge.
+#[derive(Debug, Clone)]
+pub(crate) struct Recomputed {
+    pub(crate) report_data: [u8; 64],
+    pub(crate) rtmr3: [u8; 48],
+}
+
+fn bound<const N: usize>(
+    rule: &'static Rule,
+    expected: &ExpectBound<HexBytes<N>>,
+    recomputed: Option<HexBytes<N>>,
+    actual: HexBytes<N>,
+    checks: &mut Checks,
+) {
+    match (expected, recomputed) {
+        (ExpectBound::Waive(reason), _) => checks.waive(rule, reason, actual.to_string()),
+        (ExpectBound::AnyOf(values), _) => checks.expect(rule, &Expect::AnyOf(values.clone()), &actual),
+        (ExpectBound::From(_), Some(value)) => checks.compare(rule, &value, &actual),
+        (ExpectBound::From(_), None) => {
+            let expected = "recomputed from an evidence document; a bare quote has none".to_owned();
+            checks.push(rule, Status::Fail, expected, actual.to_string());
+        }
+    }
+}
