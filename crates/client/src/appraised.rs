@@ -2,8 +2,10 @@
 
 use confide_channel::KeyExchange;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{FIRST, Record, RecordedChallenge, Subject};
+use confide_evidence::record::{RecordedChallenge, Subject};
+use confide_record::Recording;
 use confide_verifier::AttestationResult;
+use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,26 +22,22 @@ pub struct Appraised {
     pub policy: Arc<str>,
     /// What the evidence had to be bound to.
     pub challenge: RecordedChallenge,
-    /// Time of the appraisal, Unix seconds: when the nonce was drawn.
-    pub time: u64,
+    /// Time of the appraisal: when the nonce was drawn.
+    pub time: UnixTime,
     /// The key exchange of the connection.
     pub key_exchange: KeyExchange,
 }
 
 impl Appraised {
-    /// The record of this appraisal, to be chained to the one before it: `prev` is that of a file's first record.
-    /// `evaluator` names the program that appraised, and its version.
+    /// The inputs as a record keeps them.
     #[must_use]
-    pub fn record(&self, evaluator: &str) -> Record {
-        Record {
-            prev: FIRST,
-            time: self.time,
-            policy: self.policy.to_string(),
-            outcome: Some(self.result.to_json()),
+    pub fn recording(&self) -> Recording<'_> {
+        Recording {
             subject: Subject::Document(self.document.clone().into()),
-            challenge: Some(self.challenge.clone()),
-            evaluator: evaluator.to_owned(),
             endorsements: Endorsements::clone(&self.endorsements),
+            policy: &self.policy,
+            challenge: Some(self.challenge.clone()),
+            time: self.time,
         }
     }
 }

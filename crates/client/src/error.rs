@@ -42,7 +42,7 @@ pub enum ClientError {
     #[error(transparent)]
     Request(#[from] RequestError),
     /// The guest answered with an error.
-    #[error("the guest answered {status}: {message}")]
+    #[error("the guest answered {status}: {message}{}", shown(.code.as_deref()))]
     Answered {
         /// HTTP status.
         status: u16,
@@ -62,7 +62,7 @@ pub enum ClientError {
 impl ClientError {
     /// A stable code: for rejected evidence that of the first check that failed.
     #[must_use]
-    pub fn code(&self) -> &str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Endpoint(error) => error.code(),
             Self::Dial { .. } => "dial_failed",
@@ -70,7 +70,7 @@ impl ClientError {
             Self::Channel(error) => error.code(),
             Self::Rejected(appraised) => appraised.result.code.unwrap_or("rejected"),
             Self::Request(_) => "invalid_request",
-            Self::Answered { code, .. } => code.as_deref().unwrap_or("upstream_error"),
+            Self::Answered { .. } => "upstream_error",
             Self::Answer(_) => "invalid_answer",
             Self::Internal => "internal",
         }
@@ -105,6 +105,10 @@ fn channel_exit_status(error: &ChannelError) -> u8 {
         ChannelError::AttestationMediaType | ChannelError::DocumentTooLarge => 30,
         _ => 1,
     }
+}
+
+fn shown(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 fn rejection(appraised: &Appraised) -> String {

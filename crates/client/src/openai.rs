@@ -79,8 +79,7 @@ mod tests {
     fn a_peers_error_is_read_and_made_printable() {
         let body = b"{\"error\":{\"message\":\"no \\u001b[2Jmodel\",\"type\":\"x\",\"param\":null,\"code\":\"model_not_found\"}}";
         let error = read_error(StatusCode::NOT_FOUND, body);
-        assert_eq!(error.code(), "model_not_found");
-        assert_eq!(error.to_string(), "the guest answered 404: no  [2Jmodel");
+        assert_eq!(error.to_string(), "the guest answered 404: no  [2Jmodel (model_not_found)");
     }
 
     #[test]

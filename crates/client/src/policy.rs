@@ -19,6 +19,12 @@ impl PolicyText {
         Ok(Self { text, policy })
     }
 
+    /// A policy that was read before, with the text that it was read from.
+    #[must_use]
+    pub fn new(text: String, policy: AppraisalPolicy) -> Self {
+        Self { text, policy }
+    }
+
     /// The text as it was given.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -192,7 +192,7 @@ impl Pool {
             endorsements: Arc::clone(&self.target.endorsements),
             policy: Arc::clone(&self.target.policy_text),
             challenge: recorded,
-            time: now.as_secs(),
+            time: now,
             key_exchange: channel.key_exchange(),
         });
         match verdict {

@@ -1,0 +1,362 @@
+//! `confide chat`: ask a model after its guest has been appraised.
+
+use crate::guest::{self, Recorder};
+use crate::input::{self, Otherwise, PolicyFlags};
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_client::{ApiKey, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
+use confide_verifier::AttestationResult;
+use serde::Serialize;
+use std::fmt;
+use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::PathBuf;
+use std::str::FromStr;
+use zeroize::Zeroizing;
+
+/// The longest prompt, in bytes.
+const MAX_PROMPT: usize = 16 * 1024 * 1024;
+/// The largest file that holds an API key, in bytes.
+const MAX_KEY: usize = 16 * 1024;
+
+/// Ask a model after its guest has been appraised
+///
+/// The guest's evidence is appraised first; only then is the prompt sent, over the connection that the evidence is bound
+/// to. The verdict goes to standard error, the answer to standard output. Refused evidence ends with status 10 and
+/// nothing is sent.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Chat {
+    /// The guest, https://HOST:PORT
+    #[arg(long)]
+    url: String,
+    #[command(flatten)]
+    policy: PolicyFlags,
+    /// Model to ask [default: the one in the guest's appraised claims]
+    #[arg(long)]
+    model: Option<String>,
+    /// What the model is told before the first question
+    #[arg(long, value_name = "TEXT")]
+    system: Option<Hidden>,
+    /// Sampling temperature [default: the guest's]
+    #[arg(long)]
+    temperature: Option<f32>,
+    /// The most tokens of an answer [default: the guest's]
+    #[arg(long, value_name = "TOKENS")]
+    max_tokens: Option<u32>,
+    /// File with the key that the guest's owner asks for
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Print verdict and answer as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Record file to append the appraisal to
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// The question; without it, it is read from standard input, and a terminal starts a conversation. Other users of
+    /// this machine can see a program's arguments
+    prompt: Option<Hidden>,
+}
+
+/// Text that is not shown.
+#[derive(Clone)]
+struct Hidden(Zeroizing<String>);
+
+impl FromStr for Hidden {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Text,
+    Json,
+}
+
+/// One conversation.
+struct Session {
+    client: Client,
+    recorder: Recorder,
+    model: Option<String>,
+    temperature: Option<f32>,
+    max_tokens: Option<u32>,
+    key: Option<Zeroizing<String>>,
+    said: Vec<(Speaker, Zeroizing<String>)>,
+    form: Form,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Printed<'a> {
+    verdict: Option<&'a AttestationResult>,
+    model: Option<&'a str>,
+    content: Option<&'a str>,
+    finish_reason: Option<&'a str>,
+    usage: Option<Usage>,
+    error: Option<PrintedError<'a>>,
+}
+
+#[derive(Serialize)]
+struct PrintedError<'a> {
+    code: &'a str,
+    message: String,
+}
+
+impl Chat {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let policy = self.policy.load(Otherwise::Client)?;
+        let (builder, recorder) = Recorder::watch(guest::client(&self.url, policy)?, self.record);
+        let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
+        let session = Session {
+            client: builder.build(),
+            recorder,
+            model: self.model,
+            temperature: self.temperature,
+            max_tokens: self.max_tokens,
+            key: key.map(|key| text(key, "api_key_file", MAX_KEY)).transpose()?.map(trimmed),
+            said: self.system.into_iter().map(|system| (Speaker::System, system.0)).collect(),
+            form: if self.json { Form::Json } else { Form::Text },
+        };
+        guest::block_on(session.run(self.prompt.map(|prompt| prompt.0)))
+    }
+}
+
+impl Session {
+    /// Attests before the prompt is even read.
+    async fn run(mut self, prompt: Option<Zeroizing<String>>) -> Result<Status, Failure> {
+        let attested = self.client.verdict().await;
+        self.recorder.write()?;
+        let verdict = match attested {
+            Ok(verdict) => verdict,
+            Err(error) => return self.refused(error),
+        };
+        if self.form == Form::Text {
+            render::verdict_to_stderr(verdict.result());
+        }
+        self.model.get_or_insert_with(|| verdict.claims().model.name.clone());
+        match prompt {
+            Some(prompt) => self.ask(prompt).await,
+            None if io::stdin().is_terminal() && self.form == Form::Text => self.converse().await,
+            None => {
+                let prompt = read_prompt()?;
+                self.ask(prompt).await
+            }
+        }
+    }
+
+    async fn converse(&mut self) -> Result<Status, Failure> {
+        loop {
+            let _ = write!(io::stderr(), "> ");
+            let mut line = Zeroizing::new(String::new());
+            match io::stdin().lock().take(MAX_PROMPT as u64).read_line(&mut line) {
+                Ok(0) => return Ok(Status::Accepted),
+                Ok(_) if line.trim().is_empty() => {}
+                Ok(_) => match self.ask(trimmed(line)).await? {
+                    Status::Accepted => {}
+                    ended => return Ok(ended),
+                },
+                Err(error) => return Err(unreadable(&error)),
+            }
+        }
+    }
+
+    /// Sends what was said so far and a question, and prints the answer.
+    async fn ask(&mut self, question: Zeroizing<String>) -> Result<Status, Failure> {
+        self.said.push((Speaker::User, question));
+        let request = self.request()?;
+        let answered = match self.form {
+            Form::Json => self.answer_whole(request).await,
+            Form::Text => self.answer_in_pieces(request).await,
+        };
+        for appraised in self.recorder.write()? {
+            if appraised.result.accepted() && self.form == Form::Text {
+                let _ = writeln!(io::stderr(), "(attested again at {})", appraised.result.time);
+            }
+        }
+        match answered {
+            Ok(answer) => {
+                self.said.push((Speaker::Assistant, answer));
+                Ok(Status::Accepted)
+            }
+            Err(error) => self.refused(error),
+        }
+    }
+
+    fn request(&self) -> Result<ChatRequest, Failure> {
+        let mut request = ChatRequest::new(self.model.as_deref().unwrap_or_default());
+        for (speaker, text) in &self.said {
+            request = request.turn(Turn::new(*speaker, text.as_str()));
+        }
+        if let Some(temperature) = self.temperature {
+            request = request.temperature(temperature);
+        }
+        if let Some(tokens) = self.max_tokens {
+            request = request.max_tokens(tokens);
+        }
+        match &self.key {
+            Some(key) => {
+                let key = ApiKey::bearer(key).map_err(|error| {
+                    Failure::new(Status::Malformed, "api_key_file", error.to_string())
+                })?;
+                Ok(request.api_key(key))
+            }
+            None => Ok(request),
+        }
+    }
+
+    async fn answer_whole(&self, request: ChatRequest) -> Result<Zeroizing<String>, ClientError> {
+        let answer = self.client.chat(request).await?;
+        print_json(&Printed {
+            verdict: Some(answer.verdict.result()),
+            model: Some(&answer.model),
+            content: Some(&answer.content),
+            finish_reason: answer.finish_reason.as_deref(),
+            usage: answer.usage,
+            error: None,
+        });
+        Ok(Zeroizing::new(answer.content))
+    }
+
+    async fn answer_in_pieces(&self, request: ChatRequest) -> Result<Zeroizing<String>, ClientError> {
+        let mut stream = self.client.chat_stream(request).await?;
+        let mut answer = Zeroizing::new(String::new());
+        let mut screen = Screen::new();
+        while let Some(piece) = stream.next().await? {
+            if let Some(text) = piece.content {
+                screen.write(&text);
+                answer.push_str(&text);
+            }
+        }
+        screen.write("\n");
+        Ok(answer)
+    }
+
+    /// Tells why there is no answer.
+    fn refused(&self, error: ClientError) -> Result<Status, Failure> {
+        if self.form == Form::Text {
+            return guest::report(error);
+        }
+        let verdict = match &error {
+            ClientError::Rejected(appraised) => Some(&appraised.result),
+            _ => None,
+        };
+        let message = PrintedError { code: error.code(), message: error.to_string() };
+        print_json(&Printed {
+            verdict,
+            model: None,
+            content: None,
+            finish_reason: None,
+            usage: None,
+            error: Some(message),
+        });
+        match verdict {
+            Some(result) => Ok(Status::from(result)),
+            None => Err(guest::failure(&error)),
+        }
+    }
+}
+
+/// Standard output for a model's words. A terminal gets no control characters: a model, or who taught it, must not move
+/// the cursor over the verdict.
+struct Screen {
+    out: io::Stdout,
+    obeys: Obeys,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Obeys {
+    ControlCharacters,
+    Nothing,
+}
+
+impl Screen {
+    fn new() -> Self {
+        let out = io::stdout();
+        let obeys = if out.is_terminal() { Obeys::ControlCharacters } else { Obeys::Nothing };
+        Self { out, obeys }
+    }
+
+    fn write(&mut self, text: &str) {
+        let shown = match self.obeys {
+            Obeys::Nothing => text.to_owned(),
+            Obeys::ControlCharacters => harmless(text),
+        };
+        // A closed pipe is the reader's choice; the exit status still tells.
+        let _ = self.out.write_all(shown.as_bytes()).and_then(|()| self.out.flush());
+    }
+}
+
+fn harmless(text: &str) -> String {
+    text.chars().filter(|one| matches!(one, '\n' | '\t') || !one.is_control()).collect()
+}
+
+fn print_json(printed: &Printed<'_>) {
+    let mut json = serde_json::to_vec(printed).expect("strings, lists and structs always serialise");
+    json.push(b'\n');
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(&json).and_then(|()| out.flush());
+}
+
+fn read_prompt() -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Vec::new();
+    let most = MAX_PROMPT as u64 + 1;
+    io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
+    let prompt = text(bytes, "prompt_malformed", MAX_PROMPT)?;
+    if prompt.trim().is_empty() {
+        return Err(Failure::new(Status::Usage, "prompt_missing", "the prompt is empty"));
+    }
+    Ok(prompt)
+}
+
+fn text(bytes: Vec<u8>, code: &'static str, most: usize) -> Result<Zeroizing<String>, Failure> {
+    if bytes.len() > most {
+        return Err(Failure::new(Status::Malformed, code, format!("larger than {most} bytes")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok(Zeroizing::new(text)),
+        Err(error) => {
+            drop(Zeroizing::new(error.into_bytes()));
+            Err(Failure::new(Status::Malformed, code, "not UTF-8 text"))
+        }
+    }
+}
+
+fn trimmed(text: Zeroizing<String>) -> Zeroizing<String> {
+    Zeroizing::new(text.trim().to_owned())
+}
+
+fn unreadable(error: &io::Error) -> Failure {
+    Failure::new(Status::Internal, "file_unreadable", format!("standard input: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_no_control_characters() {
+        assert_eq!(harmless("a\x1b[2J\r\u{9b}b\tc\né"), "a[2Jb\tc\né");
+    }
+
+    #[test]
+    fn a_prompt_is_not_shown() {
+        let prompt: Hidden = "secret".parse().unwrap();
+        assert_eq!(format!("{prompt:?}"), "(hidden)");
+    }
+
+    #[test]
+    fn malformed_texts_are_refused() {
+        for (bytes, most) in [(vec![0xff], 8), (vec![b'a'; 9], 8)] {
+            let failure = text(bytes, "prompt_malformed", most).unwrap_err();
+            assert_eq!((failure.status(), failure.code()), (Status::Malformed, "prompt_malformed"));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What every command that talks to a guest needs: a client, its verdicts on screen and in a record file.
+
+use crate::input::LoadedPolicy;
+use crate::status::{Failure, Status};
+use crate::{record, render};
+use confide_client::{Appraised, Client, ClientBuilder, ClientError, PolicyText};
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+/// Begins a client of the guest at `url`.
+pub(crate) fn client(url: &str, policy: LoadedPolicy) -> Result<ClientBuilder, Failure> {
+    let LoadedPolicy { policy, text } = policy;
+    Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))
+}
+
+/// Runs a command that needs the network.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Status::Internal, "runtime_failed", error.to_string()))?;
+    let done = runtime.block_on(work);
+    // A peer that is slow to close must not hold the program.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    done
+}
+
+/// Writes every appraisal of a client to a record file, where one was asked for.
+pub(crate) struct Recorder {
+    appraisals: mpsc::Receiver<Appraised>,
+    file: Option<PathBuf>,
+}
+
+impl Recorder {
+    /// Watches the appraisals of a client.
+    pub(crate) fn watch(builder: ClientBuilder, file: Option<PathBuf>) -> (ClientBuilder, Self) {
+        let (sender, appraisals) = mpsc::channel();
+        // Who no longer listens has ended its work.
+        let builder = builder.on_appraisal(move |appraised| drop(sender.send(appraised.clone())));
+        (builder, Self { appraisals, file })
+    }
+
+    /// Writes what has been appraised since the last call, and gives it.
+    pub(crate) fn write(&self) -> Result<Vec<Appraised>, Failure> {
+        let new: Vec<Appraised> = self.appraisals.try_iter().collect();
+        if let Some(file) = &self.file {
+            new.iter().try_for_each(|appraised| append(appraised, file))?;
+        }
+        Ok(new)
+    }
+}
+
+/// Appends one appraisal to a record file.
+pub(crate) fn append(appraised: &Appraised, file: &Path) -> Result<(), Failure> {
+    record::append(appraised.recording(), &appraised.result, file)
+}
+
+/// Tells a client's error. A rejected verdict is shown as the tree that it is.
+pub(crate) fn report(error: ClientError) -> Result<Status, Failure> {
+    match error {
+        ClientError::Rejected(appraised) => {
+            render::verdict_to_stderr(&appraised.result);
+            Ok(Status::from(&appraised.result))
+        }
+        error => Err(failure(&error)),
+    }
+}
+
+/// A client's error as a failure of the program.
+pub(crate) fn failure(error: &ClientError) -> Failure {
+    let status = match error.exit_status() {
+        2 => Status::Usage,
+        10 => Status::Rejected,
+        20 => Status::Unsupported,
+        30 => Status::Malformed,
+        _ => Status::Internal,
+    };
+    let failure = Failure::new(status, error.code(), error.to_string());
+    match hint(error) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+fn hint(error: &ClientError) -> Option<&'static str> {
+    Some(match error.code() {
+        "plain_http_refused" => "give the guest's address as https://HOST:PORT; nothing was sent",
+        "dial_failed" | "timed_out" => "check that the guest is up and that the address is right; no prompt was sent",
+        "tls_key_not_held" => "somebody shows a certificate whose key they do not hold; no prompt was sent",
+        "tls_failed" | "tls_version" => "is this a Confide guest? no prompt was sent",
+        "attestation_status" | "attestation_media_type" | "evidence_too_large" => {
+            "the peer answers, but not as a Confide guest; no prompt was sent"
+        }
+        _ => return None,
+    })
+}

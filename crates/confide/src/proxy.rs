@@ -1,0 +1,142 @@
+//! `confide proxy`: an OpenAI-compatible endpoint on this machine that attests first and then forwards.
+
+use crate::guest::{self, Recorder};
+use crate::input::{Otherwise, PolicyFlags};
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_client::proxy::{Exposure, Proxy as Endpoint, ProxyError};
+use confide_client::{Appraised, Client};
+use serde::Serialize;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// How often new appraisals are written down.
+const RECORD_EVERY: Duration = Duration::from_millis(200);
+
+/// Serve an OpenAI-compatible endpoint on this machine that appraises first and then forwards
+///
+/// Point any OpenAI client at http://ADDRESS/v1. No byte of a request is forwarded before the guest's evidence has been
+/// accepted; while it is refused, requests are answered with status 502 and the reason. The verdict is at
+/// /confide/verdict. When it listens, it prints one JSON line to standard output.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Proxy {
+    /// The guest, https://HOST:PORT
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+    /// Listen on an address that other machines reach: prompts then cross the network in the clear
+    #[arg(long)]
+    danger_listen_anywhere: bool,
+    #[command(flatten)]
+    policy: PolicyFlags,
+    /// Record file to append every appraisal to
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+/// What is printed when the endpoint listens.
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'a str,
+    listen: String,
+    base_url: String,
+    upstream: String,
+}
+
+impl Proxy {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let policy = self.policy.load(Otherwise::Client)?;
+        let (builder, recorder) = Recorder::watch(guest::client(&self.upstream, policy)?, self.record);
+        let client = builder.build();
+        let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
+        guest::block_on(async move {
+            let endpoint = Endpoint::bind(client.clone(), self.listen, exposure).await.map_err(|error| fault(&error))?;
+            let shutdown = shutdown()?;
+            ready(&endpoint, &client);
+            let first = tokio::spawn(first_verdict(client));
+            let (stop, stopped) = oneshot::channel();
+            let recording = tokio::spawn(keep(recorder, stopped));
+            endpoint.serve(shutdown).await;
+            first.abort();
+            drop(stop);
+            let _ = recording.await;
+            Ok(Status::Accepted)
+        })
+    }
+}
+
+fn ready(endpoint: &Endpoint, client: &Client) {
+    let listen = format!("http://{}", endpoint.address());
+    let upstream = client.endpoint().to_string();
+    let ready = Ready { event: "ready", base_url: format!("{listen}/v1"), listen, upstream };
+    let mut line = serde_json::to_vec(&ready).expect("strings always serialise");
+    line.push(b'\n');
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(&line).and_then(|()| out.flush());
+}
+
+/// Attests before the first request, so that the person who started the endpoint sees the verdict.
+async fn first_verdict(client: Client) {
+    match client.verdict().await {
+        Ok(verdict) => render::verdict_to_stderr(verdict.result()),
+        Err(error) => {
+            if let Err(failure) = guest::report(error) {
+                render::failure(&failure);
+            }
+        }
+    }
+}
+
+/// Writes appraisals down as they are made and tells of those after the first, until `stopped`.
+async fn keep(recorder: Recorder, stopped: oneshot::Receiver<()>) {
+    let mut stopped = std::pin::pin!(stopped);
+    let mut shown = 0_usize;
+    loop {
+        let ended = tokio::time::timeout(RECORD_EVERY, &mut stopped).await.is_ok();
+        match recorder.write() {
+            Ok(appraisals) => {
+                appraisals.iter().skip(1_usize.saturating_sub(shown)).for_each(note);
+                shown = shown.saturating_add(appraisals.len());
+            }
+            Err(failure) => render::failure(&failure),
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+fn note(appraised: &Appraised) {
+    let result = &appraised.result;
+    let simulated = if result.simulated { "SIMULATED " } else { "" };
+    let outcome = if result.accepted() { "accepted" } else { "refused" };
+    let code = result.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let _ = writeln!(io::stderr(), "{} {simulated}{outcome}{code}", result.time);
+}
+
+fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|error| Failure::new(Status::Internal, "signal_failed", error.to_string()))
+    };
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+fn fault(error: &ProxyError) -> Failure {
+    match error {
+        ProxyError::NotLoopback(_) => Failure::new(Status::Usage, "listen_not_loopback", error.to_string())
+            .hint("listen on 127.0.0.1, or give --danger-listen-anywhere where you want exactly that"),
+        _ => Failure::new(Status::Internal, "listen_failed", error.to_string()),
+    }
+}

@@ -1,0 +1,25 @@
+//! `confide record guest`: the appraisal of a live guest in a file.
+
+use crate::guest::{self, Recorder};
+use crate::input::LoadedPolicy;
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_client::ClientError;
+use std::path::Path;
+
+/// Asks a guest for evidence, appraises it, records that and shows the verdict. No prompt is sent.
+pub(crate) fn run(url: &str, policy: LoadedPolicy, json: bool, out: &Path) -> Result<Status, Failure> {
+    let (builder, recorder) = Recorder::watch(guest::client(url, policy)?, Some(out.to_owned()));
+    let client = builder.build();
+    guest::block_on(async move {
+        let outcome = client.verdict().await;
+        recorder.write()?;
+        let result = match outcome {
+            Ok(verdict) => verdict.result().clone(),
+            Err(ClientError::Rejected(appraised)) => appraised.result.clone(),
+            Err(error) => return Err(guest::failure(&error)),
+        };
+        render::verdict(&result, json);
+        Ok(Status::from(&result))
+    })
+}
