@@ -282,6 +282,11 @@ impl EventLog {
         Ok(())
     }
 
+    /// The payload of `boot`, the first event.
+    pub fn boot(&self) -> Option<&Boot> {
+        self.0.first().and_then(RuntimeEvent::as_boot)
+    }
+
     /// RTMR3 after these events: from 48 zero bytes, SHA-384(register ‖ event digest) for each.
     pub fn replay(&self) -> [u8; 48] {
         self.0.iter().fold([0; 48], |register, event| {

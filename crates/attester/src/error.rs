@@ -1,0 +1,69 @@
+//! Why there is no evidence.
+
+use std::io;
+use std::path::PathBuf;
+
+use confide_evidence::document::DocumentError;
+use confide_evidence::event::EventLogError;
+use confide_evidence::tdx::QuoteError;
+
+/// Why the attester cannot measure or attest.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttesterError {
+    /// The kernel offers no quoting interface or no runtime register: this is no TDX guest, or its kernel is older
+    /// than 6.16.
+    #[error("{path} is missing: this machine is no TDX guest, or its kernel is older than 6.16")]
+    NoPlatform {
+        /// What is missing.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's quotes are of another platform.
+    #[error("the kernel's attestation provider is {found:?}, not \"tdx_guest\"")]
+    Provider {
+        /// What the kernel calls it.
+        found: String,
+    },
+    /// The kernel or the host refused.
+    #[error("cannot {action} {path}")]
+    Device {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The host's quoting service did not become free in time.
+    #[error("the quoting service stayed busy for {seconds} seconds")]
+    Busy {
+        /// How long the attester tried.
+        seconds: u64,
+    },
+    /// Another process wrote to the same request between its parts.
+    #[error("the quote answers another request: generation {found:?} instead of 1")]
+    Interference {
+        /// The generation that the kernel counted.
+        found: String,
+    },
+    /// What the quoting service returned is no quote.
+    #[error("the quoting service returned no TDX quote")]
+    Quote(#[from] QuoteError),
+    /// An event that may not stand here, or evidence asked for before the events of its role are complete.
+    #[error(transparent)]
+    Events(#[from] EventLogError),
+    /// An earlier extension failed midway: what RTMR3 holds is unknown until the next boot.
+    #[error("an earlier measurement failed, so that RTMR3 is unknown until the next boot")]
+    RegisterUnknown,
+    /// The document breaks one of its own limits.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
+    /// The software platform cannot be made.
+    #[cfg(feature = "danger-simulator")]
+    #[error("the SIMULATED machine cannot be made")]
+    Simulator(#[from] confide_simulator::SimulatorError),
+}

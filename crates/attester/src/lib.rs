@@ -1,0 +1,22 @@
+//! The guest's devices to evidence.
+//!
+//! Layer 5. An [`Attester`] owns the CPU's quoting device, RTMR3 and the GPUs. It measures events and answers a
+//! [`Binding`](confide_evidence::transcript::Binding) with an evidence document whose transcript it composes
+//! itself: no interface signs report data that a caller chose.
+//!
+//! Two platforms exist: Intel TDX through the kernel's configfs-tsm ([`Attester::tdx`]), and, behind the feature
+//! `danger-simulator` that is off in every image, a software TDX module with software GPUs
+//! (`Attester::simulated`). Neither falls back to the other.
+
+mod attester;
+mod device;
+mod error;
+#[cfg(feature = "danger-simulator")]
+mod simulated;
+mod tsm;
+
+pub use attester::Attester;
+pub use device::Nature;
+pub use error::AttesterError;
+#[cfg(feature = "danger-simulator")]
+pub use simulated::SimulatedMachine;

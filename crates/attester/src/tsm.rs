@@ -1,0 +1,325 @@
+//! Intel TDX through the kernel: quotes by configfs-tsm (Documentation/ABI/testing/configfs-tsm-report), RTMR3 by
+//! the measurement files of the tdx_guest device (Linux 6.16).
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use confide_evidence::document::Endorsements;
+use confide_evidence::tdx::{MAX_QUOTE, Padding, Quote};
+
+use crate::device::{Cpu, Nature};
+use crate::error::AttesterError;
+
+/// Where the kernel makes reports.
+const REPORTS: &str = "/sys/kernel/config/tsm/report";
+/// What extends RTMR3 when exactly 48 bytes are written to it.
+const RTMR3: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+/// What the kernel calls TDX.
+const PROVIDER: &str = "tdx_guest";
+/// How long to wait for a quoting service that is busy with an earlier request. The kernel gives up on one request
+/// after 30 seconds.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Makes and removes the directories that stand for requests. The kernel fills a new one with its files.
+trait Requests: Send {
+    fn create(&self, request: &Path) -> io::Result<()>;
+    fn remove(&self, request: &Path) -> io::Result<()>;
+}
+
+struct Configfs;
+
+impl Requests for Configfs {
+    fn create(&self, request: &Path) -> io::Result<()> {
+        fs::create_dir(request)
+    }
+
+    fn remove(&self, request: &Path) -> io::Result<()> {
+        fs::remove_dir(request)
+    }
+}
+
+/// The TDX module, as the kernel offers it.
+pub(crate) struct ConfigfsTdx {
+    reports: PathBuf,
+    rtmr3: PathBuf,
+    requests: Box<dyn Requests>,
+    patience: Duration,
+    /// Requests so far: names each one's directory.
+    count: u64,
+}
+
+impl ConfigfsTdx {
+    pub(crate) fn open() -> Result<Self, AttesterError> {
+        Self::at(REPORTS.into(), RTMR3.into(), Box::new(Configfs), PATIENCE)
+    }
+
+    fn at(
+        reports: PathBuf,
+        rtmr3: PathBuf,
+        requests: Box<dyn Requests>,
+        patience: Duration,
+    ) -> Result<Self, AttesterError> {
+        for path in [&reports, &rtmr3] {
+            fs::metadata(path).map_err(|source| AttesterError::NoPlatform { path: path.clone(), source })?;
+        }
+        Ok(Self { reports, rtmr3, requests, patience, count: 0 })
+    }
+
+    /// A name that no other process uses: the kernel shares the directory between all of them.
+    fn next_request(&mut self) -> PathBuf {
+        self.count += 1;
+        self.reports.join(format!("confide-{}-{}", std::process::id(), self.count))
+    }
+}
+
+impl Cpu for ConfigfsTdx {
+    fn nature(&self) -> Nature {
+        Nature::Hardware
+    }
+
+    fn extend_rtmr3(&mut self, digest: &[u8; 48]) -> Result<(), AttesterError> {
+        write_once(&self.rtmr3, digest)
+    }
+
+    fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
+        let path = self.next_request();
+        let request = Request::create(path, self.requests.as_ref())?;
+        let provider = request.text("provider")?;
+        if provider != PROVIDER {
+            return Err(AttesterError::Provider { found: provider });
+        }
+        write_once(&request.path.join("inblob"), report_data)?;
+        let mut quote = request.outblob(self.patience)?;
+        let generation = request.text("generation")?;
+        if generation != "1" {
+            return Err(AttesterError::Interference { found: generation });
+        }
+        let padding = Quote::parse(&quote, Padding::Zeros)?.padding;
+        quote.truncate(quote.len() - padding);
+        Ok(quote)
+    }
+
+    fn endorsements(&self) -> Option<Endorsements> {
+        None
+    }
+}
+
+/// One request to the kernel; its directory is removed at the end, whatever happened.
+struct Request<'a> {
+    path: PathBuf,
+    requests: &'a dyn Requests,
+}
+
+impl<'a> Request<'a> {
+    fn create(path: PathBuf, requests: &'a dyn Requests) -> Result<Self, AttesterError> {
+        match requests.create(&path) {
+            Ok(()) => Ok(Self { path, requests }),
+            // ENXIO: configfs-tsm is there, but no driver offers reports.
+            Err(source) if source.raw_os_error() == Some(6) => {
+                Err(AttesterError::NoPlatform { path, source })
+            }
+            Err(source) => Err(AttesterError::Device { action: "create", path, source }),
+        }
+    }
+
+    fn text(&self, attribute: &str) -> Result<String, AttesterError> {
+        let path = self.path.join(attribute);
+        let text = fs::read_to_string(&path).map_err(|source| AttesterError::Device {
+            action: "read",
+            path,
+            source,
+        })?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    /// Reading makes the quote. The driver says busy while the host still holds an earlier request that timed out.
+    fn outblob(&self, patience: Duration) -> Result<Vec<u8>, AttesterError> {
+        let path = self.path.join("outblob");
+        patiently(patience, || read_bounded(&path)).map_err(|source| match is_transient(&source) {
+            true => AttesterError::Busy { seconds: patience.as_secs() },
+            false => AttesterError::Device { action: "read", path, source },
+        })
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        // What stays behind is an empty request of this process, which nobody reads.
+        let _ = self.requests.remove(&self.path);
+    }
+}
+
+/// Tries again while the fault is transient and patience lasts.
+fn patiently<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Err(error) if is_transient(&error) && begun.elapsed() < patience => thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::Interrupted)
+}
+
+/// Writes all bytes in one call: the kernel takes a value from one write.
+fn write_once(path: &Path, bytes: &[u8]) -> Result<(), AttesterError> {
+    let written = OpenOptions::new().write(true).open(path).and_then(|mut file| file.write(bytes));
+    let source = match written {
+        Ok(count) if count == bytes.len() => return Ok(()),
+        Ok(_) => io::Error::from(io::ErrorKind::WriteZero),
+        Err(error) => error,
+    };
+    Err(AttesterError::Device { action: "write", path: path.to_owned(), source })
+}
+
+/// Reads at most one byte more than a quote may have, so that the parser sees that it is too long.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = MAX_QUOTE as u64 + 1;
+    fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use confide_simulator::{PlatformOptions, SimulatedPlatform, SimulatedTd};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use tempfile::TempDir;
+
+    /// Fills a new directory as the kernel does. `outblob` is a pipe: opening it to read lets the quote be made.
+    struct Emulated {
+        provider: &'static str,
+        generation: &'static str,
+        padding: usize,
+        fault: Option<i32>,
+    }
+
+    const KERNEL: Emulated = Emulated { provider: "tdx_guest\n", generation: "1\n", padding: 0, fault: None };
+
+    impl Requests for Emulated {
+        fn create(&self, request: &Path) -> io::Result<()> {
+            if let Some(errno) = self.fault {
+                return Err(io::Error::from_raw_os_error(errno));
+            }
+            fs::create_dir(request)?;
+            fs::write(request.join("provider"), self.provider)?;
+            fs::write(request.join("generation"), "0\n")?;
+            fs::write(request.join("inblob"), "")?;
+            mknodat(CWD, request.join("outblob"), FileType::Fifo, Mode::RWXU, 0)?;
+            let (request, generation, padding) = (request.to_owned(), self.generation, self.padding);
+            thread::spawn(move || {
+                let Ok(mut outblob) = OpenOptions::new().write(true).open(request.join("outblob")) else {
+                    return;
+                };
+                let report_data = fs::read(request.join("inblob")).unwrap();
+                fs::write(request.join("generation"), generation).unwrap();
+                let mut quote = quote_over(report_data.try_into().unwrap());
+                quote.resize(quote.len() + padding, 0);
+                outblob.write_all(&quote).unwrap();
+            });
+            Ok(())
+        }
+
+        fn remove(&self, request: &Path) -> io::Result<()> {
+            fs::remove_dir_all(request)
+        }
+    }
+
+    fn quote_over(report_data: [u8; 64]) -> Vec<u8> {
+        let platform = SimulatedPlatform::new(PlatformOptions::at(1_780_000_000)).unwrap();
+        platform.quote(&SimulatedTd::default().report(report_data))
+    }
+
+    fn tdx(kernel: Emulated) -> (ConfigfsTdx, TempDir) {
+        let root = tempfile::tempdir().unwrap();
+        let (reports, rtmr3) = (root.path().join("report"), root.path().join("rtmr3:sha384"));
+        fs::create_dir(&reports).unwrap();
+        fs::write(&rtmr3, [0; 48]).unwrap();
+        (ConfigfsTdx::at(reports, rtmr3, Box::new(kernel), Duration::from_millis(50)).unwrap(), root)
+    }
+
+    fn remaining_requests(root: &TempDir) -> usize {
+        fs::read_dir(root.path().join("report")).unwrap().count()
+    }
+
+    #[test]
+    fn a_quote_signs_the_report_data_and_loses_its_padding() {
+        for padding in [0, 3000] {
+            let (mut tdx, root) = tdx(Emulated { padding, ..KERNEL });
+            for fill in [1, 2] {
+                let quote = tdx.quote(&[fill; 64]).unwrap();
+                let parsed = Quote::parse(&quote, Padding::Refused).unwrap();
+                assert_eq!(parsed.report.report_data, &[fill; 64]);
+            }
+            assert_eq!(remaining_requests(&root), 0);
+        }
+    }
+
+    #[test]
+    fn another_provider_is_refused() {
+        let (mut tdx, root) = tdx(Emulated { provider: "sev_guest\n", ..KERNEL });
+        let error = tdx.quote(&[1; 64]).unwrap_err();
+        assert!(matches!(error, AttesterError::Provider { found } if found == "sev_guest"));
+        assert_eq!(remaining_requests(&root), 0);
+    }
+
+    #[test]
+    fn a_request_that_somebody_else_wrote_to_is_refused() {
+        let (mut tdx, _root) = tdx(Emulated { generation: "2\n", ..KERNEL });
+        let error = tdx.quote(&[1; 64]).unwrap_err();
+        assert!(matches!(error, AttesterError::Interference { found } if found == "2"));
+    }
+
+    #[test]
+    fn a_machine_without_tdx_is_told_apart_from_a_fault() {
+        let (mut tdx, _root) = self::tdx(Emulated { fault: Some(6), ..KERNEL });
+        assert!(matches!(tdx.quote(&[1; 64]), Err(AttesterError::NoPlatform { .. })));
+        let (mut tdx, _root) = self::tdx(Emulated { fault: Some(13), ..KERNEL });
+        assert!(matches!(tdx.quote(&[1; 64]), Err(AttesterError::Device { action: "create", .. })));
+        let missing = ConfigfsTdx::at("/nonexistent/a".into(), RTMR3.into(), Box::new(Configfs), PATIENCE);
+        assert!(
+            matches!(missing.err(), Some(AttesterError::NoPlatform { path, .. }) if path == Path::new("/nonexistent/a"))
+        );
+    }
+
+    #[test]
+    fn a_busy_service_is_tried_again_until_patience_ends() {
+        let busy = || io::Error::from_raw_os_error(16);
+        let mut attempts = 0;
+        let outcome = patiently(PATIENCE, || {
+            attempts += 1;
+            if attempts < 3 { Err(busy()) } else { Ok(attempts) }
+        });
+        assert_eq!(outcome.unwrap(), 3);
+        let error = patiently(Duration::from_millis(30), || Err::<(), _>(busy())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(16));
+    }
+
+    #[test]
+    fn a_fault_of_the_service_is_not_tried_again() {
+        let mut attempts = 0;
+        let error = patiently(PATIENCE, || {
+            attempts += 1;
+            Err::<(), _>(io::Error::from_raw_os_error(5))
+        });
+        assert_eq!((error.unwrap_err().raw_os_error(), attempts), (Some(5), 1));
+    }
+
+    #[test]
+    fn rtmr3_is_extended_by_one_write_of_48_bytes() {
+        let (mut tdx, root) = tdx(KERNEL);
+        tdx.extend_rtmr3(&[9; 48]).unwrap();
+        assert_eq!(fs::read(root.path().join("rtmr3:sha384")).unwrap(), [9; 48]);
+        fs::remove_file(root.path().join("rtmr3:sha384")).unwrap();
+        assert!(matches!(tdx.extend_rtmr3(&[9; 48]), Err(AttesterError::Device { action: "write", .. })));
+    }
+}
