@@ -155,7 +155,10 @@ impl Certificate {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
         parsed.tbs_certificate.extensions_map().map_err(|_| X509Error::DuplicateExtension(WHAT))?;
-        Ok(Self::from_parsed(der, &parsed))
+        let certificate = Self::from_parsed(der, &parsed);
+        let algorithm = certificate.signature_algorithm;
+        check_outer(WHAT, der, &certificate.tbs, algorithm, &certificate.signature)?;
+        Ok(certificate)
     }
 
     fn from_parsed(der: &[u8], parsed: &X509Certificate<'_>) -> Self {
@@ -264,10 +267,12 @@ impl Crl {
         if parsed.signature_algorithm != tbs.signature {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
+        let algorithm = signature_algorithm(&parsed.signature_algorithm);
+        check_outer(WHAT, der, tbs.as_ref(), algorithm, &parsed.signature_value.data)?;
         Ok(Self {
             tbs: tbs.as_ref().to_vec(),
             signature: parsed.signature_value.data.to_vec(),
-            signature_algorithm: signature_algorithm(&parsed.signature_algorithm),
+            signature_algorithm: algorithm,
             issuer: tbs.issuer.as_raw().to_vec(),
             this_update: tbs.this_update.timestamp(),
             next_update: tbs.next_update.map(|time| time.timestamp()),
@@ -286,6 +291,45 @@ impl Crl {
     pub fn revokes(&self, serial: &[u8]) -> bool {
         self.revoked.iter().any(|revoked| revoked == serial)
     }
+}
+
+/// Nothing signs the bytes around the signed part: they must be the one DER encoding (X.690 section 10) that the parts
+/// have. Of an algorithm that nothing here verifies no encoding is expected.
+fn check_outer(
+    what: &'static str,
+    der: &[u8],
+    tbs: &[u8],
+    algorithm: SignatureAlgorithm,
+    signature: &[u8],
+) -> Result<(), X509Error> {
+    // SEQUENCE { OBJECT IDENTIFIER ecdsa-with-SHA256 or ecdsa-with-SHA384 }
+    let last = match algorithm {
+        SignatureAlgorithm::EcdsaSha256 => 2,
+        SignatureAlgorithm::EcdsaSha384 => 3,
+        SignatureAlgorithm::Other => return Ok(()),
+    };
+    let identifier = [0x30, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, last];
+    let no_unused_bits = [0];
+    let bits = der_element(0x03, &[&no_unused_bits, signature]);
+    if der_element(0x30, &[tbs, &identifier, &bits]) == der { Ok(()) } else { Err(X509Error::Der(what)) }
+}
+
+/// One DER element: tag, shortest definite length, contents.
+fn der_element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
+    let size = contents.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
+    let mut out = vec![tag];
+    match u8::try_from(size) {
+        Ok(short) if short < 0x80 => out.push(short),
+        _ => {
+            let bytes = size.to_be_bytes();
+            let digits =
+                bytes.iter().position(|byte| *byte != 0).and_then(|at| bytes.get(at..)).unwrap_or_default();
+            out.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
+            out.extend_from_slice(digits);
+        }
+    }
+    contents.iter().for_each(|part| out.extend_from_slice(part));
+    out
 }
 
 fn serial(raw: &[u8]) -> Vec<u8> {

@@ -116,7 +116,8 @@ fn signed(answer: &str, key: &str) -> (String, Bytes<64>) {
     (parsed[key].get().to_owned(), Bytes(hex::decode_array(&signature).unwrap()))
 }
 
-/// The de-facto JSON file of collateral, written here on its own for the differential test's oracle.
+/// The de-facto JSON file of collateral, written here on its own for the differential test's oracle. Without the optional
+/// PCK chain, which the oracle would use in place of the quote's own.
 pub(crate) fn quote_collateral_v3(collateral: &TdxCollateral) -> String {
     serde_json::json!({
         "pck_crl_issuer_chain": collateral.pck_crl_issuer_chain,
@@ -128,7 +129,6 @@ pub(crate) fn quote_collateral_v3(collateral: &TdxCollateral) -> String {
         "qe_identity_issuer_chain": collateral.qe_identity_issuer_chain,
         "qe_identity": collateral.qe_identity,
         "qe_identity_signature": hex::encode(collateral.qe_identity_signature.as_bytes()),
-        "pck_certificate_chain": collateral.pck_certificate_chain,
     })
     .to_string()
 }
