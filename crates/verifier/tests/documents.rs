@@ -1,0 +1,492 @@
+//! Evidence documents of a simulated guest: accepted for the challenge that they were made for, refused for every other
+//! and for every change.
+#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "tests")]
+
+use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::document::{
+    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
+    Engine, EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm,
+    ReceiptKey, ServingKeys, devices_digest,
+};
+use confide_evidence::event::{
+    Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
+};
+use confide_evidence::nvidia::DeviceChain;
+use confide_evidence::record::RecordedChallenge;
+use confide_evidence::tdx::collateral_from_json;
+use confide_evidence::transcript::{BatchTree, Binding, Role, Transcript, batch_leaf};
+use confide_policy::{AppraisalPolicy, Loaded};
+use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements};
+use confide_verifier::{
+    Algorithms, Appraisal, AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject,
+    appraise, evaluate,
+};
+use rustls_pki_types::UnixTime;
+use std::time::Duration;
+
+static AWS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+};
+
+/// 2026-10-01.
+const NOW: u64 = 1_790_812_800;
+const NONCE: [u8; 32] = [1; 32];
+const EXPORTER: [u8; 32] = [2; 32];
+const SPKI: [u8; 32] = [3; 32];
+const BOOT_ID: Bytes<16> = Bytes([4; 16]);
+
+const DANGER: &str = include_str!("../../../policies/danger-simulator.toml");
+
+fn danger(text: &str) -> AppraisalPolicy {
+    AppraisalPolicy::parse(text, Loaded::AsDanger).unwrap()
+}
+
+fn now() -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(NOW))
+}
+
+fn serve() -> Binding {
+    Binding::Serve { nonce: Bytes(NONCE), exporter: Bytes(EXPORTER), tls_spki: Bytes(SPKI) }
+}
+
+fn challenge() -> RecordedChallenge {
+    Challenge::serve(NONCE, EXPORTER, SPKI).recorded()
+}
+
+/// A simulated guest with one GPU, whose parts a test may change before or after the quote is made.
+struct Guest {
+    platform: SimulatedPlatform,
+    gpu: SimulatedGpu,
+    claims: Claims,
+    events: Vec<RuntimeEvent>,
+    keys: KeySet,
+    binding: Binding,
+    measurements: TdMeasurements,
+}
+
+impl Guest {
+    fn new() -> Self {
+        let gpu = SimulatedGpu::new(7).unwrap();
+        let build = Build { image: None, version: "0.1.0".into(), revision: "test".into() };
+        let leaf = DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap().leaf().der.clone();
+        let device = DeviceInUse { mode: "spt".into(), certificate: confide_evidence::hash::sha256(&leaf) };
+        Self {
+            platform: SimulatedPlatform::new(PlatformOptions::at(NOW)).unwrap(),
+            gpu,
+            claims: Claims {
+                gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".into() },
+                build: build.clone(),
+                model: Model { name: "tiny".into(), manifest: Bytes([5; 32]) },
+                egress: Egress {
+                    mode: EgressMode::Open,
+                    policy: None,
+                    ruleset: None,
+                    host_visible: Vec::new(),
+                },
+                engine: Engine { kind: "builtin".into(), flags: Vec::new(), environment: Vec::new() },
+                volumes: Vec::new(),
+                changing: Changing { drops: 0, locked_at: None, guest_time: NOW },
+                configuration: Bytes([6; 32]),
+            },
+            events: vec![
+                RuntimeEvent::Boot(Boot { build, boot_id: BOOT_ID, broker_key: None }),
+                RuntimeEvent::Configuration(Configuration { digest: Bytes([6; 32]) }),
+                RuntimeEvent::NoVolumes,
+                RuntimeEvent::Model(LoadedModel { manifest: Bytes([5; 32]) }),
+                RuntimeEvent::Devices(DevicesInUse { devices: vec![device] }),
+                RuntimeEvent::Open,
+            ],
+            keys: KeySet::Serving(ServingKeys {
+                kem: KemKey { alg: KemAlgorithm::XWing, public: Bytes([8; 1216]) },
+                receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: Bytes([9; 32]) },
+                not_after: NOW + 86_400,
+            }),
+            binding: serve(),
+            measurements: TdMeasurements::default(),
+        }
+    }
+
+    fn device(gpu: &SimulatedGpu, binding: &Binding) -> DeviceEvidence {
+        DeviceEvidence {
+            kind: DeviceKind::NvidiaGpu,
+            chain: ByteString(gpu.chain_pem().into_bytes()),
+            report: ByteString(gpu.report(binding.gpu_nonce(0))),
+        }
+    }
+
+    fn document(&self) -> EvidenceDocument {
+        let mut events = EventLog::new();
+        let mut td = SimulatedTd::new(self.measurements.clone());
+        for event in &self.events {
+            events.push(event.clone()).unwrap();
+            td.extend_rtmr3(&event.digest());
+        }
+        let devices = vec![Self::device(&self.gpu, &self.binding)];
+        let transcript = Transcript {
+            binding: self.binding,
+            keyset: self.keys.digest(),
+            devices: devices_digest(&devices),
+            claims: self.claims.digest(),
+            boot_id: BOOT_ID,
+        };
+        let quote = self.platform.quote(&td.report(transcript.report_data()));
+        let tdx = collateral_from_json(self.platform.collateral_json().as_bytes()).unwrap();
+        EvidenceDocument {
+            cpu: CpuEvidence::Tdx { quote: ByteString(quote) },
+            batch: None,
+            claims: self.claims.clone(),
+            events,
+            boot_id: BOOT_ID,
+            devices,
+            key_set: self.keys.clone(),
+            version: 1,
+            boot_log: None,
+            platform: Platform::Tdx,
+            endorsements: Some(Endorsements { tdx: Some(tdx), nvidia: None }),
+        }
+    }
+}
+
+fn verdict(
+    document: &EvidenceDocument,
+    challenge: Option<&RecordedChallenge>,
+    policy: &AppraisalPolicy,
+) -> AttestationResult {
+    verdict_of(&document.encode().unwrap(), challenge, policy)
+}
+
+fn verdict_of(
+    document: &[u8],
+    challenge: Option<&RecordedChallenge>,
+    policy: &AppraisalPolicy,
+) -> AttestationResult {
+    let inputs = Inputs {
+        subject: Subject::Document(document),
+        endorsements: &Endorsements::default(),
+        prepared: None,
+        policy,
+        challenge,
+        now: now(),
+        algorithms: &AWS,
+    };
+    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+}
+
+/// Codes of all checks that failed.
+fn failures(result: &AttestationResult) -> Vec<&str> {
+    result
+        .checks
+        .iter()
+        .filter(|check| check.status == confide_verifier::Status::Fail)
+        .map(|check| check.code)
+        .collect()
+}
+
+fn failures_of(change: impl FnOnce(&mut EvidenceDocument)) -> Vec<String> {
+    let mut document = Guest::new().document();
+    change(&mut document);
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert_eq!(result.outcome, Outcome::Rejected);
+    failures(&result).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_honest_document_is_accepted_and_called_simulated() {
+    let result = verdict(&Guest::new().document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "{:#?}", result.checks);
+    assert!(result.simulated);
+    assert!(result.assumptions[0].starts_with("SIMULATED"));
+    assert_eq!(result.platform_binding, Some("shared_transcript"));
+    assert_eq!(result.valid_until.as_deref(), Some("2026-10-01T00:05:00Z"), "five minutes, the policy's age");
+}
+
+#[test]
+fn a_witness_is_minted_for_the_same_inputs() {
+    let document = Guest::new().document().encode().unwrap();
+    let policy = danger(DANGER);
+    let inputs = Appraisal {
+        document: &document,
+        endorsements: &Endorsements::default(),
+        prepared: None,
+        policy: &policy,
+        now: now(),
+        algorithms: &AWS,
+    };
+    let attested = appraise(&inputs, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap();
+    assert_eq!((attested.nonce(), attested.exporter(), attested.spki()), (&NONCE, &EXPORTER, &SPKI));
+    assert_eq!(attested.valid_until().as_secs(), NOW + 300);
+    assert_eq!(attested.result(), &verdict_of(&document, Some(&challenge()), &policy));
+    let elsewhere = Challenge::serve(NONCE, [0xee; 32], SPKI);
+    assert_eq!(appraise(&inputs, elsewhere).unwrap_err().code(), "report_data");
+}
+
+#[test]
+fn prepared_collateral_gives_the_same_verdict() {
+    let document = Guest::new().document();
+    let collateral = document.endorsements.clone().unwrap().tdx.unwrap();
+    for policy in [danger(DANGER), AppraisalPolicy::client()] {
+        let prepared = PreparedCollateral::new(&collateral, &policy, &AWS);
+        let bytes = document.encode().unwrap();
+        let inputs = Inputs {
+            subject: Subject::Document(&bytes),
+            endorsements: &Endorsements::default(),
+            prepared: Some(&prepared),
+            policy: &policy,
+            challenge: Some(&challenge()),
+            now: now(),
+            algorithms: &AWS,
+        };
+        let with = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+        assert_eq!(with.to_json(), verdict(&document, Some(&challenge()), &policy).to_json());
+    }
+}
+
+#[test]
+fn no_ordinary_policy_accepts_a_simulated_guest() {
+    for policy in [AppraisalPolicy::client(), AppraisalPolicy::inspect()] {
+        let result = verdict(&Guest::new().document(), Some(&challenge()), &policy);
+        assert_eq!(
+            (result.outcome, result.code),
+            (Outcome::Rejected, Some("root_anchor")),
+            "{}",
+            policy.name
+        );
+        assert_eq!(result.tcb_status, None);
+    }
+}
+
+#[test]
+fn evidence_for_another_challenge_is_refused() {
+    let document = Guest::new().document();
+    let cases = [
+        ("nonce: replay", Challenge::serve([0xee; 32], EXPORTER, SPKI)),
+        ("exporter: relay over another connection", Challenge::serve(NONCE, [0xee; 32], SPKI)),
+        ("key: another TLS key", Challenge::serve(NONCE, EXPORTER, [0xee; 32])),
+    ];
+    for (what, other) in cases {
+        let result = verdict(&document, Some(&other.recorded()), &danger(DANGER));
+        assert_eq!(result.outcome, Outcome::Rejected, "{what}");
+        assert!(failures(&result).contains(&"report_data"), "{what}: {:?}", failures(&result));
+    }
+}
+
+#[test]
+fn a_document_without_a_challenge_is_refused() {
+    let result = verdict(&Guest::new().document(), None, &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("challenge")));
+}
+
+#[test]
+fn evidence_of_one_role_is_useless_for_another() {
+    let mut guest = Guest::new();
+    guest.binding = Binding::KeyRelease { nonce: Bytes(NONCE) };
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert!(failures(&result).contains(&"report_data"), "{:?}", failures(&result));
+    let key_release = RecordedChallenge {
+        role: Role::KeyRelease,
+        spki: ByteString(Vec::new()),
+        nonce: Bytes(NONCE),
+        exporter: ByteString(Vec::new()),
+    };
+    let result = verdict(&Guest::new().document(), Some(&key_release), &danger(DANGER));
+    for code in ["report_data", "event_log", "key_set"] {
+        assert!(failures(&result).contains(&code), "{code}: {:?}", failures(&result));
+    }
+}
+
+#[test]
+fn a_changed_claim_is_refused() {
+    assert_eq!(failures_of(|document| document.claims.changing.drops = 1), ["report_data"]);
+    assert_eq!(
+        failures_of(|document| document.claims.model.manifest = Bytes([0xee; 32])),
+        ["report_data", "event_claims"]
+    );
+    assert_eq!(
+        failures_of(|document| document.claims.configuration = Bytes([0xee; 32])),
+        ["report_data", "event_claims"]
+    );
+    assert_eq!(
+        failures_of(|document| document.claims.build.version = "9".into()),
+        ["report_data", "event_claims"]
+    );
+    assert_eq!(
+        failures_of(|document| document.claims.egress.mode = EgressMode::Locked),
+        ["report_data", "event_log"]
+    );
+    assert_eq!(failures_of(|document| document.claims.gpus.ready = false), ["report_data", "gpu_claims"]);
+}
+
+#[test]
+fn a_changed_event_is_refused() {
+    let changed = |document: &mut EvidenceDocument| {
+        let mut events = EventLog::new();
+        for event in document.events.events() {
+            events
+                .push(match event {
+                    RuntimeEvent::Model(_) => {
+                        RuntimeEvent::Model(LoadedModel { manifest: Bytes([0xee; 32]) })
+                    }
+                    other => other.clone(),
+                })
+                .unwrap();
+        }
+        document.events = events;
+    };
+    assert_eq!(failures_of(changed), ["rtmr3", "event_claims"]);
+}
+
+#[test]
+fn events_and_claims_that_agree_must_also_be_in_rtmr3() {
+    let failures = failures_of(|document| {
+        let mut events = EventLog::new();
+        for event in document.events.events() {
+            events
+                .push(match event {
+                    RuntimeEvent::Model(_) => {
+                        RuntimeEvent::Model(LoadedModel { manifest: Bytes([0xee; 32]) })
+                    }
+                    other => other.clone(),
+                })
+                .unwrap();
+        }
+        document.events = events;
+        document.claims.model.manifest = Bytes([0xee; 32]);
+    });
+    assert_eq!(failures, ["rtmr3", "report_data"]);
+}
+
+#[test]
+fn a_missing_open_event_is_refused_even_if_quoted() {
+    let mut guest = Guest::new();
+    guest.events.pop();
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["event_log"]);
+}
+
+#[test]
+fn a_changed_key_or_boot_id_is_refused() {
+    assert_eq!(failures_of(|document| document.boot_id = Bytes([0xee; 16])), ["report_data", "event_claims"]);
+    let other_key = |document: &mut EvidenceDocument| {
+        if let KeySet::Serving(keys) = &mut document.key_set {
+            keys.kem.public = Bytes([0xee; 1216]);
+        }
+    };
+    assert_eq!(failures_of(other_key), ["report_data"]);
+}
+
+#[test]
+fn an_expired_key_set_is_refused() {
+    let mut guest = Guest::new();
+    if let KeySet::Serving(keys) = &mut guest.keys {
+        keys.not_after = NOW - 1;
+    }
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["key_set"]);
+}
+
+#[test]
+fn evidence_of_another_genuine_gpu_is_refused() {
+    let other = SimulatedGpu::new(8).unwrap();
+    let failures = failures_of(|document| document.devices = vec![Guest::device(&other, &serve())]);
+    assert_eq!(failures, ["report_data", "devices_event"]);
+    let failures = failures_of(|document| document.devices.clear());
+    assert_eq!(failures, ["report_data", "devices_event", "gpu_count", "gpu_claims"]);
+}
+
+#[test]
+fn a_debug_td_is_refused_and_mints_no_witness() {
+    let mut guest = Guest::new();
+    guest.measurements.td_attributes = [1, 0, 0, 0x10, 0, 0, 0, 0];
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["td_debug", "td_attributes"]);
+}
+
+#[test]
+fn a_shared_quote_is_accepted_where_the_policy_says_so() {
+    let mut guest = Guest::new();
+    let leaves = vec![
+        batch_leaf(&Bytes([0xaa; 32]), &Bytes([0xbb; 32])),
+        batch_leaf(&Bytes(NONCE), &Bytes(EXPORTER)),
+        batch_leaf(&Bytes([0xcc; 32]), &Bytes([0xdd; 32])),
+    ];
+    let tree = BatchTree::new(leaves).unwrap();
+    guest.binding = Binding::Batch { root: tree.root(), tls_spki: Bytes(SPKI) };
+    let mut document = guest.document();
+    document.batch = tree.path(1);
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert_eq!(result.code, None, "{:?}", failures(&result));
+    document.batch = tree.path(0);
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert!(failures(&result).contains(&"report_data"));
+    let refusing = danger(&DANGER.replace("batch = \"accept\"", "batch = \"refuse\""));
+    assert_eq!(verdict(&document, Some(&challenge()), &refusing).code, Some("challenge"));
+}
+
+#[test]
+fn bytes_behind_the_quote_or_the_document_are_refused() {
+    let mut document = Guest::new().document();
+    if let CpuEvidence::Tdx { quote } = &mut document.cpu {
+        quote.0.push(0);
+    }
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Malformed, Some("quote_format")));
+    let mut bytes = Guest::new().document().encode().unwrap();
+    bytes.push(0);
+    let result = verdict_of(&bytes, Some(&challenge()), &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Malformed, Some("document_format")));
+}
+
+#[test]
+fn sev_snp_documents_are_unsupported() {
+    let mut document = Guest::new().document();
+    document.platform = Platform::SevSnp;
+    document.cpu = CpuEvidence::SevSnp { report: ByteString(vec![0; 1184]), certificates: Vec::new() };
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Unsupported, Some("document_platform")));
+}
+
+#[test]
+fn a_waiver_of_the_binding_mints_no_witness_outside_a_danger_policy() {
+    // The same waivers: a danger policy names itself in the verdict, an ordinary one is refused its witness.
+    let waived =
+        DANGER.replace("report_data = { from = \"document\" }", "report_data = { waive = \"a test\" }");
+    let elsewhere = Challenge::serve(NONCE, EXPORTER, [0xee; 32]).recorded();
+    let result = verdict(&Guest::new().document(), Some(&elsewhere), &danger(&waived));
+    assert_eq!(result.code, None, "{:?}", failures(&result));
+    let witness = result.checks.iter().find(|check| check.code == "witness").unwrap();
+    assert_eq!(witness.status, confide_verifier::Status::Waived);
+    assert!(witness.actual.contains("tdx.report_data"));
+}
+
+#[test]
+fn every_field_of_a_document_is_covered() {
+    // Each byte of the canonical document flipped: no flip is accepted, but in fields that carry no evidence.
+    let document = Guest::new().document();
+    let stapled = document.endorsements.clone().unwrap();
+    let bare = EvidenceDocument { endorsements: None, ..document };
+    let bytes = bare.encode().unwrap();
+    let policy = danger(DANGER);
+    let challenge = challenge();
+    let accepted = |document: &[u8]| {
+        let inputs = Inputs {
+            subject: Subject::Document(document),
+            endorsements: &stapled,
+            prepared: None,
+            policy: &policy,
+            challenge: Some(&challenge),
+            now: now(),
+            algorithms: &AWS,
+        };
+        evaluate(&inputs).is_ok()
+    };
+    assert!(accepted(&bytes));
+    let mut refused = 0;
+    for at in (0..bytes.len()).step_by(31) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        assert!(!accepted(&changed), "byte {at} of {} may change", bytes.len());
+        refused += 1;
+    }
+    assert!(refused > 400, "{refused}");
+}
