@@ -1,0 +1,211 @@
+//! After the verdict: which witness opens which connection, and for how long.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod common;
+
+use common::{LONG, challenged, connect, connect_watched, judge, open, policy};
+use confide_channel::{AttestedChannel, Challenged, ChannelError, Prompt, Request, VerdictCache};
+use confide_policy::Attest;
+use confide_testkit::guest::{Attestation, Chat, Guest};
+use confide_verifier::Challenge;
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SECRET: &str = "the secret question";
+
+fn prompt() -> Request {
+    Request::post("/v1/chat/completions", Prompt::from(SECRET.to_owned())).unwrap()
+}
+
+#[tokio::test]
+async fn an_attested_channel_carries_one_request_after_another() {
+    let guest = Guest::new(0).unwrap();
+    let mut channel = open(&guest, Attest::PerKey, LONG).await;
+    assert!(channel.verdict().result().simulated);
+    assert_eq!(channel.key_exchange().name(), "X25519MLKEM768");
+    for _ in 0..3 {
+        let mut answer = channel.send(prompt()).await.unwrap();
+        assert_eq!(answer.status, 200);
+        let body = (&mut answer.body).collect().await.unwrap().to_bytes();
+        assert!(!body.is_empty());
+        channel = answer.body.reclaim().unwrap().ready().await.unwrap();
+    }
+    let requests = guest.requests();
+    assert_eq!(requests.len(), 4, "one attestation, three prompts, one connection: {}", guest.seen().len());
+    assert!(requests[1..].iter().all(|request| request.body == SECRET.as_bytes()));
+}
+
+#[tokio::test]
+async fn evidence_that_is_not_bound_to_this_connection_is_rejected() {
+    for attestation in
+        [Attestation::OtherExporter, Attestation::OtherNonce, Attestation::OtherKey, Attestation::ForeignSigner]
+    {
+        let guest = Guest::new(0).unwrap().attesting(attestation.clone());
+        let Challenged { channel, document, challenge } = challenged(&guest).await;
+        let rejected = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap_err();
+        let code = match attestation {
+            Attestation::ForeignSigner => "quote_signature",
+            _ => "report_data",
+        };
+        assert_eq!(rejected.code(), code, "{attestation:?}: {rejected}");
+    }
+}
+
+#[tokio::test]
+async fn replayed_evidence_is_rejected() {
+    let guest = Guest::new(0).unwrap();
+    let earlier = challenged(&guest).await.document;
+    let guest = guest.attesting(Attestation::Fixed(earlier));
+    let Challenged { channel, document, challenge } = challenged(&guest).await;
+    let rejected = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap_err();
+    assert_eq!(rejected.code(), "report_data", "{rejected}");
+}
+
+#[tokio::test]
+async fn a_witness_of_another_connection_opens_nothing() {
+    let guest = Guest::new(0).unwrap();
+    let first = challenged(&guest).await;
+    let second = challenged(&guest).await;
+    let witness = judge(&first.channel, &first.document, first.challenge, &policy(Attest::PerKey, LONG)).unwrap();
+    let refused = AttestedChannel::open(second.channel, witness, Attest::PerKey).unwrap_err();
+    assert!(matches!(refused, ChannelError::NonceMismatch), "{refused}");
+}
+
+/// Challenges are made of values, so anybody can make one again from a record. The live connection still tells.
+#[tokio::test]
+async fn a_witness_from_chosen_values_opens_nothing() {
+    let flipped = |mut bytes: [u8; 32]| {
+        bytes[0] ^= 1;
+        bytes
+    };
+    for (attestation, code) in [
+        (Attestation::OtherExporter, "channel_exporter_mismatch"),
+        (Attestation::OtherNonce, "channel_nonce_mismatch"),
+        (Attestation::OtherKey, "channel_key_mismatch"),
+    ] {
+        let guest = Guest::new(0).unwrap().attesting(attestation.clone());
+        let Challenged { channel, document, challenge } = challenged(&guest).await;
+        let live = challenge.recorded();
+        let nonce = live.nonce.0;
+        let exporter = live.exporter.as_bytes().try_into().unwrap();
+        let spki = live.spki.as_bytes().try_into().unwrap();
+        let chosen = match attestation {
+            Attestation::OtherExporter => Challenge::serve(nonce, flipped(exporter), spki),
+            Attestation::OtherNonce => Challenge::serve(flipped(nonce), exporter, spki),
+            _ => Challenge::serve(nonce, exporter, flipped(spki)),
+        };
+        let witness = judge(&channel, &document, chosen, &policy(Attest::PerKey, LONG)).unwrap();
+        let refused = AttestedChannel::open(channel, witness, Attest::PerKey).unwrap_err();
+        assert_eq!(refused.code(), code, "{attestation:?}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_further_connection_rides_on_a_verdict_about_its_key() {
+    let guest = Guest::new(0).unwrap();
+    let channel = open(&guest, Attest::PerKey, LONG).await;
+    let second = AttestedChannel::ride(connect(&guest).await.unwrap(), channel.verdict()).unwrap();
+    assert_eq!(second.send(prompt()).await.unwrap().status, 200);
+    assert_eq!((guest.attestations(), guest.seen().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_connection_to_another_key_does_not_ride() {
+    let channel = open(&Guest::new(0).unwrap(), Attest::PerKey, LONG).await;
+    let other = Guest::new(0).unwrap();
+    let (connection, served) = connect_watched(&other).await;
+    let refused = AttestedChannel::ride(connection.unwrap(), channel.verdict()).unwrap_err();
+    assert!(matches!(refused, ChannelError::KeyMismatch), "{refused}");
+    served.await.unwrap();
+    assert!(other.seen()[0].plaintext.is_empty(), "the key is compared before any byte");
+}
+
+#[tokio::test]
+async fn no_connection_rides_where_every_connection_is_attested() {
+    let guest = Guest::new(0).unwrap();
+    let channel = open(&guest, Attest::EveryConnection, LONG).await;
+    let refused = AttestedChannel::ride(connect(&guest).await.unwrap(), channel.verdict()).unwrap_err();
+    assert!(matches!(refused, ChannelError::EveryConnection), "{refused}");
+    let mut cache = VerdictCache::default();
+    cache.insert(Arc::clone(channel.verdict()));
+    assert!(cache.verdict_for(channel.verdict().spki()).is_none());
+}
+
+#[tokio::test]
+async fn nothing_is_sent_when_the_verdicts_time_is_over() {
+    let guest = Guest::new(0).unwrap();
+    let channel = open(&guest, Attest::PerKey, 3).await;
+    let verdict = Arc::clone(channel.verdict());
+    let mut cache = VerdictCache::default();
+    cache.insert(Arc::clone(&verdict));
+    assert!(cache.verdict_for(verdict.spki()).is_some());
+
+    tokio::time::sleep(Duration::from_millis(3100)).await;
+    let Err(failure) = channel.send(prompt()).await else { panic!("sent") };
+    assert!(matches!(failure.error, ChannelError::VerdictExpired), "{}", failure.error);
+    assert!(failure.unsent.is_some(), "the prompt comes back");
+    assert!(!guest.saw(SECRET.as_bytes()));
+    let refused = AttestedChannel::ride(connect(&guest).await.unwrap(), &verdict).unwrap_err();
+    assert!(matches!(refused, ChannelError::VerdictExpired), "{refused}");
+    assert!(cache.verdict_for(verdict.spki()).is_none());
+}
+
+#[tokio::test]
+async fn a_live_connection_is_attested_again() {
+    let guest = Guest::new(0).unwrap();
+    let channel = open(&guest, Attest::PerKey, LONG).await;
+    let idle = AttestedChannel::ride(connect(&guest).await.unwrap(), channel.verdict()).unwrap();
+    let old = Arc::clone(channel.verdict());
+
+    let Challenged { channel, document, challenge } = channel.challenge().await.unwrap();
+    let witness = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap();
+    let channel = AttestedChannel::open(channel, witness, Attest::PerKey).unwrap();
+    assert!(!Arc::ptr_eq(&old, channel.verdict()));
+    let idle = idle.renew(channel.verdict()).unwrap();
+    assert!(Arc::ptr_eq(idle.verdict(), channel.verdict()));
+    assert_eq!(channel.send(prompt()).await.unwrap().status, 200);
+    assert_eq!((guest.attestations(), guest.seen().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_cache_keeps_one_verdict_a_key() {
+    let guest = Guest::new(0).unwrap();
+    let (first, second) =
+        (open(&guest, Attest::PerKey, 30).await, open(&guest, Attest::PerKey, LONG).await);
+    let other = open(&Guest::new(0).unwrap(), Attest::PerKey, LONG).await;
+    let mut cache = VerdictCache::default();
+    for channel in [&first, &other, &second] {
+        cache.insert(Arc::clone(channel.verdict()));
+    }
+    let found = cache.verdict_for(first.verdict().spki()).unwrap();
+    assert!(Arc::ptr_eq(&found, second.verdict()));
+    cache.forget(first.verdict().spki());
+    assert!(cache.verdict_for(first.verdict().spki()).is_none());
+    assert!(cache.verdict_for(other.verdict().spki()).is_some());
+}
+
+#[tokio::test]
+async fn a_channel_comes_back_only_from_an_answer_that_was_read() {
+    let guest = Guest::new(0).unwrap();
+    let answer = open(&guest, Attest::PerKey, LONG).await.send(prompt()).await.unwrap();
+    assert!(answer.body.reclaim().is_none());
+
+    let guest = guest.chatting(Chat::Torn);
+    let mut answer = open(&guest, Attest::PerKey, LONG).await.send(prompt()).await.unwrap();
+    assert!((&mut answer.body).collect().await.is_err());
+    assert!(answer.body.reclaim().is_none());
+}
+
+#[tokio::test]
+async fn a_request_of_which_nothing_was_written_comes_back() {
+    let guest = Guest::new(0).unwrap().chatting(Chat::Close);
+    let mut answer = open(&guest, Attest::PerKey, LONG).await.send(prompt()).await.unwrap();
+    (&mut answer.body).collect().await.unwrap();
+    let Some(channel) = answer.body.reclaim() else { return };
+    // The connection had not been seen to end yet.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(channel.is_closed());
+    let Err(failure) = channel.send(prompt()).await else { panic!("sent over a closed connection") };
+    assert!(failure.unsent.is_some());
+}

@@ -1,0 +1,139 @@
+//! The guest's machine and what it attests.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use confide_evidence::bytes::{ByteString, Bytes, Digest};
+use confide_evidence::document::{
+    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements, Engine,
+    EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm, ReceiptKey, ServingKeys,
+    VERSION, devices_digest,
+};
+use confide_evidence::event::{
+    Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
+};
+use confide_evidence::hash::sha256;
+use confide_evidence::pem;
+use confide_evidence::tdx::collateral_from_json;
+use confide_evidence::transcript::{Binding, Transcript};
+use confide_simulator::{PlatformOptions, QuoteFlaw, SimulatedGpu, SimulatedPlatform, SimulatedTd};
+
+use super::MODEL;
+
+/// How long the guest's keys last, in seconds.
+const KEYS_LAST: u64 = 86_400;
+
+/// The simulator's policy for verdicts of `max_age_seconds`, attesting `attest` (`per-key`, `every-connection`).
+#[must_use]
+pub fn policy(attest: &str, max_age_seconds: u64) -> String {
+    let text = include_str!("../../../../policies/danger-simulator.toml");
+    let lines = text.lines().map(|line| match line.split_once(" = ") {
+        Some(("max_age_seconds", _)) => format!("max_age_seconds = {max_age_seconds}"),
+        Some(("attest", _)) => format!("attest = \"{attest}\""),
+        Some(("model", _)) => format!("model = {{ any_of = [\"{}\"] }}", manifest()),
+        _ => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn manifest() -> Digest {
+    sha256(MODEL.as_bytes())
+}
+
+/// A simulated platform with one GPU, booted.
+pub(super) struct Machine {
+    platform: SimulatedPlatform,
+    gpu: SimulatedGpu,
+    /// Everything but quote, GPU report and endorsements.
+    template: EvidenceDocument,
+}
+
+impl Machine {
+    pub(super) fn new(seed: u64) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let platform = SimulatedPlatform::new(PlatformOptions { seed, ..PlatformOptions::at(now) })?;
+        let gpu = SimulatedGpu::new(seed)?;
+        let template = template(seed, now, &gpu)?;
+        Ok(Self { platform, gpu, template })
+    }
+
+    /// An honest document, but for what `flaws` break in the quote.
+    pub(super) fn document(&self, binding: Binding, flaws: &[QuoteFlaw]) -> Result<Vec<u8>> {
+        let mut document = self.template.clone();
+        document.devices = vec![DeviceEvidence {
+            kind: DeviceKind::NvidiaGpu,
+            chain: ByteString(self.gpu.chain_pem().into_bytes()),
+            report: ByteString(self.gpu.report(binding.gpu_nonce(0))),
+        }];
+        let transcript = Transcript {
+            binding,
+            keyset: document.key_set.digest(),
+            devices: devices_digest(&document.devices),
+            claims: document.claims.digest(),
+            boot_id: document.boot_id,
+        };
+        let mut td = SimulatedTd::default();
+        for event in document.events.events() {
+            td.extend_rtmr3(&event.digest());
+        }
+        let report = td.report(transcript.report_data());
+        document.cpu = CpuEvidence::Tdx { quote: ByteString(self.platform.flawed_quote(&report, flaws)) };
+        let collateral = collateral_from_json(self.platform.collateral_json().as_bytes())?;
+        document.endorsements = Some(Endorsements { tdx: Some(collateral), nvidia: None });
+        Ok(document.encode()?)
+    }
+}
+
+fn template(seed: u64, now: u64, gpu: &SimulatedGpu) -> Result<EvidenceDocument> {
+    let mut boot_id = [0x0b; 16];
+    boot_id[8..].copy_from_slice(&seed.to_be_bytes());
+    let claims = claims(now);
+    Ok(EvidenceDocument {
+        cpu: CpuEvidence::Tdx { quote: ByteString::default() },
+        batch: None,
+        events: events(&claims, Bytes(boot_id), gpu)?,
+        claims,
+        boot_id: Bytes(boot_id),
+        devices: Vec::new(),
+        key_set: KeySet::Serving(ServingKeys {
+            kem: KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) },
+            receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: Bytes([4; 32]) },
+            not_after: now + KEYS_LAST,
+        }),
+        version: VERSION,
+        boot_log: None,
+        platform: Platform::Tdx,
+        endorsements: None,
+    })
+}
+
+fn claims(now: u64) -> Claims {
+    Claims {
+        gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".to_owned() },
+        build: Build { image: None, version: "0.0.0".to_owned(), revision: "testkit".to_owned() },
+        model: Model { name: MODEL.to_owned(), manifest: manifest() },
+        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: Vec::new() },
+        engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
+        volumes: Vec::new(),
+        changing: Changing { drops: 0, locked_at: None, guest_time: now },
+        configuration: sha256(b"testkit"),
+    }
+}
+
+fn events(claims: &Claims, boot_id: Bytes<16>, gpu: &SimulatedGpu) -> Result<EventLog> {
+    let chain = pem::certificates(gpu.chain_pem().as_bytes())?;
+    let leaf = chain.first().context("the simulated GPU has no certificate")?;
+    let device = DeviceInUse { mode: "spt".to_owned(), certificate: sha256(leaf) };
+    let mut events = EventLog::new();
+    for event in [
+        RuntimeEvent::Boot(Boot { build: claims.build.clone(), boot_id, broker_key: None }),
+        RuntimeEvent::Configuration(Configuration { digest: claims.configuration }),
+        RuntimeEvent::NoVolumes,
+        RuntimeEvent::Model(LoadedModel { manifest: claims.model.manifest }),
+        RuntimeEvent::Devices(DevicesInUse { devices: vec![device] }),
+        RuntimeEvent::Open,
+    ] {
+        events.push(event)?;
+    }
+    Ok(events)
+}

@@ -1,0 +1,212 @@
+//! What the guest says.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as Task, Poll};
+
+use anyhow::{Context, Result};
+use confide_evidence::bytes::Bytes as Fixed;
+use confide_evidence::document::{ATTESTATION_PATH, AttestationRequest, MAX_DOCUMENT, MEDIA_TYPE};
+use confide_evidence::transcript::Binding;
+use confide_simulator::QuoteFlaw;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Frame, Incoming};
+use hyper::header::{CONNECTION, CONTENT_TYPE};
+use hyper::rt::{Read, Write};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::{Attestation, Chat, Inner, MODEL, SeenRequest, WORDS, lock};
+
+type Answer = Response<BoxBody<Bytes, io::Error>>;
+type Exporter = Arc<dyn Fn(&Fixed<32>) -> Result<Fixed<32>> + Send + Sync>;
+
+pub(super) async fn serve<IO>(inner: Arc<Inner>, place: usize, exporter: Exporter, io: IO) -> Result<()>
+where
+    IO: Read + Write + Unpin + Send + 'static,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (inner, exporter) = (Arc::clone(&inner), Arc::clone(&exporter));
+        async move {
+            let answered = respond(&inner, place, &exporter, request).await;
+            let answer = answered.unwrap_or_else(|error| json_answer(500, &json!({ "error": error.to_string() })));
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    Ok(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await?)
+}
+
+async fn respond(
+    inner: &Inner,
+    place: usize,
+    exporter: &Exporter,
+    request: Request<Incoming>,
+) -> Result<Answer> {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let headers = head.headers.iter().map(|(name, value)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    });
+    lock(&inner.seen)[place].requests.push(SeenRequest {
+        line: format!("{} {}", head.method, head.uri),
+        headers: headers.collect(),
+        body: body.to_vec(),
+    });
+    match head.uri.path() {
+        ATTESTATION_PATH => attest(inner, exporter, &body).await,
+        "/v1/models" => Ok(json_answer(200, &models())),
+        _ => Ok(chat(inner, &body)),
+    }
+}
+
+async fn attest(inner: &Inner, exporter: &Exporter, request: &[u8]) -> Result<Answer> {
+    let nonce = AttestationRequest::decode(request)?.nonce;
+    let binding = Binding::Serve { nonce, exporter: exporter(&nonce)?, tls_spki: inner.identity.spki };
+    let attestation = lock(&inner.attestation).clone();
+    let bound = |binding| inner.machine.document(binding, &[]);
+    let document = match attestation {
+        Attestation::OtherExporter => bound(other(binding, |_, exporter, _| exporter.0[0] ^= 1))?,
+        Attestation::OtherNonce => bound(other(binding, |nonce, _, _| nonce.0[0] ^= 1))?,
+        Attestation::OtherKey => bound(other(binding, |_, _, spki| spki.0[0] ^= 1))?,
+        Attestation::ForeignSigner => inner.machine.document(binding, &[QuoteFlaw::QuoteSigner])?,
+        Attestation::Fixed(document) => document,
+        Attestation::Status(status) => return Ok(json_answer(status, &json!({ "error": { "message": "no" } }))),
+        Attestation::MediaType(found) => return Ok(answer(200, found, full(bound(binding)?))),
+        Attestation::TooLarge => return Ok(answer(200, MEDIA_TYPE, full(vec![0; MAX_DOCUMENT + 1]))),
+        Attestation::Endless => return Ok(answer(200, MEDIA_TYPE, endless())),
+        Attestation::Silent => std::future::pending().await,
+        Attestation::Torn => {
+            let mut document = bound(binding)?;
+            document.truncate(document.len() / 2);
+            return Ok(answer(200, MEDIA_TYPE, torn(vec![document.into()])));
+        }
+        Attestation::Honest => bound(binding)?,
+    };
+    Ok(answer(200, MEDIA_TYPE, full(document)))
+}
+
+fn other(binding: Binding, change: impl Fn(&mut Fixed<32>, &mut Fixed<32>, &mut Fixed<32>)) -> Binding {
+    match binding {
+        Binding::Serve { mut nonce, mut exporter, mut tls_spki } => {
+            change(&mut nonce, &mut exporter, &mut tls_spki);
+            Binding::Serve { nonce, exporter, tls_spki }
+        }
+        binding => binding,
+    }
+}
+
+fn models() -> Value {
+    json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "created": 0, "owned_by": "testkit" }] })
+}
+
+fn chat(inner: &Inner, request: &[u8]) -> Answer {
+    let request: Value = serde_json::from_slice(request).unwrap_or_default();
+    let streamed = request["stream"] == true;
+    match lock(&inner.chat).clone() {
+        Chat::Refuse(status) => json_answer(
+            status,
+            &json!({ "error": { "message": "refused", "type": "x", "param": null, "code": "no_such_model" } }),
+        ),
+        Chat::Torn => answer(200, "text/event-stream", torn(events().take(2).collect())),
+        Chat::Gated(gate) => answer(200, "text/event-stream", gated(gate)),
+        Chat::Close => {
+            let mut closing = json_answer(200, &completion());
+            closing.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+            closing
+        }
+        Chat::Answer if streamed => {
+            let stream: Vec<u8> = events().flatten().collect();
+            answer(200, "text/event-stream", full(stream))
+        }
+        Chat::Answer => json_answer(200, &completion()),
+    }
+}
+
+fn completion() -> Value {
+    let message = json!({ "role": "assistant", "content": WORDS.concat() });
+    json!({
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": MODEL,
+        "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9 },
+    })
+}
+
+/// The events of a streamed answer.
+fn events() -> impl Iterator<Item = Bytes> {
+    let chunk = |choices: Value, usage: Value| {
+        let chunk = json!({
+            "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 0, "model": MODEL,
+            "choices": choices, "usage": usage,
+        });
+        Bytes::from(format!("data: {chunk}\n\n"))
+    };
+    let delta = move |delta: Value, finish: Value| {
+        chunk(json!([{ "index": 0, "delta": delta, "finish_reason": finish }]), Value::Null)
+    };
+    let words = WORDS.into_iter().map(move |word| delta(json!({ "content": word }), Value::Null));
+    let usage = json!({ "prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9 });
+    let end = [delta(json!({}), json!("stop")), chunk(json!([]), usage), Bytes::from("data: [DONE]\n\n")];
+    words.chain(end)
+}
+
+fn json_answer(status: u16, value: &Value) -> Answer {
+    answer(status, "application/json", full(value.to_string().into_bytes()))
+}
+
+fn answer(status: u16, media_type: &'static str, body: BoxBody<Bytes, io::Error>) -> Answer {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status.try_into().unwrap_or_default();
+    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media_type));
+    answer
+}
+
+fn full(bytes: Vec<u8>) -> BoxBody<Bytes, io::Error> {
+    Full::from(bytes).map_err(|never| match never {}).boxed()
+}
+
+fn endless() -> BoxBody<Bytes, io::Error> {
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::spawn(async move { while sender.send(Ok(Bytes::from_static(&[0; 65_536]))).await.is_ok() {} });
+    Pieces(pieces).boxed()
+}
+
+fn torn(whole: Vec<Bytes>) -> BoxBody<Bytes, io::Error> {
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for piece in whole {
+            let _ = sender.send(Ok(piece)).await;
+        }
+        let _ = sender.send(Err(io::Error::other("torn"))).await;
+    });
+    Pieces(pieces).boxed()
+}
+
+fn gated(gate: Arc<tokio::sync::Semaphore>) -> BoxBody<Bytes, io::Error> {
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        for event in events() {
+            let permit = gate.acquire().await.context("the gate is never closed")?;
+            permit.forget();
+            sender.send(Ok(event)).await.context("the client has left")?;
+        }
+        anyhow::Ok(())
+    });
+    Pieces(pieces).boxed()
+}
+
+/// A body whose pieces come through a channel.
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Task<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(task).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+}

@@ -1,0 +1,242 @@
+//! A guest in this process, on simulated hardware: honest, or misbehaving in one chosen way.
+//!
+//! It writes down every byte that reaches it, before and after TLS, so that a test can say what a client gave away.
+//! Its evidence is made with the simulator's encoders, not with the product's guest half.
+
+mod evidence;
+mod http;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+pub use evidence::policy;
+
+/// What a guest does about TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tls {
+    /// TLS 1.3 with its own key and certificate.
+    #[default]
+    Honest,
+    /// Shows its certificate and signs with another key.
+    OtherKey,
+    /// Chooses TLS 1.2, which was not offered.
+    Version12,
+    /// Answers in the clear.
+    None,
+}
+
+/// What a guest answers to the attestation request.
+#[derive(Clone, Debug, Default)]
+pub enum Attestation {
+    /// Evidence bound to the connection.
+    #[default]
+    Honest,
+    /// Evidence bound to another connection with the same nonce and key.
+    OtherExporter,
+    /// Evidence bound to another nonce on the same connection.
+    OtherNonce,
+    /// Evidence that speaks for another TLS key.
+    OtherKey,
+    /// Evidence whose quote another key than the attestation key signed.
+    ForeignSigner,
+    /// These bytes as the document.
+    Fixed(Vec<u8>),
+    /// Another status.
+    Status(u16),
+    /// Another media type.
+    MediaType(&'static str),
+    /// A length of 4 MiB and one byte, announced.
+    TooLarge,
+    /// Bytes without end, no length announced.
+    Endless,
+    /// Nothing.
+    Silent,
+    /// Half the document, then the connection breaks.
+    Torn,
+}
+
+/// What a guest answers to everything else.
+#[derive(Clone, Debug, Default)]
+pub enum Chat {
+    /// [`WORDS`], streamed where asked for.
+    #[default]
+    Answer,
+    /// [`WORDS`], streamed; each piece waits for a permit.
+    Gated(Arc<Semaphore>),
+    /// An error in the form of the OpenAI API.
+    Refuse(u16),
+    /// Two pieces of a stream, then the connection breaks.
+    Torn,
+    /// Answers, then closes the connection.
+    Close,
+}
+
+/// What the model says, in the pieces of a stream.
+pub const WORDS: [&str; 4] = ["An RTMR ", "is a ", "measurement ", "register."];
+/// The model's name.
+pub const MODEL: &str = "confide-tiny";
+
+/// A guest. Clones are the same guest.
+#[derive(Clone)]
+pub struct Guest {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    identity: wire::Identity,
+    machine: evidence::Machine,
+    attestation: Mutex<Attestation>,
+    chat: Mutex<Chat>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+/// A guest that listens; it stops when dropped.
+pub struct Listening {
+    /// The guest.
+    pub guest: Guest,
+    /// Where it listens.
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+/// What one connection brought.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// All bytes as they came over the wire.
+    pub wire: Vec<u8>,
+    /// All bytes after TLS.
+    pub plaintext: Vec<u8>,
+    /// The requests that the plaintext made.
+    pub requests: Vec<SeenRequest>,
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct SeenRequest {
+    /// Method and target, as in `POST /v1/chat/completions`.
+    pub line: String,
+    /// Header fields, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Guest {
+    /// An honest guest with a TLS key of its own, on the machine of this seed.
+    ///
+    /// # Errors
+    /// When keys or certificates cannot be made.
+    pub fn new(seed: u64) -> Result<Self> {
+        Self::with_tls(seed, Tls::Honest)
+    }
+
+    /// A guest that is honest but for TLS.
+    ///
+    /// # Errors
+    /// When keys or certificates cannot be made.
+    pub fn with_tls(seed: u64, tls: Tls) -> Result<Self> {
+        let inner = Inner {
+            identity: wire::Identity::new(tls)?,
+            machine: evidence::Machine::new(seed)?,
+            attestation: Mutex::default(),
+            chat: Mutex::default(),
+            seen: Mutex::default(),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// From now on answers the attestation request this way.
+    #[must_use]
+    pub fn attesting(self, attestation: Attestation) -> Self {
+        *lock(&self.inner.attestation) = attestation;
+        self
+    }
+
+    /// From now on answers everything else this way.
+    #[must_use]
+    pub fn chatting(self, chat: Chat) -> Self {
+        *lock(&self.inner.chat) = chat;
+        self
+    }
+
+    /// Listens on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn listen(self) -> Result<Listening> {
+        self.listen_on(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Listens on an address.
+    ///
+    /// # Errors
+    /// When it cannot be bound.
+    pub async fn listen_on(self, address: SocketAddr) -> Result<Listening> {
+        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+        let address = listener.local_addr()?;
+        let guest = self.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let guest = guest.clone();
+                tokio::spawn(async move { guest.serve(stream).await });
+            }
+        });
+        Ok(Listening { guest: self, address, task })
+    }
+
+    /// Serves one connection to its end. How it ends is the client's to judge.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
+        let _ = wire::serve(&self.inner, stream).await;
+    }
+
+    /// What every connection so far brought, in the order of their opening.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Seen> {
+        lock(&self.inner.seen).clone()
+    }
+
+    /// All requests of all connections.
+    #[must_use]
+    pub fn requests(&self) -> Vec<SeenRequest> {
+        self.seen().into_iter().flat_map(|seen| seen.requests).collect()
+    }
+
+    /// How many attestation requests came.
+    #[must_use]
+    pub fn attestations(&self) -> usize {
+        let asked = |request: &SeenRequest| request.line.ends_with(confide_evidence::document::ATTESTATION_PATH);
+        self.requests().iter().filter(|request| asked(request)).count()
+    }
+
+    /// Whether `bytes` came in, on the wire or after TLS, on any connection.
+    #[must_use]
+    pub fn saw(&self, bytes: &[u8]) -> bool {
+        let holds = |place: &[u8]| place.windows(bytes.len()).any(|window| window == bytes);
+        self.seen().iter().any(|seen| holds(&seen.wire) || holds(&seen.plaintext))
+    }
+}
+
+impl Listening {
+    /// `https://127.0.0.1:PORT`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("https://{}", self.address)
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
