@@ -3,3 +3,4 @@
 //! A development crate. Nothing that ships depends on it.
 
 pub mod attacker;
+pub mod guest;
