@@ -6,6 +6,7 @@ starts a guest and a proxy and sets it.
 
 import asyncio
 import os
+import sys
 import unittest
 
 import openai
@@ -116,4 +117,4 @@ class OpenAiClient(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    unittest.main(testRunner=unittest.TextTestRunner(stream=sys.stdout, verbosity=2))

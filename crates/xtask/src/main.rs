@@ -1,13 +1,23 @@
 //! Project tasks: `cargo xtask --help`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
+mod bench;
 mod cargo;
+mod demo;
 mod deny;
 mod layers;
+mod packages;
+mod plain;
 mod process;
+mod programs;
 mod purity;
 mod python;
+mod running;
+mod samples;
 mod test;
+mod train;
+
+use std::path::PathBuf;
 
 use std::process::ExitCode;
 
@@ -23,10 +33,20 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show the whole thing at work: a real quote, a prompt over an attested channel, attacks refused, a replay
+    Demo,
     /// Run everything that CI checks, and print the seconds of each stage
     Test(TestArguments),
     /// Check each package's own resolved graph against the layers of ARCHITECTURE.md
     Layers,
+    /// Measure appraisal, attested connections and the tiny model
+    Bench {
+        /// Also write the tables to this file
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Train the tiny model anew from its committed text; takes minutes
+    TrainTiny,
 }
 
 #[derive(Args)]
@@ -49,7 +69,10 @@ fn main() -> Result<ExitCode> {
     match Arguments::parse().task {
         Task::Test(arguments) if arguments.list => test::list(),
         Task::Test(arguments) => return test::run(&arguments.into()),
+        Task::Demo => demo::run()?,
         Task::Layers => layers::run()?,
+        Task::Bench { out } => bench::run(out.as_deref())?,
+        Task::TrainTiny => train::run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

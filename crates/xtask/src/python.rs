@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::packages::{self, TO_RUN_PYTHON};
 use crate::{cargo, process};
 
 /// The packages of the virtual environment, with their versions.
@@ -30,6 +31,7 @@ pub(crate) fn environment() -> Result<PathBuf> {
     if std::fs::read(&installed).is_ok_and(|bytes| bytes == requirements) {
         return Ok(interpreter);
     }
+    packages::require(TO_RUN_PYTHON)?;
     println!("making a Python environment in target/venv");
     process::run(command().args(["-m", "venv", "--clear"]).arg(&venv))?;
     let mut pip = Command::new(&interpreter);

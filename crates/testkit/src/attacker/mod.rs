@@ -8,6 +8,7 @@ mod stream;
 mod tls;
 
 pub use forgery::Attack;
+pub use tls::connect;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -44,8 +44,11 @@ impl Identity {
     }
 }
 
-/// Connects to the honest guest as anybody may.
-pub(super) async fn connect(honest: SocketAddr) -> Result<client::TlsStream<TcpStream>> {
+/// Connects to a guest as anybody may: TLS 1.3, with no question about the certificate.
+///
+/// # Errors
+/// When the connection or the handshake fails.
+pub async fn connect(honest: SocketAddr) -> Result<client::TlsStream<TcpStream>> {
     let stream = TcpStream::connect(honest).await.with_context(|| format!("connecting to {honest}"))?;
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?

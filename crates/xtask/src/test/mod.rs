@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use stages::STAGES;
-use tally::Tally;
+pub(crate) use tally::Tally;
 
 /// One stage: its name on the command line, what it shows, and how it runs.
 struct Stage {

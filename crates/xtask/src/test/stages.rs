@@ -1,12 +1,14 @@
 //! The stages of `cargo xtask test`, in the order in which they run.
 
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Result, bail};
 
 use super::tally::Tally;
 use super::{Length, Stage};
-use crate::{cargo, deny, layers, process, python};
+use crate::programs::{Flavour, Programs};
+use crate::running::{self, Running};
+use crate::{cargo, deny, layers, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
@@ -15,6 +17,13 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "test", about: "unit and integration tests", run: tests },
     Stage { name: "doctests", about: "examples, and forgeries that must not compile", run: doctests },
     Stage { name: "vectors", about: "protocol vectors, recomputed in Python", run: vectors },
+    Stage {
+        name: "policies",
+        about: "every committed policy, read by the program that uses it",
+        run: policies,
+    },
+    Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
+    Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
@@ -52,9 +61,37 @@ fn vectors(_: Length) -> Result<Tally> {
     Ok(Tally::ONE)
 }
 
+fn policies(_: Length) -> Result<Tally> {
+    let programs = Programs::build(Flavour::Simulator)?;
+    let files = std::fs::read_dir(cargo::root().join("policies"))?;
+    let mut files: Vec<_> = files.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    process::run(programs.confide().args(["policy", "check"]).args(&files))?;
+    Ok(Tally { passed: files.len() as u64, ..Tally::default() })
+}
+
+fn openai(_: Length) -> Result<Tally> {
+    let interpreter = python::environment()?;
+    let programs = Programs::build(Flavour::Simulator)?;
+    let folder = running::folder("openai")?;
+    let guest = Running::guest(&programs, &folder)?;
+    let policy = cargo::root().join("policies/danger-simulator.toml");
+    let proxy = Running::proxy(&programs, guest.address(), &policy, &folder)?;
+    let mut command = Command::new(interpreter);
+    command.current_dir(cargo::root()).arg("tests/python/test_openai_client.py");
+    command.env("CONFIDE_BASE_URL", format!("http://{}/v1", proxy.address()));
+    let mut tally = Tally::default();
+    let status = process::run_reading(&mut command, |line| tally.update_from_unittest(line))?;
+    judged(&command, status, tally)
+}
+
 fn deny(_: Length) -> Result<Tally> {
     deny::run()?;
     Ok(Tally::ONE)
+}
+
+fn plain(_: Length) -> Result<Tally> {
+    plain::run()
 }
 
 /// A Cargo command over the workspace, built with the simulator as tests and the demo need it.
@@ -68,9 +105,13 @@ fn with_simulator(subcommand: &str) -> Result<Command> {
 fn counted(command: &mut Command) -> Result<Tally> {
     let mut tallies = Vec::new();
     let status = process::run_reading(command, |line| tallies.extend(Tally::of_line(line)))?;
-    let sum: Tally = tallies.into_iter().sum();
-    if !status.success() && sum.failed == 0 {
-        bail!("{} ended with {status}", process::shown(command));
+    judged(command, status, tallies.into_iter().sum())
+}
+
+/// The tests that a program counted. One that counted none, or failed without a failed test, did not work.
+fn judged(command: &Command, status: ExitStatus, tally: Tally) -> Result<Tally> {
+    if status.success() != (tally.failed == 0) || tally == Tally::default() {
+        bail!("{} ended with {status} after {} tests", process::shown(command), tally.passed + tally.failed);
     }
-    Ok(sum)
+    Ok(tally)
 }

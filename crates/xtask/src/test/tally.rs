@@ -27,6 +27,28 @@ impl Tally {
         };
         Some(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
     }
+
+    /// What one line says, where it is one of the two summary lines of Python's `unittest`: `Ran 3 tests in 0.1s`
+    /// counts all as passed, `FAILED (failures=1, errors=1, skipped=1)` takes back those that did not.
+    pub(crate) fn update_from_unittest(&mut self, line: &str) {
+        let ran = line.strip_prefix("Ran ").and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok());
+        if let Some(ran) = ran {
+            self.passed += ran;
+            return;
+        }
+        let Some(counts) = line.strip_suffix(')').and_then(|line| line.split_once('(')) else { return };
+        if !matches!(counts.0.trim(), "OK" | "FAILED") {
+            return;
+        }
+        for (noun, count) in counts.1.split(", ").filter_map(|field| field.split_once('=')) {
+            let count = count.parse().unwrap_or(0);
+            self.passed = self.passed.saturating_sub(count);
+            match noun {
+                "skipped" => self.ignored += count,
+                _ => self.failed += count,
+            }
+        }
+    }
 }
 
 impl Sum for Tally {
@@ -47,6 +69,22 @@ mod tests {
     fn a_summary_line_is_counted() {
         let line = "test result: FAILED. 12 passed; 2 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s";
         assert_eq!(Tally::of_line(line), Some(Tally { passed: 12, failed: 2, ignored: 3 }));
+    }
+
+    #[test]
+    fn the_summary_of_unittest_is_counted() {
+        let mut tally = Tally::default();
+        for line in [
+            "test_a (test.Case) ... ok",
+            "Ran 11 tests in 2.104s",
+            "FAILED (failures=1, errors=2, skipped=3)",
+        ] {
+            tally.update_from_unittest(line);
+        }
+        assert_eq!(tally, Tally { passed: 5, failed: 3, ignored: 3 });
+        let mut tally = Tally::default();
+        ["Ran 1 test in 0.001s", "", "OK"].into_iter().for_each(|line| tally.update_from_unittest(line));
+        assert_eq!(tally, Tally { passed: 1, failed: 0, ignored: 0 });
     }
 
     #[test]

@@ -1,0 +1,228 @@
+//! `cargo xtask demo`: the whole thing at work, attacks included.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::packages::{self, TO_BUILD};
+use crate::programs::{Flavour, Programs};
+use crate::running::{self, Running};
+use crate::{cargo, process, samples};
+
+/// What the client asks.
+const PROMPT: &str = "What is an RTMR?";
+/// What the attackers try, and how a person would say it.
+const ATTACKS: &[(&str, &str)] = &[
+    ("relay", "an attacker ends TLS and passes on the evidence of another, honest instance"),
+    (
+        "manifest",
+        "one byte of the model manifest is changed; everything is signed anew and bound to the connection",
+    ),
+    ("gpu-swap", "the GPU's evidence is that of a second GPU, fresh for this exchange and validly signed"),
+];
+
+/// Runs the demo.
+///
+/// # Errors
+/// When a step does not end as it must: also when an attack succeeds, or an honest guest is refused.
+pub(crate) fn run() -> Result<()> {
+    packages::require(TO_BUILD)?;
+    heading("Building (once; later runs start at once)");
+    let demo = Demo::prepare(Programs::build(Flavour::Simulator)?)?;
+    let started = Instant::now();
+    demo.real_quote()?;
+    heading("A guest on the SIMULATED platform: model, engine process, keys, evidence");
+    let guest = Running::guest(&demo.programs, &demo.folder)?;
+    println!("listens on {}", guest.address());
+    demo.chat(guest.address())?;
+    for (attack, about) in ATTACKS {
+        demo.attack(attack, about, guest.address())?;
+    }
+    demo.control(guest.address())?;
+    demo.replay()?;
+    println!(
+        "\nDone in {:.1} s. Everything above but the first quote is SIMULATED.",
+        started.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+struct Demo {
+    programs: Programs,
+    folder: PathBuf,
+    /// Accepts the simulator, this model and nothing else.
+    policy: PathBuf,
+    /// The same, with the model waived.
+    waiving: PathBuf,
+    record: PathBuf,
+}
+
+/// What an attacker's endpoint saw, from its own report.
+struct Seen {
+    requests: Vec<String>,
+    bodies: String,
+    beyond_attestation: u64,
+}
+
+impl Demo {
+    fn prepare(programs: Programs) -> Result<Self> {
+        let folder = running::folder("demo")?;
+        let policy = cargo::root().join("policies/danger-simulator.toml");
+        let waiving = folder.join("danger-any-model.toml");
+        fs::write(&waiving, waive_model(&fs::read_to_string(&policy)?)?)?;
+        Ok(Self { programs, policy, waiving, record: folder.join("record.cbor"), folder })
+    }
+
+    fn real_quote(&self) -> Result<()> {
+        heading("A recorded quote of a real TDX machine, verified up to Intel's root");
+        let sample = samples::version_4()?;
+        let mut command = self.programs.confide();
+        command.args(["verify", "quote", "--at", sample.time]);
+        command.arg("--quote").arg(&sample.quote).arg("--collateral").arg(&sample.collateral);
+        show(&command);
+        process::run(&mut command)
+    }
+
+    fn chat(&self, guest: SocketAddr) -> Result<()> {
+        heading("The client's verdict, and only then a prompt, answered in a stream");
+        let mut command = self.ask(guest, &self.policy);
+        command.arg("--record").arg(&self.record).arg(PROMPT);
+        show(&command);
+        process::run(&mut command)
+    }
+
+    fn attack(&self, attack: &str, about: &str, guest: SocketAddr) -> Result<()> {
+        heading(&format!("Attack: {about}"));
+        let attacker = Running::attacker(&self.programs, attack, guest, &self.folder)?;
+        let mut command = self.ask(attacker.address(), &self.policy);
+        command.args(["--json", PROMPT]);
+        show(&command);
+        let output = command.output()?;
+        let reasons = refusal(&output).with_context(|| format!("the attack {attack}"))?;
+        println!("refused with status 10:");
+        reasons.iter().for_each(|reason| println!("  {reason}"));
+        let seen = seen(attacker)?;
+        println!(
+            "the attacker decrypted: {}; {} bytes beyond it",
+            seen.requests.join(", "),
+            seen.beyond_attestation
+        );
+        ensure!(
+            seen.requests == ["POST /.well-known/confide/attestation"],
+            "the attacker saw other requests"
+        );
+        ensure!(seen.beyond_attestation == 0, "the attacker got bytes of the request");
+        Ok(())
+    }
+
+    fn control(&self, guest: SocketAddr) -> Result<()> {
+        heading(
+            "Control: the same endpoint, and a danger policy that waives the model. Now the prompt goes out",
+        );
+        let attacker = Running::attacker(&self.programs, "manifest", guest, &self.folder)?;
+        let mut command = self.ask(attacker.address(), &self.waiving);
+        command.args(["--json", PROMPT]);
+        show(&command);
+        let output = command.output()?;
+        ensure!(
+            output.status.success(),
+            "the control was refused: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        let seen = seen(attacker)?;
+        println!(
+            "the attacker decrypted: {}; {} bytes beyond attestation",
+            seen.requests.join(", "),
+            seen.beyond_attestation
+        );
+        ensure!(
+            seen.bodies.contains(PROMPT),
+            "the counter did not see the prompt, so it proves nothing above"
+        );
+        println!("among them the whole prompt: {PROMPT:?}");
+        Ok(())
+    }
+
+    fn replay(&self) -> Result<()> {
+        heading("The recorded appraisal, replayed without network and clock");
+        let mut command = self.programs.confide();
+        command.arg("replay").arg(&self.record);
+        show(&command);
+        process::run(&mut command)
+    }
+
+    fn ask(&self, address: SocketAddr, policy: &Path) -> Command {
+        let mut command = self.programs.confide();
+        command.args(["chat", "--temperature", "0", "--url", &format!("https://{address}")]);
+        command.arg("--danger-policy").arg(policy);
+        command
+    }
+}
+
+/// The policy with its `model` line replaced by a waiver.
+fn waive_model(policy: &str) -> Result<String> {
+    const LINE: &str = "model = ";
+    ensure!(
+        policy.lines().filter(|line| line.starts_with(LINE)).count() == 1,
+        "the policy has no one line {LINE}"
+    );
+    let line = |line: &str| match line.starts_with(LINE) {
+        true => "model = { waive = \"the control run of the demo takes any model\" }\n".to_owned(),
+        false => format!("{line}\n"),
+    };
+    Ok(policy.lines().map(line).collect())
+}
+
+/// The failed checks of a refusal, which must be one: exit status 10 and a verdict.
+fn refusal(output: &Output) -> Result<Vec<String>> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(10), "ended with {}, not refused\n{text}", output.status);
+    let printed: Value = serde_json::from_str(&text)?;
+    let checks = printed["verdict"]["checks"].as_array().context("a refusal without checks")?;
+    let failed: Vec<&Value> = checks.iter().filter(|check| check["status"] == "fail").collect();
+    ensure!(!failed.is_empty(), "a refusal without a failed check");
+    let field = |check: &Value, name: &str| shortened(check[name].as_str().unwrap_or("nothing"));
+    let reason = |check: &&Value| {
+        let code = check["code"].as_str().unwrap_or_default();
+        format!("{code}: expected {}, found {}", field(check, "expected"), field(check, "actual"))
+    };
+    Ok(failed.iter().map(reason).collect())
+}
+
+/// The beginning of a text that may be a long digest.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 48;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or(text)),
+        None => text.to_owned(),
+    }
+}
+
+fn seen(attacker: Running) -> Result<Seen> {
+    let report: Value = serde_json::from_str(&attacker.finish()?)?;
+    let connections = report["connections"].as_array().context("a report without connections")?;
+    let requests: Vec<&Value> =
+        connections.iter().filter_map(|connection| connection["requests"].as_array()).flatten().collect();
+    let text = |request: &&Value, field: &str| request[field].as_str().unwrap_or_default().to_owned();
+    Ok(Seen {
+        requests: requests.iter().map(|request| text(request, "line")).collect(),
+        bodies: requests.iter().map(|request| text(request, "body")).collect(),
+        beyond_attestation: connections.iter().filter_map(|one| one["beyond_attestation"].as_u64()).sum(),
+    })
+}
+
+fn heading(text: &str) {
+    println!("\n── {text}");
+}
+
+/// The command as a person would type it.
+fn show(command: &Command) {
+    let shown = process::shown(command);
+    let short = shown.replace(&format!("{}/", cargo::root().display()), "");
+    println!("$ {}", short.replace("target/programs/simulator/", ""));
+}

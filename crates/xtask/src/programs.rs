@@ -1,0 +1,73 @@
+//! The programs, built for the demo and for the tests that run them.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::{cargo, process};
+
+/// How the programs are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    /// With the feature `danger-simulator`, and with the attacker: for demo and tests.
+    Simulator,
+    /// As they ship.
+    Plain,
+}
+
+/// The programs' files. They are copies, because Cargo keeps one file for both flavours.
+pub(crate) struct Programs {
+    folder: PathBuf,
+}
+
+impl Programs {
+    /// Builds the programs; Cargo shows its progress.
+    ///
+    /// # Errors
+    /// When something does not compile.
+    pub(crate) fn build(flavour: Flavour) -> Result<Self> {
+        let mut command = cargo::command();
+        command.args(["build", "--locked", "--bins", "--package", "confide", "--package", "confide-guest"]);
+        let (folder, names): (_, &[_]) = match flavour {
+            Flavour::Simulator => {
+                command.args(["--package", "confide-testkit", "--features", &cargo::danger_features()?]);
+                ("simulator", &["confide", "confide-guest", "confide-attacker"])
+            }
+            Flavour::Plain => ("plain", &["confide", "confide-guest"]),
+        };
+        process::run(&mut command)?;
+        let root = cargo::root();
+        let folder = root.join("target/programs").join(folder);
+        std::fs::create_dir_all(&folder)?;
+        for name in names {
+            replace(&root.join("target/debug").join(name), &folder.join(name))?;
+        }
+        Ok(Self { folder })
+    }
+
+    pub(crate) fn confide(&self) -> Command {
+        self.command("confide")
+    }
+
+    pub(crate) fn guest(&self) -> Command {
+        self.command("confide-guest")
+    }
+
+    pub(crate) fn attacker(&self) -> Command {
+        self.command("confide-attacker")
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(self.folder.join(name));
+        command.current_dir(cargo::root());
+        command
+    }
+}
+
+/// Copies a program beside its old copy and renames it, because a running program cannot be written to.
+fn replace(from: &PathBuf, to: &PathBuf) -> Result<()> {
+    let new = to.with_extension("new");
+    std::fs::copy(from, &new).with_context(|| format!("copying {}", from.display()))?;
+    std::fs::rename(&new, to).with_context(|| format!("replacing {}", to.display()))
+}
