@@ -143,7 +143,7 @@ impl<'a> Scheduler<'a> {
             }
             ToEngine::Chat { id, request } => {
                 self.waiting.push_back((id, request));
-                Ok(())
+                self.admit()
             }
             ToEngine::Cancel { id } => {
                 self.active.retain(|(active, _)| *active != id);

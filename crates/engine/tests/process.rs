@@ -1,0 +1,318 @@
+//! The engine process: both halves over a socket, and a real child.
+#![allow(clippy::print_stderr, reason = "the child half says why it ended")]
+
+mod support;
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use confide_engine::process::{
+    ChatStream, ChildError, EngineClient, EngineCommand, EngineProcess, MAX_ACTIVE, MAX_WAITING,
+    ProcessError, run_child, serve,
+};
+use confide_engine::protocol::{self, Blame, Event, Failure, Frame, FromEngine, RequestId, ToEngine};
+use confide_engine::{ChatRequest, FinishReason, MeasuredFiles, MemoryFiles, Message, ModelDirectory, Usage};
+use support::{Files, random};
+
+type Child = JoinHandle<Result<(), ChildError>>;
+
+/// Runs the child half in a thread.
+fn child(files: &Files) -> (UnixStream, Child) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let files = MemoryFiles::new(files.clone());
+    (ours, std::thread::spawn(move || serve(theirs, files)))
+}
+
+async fn client(files: &Files) -> (EngineClient, Child) {
+    let (socket, child) = child(files);
+    (EngineClient::connect(socket).await.unwrap(), child)
+}
+
+/// A request that runs for `tokens` tokens: the random model draws no end token.
+fn request(tokens: u32) -> ChatRequest {
+    ChatRequest { max_tokens: Some(tokens), ..ChatRequest::new(vec![Message::new("user", "abc")]) }
+}
+
+/// Text and end of a stream.
+async fn drain(stream: &mut ChatStream) -> (String, Result<(FinishReason, Usage), Failure>) {
+    let mut text = String::new();
+    loop {
+        match stream.next().await.expect("a stream ends with an event that says so") {
+            Event::Text(delta) => text.push_str(&delta),
+            Event::Finished { reason, usage } => return (text, Ok((reason, usage))),
+            Event::Failed(failure) => return (text, Err(failure)),
+        }
+    }
+}
+
+/// A model without an end token, so that requests run to their limit.
+fn endless() -> Files {
+    let mut config = support::config("LlamaForCausalLM");
+    config["eos_token_id"] = serde_json::Value::Null;
+    config["max_position_embeddings"] = serde_json::json!(4096);
+    support::checkpoint(&config, 7)
+}
+
+#[tokio::test]
+async fn a_request_is_answered_and_the_child_ends_with_its_socket() {
+    let files = endless();
+    let (client, child) = client(&files).await;
+    let manifest = MeasuredFiles::new(MemoryFiles::new(files)).into_manifest().unwrap();
+    assert_eq!(client.manifest(), &manifest);
+    assert_eq!(client.info().context_tokens, 4096);
+    let mut stream = client.chat(request(9)).unwrap();
+    let (text, end) = drain(&mut stream).await;
+    assert!(!text.is_empty());
+    let usage = Usage { prompt_tokens: 4, completion_tokens: 9 };
+    assert_eq!(end, Ok((FinishReason::Length, usage)));
+    assert!(stream.next().await.is_none());
+    drop((stream, client));
+    // The tasks of the client close the socket, so that this thread must not wait itself.
+    tokio::task::spawn_blocking(|| child.join().unwrap()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn requests_side_by_side_get_the_answers_they_get_alone() {
+    let (client, _child) = client(&endless()).await;
+    let mut alone = Vec::new();
+    for tokens in [5, 40, 17] {
+        alone.push(drain(&mut client.chat(request(tokens)).unwrap()).await.0);
+    }
+    let mut streams: Vec<_> = [5, 40, 17]
+        .iter()
+        .cycle()
+        .take(3 * MAX_ACTIVE)
+        .map(|tokens| client.chat(request(*tokens)).unwrap())
+        .collect();
+    for (index, stream) in streams.iter_mut().enumerate() {
+        assert_eq!(drain(stream).await.0, alone[index % 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_short_request_overtakes_a_long_one() {
+    let (client, _child) = client(&endless()).await;
+    let mut long = client.chat(request(4000)).unwrap();
+    let mut short = client.chat(request(3)).unwrap();
+    assert!(drain(&mut short).await.1.is_ok());
+    drop(short);
+    let mut seen = 0;
+    while let Ok(Some(Event::Text(_))) = tokio::time::timeout(Duration::ZERO, long.next()).await {
+        seen += 1;
+    }
+    assert!(seen < 3000, "the long request had {seen} tokens when the short one ended");
+}
+
+#[tokio::test]
+async fn a_dropped_stream_stops_its_request() {
+    let (socket, child) = child(&endless());
+    let mut reader = socket.try_clone().unwrap();
+    let Some(FromEngine::Ready(_)) = protocol::read(&mut reader).unwrap() else { panic!("not ready") };
+    let send = |message: &ToEngine| Frame::encode(message).unwrap().write(&mut &socket).unwrap();
+    send(&ToEngine::Chat { id: RequestId(1), request: request(4000) });
+    let Some(FromEngine::Event { .. }) = protocol::read(&mut reader).unwrap() else { panic!("no event") };
+    send(&ToEngine::Cancel { id: RequestId(1) });
+    send(&ToEngine::Chat { id: RequestId(2), request: request(1) });
+    let mut late = 0;
+    loop {
+        match protocol::read(&mut reader).unwrap() {
+            Some(FromEngine::Event { id: RequestId(1), event: Event::Text(_) }) => late += 1,
+            Some(FromEngine::Event { id: RequestId(2), event: Event::Finished { .. } }) => break,
+            Some(FromEngine::Event { id: RequestId(2), event: Event::Text(_) }) => {}
+            _ => panic!("the cancelled request ended in an event"),
+        }
+    }
+    assert!(late < 1000, "{late} tokens after the cancellation");
+    socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    assert!(protocol::read::<FromEngine>(&mut reader).is_err(), "the cancelled request goes on");
+    socket.shutdown(std::net::Shutdown::Both).unwrap();
+    child.join().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn dropping_streams_frees_the_engine() {
+    let (client, _child) = client(&endless()).await;
+    let streams: Vec<_> = (0..3 * MAX_ACTIVE).map(|_| client.chat(request(4000)).unwrap()).collect();
+    drop(streams);
+    let answer = async { drain(&mut client.chat(request(5)).unwrap()).await.1.unwrap() };
+    tokio::time::timeout(Duration::from_secs(5), answer)
+        .await
+        .expect("cancelled requests still hold the engine");
+}
+
+#[tokio::test]
+async fn faults_of_a_request_blame_it() {
+    let (client, _child) = client(&random("LlamaForCausalLM")).await;
+    let fails = async |request: ChatRequest| match client.chat(request) {
+        Ok(mut stream) => drain(&mut stream).await.1.unwrap_err(),
+        Err(failure) => failure,
+    };
+    let long = fails(request(10_000)).await;
+    assert_eq!((long.code.as_str(), long.blame), ("context_length_exceeded", Blame::Request));
+    assert_eq!(
+        long.message,
+        "the context holds 256 tokens; the prompt has 4 and the completion may take 10000"
+    );
+    assert_eq!(fails(ChatRequest::new(vec![])).await.code, "request_invalid");
+    assert_eq!(fails(request(0)).await.code, "request_invalid");
+    let huge = ChatRequest::new(vec![Message::new("user", "x".repeat(protocol::MAX_FRAME))]);
+    assert_eq!(fails(huge).await.code, "request_too_large");
+    assert!(drain(&mut client.chat(request(3)).unwrap()).await.1.is_ok(), "the engine survives all of them");
+}
+
+#[tokio::test]
+async fn too_many_requests_are_refused_and_the_rest_run() {
+    let (client, _child) = client(&endless()).await;
+    let long: Vec<_> = (0..MAX_ACTIVE).map(|_| client.chat(request(4000)).unwrap()).collect();
+    let mut short: Vec<_> = (0..MAX_WAITING + 10).map(|_| client.chat(request(2)).unwrap()).collect();
+    for stream in short.drain(MAX_WAITING..) {
+        let failure = drain(&mut { stream }).await.1.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.blame), ("engine_busy", Blame::Engine));
+    }
+    drop(long);
+    for stream in &mut short {
+        assert!(drain(stream).await.1.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_does_not_load_is_said_to_the_guest() {
+    let mut files = random("LlamaForCausalLM");
+    files.remove("tokenizer.json");
+    let (socket, child) = child(&files);
+    match EngineClient::connect(socket).await.map(|_| ()) {
+        Err(ProcessError::Refused(failure)) => assert_eq!(failure.code, "model_file_missing"),
+        _ => panic!("a model without tokenizer must be refused"),
+    }
+    assert!(matches!(child.join().unwrap(), Err(ChildError::Model(_))));
+}
+
+#[tokio::test]
+async fn a_guest_that_breaks_the_protocol_ends_the_child() {
+    let twice = || {
+        let chat = ToEngine::Chat { id: RequestId(1), request: request(100) };
+        [Frame::encode(&chat).unwrap().as_bytes(), Frame::encode(&chat).unwrap().as_bytes()].concat()
+    };
+    let oversized = (u32::try_from(protocol::MAX_FRAME).unwrap() + 1).to_be_bytes().to_vec();
+    for bytes in [b"\0\0\0\x03abc".to_vec(), oversized, twice()] {
+        let (mut socket, child) = child(&endless());
+        std::io::Write::write_all(&mut socket, &bytes).unwrap();
+        let mut reader = socket.try_clone().unwrap();
+        while let Ok(Some(_)) = protocol::read::<FromEngine>(&mut reader) {}
+        assert!(matches!(child.join().unwrap(), Err(ChildError::Protocol(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_child_that_breaks_the_protocol_fails_every_request() {
+    let ready = |files: &Files| {
+        let (mut socket, _child) = child(files);
+        protocol::read::<FromEngine>(&mut socket).unwrap().unwrap()
+    };
+    let oversized = (u32::try_from(protocol::MAX_FRAME).unwrap() + 1).to_be_bytes().to_vec();
+    let ready = ready(&endless());
+    let again = Frame::encode(&ready).unwrap().as_bytes().to_vec();
+    for bytes in [b"\0\0\0\x03abc".to_vec(), oversized, again] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        Frame::encode(&ready).unwrap().write(&mut theirs).unwrap();
+        let client = EngineClient::connect(ours).await.unwrap();
+        let mut stream = client.chat(request(5)).unwrap();
+        std::io::Write::write_all(&mut theirs, &bytes).unwrap();
+        assert_eq!(drain(&mut stream).await.1.unwrap_err().code, "engine_protocol");
+        assert_eq!(client.closed().await.code, "engine_protocol");
+        assert_eq!(client.chat(request(5)).map(|_| ()).unwrap_err().code, "engine_protocol");
+    }
+}
+
+#[tokio::test]
+async fn garbage_instead_of_a_model_is_an_error() {
+    for bytes in [&b"\0\0\0\x03abc"[..], b"\xff\xff\xff\xff", b"\0\0"] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut theirs, bytes).unwrap();
+        drop(theirs);
+        assert!(matches!(EngineClient::connect(ours).await.map(|_| ()), Err(ProcessError::Protocol(_))));
+    }
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(theirs);
+    assert!(matches!(EngineClient::connect(ours).await.map(|_| ()), Err(ProcessError::Exited)));
+}
+
+/// Where the real child finds its model.
+const MODEL: &str = "CONFIDE_TEST_MODEL";
+
+/// The child of the tests below: they start this very test program again, with this test alone.
+#[test]
+#[ignore = "runs as the child process of other tests"]
+fn child_process() {
+    let model = std::env::var_os(MODEL).expect("started by another test");
+    assert_eq!(
+        std::env::vars_os().count(),
+        1,
+        "the environment holds what the command names and nothing else"
+    );
+    if let Err(error) = run_child(Path::new(&model)) {
+        eprintln!("{error:?}");
+        std::process::exit(1);
+    }
+}
+
+fn command(model: &Path) -> EngineCommand {
+    EngineCommand {
+        program: std::env::current_exe().unwrap(),
+        arguments: ["--exact", "child_process", "--ignored", "--nocapture"].map(Into::into).into(),
+        environment: vec![(MODEL.to_owned(), model.to_str().unwrap().to_owned())],
+    }
+}
+
+fn folder(files: &Files) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn a_real_child_answers_and_its_death_fails_what_runs() {
+    let folder = folder(&endless());
+    let mut process = EngineProcess::spawn(&command(folder.path())).await.unwrap();
+    let manifest = MeasuredFiles::new(ModelDirectory::open(folder.path()).unwrap()).into_manifest().unwrap();
+    assert_eq!(process.client().manifest(), &manifest);
+    assert!(drain(&mut process.client().chat(request(4)).unwrap()).await.1.is_ok());
+
+    let mut stream = process.client().chat(request(4000)).unwrap();
+    assert!(matches!(stream.next().await, Some(Event::Text(_))));
+    let id = i32::try_from(process.id().unwrap()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    let failure = drain(&mut stream).await.1.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.blame), ("engine_exited", Blame::Engine));
+    assert_eq!(process.client().closed().await, failure);
+    assert_eq!(process.client().chat(request(4)).map(|_| ()).unwrap_err(), failure);
+    assert!(!process.exited().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn dropping_the_process_ends_the_child() {
+    let folder = folder(&endless());
+    let process = EngineProcess::spawn(&command(folder.path())).await.unwrap();
+    let client = process.client().clone();
+    drop(process);
+    let closed = tokio::time::timeout(Duration::from_secs(5), client.closed());
+    assert_eq!(closed.await.expect("the child must be killed").code, "engine_exited");
+}
+
+#[tokio::test]
+async fn programs_and_folders_that_are_not_there_are_errors() {
+    let mut missing = command(Path::new("/nonexistent"));
+    match EngineProcess::spawn(&missing).await.map(|_| ()) {
+        Err(ProcessError::Refused(failure)) => assert_eq!(failure.code, "model_unreadable"),
+        _ => panic!("a missing folder must be refused"),
+    }
+    missing.program = "/nonexistent".into();
+    assert!(matches!(EngineProcess::spawn(&missing).await.map(|_| ()), Err(ProcessError::Spawn(_))));
+    let quiet = EngineCommand { program: "/bin/true".into(), arguments: vec![], environment: vec![] };
+    assert!(matches!(EngineProcess::spawn(&quiet).await.map(|_| ()), Err(ProcessError::Exited)));
+}
