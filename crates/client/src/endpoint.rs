@@ -77,16 +77,24 @@ impl FromStr for Endpoint {
         if authority.as_str().contains('@') {
             return Err(EndpointError::UserInfo);
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) if !authority.as_str().ends_with(':') => 443,
-            (Some(_), Some(port)) if port != 0 => port,
-            _ => return Err(EndpointError::Malformed),
-        };
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = authority.host();
+        let port = port(authority.as_str().strip_prefix(host).unwrap_or_default())?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() {
             return Err(EndpointError::Malformed);
         }
         Ok(Self { authority, host, port })
+    }
+}
+
+/// Reads what follows the host. [`Authority::port`] takes a port out of range for none at all.
+fn port(rest: &str) -> Result<u16, EndpointError> {
+    match rest.strip_prefix(':') {
+        None if rest.is_empty() => Ok(443),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port != 0).ok_or(EndpointError::Malformed)
+        }
+        _ => Err(EndpointError::Malformed),
     }
 }
 

@@ -1,0 +1,317 @@
+//! The proxy between a plain local program and a guest in this process.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use bytes::Bytes;
+use confide_client::proxy::{Exposure, Proxy, ProxyError};
+use confide_client::{Client, PolicyText};
+use confide_policy::Loaded;
+use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::JoinHandle;
+
+const SECRET: &str = "the secret question";
+const CHAT: &str = "/v1/chat/completions";
+
+/// A proxy in front of a guest.
+struct Rig {
+    guest: Listening,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    served: JoinHandle<()>,
+}
+
+impl Rig {
+    async fn new(guest: Guest) -> Self {
+        let guest = guest.listen().await.unwrap();
+        let proxy = Proxy::bind(client(&guest.url()), loopback(), Exposure::Loopback).await.unwrap();
+        let address = proxy.address();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(proxy.serve(async { drop(stopped.await) }));
+        Self { guest, address, stop: Some(stop), served }
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        send(self.address, method, path, headers, body).await
+    }
+
+    async fn ask(&self) -> Answer {
+        self.send("POST", CHAT, &[("content-type", "application/json")], question()).await
+    }
+}
+
+type Answer = http::Response<hyper::body::Incoming>;
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn client(url: &str) -> Client {
+    let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+    Client::builder(url, policy).unwrap().build()
+}
+
+fn question() -> Vec<u8> {
+    json!({ "model": "m", "messages": [{ "role": "user", "content": SECRET }] }).to_string().into_bytes()
+}
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::builder().method(method).uri(path);
+    if !headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", address.to_string());
+    }
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    sender.send_request(request.body(Full::from(body)).unwrap()).await.unwrap()
+}
+
+async fn whole(answer: Answer) -> Vec<u8> {
+    answer.into_body().collect().await.unwrap().to_bytes().to_vec()
+}
+
+/// Holds an answer against the form of the OpenAI API's errors; gives type and code.
+async fn error(answer: Answer, status: u16) -> (String, String) {
+    assert_eq!(answer.status(), status);
+    assert_eq!(answer.headers()["content-type"], "application/json");
+    assert!(!answer.headers().contains_key("x-confide-verdict"));
+    let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
+    let fields = body["error"].as_object().unwrap();
+    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["code", "message", "param", "type"]);
+    assert!(fields["param"].is_null() && !fields["message"].as_str().unwrap().is_empty());
+    (fields["type"].as_str().unwrap().to_owned(), fields["code"].as_str().unwrap().to_owned())
+}
+
+fn invalid(code: &str) -> (String, String) {
+    ("invalid_request_error".to_owned(), code.to_owned())
+}
+
+#[tokio::test]
+async fn requests_and_answers_pass_through() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", "Bearer sk-1"),
+        ("user-agent", "a-program/1"),
+        ("cookie", "a=b"),
+        ("x-stainless-os", "Linux"),
+        ("origin", "http://localhost:3000"),
+    ];
+    let answer = rig.send("POST", &format!("{CHAT}?x=1"), &headers, question()).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["x-confide-verdict"], "accepted");
+    assert_eq!(answer.headers()["x-confide-simulated"], "true");
+    let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
+    assert_eq!(body["choices"][0]["message"]["content"], guest::WORDS.concat());
+    let models: Value = serde_json::from_slice(&whole(rig.send("GET", "/v1/models", &[], vec![]).await).await).unwrap();
+    assert_eq!(models["data"][0]["id"], guest::MODEL);
+
+    let requests = rig.guest.guest.requests();
+    let lines: Vec<&str> = requests.iter().map(|request| request.line.as_str()).collect();
+    let expected =
+        ["POST /.well-known/confide/attestation", "POST /v1/chat/completions?x=1", "GET /v1/models"];
+    assert_eq!(lines, expected);
+    assert_eq!(requests[1].body, question());
+    let mut names: Vec<&str> = requests[1].headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["authorization", "content-length", "content-type", "host"], "no more than is needed");
+}
+
+#[tokio::test]
+async fn a_stream_passes_piece_by_piece_and_unchanged() {
+    let gate = Arc::new(Semaphore::new(1));
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.headers()["content-type"], "text/event-stream");
+    let mut body = answer.into_body();
+    let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.starts_with(b"data: {") && first.ends_with(b"\n\n"), "{first:?}");
+    gate.add_permits(100);
+    let rest = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8([first, rest].concat()).unwrap();
+    assert_eq!(text.matches("data: ").count(), guest::WORDS.len() + 3);
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+}
+
+#[tokio::test]
+async fn a_refused_guest_gets_no_byte_of_a_prompt() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherExporter)).await;
+    let told = error(rig.ask().await, 502).await;
+    assert_eq!(told, ("attestation_error".to_owned(), "report_data".to_owned()));
+    let guest = &rig.guest.guest;
+    assert!(!guest.saw(SECRET.as_bytes()) && !guest.saw(b"chat"));
+    assert_eq!(guest.requests().len(), guest.attestations());
+
+    let verdict = rig.send("GET", "/confide/verdict", &[], vec![]).await;
+    assert_eq!(verdict.status(), 502);
+    let verdict: Value = serde_json::from_slice(&whole(verdict).await).unwrap();
+    assert_eq!((&verdict["outcome"], &verdict["code"]), (&json!("rejected"), &json!("report_data")));
+
+    let _ = guest.clone().attesting(Attestation::Honest);
+    assert_eq!(rig.ask().await.status(), 200, "a guest that mends its ways is served");
+    assert!(guest.saw(SECRET.as_bytes()), "the control: an accepted guest sees the prompt");
+}
+
+#[tokio::test]
+async fn the_guest_is_attested_before_the_body_is_read() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherKey)).await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 502", "answered though no byte of the body was sent");
+    assert_eq!(rig.guest.guest.attestations(), 1);
+}
+
+#[tokio::test]
+async fn network_faults_are_errors_of_the_api() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let gone = {
+        let guest = Guest::new(0).unwrap().listen().await.unwrap();
+        guest.url()
+    };
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let proxy = Proxy::bind(client(&gone), loopback(), Exposure::Loopback).await.unwrap();
+    let address = proxy.address();
+    tokio::spawn(proxy.serve(std::future::pending()));
+    let told = error(send(address, "POST", CHAT, &[], question()).await, 502).await;
+    assert_eq!(told, ("upstream_error".to_owned(), "dial_failed".to_owned()));
+    let told = error(send(address, "GET", "/confide/verdict", &[], vec![]).await, 502).await;
+    assert_eq!(told.1, "dial_failed");
+
+    let _ = rig.guest.guest.clone().attesting(Attestation::Status(503));
+    let told = error(rig.ask().await, 502).await;
+    assert_eq!(told, ("upstream_error".to_owned(), "attestation_status".to_owned()));
+}
+
+#[tokio::test]
+async fn a_guests_errors_pass_through() {
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Refuse(404))).await;
+    let answer = rig.ask().await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-confide-verdict"]), (404, &"accepted".parse().unwrap()));
+    let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
+    assert_eq!(body["error"]["code"], "no_such_model");
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_upstream_breaks_here() {
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Torn)).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
+    let _ = rig.guest.guest.clone().chatting(Chat::Answer);
+    assert_eq!(rig.ask().await.status(), 200);
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_before_anything_is_asked() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let local = rig.address.to_string();
+    for (method, path, headers, status, code) in [
+        ("POST", CHAT, vec![("origin", "https://evil.example")], 403, "origin_refused"),
+        ("GET", "/confide/verdict", vec![("origin", "null")], 403, "origin_refused"),
+        ("GET", "/v1/models", vec![("sec-fetch-site", "cross-site")], 403, "origin_refused"),
+        ("GET", "/v1/models", vec![("host", "evil.example:8787")], 403, "host_refused"),
+        ("OPTIONS", CHAT, vec![("origin", "http://localhost")], 405, "method_not_allowed"),
+        ("GET", CHAT, vec![("host", local.as_str())], 405, "method_not_allowed"),
+        ("PUT", "/v1/models", vec![], 405, "method_not_allowed"),
+        ("GET", "/", vec![], 404, "unknown_path"),
+        ("POST", "/.well-known/confide/attestation", vec![], 404, "unknown_path"),
+        ("POST", "/v1/../admin", vec![], 404, "unknown_path"),
+    ] {
+        let told = error(rig.send(method, path, &headers, vec![]).await, status).await;
+        assert_eq!(told, invalid(code), "{method} {path} {headers:?}");
+    }
+    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
+}
+
+#[tokio::test]
+async fn bodies_beyond_the_limit_are_refused() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 33554433\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    assert!(rig.guest.guest.seen().is_empty());
+
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n");
+    writer.write_all(head.as_bytes()).await.unwrap();
+    let flood = tokio::spawn(async move {
+        let chunk = [&b"100000\r\n"[..], &vec![b'a'; 1 << 20], b"\r\n"].concat();
+        while writer.write_all(&chunk).await.is_ok() {}
+    });
+    reader.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413", "however long the body turns out to be");
+    drop(reader);
+    flood.abort();
+    assert!(!rig.guest.guest.saw(&[b'a'; 64]));
+}
+
+#[tokio::test]
+async fn what_is_no_http_harms_nothing() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET /v1/models HTTP/9.9\r\n\r\n"] {
+        let mut stream = TcpStream::connect(rig.address).await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{garbage:?}");
+    }
+    assert_eq!(rig.ask().await.status(), 200, "the proxy stays up");
+}
+
+#[tokio::test]
+async fn the_verdict_can_be_asked_for() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let answer = rig.send("GET", "/confide/verdict", &[], vec![]).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"application/json".parse().unwrap()));
+    let verdict: Value = serde_json::from_slice(&whole(answer).await).unwrap();
+    assert_eq!((&verdict["outcome"], &verdict["simulated"]), (&json!("accepted"), &json!(true)));
+    assert!(verdict["checks"].as_array().unwrap().len() > 10);
+}
+
+#[tokio::test]
+async fn only_loopback_is_listened_on_unless_asked() {
+    let guest = Guest::new(0).unwrap().listen().await.unwrap();
+    let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let refused = Proxy::bind(client(&guest.url()), anywhere, Exposure::Loopback).await.err().unwrap();
+    assert!(matches!(refused, ProxyError::NotLoopback(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_open_answers_end() {
+    let gate = Arc::new(Semaphore::new(1));
+    let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let answer = rig.ask().await;
+    drop(rig.stop.take());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect(rig.address).await.is_err(), "no longer listening");
+    gate.add_permits(100);
+    assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"));
+    tokio::time::timeout(Duration::from_secs(5), rig.served).await.expect("the server ends").unwrap();
+}
