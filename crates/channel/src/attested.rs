@@ -36,7 +36,11 @@ impl AttestedChannel {
     /// # Errors
     /// [`ChannelError::KeyMismatch`], [`ChannelError::NonceMismatch`], [`ChannelError::ExporterMismatch`],
     /// [`ChannelError::VerdictExpired`]. The connection is then closed and the witness used up.
-    pub fn open(channel: ChallengedChannel, attested: Attested, attest: Attest) -> Result<Self, ChannelError> {
+    pub fn open(
+        channel: ChallengedChannel,
+        attested: Attested,
+        attest: Attest,
+    ) -> Result<Self, ChannelError> {
         if attested.spki() != channel.spki() {
             return Err(ChannelError::KeyMismatch);
         }

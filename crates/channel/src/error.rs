@@ -90,7 +90,8 @@ impl ChannelError {
         match tls {
             Some(Error::InvalidCertificate(CertificateError::BadSignature)) => Self::KeyNotHeld,
             Some(Error::PeerIncompatible(
-                PeerIncompatible::ServerDoesNotSupportTls12Or13 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+                PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
             )) => Self::TlsVersion,
             _ => Self::Handshake(Arc::new(error)),
         }

@@ -15,13 +15,13 @@
 //!
 //! An unattested channel takes no request:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # async fn early(channel: confide_channel::UnattestedChannel, request: confide_channel::Request) {
 //! channel.send(request).await;
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # async fn early(channel: confide_channel::ChallengedChannel, request: confide_channel::Request) {
 //! channel.send(request).await;
 //! # }
@@ -29,19 +29,19 @@
 //!
 //! An attested channel cannot be built from the outside, nor can the verdict that further connections ride on:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0451
 //! # fn forge(verdict: std::sync::Arc<confide_channel::Verdict>) {
 //! let forged = confide_channel::AttestedChannel { verdict };
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0451
 //! # fn forge(attested: confide_verifier::Attested) {
 //! let forged = confide_channel::Verdict { attested };
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # fn default() {
 //! let forged = confide_channel::Verdict::default();
 //! # }
@@ -49,7 +49,7 @@
 //!
 //! A witness opens one channel:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0382
 //! use confide_channel::{AttestedChannel, ChallengedChannel};
 //! use confide_policy::Attest;
 //! # fn reuse(first: ChallengedChannel, second: ChallengedChannel, attested: confide_verifier::Attested) {
@@ -60,7 +60,7 @@
 //!
 //! A channel carries one request at a time, and a prompt is sent once:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0382
 //! # async fn twice(channel: confide_channel::AttestedChannel, a: confide_channel::Request, b: confide_channel::Request) {
 //! let first = channel.send(a);
 //! let second = channel.send(b);
@@ -69,25 +69,25 @@
 //!
 //! A prompt is neither shown nor copied:
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! # fn show(prompt: confide_channel::Prompt) {
 //! println!("{prompt:?}");
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! # fn show(prompt: confide_channel::Prompt) {
 //! println!("{prompt}");
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
 //! # fn copy(prompt: confide_channel::Prompt) {
 //! let copy = prompt.clone();
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0277
 //! # fn show(request: confide_channel::Request) {
 //! println!("{request:?}");
 //! # }

@@ -84,7 +84,8 @@ impl Live {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let connector = TlsConnector::from(tls::client_config());
-        let tls = connector.connect(server_name(authority)?, stream).await.map_err(ChannelError::handshake)?;
+        let tls =
+            connector.connect(server_name(authority)?, stream).await.map_err(ChannelError::handshake)?;
         let (spki, key_exchange) = facts(tls.get_ref().1)?;
         let tls = SharedTls(Arc::new(Mutex::new(tls)));
         let exporter = Arc::new(tls.clone());
@@ -171,7 +172,8 @@ fn facts(connection: &rustls::ClientConnection) -> Result<([u8; 32], KeyExchange
     };
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
     let certificate = certificate.ok_or_else(|| unusable("the peer presented no certificate"))?;
-    let spki = tls::spki_digest(certificate).map_err(|error| ChannelError::handshake(io::Error::other(error)))?;
+    let spki =
+        tls::spki_digest(certificate).map_err(|error| ChannelError::handshake(io::Error::other(error)))?;
     Ok((spki, key_exchange))
 }
 

@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn framing_fields_are_refused() {
-        for name in ["Host", "content-length", "Transfer-Encoding", "connection", "authorization", "a b", ""] {
+        for name in ["Host", "content-length", "Transfer-Encoding", "connection", "authorization", "a b", ""]
+        {
             let request = Request::get("/v1/models").unwrap();
             assert_eq!(request.header(name, b"x").err(), Some(RequestError::Header(name.to_owned())));
         }

@@ -12,8 +12,11 @@ use std::sync::{Arc, LazyLock};
 pub(crate) const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Signature schemes of a guest's TLS key. It draws the key in memory at each start: there are no old keys to serve.
-const SCHEMES: [SignatureScheme; 3] =
-    [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ECDSA_NISTP384_SHA384, SignatureScheme::ED25519];
+const SCHEMES: [SignatureScheme; 3] = [
+    SignatureScheme::ECDSA_NISTP256_SHA256,
+    SignatureScheme::ECDSA_NISTP384_SHA384,
+    SignatureScheme::ED25519,
+];
 
 /// The one configuration: nothing in it depends on the peer.
 pub(crate) fn client_config() -> Arc<ClientConfig> {

@@ -127,15 +127,16 @@ async fn ask(live: &mut Live, nonce: [u8; 32]) -> Result<Vec<u8>, ChannelError> 
     live.ready().await?;
     let answer = live.send(attestation_request(nonce)).await.map_err(|(error, _)| error)?;
     check_head(&answer)?;
-    let body = Limited::new(answer.into_body(), MAX_DOCUMENT).collect().await.map_err(|error| {
-        match error.downcast::<hyper::Error>() {
+    let body =
+        Limited::new(answer.into_body(), MAX_DOCUMENT).collect().await.map_err(|error| match error
+            .downcast::<hyper::Error>(
+        ) {
             Ok(error) => ChannelError::connection(*error),
             Err(error) => {
                 debug_assert!(error.is::<LengthLimitError>(), "the only other error of a limited body");
                 ChannelError::DocumentTooLarge
             }
-        }
-    })?;
+        })?;
     Ok(body.to_bytes().into())
 }
 

@@ -86,7 +86,9 @@ impl Verdict {
 
 impl fmt::Debug for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Verdict").field("spki", &confide_evidence::hex::encode(self.spki())).finish_non_exhaustive()
+        f.debug_struct("Verdict")
+            .field("spki", &confide_evidence::hex::encode(self.spki()))
+            .finish_non_exhaustive()
     }
 }
 

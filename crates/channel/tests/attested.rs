@@ -38,9 +38,12 @@ async fn an_attested_channel_carries_one_request_after_another() {
 
 #[tokio::test]
 async fn evidence_that_is_not_bound_to_this_connection_is_rejected() {
-    for attestation in
-        [Attestation::OtherExporter, Attestation::OtherNonce, Attestation::OtherKey, Attestation::ForeignSigner]
-    {
+    for attestation in [
+        Attestation::OtherExporter,
+        Attestation::OtherNonce,
+        Attestation::OtherKey,
+        Attestation::ForeignSigner,
+    ] {
         let guest = Guest::new(0).unwrap().attesting(attestation.clone());
         let Challenged { channel, document, challenge } = challenged(&guest).await;
         let rejected = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap_err();
@@ -67,7 +70,8 @@ async fn a_witness_of_another_connection_opens_nothing() {
     let guest = Guest::new(0).unwrap();
     let first = challenged(&guest).await;
     let second = challenged(&guest).await;
-    let witness = judge(&first.channel, &first.document, first.challenge, &policy(Attest::PerKey, LONG)).unwrap();
+    let witness =
+        judge(&first.channel, &first.document, first.challenge, &policy(Attest::PerKey, LONG)).unwrap();
     let refused = AttestedChannel::open(second.channel, witness, Attest::PerKey).unwrap_err();
     assert!(matches!(refused, ChannelError::NonceMismatch), "{refused}");
 }
@@ -171,8 +175,7 @@ async fn a_live_connection_is_attested_again() {
 #[tokio::test]
 async fn a_cache_keeps_one_verdict_a_key() {
     let guest = Guest::new(0).unwrap();
-    let (first, second) =
-        (open(&guest, Attest::PerKey, 30).await, open(&guest, Attest::PerKey, LONG).await);
+    let (first, second) = (open(&guest, Attest::PerKey, 30).await, open(&guest, Attest::PerKey, LONG).await);
     let other = open(&Guest::new(0).unwrap(), Attest::PerKey, LONG).await;
     let mut cache = VerdictCache::default();
     for channel in [&first, &other, &second] {

@@ -100,22 +100,29 @@ async fn what_is_no_evidence_document_is_refused() {
 async fn a_guest_that_never_answers_is_given_up() {
     let guest = Guest::new(0).unwrap().attesting(Attestation::Silent);
     let refused = connect(&guest).await.unwrap().attest().await.unwrap_err();
-    assert!(matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }), "{refused}");
+    assert!(
+        matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }),
+        "{refused}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_shakes_hands_is_given_up() {
     let (ours, _theirs) = tokio::io::duplex(1 << 16);
     let refused = UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await.unwrap_err();
-    assert!(matches!(refused, ChannelError::TimedOut { limit: confide_channel::HANDSHAKE_LIMIT, .. }), "{refused}");
+    assert!(
+        matches!(refused, ChannelError::TimedOut { limit: confide_channel::HANDSHAKE_LIMIT, .. }),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
 async fn the_client_hello_offers_tls_1_3_alone_and_no_resumption() {
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
-    let connecting = tokio::spawn(async move {
-        UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await
-    });
+    let connecting =
+        tokio::spawn(
+            async move { UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await },
+        );
     let mut header = [0; 5];
     theirs.read_exact(&mut header).await.unwrap();
     let mut hello = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];

@@ -137,7 +137,8 @@ impl ChatRequest {
 
     fn into_request(self, stream: Option<StreamOptions>) -> Result<Request, ClientError> {
         let prompt = self.to_json(stream);
-        let request = Request::post(CHAT_PATH, Prompt::new(prompt))?.header("content-type", b"application/json")?;
+        let request =
+            Request::post(CHAT_PATH, Prompt::new(prompt))?.header("content-type", b"application/json")?;
         Ok(match self.key {
             Some(key) => request.authorize(key),
             None => request,
@@ -157,7 +158,8 @@ impl ChatRequest {
         // A buffer that grows leaves unzeroed copies behind: JSON makes at most six bytes of one.
         let text: usize = self.turns.iter().map(|turn| turn.text.len() * 6 + 64).sum();
         let mut json = Zeroizing::new(Vec::with_capacity(text + self.model.len() * 6 + 256));
-        serde_json::to_writer(&mut *json, &wire).expect("strings and finite lists always serialise to memory");
+        serde_json::to_writer(&mut *json, &wire)
+            .expect("strings and finite lists always serialise to memory");
         json
     }
 }
@@ -290,9 +292,11 @@ impl ChatStream {
             return Err(error);
         }
         let chunk = serde_json::from_slice::<Chunk>(&event);
-        let chunk = chunk.map_err(|_| ClientError::Answer("a piece is not the JSON that the API describes"))?;
+        let chunk =
+            chunk.map_err(|_| ClientError::Answer("a piece is not the JSON that the API describes"))?;
         let choice = chunk.choices.into_iter().next();
-        let (content, finish_reason) = choice.map_or((None, None), |one| (one.delta.content, one.finish_reason));
+        let (content, finish_reason) =
+            choice.map_or((None, None), |one| (one.delta.content, one.finish_reason));
         Ok(Some(Delta { content, finish_reason, usage: chunk.usage }))
     }
 

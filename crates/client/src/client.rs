@@ -32,7 +32,12 @@ impl Client {
     /// # Errors
     /// [`ClientError::Endpoint`]: among others, plain http is refused.
     pub fn builder(url: &str, policy: PolicyText) -> Result<ClientBuilder, ClientError> {
-        Ok(ClientBuilder { endpoint: url.parse()?, policy, endorsements: Endorsements::default(), observer: None })
+        Ok(ClientBuilder {
+            endpoint: url.parse()?,
+            policy,
+            endorsements: Endorsements::default(),
+            observer: None,
+        })
     }
 
     /// The verdict that a request sent now would rest on. The guest is attested first where none holds.

@@ -36,7 +36,7 @@ pub enum ClientError {
     #[error(transparent)]
     Channel(#[from] ChannelError),
     /// The evidence was not accepted. Nothing of the request was sent.
-    #[error("the guest's evidence was not accepted: {}", rejection(.0))]
+    #[error("the guest's {}evidence was not accepted: {}", simulated(.0), rejection(.0))]
     Rejected(Arc<Appraised>),
     /// The request cannot be sent over HTTP.
     #[error(transparent)]
@@ -109,6 +109,10 @@ fn channel_exit_status(error: &ChannelError) -> u8 {
 
 fn shown(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()
+}
+
+fn simulated(appraised: &Appraised) -> &'static str {
+    if appraised.result.simulated { "SIMULATED " } else { "" }
 }
 
 fn rejection(appraised: &Appraised) -> String {

@@ -86,7 +86,10 @@ mod tests {
     fn an_error_of_another_form_keeps_its_status() {
         for body in [&b""[..], b"<html>", b"{\"error\":\"x\"}", b"\xff"] {
             let error = read_error(StatusCode::BAD_GATEWAY, body);
-            assert_eq!((error.code(), error.to_string()), ("upstream_error", "the guest answered 502: Bad Gateway".into()));
+            assert_eq!(
+                (error.code(), error.to_string()),
+                ("upstream_error", "the guest answered 502: Bad Gateway".into())
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::response::Response;
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, Moment, Request, SendError, UnattestedChannel, Verdict, VerdictCache,
+    AttestedChannel, Challenged, ChannelError, Moment, Request, SendError, UnattestedChannel, Verdict,
+    VerdictCache,
 };
 use confide_evidence::document::Endorsements;
 use confide_policy::Attest;
@@ -140,7 +141,10 @@ impl Pool {
 
     /// Rides on a verdict about the connection's key, or makes one that others can ride on. Those who ask at the same
     /// time share one attestation, and also its failure.
-    async fn ride_or_attest(self: &Arc<Self>, channel: UnattestedChannel) -> Result<AttestedChannel, ClientError> {
+    async fn ride_or_attest(
+        self: &Arc<Self>,
+        channel: UnattestedChannel,
+    ) -> Result<AttestedChannel, ClientError> {
         if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }

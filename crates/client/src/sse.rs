@@ -86,7 +86,8 @@ mod tests {
     #[test]
     fn all_line_ends_are_read() {
         for end in ["\n", "\r\n", "\r"] {
-            let text = format!(": comment{end}data: a{end}data:b{end}{end}event: x{end}id: 1{end}data{end}{end}");
+            let text =
+                format!(": comment{end}data: a{end}data:b{end}{end}event: x{end}id: 1{end}data{end}{end}");
             assert_eq!(events(&[text.as_bytes()]), ["a\nb", ""], "{end:?}");
         }
     }

@@ -100,15 +100,21 @@ async fn a_peer_that_is_no_guest_is_told_nothing() {
         (Attestation::Torn, "connection_failed", 1),
     ] {
         let guest = Guest::new(0).unwrap().attesting(attestation).listen().await.unwrap();
-        let Err(error) = client(&guest, "per-key", LONG).chat(question()).await else { panic!("{code}: answered") };
+        let Err(error) = client(&guest, "per-key", LONG).chat(question()).await else {
+            panic!("{code}: answered")
+        };
         assert_eq!((error.code(), error.exit_status()), (code, status), "{error}");
         assert_nothing_given_away(&guest.guest);
     }
-    for (tls, code, status) in
-        [(Tls::OtherKey, "tls_key_not_held", 10), (Tls::Version12, "tls_version", 10), (Tls::None, "tls_failed", 1)]
-    {
+    for (tls, code, status) in [
+        (Tls::OtherKey, "tls_key_not_held", 10),
+        (Tls::Version12, "tls_version", 10),
+        (Tls::None, "tls_failed", 1),
+    ] {
         let guest = Guest::with_tls(0, tls).unwrap().listen().await.unwrap();
-        let Err(error) = client(&guest, "per-key", LONG).chat(question()).await else { panic!("{code}: answered") };
+        let Err(error) = client(&guest, "per-key", LONG).chat(question()).await else {
+            panic!("{code}: answered")
+        };
         assert_eq!((error.code(), error.exit_status()), (code, status), "{error}");
         assert_nothing_given_away(&guest.guest);
     }

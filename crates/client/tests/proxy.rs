@@ -122,7 +122,8 @@ async fn requests_and_answers_pass_through() {
     assert_eq!(answer.headers()["x-confide-simulated"], "true");
     let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], guest::WORDS.concat());
-    let models: Value = serde_json::from_slice(&whole(rig.send("GET", "/v1/models", &[], vec![]).await).await).unwrap();
+    let models: Value =
+        serde_json::from_slice(&whole(rig.send("GET", "/v1/models", &[], vec![]).await).await).unwrap();
     assert_eq!(models["data"][0]["id"], guest::MODEL);
 
     let requests = rig.guest.guest.requests();
@@ -208,7 +209,10 @@ async fn network_faults_are_errors_of_the_api() {
 async fn a_guests_errors_pass_through() {
     let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Refuse(404))).await;
     let answer = rig.ask().await;
-    assert_eq!((answer.status().as_u16(), &answer.headers()["x-confide-verdict"]), (404, &"accepted".parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["x-confide-verdict"]),
+        (404, &"accepted".parse().unwrap())
+    );
     let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
     assert_eq!(body["error"]["code"], "no_such_model");
 }
@@ -274,7 +278,12 @@ async fn bodies_beyond_the_limit_are_refused() {
 #[tokio::test]
 async fn what_is_no_http_harms_nothing() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
-    for garbage in [&b"\x16\x03\x01\x02\x00\x01\x00"[..], b"GET\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET /v1/models HTTP/9.9\r\n\r\n"] {
+    for garbage in [
+        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+        b"GET\r\n\r\n",
+        b"\0\0\0\0\r\n\r\n",
+        b"GET /v1/models HTTP/9.9\r\n\r\n",
+    ] {
         let mut stream = TcpStream::connect(rig.address).await.unwrap();
         stream.write_all(garbage).await.unwrap();
         stream.shutdown().await.unwrap();
@@ -289,7 +298,10 @@ async fn what_is_no_http_harms_nothing() {
 async fn the_verdict_can_be_asked_for() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let answer = rig.send("GET", "/confide/verdict", &[], vec![]).await;
-    assert_eq!((answer.status().as_u16(), &answer.headers()["content-type"]), (200, &"application/json".parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["content-type"]),
+        (200, &"application/json".parse().unwrap())
+    );
     let verdict: Value = serde_json::from_slice(&whole(answer).await).unwrap();
     assert_eq!((&verdict["outcome"], &verdict["simulated"]), (&json!("accepted"), &json!(true)));
     assert!(verdict["checks"].as_array().unwrap().len() > 10);

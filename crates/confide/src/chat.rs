@@ -177,8 +177,10 @@ impl Session {
             Form::Text => self.answer_in_pieces(request).await,
         };
         for appraised in self.recorder.write()? {
-            if appraised.result.accepted() && self.form == Form::Text {
-                let _ = writeln!(io::stderr(), "(attested again at {})", appraised.result.time);
+            let result = &appraised.result;
+            if result.accepted() && self.form == Form::Text {
+                let simulated = if result.simulated { "SIMULATED: " } else { "" };
+                let _ = writeln!(io::stderr(), "({simulated}attested again at {})", result.time);
             }
         }
         match answered {
@@ -203,9 +205,8 @@ impl Session {
         }
         match &self.key {
             Some(key) => {
-                let key = ApiKey::bearer(key).map_err(|error| {
-                    Failure::new(Status::Malformed, "api_key_file", error.to_string())
-                })?;
+                let key = ApiKey::bearer(key)
+                    .map_err(|error| Failure::new(Status::Malformed, "api_key_file", error.to_string()))?;
                 Ok(request.api_key(key))
             }
             None => Ok(request),

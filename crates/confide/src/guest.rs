@@ -17,7 +17,8 @@ pub(crate) fn client(url: &str, policy: LoadedPolicy) -> Result<ClientBuilder, F
 /// Runs a command that needs the network.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::new(Status::Internal, "runtime_failed", error.to_string()))?;
+    let runtime =
+        runtime.map_err(|error| Failure::new(Status::Internal, "runtime_failed", error.to_string()))?;
     let done = runtime.block_on(work);
     // A peer that is slow to close must not hold the program.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
@@ -84,7 +85,9 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
 fn hint(error: &ClientError) -> Option<&'static str> {
     Some(match error.code() {
         "plain_http_refused" => "give the guest's address as https://HOST:PORT; nothing was sent",
-        "dial_failed" | "timed_out" => "check that the guest is up and that the address is right; no prompt was sent",
+        "dial_failed" | "timed_out" => {
+            "check that the guest is up and that the address is right; no prompt was sent"
+        }
         "tls_key_not_held" => "somebody shows a certificate whose key they do not hold; no prompt was sent",
         "tls_failed" | "tls_version" => "is this a Confide guest? no prompt was sent",
         "attestation_status" | "attestation_media_type" | "evidence_too_large" => {

@@ -44,7 +44,7 @@ pub(crate) struct Proxy {
 #[derive(Serialize)]
 struct Ready<'a> {
     event: &'a str,
-    listen: String,
+    listen: SocketAddr,
     base_url: String,
     upstream: String,
 }
@@ -56,7 +56,8 @@ impl Proxy {
         let client = builder.build();
         let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
         guest::block_on(async move {
-            let endpoint = Endpoint::bind(client.clone(), self.listen, exposure).await.map_err(|error| fault(&error))?;
+            let endpoint =
+                Endpoint::bind(client.clone(), self.listen, exposure).await.map_err(|error| fault(&error))?;
             let shutdown = shutdown()?;
             ready(&endpoint, &client);
             let first = tokio::spawn(first_verdict(client));
@@ -72,10 +73,10 @@ impl Proxy {
 }
 
 fn ready(endpoint: &Endpoint, client: &Client) {
-    let listen = format!("http://{}", endpoint.address());
+    let listen = endpoint.address();
     let upstream = client.endpoint().to_string();
-    let ready = Ready { event: "ready", base_url: format!("{listen}/v1"), listen, upstream };
-    let mut line = serde_json::to_vec(&ready).expect("strings always serialise");
+    let ready = Ready { event: "ready", listen, base_url: format!("http://{listen}/v1"), upstream };
+    let mut line = serde_json::to_vec(&ready).expect("strings and addresses always serialise");
     line.push(b'\n');
     let mut out = io::stdout().lock();
     let _ = out.write_all(&line).and_then(|()| out.flush());

@@ -27,12 +27,8 @@ const SIMULATED: HeaderName = HeaderName::from_static("x-confide-simulated");
 const VERDICT_PATH: &str = "/confide/verdict";
 
 /// Fields of a local request that are forwarded. What else a program says about itself stays here.
-const FORWARDED: [HeaderName; 4] = [
-    header::ACCEPT,
-    header::CONTENT_ENCODING,
-    header::CONTENT_TYPE,
-    HeaderName::from_static("x-request-id"),
-];
+const FORWARDED: [HeaderName; 4] =
+    [header::ACCEPT, header::CONTENT_ENCODING, header::CONTENT_TYPE, HeaderName::from_static("x-request-id")];
 
 /// Fields of an answer that are not passed on: they concern one connection (RFC 9110 section 7.6.1), would let web
 /// pages read the answer, or are this endpoint's to set.
@@ -72,9 +68,8 @@ pub(super) async fn answer(client: &Client, local: SocketAddr, request: Request<
 }
 
 async fn handle(client: &Client, local: SocketAddr, request: Request<Incoming>) -> Result<Answer, Fault> {
-    gate::check(request.headers(), local).map_err(|refusal| {
-        Fault::refused(StatusCode::FORBIDDEN, refusal.code(), refusal.message())
-    })?;
+    gate::check(request.headers(), local)
+        .map_err(|refusal| Fault::refused(StatusCode::FORBIDDEN, refusal.code(), refusal.message()))?;
     match route(request.method(), request.uri())? {
         Route::Verdict => verdict(client).await,
         Route::Upstream => forward(client, request).await,
@@ -175,7 +170,11 @@ async fn read_prompt(mut body: Incoming) -> Result<Prompt, Fault> {
     let mut prompt = Zeroizing::new(Vec::with_capacity(announced));
     loop {
         let frame = tokio::time::timeout(BODY_PAUSE, body.frame()).await.map_err(|_| {
-            Fault::refused(StatusCode::REQUEST_TIMEOUT, "body_timed_out", "the request body did not arrive in time")
+            Fault::refused(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timed_out",
+                "the request body did not arrive in time",
+            )
         })?;
         let Some(frame) = frame else { return Ok(Prompt::new(prompt)) };
         let frame = frame.map_err(|_| {

@@ -123,7 +123,12 @@ impl Proxy {
     }
 }
 
-async fn serve_connection(stream: TcpStream, client: Client, local: SocketAddr, mut stop: watch::Receiver<()>) {
+async fn serve_connection(
+    stream: TcpStream,
+    client: Client,
+    local: SocketAddr,
+    mut stop: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let client = client.clone();

@@ -34,7 +34,8 @@ where
         let (inner, exporter) = (Arc::clone(&inner), Arc::clone(&exporter));
         async move {
             let answered = respond(&inner, place, &exporter, request).await;
-            let answer = answered.unwrap_or_else(|error| json_answer(500, &json!({ "error": error.to_string() })));
+            let answer =
+                answered.unwrap_or_else(|error| json_answer(500, &json!({ "error": error.to_string() })));
             Ok::<_, Infallible>(answer)
         }
     });
@@ -75,7 +76,9 @@ async fn attest(inner: &Inner, exporter: &Exporter, request: &[u8]) -> Result<An
         Attestation::OtherKey => bound(other(binding, |_, _, spki| spki.0[0] ^= 1))?,
         Attestation::ForeignSigner => inner.machine.document(binding, &[QuoteFlaw::QuoteSigner])?,
         Attestation::Fixed(document) => document,
-        Attestation::Status(status) => return Ok(json_answer(status, &json!({ "error": { "message": "no" } }))),
+        Attestation::Status(status) => {
+            return Ok(json_answer(status, &json!({ "error": { "message": "no" } })));
+        }
         Attestation::MediaType(found) => return Ok(answer(200, found, full(bound(binding)?))),
         Attestation::TooLarge => return Ok(answer(200, MEDIA_TYPE, full(vec![0; MAX_DOCUMENT + 1]))),
         Attestation::Endless => return Ok(answer(200, MEDIA_TYPE, endless())),

@@ -211,7 +211,8 @@ impl Guest {
     /// How many attestation requests came.
     #[must_use]
     pub fn attestations(&self) -> usize {
-        let asked = |request: &SeenRequest| request.line.ends_with(confide_evidence::document::ATTESTATION_PATH);
+        let asked =
+            |request: &SeenRequest| request.line.ends_with(confide_evidence::document::ATTESTATION_PATH);
         self.requests().iter().filter(|request| asked(request)).count()
     }
 

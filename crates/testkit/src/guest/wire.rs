@@ -63,7 +63,9 @@ where
     let mut wire = Noted { stream, note };
     match inner.identity.tls {
         Tls::Version12 => return answer_with(&mut wire, &server_hello_12()).await,
-        Tls::None => return answer_with(&mut wire, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await,
+        Tls::None => {
+            return answer_with(&mut wire, b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        }
         Tls::Honest | Tls::OtherKey => {}
     }
     let tls = TlsAcceptor::from(Arc::clone(&inner.identity.config)).accept(wire).await?;
@@ -76,7 +78,8 @@ where
         let shared = shared.clone();
         move |nonce: &Bytes<32>| shared.export(nonce)
     };
-    http::serve(Arc::clone(inner), place, Arc::new(exporter), TokioIo::new(Noted { stream: shared, note })).await
+    http::serve(Arc::clone(inner), place, Arc::new(exporter), TokioIo::new(Noted { stream: shared, note }))
+        .await
 }
 
 async fn answer_with<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> Result<()> {
@@ -110,13 +113,18 @@ impl<S> Clone for Shared<S> {
 
 impl<S> Shared<S> {
     fn export(&self, nonce: &Bytes<32>) -> Result<Bytes<32>> {
-        let exporter = lock(&self.0).get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0))?;
+        let exporter =
+            lock(&self.0).get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0))?;
         Ok(Bytes(exporter))
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Shared<S> {
-    fn poll_read(self: Pin<&mut Self>, task: &mut Task<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        task: &mut Task<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *lock(&self.0)).poll_read(task, buffer)
     }
 }
