@@ -29,13 +29,13 @@
 //!
 //! An attested channel cannot be built from the outside, nor can the verdict that further connections ride on:
 //!
-//! ```compile_fail,E0451
+//! ```compile_fail
 //! # fn forge(verdict: std::sync::Arc<confide_channel::Verdict>) {
 //! let forged = confide_channel::AttestedChannel { verdict };
 //! # }
 //! ```
 //!
-//! ```compile_fail,E0451
+//! ```compile_fail
 //! # fn forge(attested: confide_verifier::Attested) {
 //! let forged = confide_channel::Verdict { attested };
 //! # }
