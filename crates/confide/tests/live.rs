@@ -1,0 +1,271 @@
+//! The commands that talk to a guest: exit statuses, what is printed where, and what reaches the guest.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, MODEL, WORDS};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+const SECRET: &str = "the secret question";
+
+/// A guest, and a folder with a policy that accepts it.
+struct Rig {
+    guest: Listening,
+    folder: TempDir,
+}
+
+impl Rig {
+    async fn new(guest: Guest) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("danger-test.toml"), guest::policy("per-key", 300)).unwrap();
+        Self { guest: guest.listen().await.unwrap(), folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A command with the guest's address behind `flag` and the policy that accepts it.
+    fn command(&self, words: &[&str], flag: &str) -> Command {
+        let mut command = confide();
+        command.args(words).args([flag, &self.guest.url()]);
+        command.arg("--danger-policy").arg(self.path("danger-test.toml"));
+        command
+    }
+
+    fn chat(&self) -> Command {
+        self.command(&["chat"], "--url")
+    }
+}
+
+fn confide() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs a command and holds its exit status.
+fn run(command: &mut Command, status: i32) -> Output {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(status), "{command:?}\n{}\n{}", out(&output), err(&output));
+    output
+}
+
+fn run_with_input(command: &mut Command, input: &[u8], status: i32) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(status), "{command:?}\n{}\n{}", out(&output), err(&output));
+    output
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chat_prints_verdict_and_answer_apart() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let output = run(rig.chat().arg(SECRET), 0);
+    assert_eq!(out(&output), format!("{}\n", WORDS.concat()));
+    assert!(err(&output).starts_with("SIMULATED ACCEPTED\n"), "{}", err(&output));
+    let asked: Value = serde_json::from_slice(&rig.guest.guest.requests()[1].body).unwrap();
+    assert_eq!((&asked["model"], &asked["messages"][0]["content"]), (&json!(MODEL), &json!(SECRET)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chat_reads_the_question_from_standard_input() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    run_with_input(&mut rig.chat(), SECRET.as_bytes(), 0);
+    assert!(rig.guest.guest.saw(SECRET.as_bytes()));
+    assert!(err(&run_with_input(&mut rig.chat(), b" \n", 2)).contains("[prompt_missing]"));
+    assert!(err(&run_with_input(&mut rig.chat(), b"\xff", 30)).contains("[prompt_malformed]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chat_prints_one_json_object() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let output = run(rig.chat().args(["--json", "--max-tokens", "9", SECRET]), 0);
+    let printed: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(
+        (&printed["verdict"]["outcome"], &printed["verdict"]["simulated"]),
+        (&json!("accepted"), &json!(true))
+    );
+    assert_eq!((&printed["content"], &printed["model"]), (&json!(WORDS.concat()), &json!(MODEL)));
+    assert_eq!((&printed["finish_reason"], &printed["usage"]["total_tokens"]), (&json!("stop"), &json!(9)));
+    assert!(printed["error"].is_null());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_guest_ends_with_10_and_sees_nothing() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherExporter)).await;
+    let output = run(rig.chat().arg(SECRET), 10);
+    assert_eq!(out(&output), "");
+    assert!(err(&output).starts_with("SIMULATED REJECTED (report_data)\n"), "{}", err(&output));
+
+    let output = run(rig.chat().args(["--json", SECRET]), 10);
+    let printed: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(
+        (&printed["verdict"]["code"], &printed["error"]["code"]),
+        (&json!("report_data"), &json!("report_data"))
+    );
+    assert!(printed["content"].is_null());
+
+    let mut ordinary = confide();
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/client.toml");
+    run(ordinary.args(["chat", "--url", &rig.guest.url(), "--policy", policy, SECRET]), 10);
+    let guest = &rig.guest.guest;
+    assert!(!guest.saw(SECRET.as_bytes()));
+    assert_eq!(guest.requests().len(), guest.attestations());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prompt_on_standard_input_is_not_read_before_the_verdict() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherKey)).await;
+    let mut command = rig.chat();
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Standard input stays open: the refusal does not wait for it.
+    let stdin = child.stdin.take().unwrap();
+    let status = child.wait().unwrap();
+    drop(stdin);
+    assert_eq!(status.code(), Some(10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_have_their_statuses() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let danger = rig.path("danger-test.toml");
+    let chat = |url: &str| {
+        let mut command = confide();
+        command.args(["chat", "--url", url, "--danger-policy"]).arg(&danger).arg(SECRET);
+        command
+    };
+    let plain = rig.guest.url().replace("https", "http");
+    assert!(err(&run(&mut chat(&plain), 2)).contains("[plain_http_refused]"));
+    assert!(err(&run(&mut chat("guest.example"), 2)).contains("[invalid_url]"));
+    assert!(rig.guest.guest.seen().is_empty());
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    assert!(err(&run(&mut chat(&format!("https://{closed}")), 1)).contains("[dial_failed]"));
+
+    for (attestation, status, code) in [
+        (Attestation::Status(404), 1, "attestation_status"),
+        (Attestation::MediaType("text/html"), 30, "attestation_media_type"),
+        (Attestation::TooLarge, 30, "evidence_too_large"),
+    ] {
+        let _ = rig.guest.guest.clone().attesting(attestation);
+        assert!(err(&run(rig.chat().arg(SECRET), status)).contains(&format!("[{code}]")));
+    }
+    let _ = rig.guest.guest.clone().attesting(Attestation::Fixed(b"no CBOR".to_vec()));
+    assert!(err(&run(rig.chat().arg(SECRET), 30)).starts_with("MALFORMED (document_format)"));
+    let _ = rig.guest.guest.clone().attesting(Attestation::Honest).chatting(Chat::Refuse(404));
+    let told = err(&run(rig.chat().arg(SECRET), 1));
+    assert!(told.contains("the guest answered 404: refused (no_such_model) [upstream_error]"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_key_comes_from_a_file() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    std::fs::write(rig.path("key"), "sk-1\n").unwrap();
+    run(rig.chat().arg("--api-key-file").arg(rig.path("key")).arg(SECRET), 0);
+    let headers = &rig.guest.guest.requests()[1].headers;
+    assert!(headers.contains(&("authorization".to_owned(), "Bearer sk-1".to_owned())), "{headers:?}");
+    run(rig.chat().arg("--api-key-file").arg(rig.path("missing")).arg(SECRET), 1);
+    std::fs::write(rig.path("key"), b"sk\xff").unwrap();
+    run(rig.chat().arg("--api-key-file").arg(rig.path("key")).arg(SECRET), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appraisals_of_live_guests_are_recorded_and_replay() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let record = rig.path("record.cbor");
+    run(rig.chat().arg("--record").arg(&record).arg(SECRET), 0);
+    let output = run(rig.command(&["record", "guest"], "--url").arg("--json").arg("--out").arg(&record), 0);
+    let verdict: Value = serde_json::from_str(&out(&output)).unwrap();
+    assert_eq!(verdict["outcome"], "accepted");
+    let _ = rig.guest.guest.clone().attesting(Attestation::OtherKey);
+    run(rig.command(&["record", "guest"], "--url").arg("--out").arg(&record), 10);
+
+    let bytes = std::fs::read(&record).unwrap();
+    let records: Vec<_> = confide_evidence::record::read_all(&bytes).collect::<Result<_, _>>().unwrap();
+    assert_eq!(records.len(), 3);
+    assert!(records.windows(2).all(|two| two[1].prev == two[0].hash()));
+    assert_eq!(records[1].outcome.as_deref(), Some(out(&output).trim()));
+    run(confide().arg("replay").arg(&record), 10);
+}
+
+/// A running proxy; it ends when dropped.
+struct Proxy(Child);
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let record = rig.path("record.cbor");
+    let mut command = rig.command(&["proxy"], "--upstream");
+    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(&record);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut proxy = Proxy(child);
+    let mut line = String::new();
+    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&ready["event"], &ready["upstream"]), (&json!("ready"), &json!(rig.guest.url())));
+    let listen = ready["listen"].as_str().unwrap();
+    assert_eq!(ready["base_url"], format!("http://{listen}/v1"));
+
+    let mut stream = TcpStream::connect(listen).unwrap();
+    let body = json!({ "model": MODEL, "messages": [{ "role": "user", "content": SECRET }] }).to_string();
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {listen}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-confide-verdict: accepted"), "{answer}");
+    assert!(answer.contains("An RTMR is a measurement register."), "{answer}");
+
+    let killed = Command::new("kill").args(["-TERM", &proxy.0.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(proxy.0.wait().unwrap().code(), Some(0));
+    let mut told = String::new();
+    proxy.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("SIMULATED ACCEPTED\n"), "{told}");
+    run(confide().arg("replay").arg(&record), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_listens_on_loopback_unless_told_otherwise() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let proxy = |address: &str| {
+        let mut command = rig.command(&["proxy"], "--upstream");
+        command.args(["--listen", address]);
+        command
+    };
+    assert!(err(&run(&mut proxy("0.0.0.0:0"), 2)).contains("[listen_not_loopback]"));
+    run(&mut proxy("localhost"), 2);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert!(err(&run(&mut proxy(&address), 1)).contains("[listen_failed]"));
+    let plain = rig.guest.url().replace("https", "http");
+    let mut command = confide();
+    command.args(["proxy", "--upstream", &plain, "--danger-policy"]).arg(rig.path("danger-test.toml"));
+    assert!(err(&run(&mut command, 2)).contains("[plain_http_refused]"));
+}
