@@ -1,0 +1,106 @@
+//! Command line.
+
+use crate::input::{self, PolicyFlags};
+use crate::status::{Failure, Status};
+use crate::{chat, inspect, policy, proxy, record, replay, verify};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use rustls_pki_types::UnixTime;
+use std::path::PathBuf;
+
+/// Verify confidential inference on your own machine, then use it
+///
+/// Exit status: 0 accepted or done, 10 rejected, 20 unsupported format, 30 malformed input, 2 wrong usage, 1 internal
+/// error (unreadable file, network fault).
+#[derive(Debug, Parser)]
+#[command(name = "confide", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Appraise evidence from files, at a given time, without a network
+    #[command(subcommand)]
+    Verify(Verify),
+    /// Ask a model after its guest has been appraised
+    Chat(chat::Chat),
+    /// Serve an OpenAI-compatible endpoint on this machine that appraises first and then forwards
+    Proxy(proxy::Proxy),
+    /// Write a whole appraisal to a file
+    Record(record::RecordCommand),
+    /// Reproduce the verdicts of a record file, without network and clock
+    Replay(replay::Replay),
+    /// Show an evidence document or record file as JSON, without appraising it
+    Inspect(inspect::Inspect),
+    /// Work with appraisal policies
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Print a shell completion script
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual pages, or write them to a folder
+    Man {
+        /// Folder to write one page per command to
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Verify {
+    /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral
+    Quote(verify::Quote),
+    /// Appraise an evidence document for a challenge given by its values
+    Document(verify::Document),
+}
+
+/// When the appraisal takes place, and how it is shown.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Appraising {
+    /// Time of the appraisal, RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = input::time)]
+    pub(crate) at: UnixTime,
+    #[command(flatten)]
+    pub(crate) policy: PolicyFlags,
+    /// Print the verdict as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// The command-line interface, for completions, manual pages and tests.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+impl Cli {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        match self.command {
+            Command::Verify(Verify::Quote(command)) => command.run(),
+            Command::Verify(Verify::Document(command)) => command.run(),
+            Command::Chat(command) => command.run(),
+            Command::Proxy(command) => command.run(),
+            Command::Record(command) => command.run(),
+            Command::Replay(command) => command.run(),
+            Command::Inspect(command) => command.run(),
+            Command::Policy(command) => command.run(),
+            Command::Completions { shell } => {
+                clap_complete::generate(shell, &mut command(), "confide", &mut std::io::stdout());
+                Ok(Status::Accepted)
+            }
+            Command::Man { dir } => manual(dir),
+        }
+    }
+}
+
+fn manual(dir: Option<PathBuf>) -> Result<Status, Failure> {
+    let fault = |error: std::io::Error| Failure::new(Status::Internal, "file_unwritable", error.to_string());
+    match dir {
+        Some(dir) => clap_mangen::generate_to(command(), dir).map_err(fault)?,
+        None => clap_mangen::Man::new(command()).render(&mut std::io::stdout()).map_err(fault)?,
+    }
+    Ok(Status::Accepted)
+}

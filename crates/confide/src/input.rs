@@ -1,0 +1,120 @@
+//! Files that the user names: bounded reads, policies, collateral, algorithms.
+
+use crate::status::{Failure, Status};
+use confide_evidence::document::TdxCollateral;
+use confide_evidence::tdx::{CollateralError, collateral_from_json};
+use confide_evidence::time::parse_rfc3339;
+use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, PolicyError};
+use confide_verifier::Algorithms;
+use rustls_pki_types::UnixTime;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The signature algorithms of native programs.
+pub(crate) static ALGORITHMS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+};
+
+/// Reads a file, or standard input for `-`, up to one byte more than `limit`: the parser then names the size.
+pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let fault = |error: io::Error| {
+        Failure::new(Status::Internal, "file_unreadable", format!("{}: {error}", path.display()))
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    if path == Path::new("-") {
+        io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(fault)?;
+    } else {
+        File::open(path).map_err(fault)?.take(most).read_to_end(&mut bytes).map_err(fault)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads a collateral file. The outer error is a fault of reading, the inner one a malformed file.
+pub(crate) fn collateral(path: &Path) -> Result<Result<TdxCollateral, CollateralError>, Failure> {
+    let bytes = read(path, confide_evidence::tdx::MAX_COLLATERAL)?;
+    Ok(collateral_from_json(&bytes))
+}
+
+/// Parses `--at`.
+pub(crate) fn time(text: &str) -> Result<UnixTime, String> {
+    parse_rfc3339(text).ok_or_else(|| "expected an RFC 3339 time such as 2026-06-08T11:32:35Z".to_owned())
+}
+
+/// Which policy to appraise by.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct PolicyFlags {
+    /// Appraisal policy (TOML)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// Policy that accepts simulated evidence: a file danger-*.toml with a [danger] table
+    #[arg(long, value_name = "FILE", conflicts_with = "policy")]
+    danger_policy: Option<PathBuf>,
+}
+
+/// A policy and the text that it was read from, which records keep.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedPolicy {
+    /// The policy.
+    pub(crate) policy: AppraisalPolicy,
+    /// Its text.
+    pub(crate) text: String,
+}
+
+/// Which built-in policy stands in where none is named.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Otherwise {
+    /// `policies/inspect.toml`.
+    Inspect,
+    /// `policies/client.toml`, which refuses every guest until it is filled in.
+    Client,
+}
+
+impl PolicyFlags {
+    /// Reads the named policy, or the built-in one.
+    pub(crate) fn load(&self, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
+        match (&self.policy, &self.danger_policy, otherwise) {
+            (Some(path), _, _) => load(path, Loaded::Normally),
+            (None, Some(path), _) => load_danger(path),
+            (None, None, Otherwise::Inspect) => {
+                Ok(LoadedPolicy { policy: AppraisalPolicy::inspect(), text: INSPECT.to_owned() })
+            }
+            (None, None, Otherwise::Client) => {
+                Ok(LoadedPolicy { policy: AppraisalPolicy::client(), text: CLIENT.to_owned() })
+            }
+        }
+    }
+}
+
+/// Reads a danger policy, whose file name must say what it is.
+pub(crate) fn load_danger(path: &Path) -> Result<LoadedPolicy, Failure> {
+    let named = path.file_name().and_then(|name| name.to_str());
+    if !named.is_some_and(|name| name.starts_with("danger-") && name.ends_with(".toml")) {
+        let message = format!("{}: --danger-policy takes a file named danger-*.toml", path.display());
+        return Err(Failure::new(Status::Usage, "danger_policy_name", message));
+    }
+    load(path, Loaded::AsDanger)
+}
+
+/// Reads a policy file.
+pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
+    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    let malformed = |message: String| {
+        Failure::new(Status::Malformed, "policy_malformed", format!("{}: {message}", path.display()))
+    };
+    let text = String::from_utf8(bytes).map_err(|_| malformed("not UTF-8 text".to_owned()))?;
+    let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| match error {
+        PolicyError::DangerNotAsked | PolicyError::NotDanger => {
+            Failure::new(Status::Usage, "danger_policy_flag", format!("{}: {error}", path.display()))
+        }
+        PolicyError::DangerNotBuilt => Failure::new(
+            Status::Unsupported,
+            "danger_policy_unsupported",
+            format!("{}: {error}", path.display()),
+        ),
+        other => malformed(other.to_string()),
+    })?;
+    Ok(LoadedPolicy { policy, text })
+}

@@ -1,0 +1,36 @@
+//! `confide inspect`: fields without a verdict.
+
+use crate::input;
+use crate::status::{Failure, Status};
+use confide_evidence::document::{DocumentError, EvidenceDocument};
+use confide_record::MAX_FILE;
+use std::path::PathBuf;
+
+/// Show an evidence document or record file as JSON, without appraising it
+#[derive(Debug, clap::Args)]
+pub(crate) struct Inspect {
+    /// An evidence document or a record file, canonical CBOR
+    file: PathBuf,
+}
+
+impl Inspect {
+    #[expect(clippy::print_stdout, reason = "the program's output")]
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let bytes = input::read(&self.file, MAX_FILE)?;
+        match (EvidenceDocument::decode(&bytes), confide_record::read(&bytes)) {
+            (Ok(document), _) => println!("{:#}", document.to_json()),
+            (Err(_), Ok(records)) => {
+                for record in records {
+                    println!("{:#}", serde_json::json!({ "hash": record.hash(), "record": record }));
+                }
+            }
+            (Err(error), Err(_)) => return Err(neither(&error)),
+        }
+        Ok(Status::Accepted)
+    }
+}
+
+fn neither(error: &DocumentError) -> Failure {
+    let message = format!("neither an evidence document ({error}) nor a record file");
+    Failure::new(Status::Malformed, "document_format", message)
+}

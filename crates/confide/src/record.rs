@@ -1,0 +1,127 @@
+//! `confide record`: a whole appraisal in a file.
+
+use crate::cli::Appraising;
+use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags};
+use crate::status::{Failure, Status};
+use crate::{record_live, render, replay};
+use clap::Subcommand;
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::Endorsements;
+use confide_evidence::record::{Record, Subject};
+use confide_evidence::tdx::MAX_QUOTE;
+use confide_record::{MAX_FILE, Recording};
+use confide_verifier::{AttestationResult, Inputs, evaluate};
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+
+/// Write a whole appraisal to a file
+///
+/// The record holds evidence, endorsements, policy, challenge, time and verdict, also of evidence that is refused. It is
+/// appended to the file and chained by hash to the record before it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecordCommand {
+    #[command(subcommand)]
+    from: From,
+}
+
+#[derive(Debug, Subcommand)]
+enum From {
+    /// Ask a guest for evidence, appraise it and record that; no prompt is sent
+    Guest {
+        /// The guest, https://HOST:PORT
+        #[arg(long)]
+        url: String,
+        #[command(flatten)]
+        policy: PolicyFlags,
+        /// Print the verdict as one JSON object
+        #[arg(long)]
+        json: bool,
+        /// Record file to append to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Appraise a bare TDX quote and record that
+    Quote {
+        /// The quote, binary
+        #[arg(long, value_name = "FILE")]
+        quote: PathBuf,
+        /// DCAP collateral, QuoteCollateralV3 JSON
+        #[arg(long, value_name = "FILE")]
+        collateral: PathBuf,
+        #[command(flatten)]
+        appraising: Appraising,
+        /// Record file to append to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+impl RecordCommand {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        match self.from {
+            From::Guest { url, policy, json, out } => {
+                let policy = policy.load(Otherwise::Client)?;
+                record_live::run(&url, policy, json, &out)
+            }
+            From::Quote { quote, collateral, appraising, out } => {
+                record_quote(&quote, &collateral, &appraising, &out)
+            }
+        }
+    }
+}
+
+fn record_quote(
+    quote: &Path,
+    collateral: &Path,
+    appraising: &Appraising,
+    out: &Path,
+) -> Result<Status, Failure> {
+    let policy = appraising.policy.load(Otherwise::Inspect)?;
+    let quote = input::read(quote, MAX_QUOTE)?;
+    let tdx = input::collateral(collateral)?
+        .map_err(|error| Failure::new(Status::Malformed, "collateral_file", error.to_string()))?;
+    let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
+    let inputs = Inputs {
+        subject: confide_verifier::Subject::Quote(&quote),
+        endorsements: &endorsements,
+        prepared: None,
+        policy: &policy.policy,
+        challenge: None,
+        now: appraising.at,
+        algorithms: &ALGORITHMS,
+    };
+    let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+    let recording = Recording {
+        subject: Subject::Quote(ByteString(quote)),
+        endorsements,
+        policy: &policy.text,
+        challenge: None,
+        time: appraising.at,
+    };
+    append(recording, &result, out)?;
+    render::verdict(&result, appraising.json);
+    Ok(Status::from(&result))
+}
+
+/// Appends a recording to a file, after the chain of what it already holds has been checked.
+pub(crate) fn append(
+    recording: Recording<'_>,
+    result: &AttestationResult,
+    out: &Path,
+) -> Result<(), Failure> {
+    let previous = if out.exists() { last(out)? } else { None };
+    let unwritable = |error: std::io::Error| {
+        Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
+    };
+    let file = OpenOptions::new().create(true).append(true).open(out).map_err(unwritable)?;
+    confide_record::append(&file, &recording.record(result, previous.as_ref())).map_err(replay::fault)?;
+    file.sync_all().map_err(unwritable)
+}
+
+fn last(out: &Path) -> Result<Option<Record>, Failure> {
+    let bytes = input::read(out, MAX_FILE)?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Ok(confide_record::read(&bytes).map_err(replay::fault)?.pop())
+}

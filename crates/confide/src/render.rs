@@ -1,0 +1,126 @@
+//! Verdicts for people: a tree on standard output, colour only on a terminal.
+
+use crate::status::Failure;
+use confide_verifier::{AttestationResult, Check, Outcome, Status};
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
+
+/// Whether to colour: a terminal, and `NO_COLOR` (no-color.org) unset or empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// ANSI colours.
+    On,
+    /// Plain text.
+    Off,
+}
+
+impl Colour {
+    /// For a stream of this process.
+    #[must_use]
+    pub fn of(stream: &impl IsTerminal) -> Self {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if stream.is_terminal() && !refused { Self::On } else { Self::Off }
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        match self {
+            Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
+            Self::Off => text.to_owned(),
+        }
+    }
+}
+
+/// Prints a verdict to standard output, as one JSON object or as a tree.
+pub(crate) fn verdict(result: &AttestationResult, json: bool) {
+    let mut out = io::stdout().lock();
+    let text = if json { format!("{}\n", result.to_json()) } else { tree(result, Colour::of(&out)) };
+    // A closed pipe is the reader's choice; the exit status still tells.
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a verdict's tree to standard error, where standard output carries something else.
+pub(crate) fn verdict_to_stderr(result: &AttestationResult) {
+    let mut out = io::stderr().lock();
+    let text = tree(result, Colour::of(&out));
+    let _ = out.write_all(text.as_bytes());
+}
+
+/// Prints a failure that is no verdict to standard error: what happened, its code, what to do.
+pub(crate) fn failure(failure: &Failure) {
+    let mut out = io::stderr().lock();
+    let colour = Colour::of(&out);
+    let mut text = format!("{} {} [{}]\n", colour.paint("31", "error:"), failure.message(), failure.code());
+    if let Some(hint) = failure.what_to_do() {
+        let _ = writeln!(text, "  {hint}");
+    }
+    let _ = out.write_all(text.as_bytes());
+}
+
+/// The tree of a verdict.
+#[must_use]
+pub fn tree(result: &AttestationResult, colour: Colour) -> String {
+    let mut out = String::new();
+    let (word, code) = match result.outcome {
+        Outcome::Accepted => ("ACCEPTED", "1;32"),
+        Outcome::Rejected => ("REJECTED", "1;31"),
+        Outcome::Unsupported => ("UNSUPPORTED FORMAT", "1;33"),
+        Outcome::Malformed => ("MALFORMED", "1;31"),
+    };
+    let simulated = if result.simulated { colour.paint("1;35", "SIMULATED ") } else { String::new() };
+    let because = result.code.map(|code| format!(" ({code})")).unwrap_or_default();
+    let _ = writeln!(out, "{simulated}{}{because}", colour.paint(code, word));
+    for (name, value) in facts(result) {
+        let _ = writeln!(out, "├─ {name}: {value}");
+    }
+    let _ = writeln!(out, "├─ checks");
+    for check in &result.checks {
+        write_check(&mut out, check, colour);
+    }
+    let _ = writeln!(out, "└─ this verdict assumes");
+    for assumption in &result.assumptions {
+        let _ = writeln!(out, "   · {assumption}");
+    }
+    out
+}
+
+fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
+    let mut facts = vec![("policy", result.policy.clone()), ("time", result.time.clone())];
+    let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("platform", result.platform.map(str::to_owned));
+    add("TCB status", result.tcb_status.map(str::to_owned));
+    add("advisories", (!result.advisory_ids.is_empty()).then(|| result.advisory_ids.join(", ")));
+    add("MRTD", result.measurements.as_ref().map(|measurements| measurements.mr_td.clone()));
+    for device in &result.devices {
+        let version = device.driver.as_deref().or(device.vbios.as_deref()).unwrap_or("unknown version");
+        add(
+            "device",
+            Some(format!(
+                "{} {} {version}, mode {}, serial {}",
+                device.kind, device.family, device.mode, device.serial
+            )),
+        );
+    }
+    add("platform binding", result.platform_binding.map(str::to_owned));
+    add("valid until", result.valid_until.clone());
+    facts
+}
+
+fn write_check(out: &mut String, check: &Check, colour: Colour) {
+    let (mark, code) = match check.status {
+        Status::Pass => ("✓", "32"),
+        Status::Fail => ("✗", "31"),
+        Status::Waived => ("~", "33"),
+        Status::NotRun => ("·", "2"),
+    };
+    let mark = colour.paint(code, mark);
+    let _ = match check.status {
+        Status::Pass => writeln!(out, "│  {mark} {}: {}", check.code, check.actual),
+        Status::Waived => writeln!(out, "│  {mark} {}: {} ({})", check.code, check.expected, check.actual),
+        Status::NotRun => writeln!(out, "│  {mark} {}: {}", check.code, check.actual),
+        Status::Fail => writeln!(
+            out,
+            "│  {mark} {}\n│      expected {}\n│      found    {}\n│      see      {}",
+            check.code, check.expected, check.actual, check.reference
+        ),
+    };
+}

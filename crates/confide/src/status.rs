@@ -1,0 +1,91 @@
+//! Exit statuses, and failures that are not verdicts.
+
+use confide_verifier::{AttestationResult, Outcome};
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// 0: accepted, or done.
+    Accepted,
+    /// 1: internal error, unreadable file, network fault.
+    Internal,
+    /// 2: wrong usage.
+    Usage,
+    /// 10: rejected.
+    Rejected,
+    /// 20: unsupported format.
+    Unsupported,
+    /// 30: malformed input.
+    Malformed,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(match status {
+            Status::Accepted => 0,
+            Status::Internal => 1,
+            Status::Usage => 2,
+            Status::Rejected => 10,
+            Status::Unsupported => 20,
+            Status::Malformed => 30,
+        })
+    }
+}
+
+impl From<&AttestationResult> for Status {
+    fn from(result: &AttestationResult) -> Self {
+        match result.outcome {
+            Outcome::Accepted => Self::Accepted,
+            Outcome::Rejected => Self::Rejected,
+            Outcome::Unsupported => Self::Unsupported,
+            Outcome::Malformed => Self::Malformed,
+        }
+    }
+}
+
+/// A failure that is no verdict: a stable code, what happened, and what to do.
+#[derive(Debug)]
+pub struct Failure {
+    status: Status,
+    code: &'static str,
+    message: String,
+    hint: Option<&'static str>,
+}
+
+impl Failure {
+    /// A failure with a stable code.
+    pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
+        Self { status, code, message: message.into(), hint: None }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    /// The exit status.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn what_to_do(&self) -> Option<&'static str> {
+        self.hint
+    }
+}

@@ -1,0 +1,149 @@
+//! `confide verify`: evidence from files.
+
+use crate::cli::Appraising;
+use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::document::{Endorsements, MAX_DOCUMENT};
+use confide_evidence::hex;
+use confide_evidence::record::RecordedChallenge;
+use confide_evidence::tdx::MAX_QUOTE;
+use confide_evidence::transcript::Role;
+use confide_verifier::{AttestationResult, Inputs, Subject, evaluate, malformed_collateral};
+use std::path::PathBuf;
+
+/// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral up to the Intel SGX Root CA
+///
+/// Without a policy, the built-in policies/inspect.toml is used: it accepts TCB status UpToDate, refuses debug TDs, and
+/// waives measurements, report data and owner fields, for which no reference values are given.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Quote {
+    /// The quote, binary; zero padding behind it is accepted
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// DCAP collateral, QuoteCollateralV3 JSON
+    #[arg(long, value_name = "FILE")]
+    collateral: PathBuf,
+    #[command(flatten)]
+    appraising: Appraising,
+}
+
+impl Quote {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let policy = self.appraising.policy.load(Otherwise::Inspect)?;
+        let quote = input::read(&self.quote, MAX_QUOTE)?;
+        let result = match input::collateral(&self.collateral)? {
+            Ok(tdx) => {
+                let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
+                appraise(Subject::Quote(&quote), &endorsements, &policy, None, &self.appraising)
+            }
+            Err(error) => malformed_collateral(&error, &policy.policy, self.appraising.at),
+        };
+        Ok(show(&result, &self.appraising))
+    }
+}
+
+/// Appraise an evidence document for a challenge given by its values
+///
+/// The values are those of the connection that the document was asked on. The verdict is data: it opens no channel.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Document {
+    /// The evidence document, canonical CBOR
+    #[arg(long, value_name = "FILE")]
+    document: PathBuf,
+    /// DCAP collateral, QuoteCollateralV3 JSON; without it, what is stapled to the document is used
+    #[arg(long, value_name = "FILE")]
+    collateral: Option<PathBuf>,
+    #[command(flatten)]
+    challenge: ChallengeFlags,
+    #[command(flatten)]
+    appraising: Appraising,
+}
+
+/// The values of a challenge.
+#[derive(Debug, Clone, clap::Args)]
+struct ChallengeFlags {
+    /// Role: serve, batch or key-release
+    #[arg(long, default_value = "serve", value_parser = role)]
+    role: Role,
+    /// Nonce, 32 bytes in hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    nonce: [u8; 32],
+    /// TLS exporter of the connection, 32 bytes in hexadecimal digits; none for key-release
+    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    exporter: Option<[u8; 32]>,
+    /// SHA-256 of the guest's TLS key (SubjectPublicKeyInfo), 32 bytes in hexadecimal digits; none for key-release
+    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    spki: Option<[u8; 32]>,
+}
+
+impl Document {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let policy = self.appraising.policy.load(Otherwise::Client)?;
+        let document = input::read(&self.document, MAX_DOCUMENT)?;
+        let collateral = self.collateral.as_deref().map(input::collateral).transpose()?;
+        let result = match collateral.transpose() {
+            Ok(tdx) => {
+                let endorsements = Endorsements { tdx, nvidia: None };
+                let challenge = self.challenge.recorded();
+                appraise(
+                    Subject::Document(&document),
+                    &endorsements,
+                    &policy,
+                    Some(&challenge),
+                    &self.appraising,
+                )
+            }
+            Err(error) => malformed_collateral(&error, &policy.policy, self.appraising.at),
+        };
+        Ok(show(&result, &self.appraising))
+    }
+}
+
+impl ChallengeFlags {
+    fn recorded(&self) -> RecordedChallenge {
+        let bytes = |field: Option<[u8; 32]>| ByteString(field.map(Vec::from).unwrap_or_default());
+        RecordedChallenge {
+            role: self.role,
+            spki: bytes(self.spki),
+            nonce: Bytes(self.nonce),
+            exporter: bytes(self.exporter),
+        }
+    }
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    [Role::Serve, Role::Batch, Role::KeyRelease]
+        .into_iter()
+        .find(|role| role.name() == text)
+        .ok_or_else(|| "expected serve, batch or key-release".to_owned())
+}
+
+fn bytes32(text: &str) -> Result<[u8; 32], String> {
+    hex::decode_array(text).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
+}
+
+fn appraise(
+    subject: Subject<'_>,
+    endorsements: &Endorsements,
+    policy: &LoadedPolicy,
+    challenge: Option<&RecordedChallenge>,
+    appraising: &Appraising,
+) -> AttestationResult {
+    let inputs = Inputs {
+        subject,
+        endorsements,
+        prepared: None,
+        policy: &policy.policy,
+        challenge,
+        now: appraising.at,
+        algorithms: &ALGORITHMS,
+    };
+    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+}
+
+fn show(result: &AttestationResult, appraising: &Appraising) -> Status {
+    render::verdict(result, appraising.json);
+    Status::from(result)
+}

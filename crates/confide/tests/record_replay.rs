@@ -1,0 +1,203 @@
+//! Records: replayed to the same bytes, and to what `verify` gives where the inputs are changed.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+
+mod support;
+
+use confide_evidence::bytes::ByteString;
+use confide_evidence::record::{Record, Subject, read_all};
+use std::path::{Path, PathBuf};
+use support::{Sample, confide, run, status, stderr, stdout};
+
+struct File {
+    folder: tempfile::TempDir,
+    sample: Sample,
+}
+
+impl File {
+    /// A file with one record of a recorded quote.
+    fn recorded() -> Self {
+        let file = Self { folder: tempfile::tempdir().unwrap(), sample: Sample::version_4() };
+        assert_eq!(status(&file.append()), 0);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("appraisals.confide")
+    }
+
+    fn append(&self) -> std::process::Output {
+        run(&["record", "quote"], self.sample.flags(), &["--json", "--out", self.path().to_str().unwrap()])
+    }
+
+    fn records(&self) -> Vec<Record> {
+        read_all(&std::fs::read(self.path()).unwrap()).collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Writes the records with their hashes recomputed.
+    fn write(&self, mut records: Vec<Record>) {
+        let mut bytes = Vec::new();
+        let mut previous = confide_evidence::record::FIRST;
+        for record in &mut records {
+            record.prev = previous;
+            previous = record.hash();
+            bytes.extend(record.encode());
+        }
+        std::fs::write(self.path(), bytes).unwrap();
+    }
+
+    fn replay(&self, more: &[&str]) -> std::process::Output {
+        run(&["replay", "--json"], vec![self.path().display().to_string()], more)
+    }
+
+    fn verify(&self, quote: &Path, time: &str, more: &[&str]) -> std::process::Output {
+        let flags = self.sample.flags_with(quote, &self.sample.collateral, time);
+        run(&["verify", "quote", "--json"], flags, more)
+    }
+}
+
+#[test]
+fn the_verdict_is_reproduced_byte_for_byte() {
+    let file = File::recorded();
+    let replayed = file.replay(&[]);
+    assert_eq!(status(&replayed), 0, "{}", stderr(&replayed));
+    assert_eq!(replayed.stdout, file.verify(&file.sample.quote, file.sample.time, &[]).stdout);
+    assert_eq!(file.records()[0].outcome.as_deref().unwrap(), stdout(&replayed).trim_end());
+    assert_eq!(file.records()[0].prev.0, [0; 32]);
+}
+
+#[test]
+fn it_is_reproduced_from_the_inputs_not_from_the_stored_outcome() {
+    let file = File::recorded();
+    let expected = file.replay(&[]).stdout;
+    let mut records = file.records();
+    records[0].outcome = None;
+    file.write(records);
+    let replayed = file.replay(&[]);
+    assert_eq!((status(&replayed), replayed.stdout), (0, expected));
+}
+
+#[test]
+fn changed_inputs_give_what_verify_gives_for_them() {
+    let file = File::recorded();
+    let original = file.records();
+    let changed_quote = {
+        let mut bytes = std::fs::read(&file.sample.quote).unwrap();
+        bytes[200] ^= 1;
+        bytes
+    };
+    let quote_path = file.folder.path().join("changed.quote");
+    std::fs::write(&quote_path, &changed_quote).unwrap();
+    let policy_text = include_str!("../../../policies/inspect.toml").replace("\"UpToDate\"", "\"OutOfDate\"");
+    let policy_path = file.folder.path().join("changed.toml");
+    std::fs::write(&policy_path, &policy_text).unwrap();
+    let quote = &file.sample.quote;
+    let cases: [(&str, Box<dyn Fn(&mut Record)>, std::process::Output); 3] = [
+        (
+            "quote",
+            Box::new(|record| record.subject = Subject::Quote(ByteString(changed_quote.clone()))),
+            file.verify(&quote_path, file.sample.time, &[]),
+        ),
+        (
+            "policy",
+            Box::new(|record| record.policy.clone_from(&policy_text)),
+            file.verify(quote, file.sample.time, &["--policy", policy_path.to_str().unwrap()]),
+        ),
+        (
+            "time",
+            Box::new(|record| record.time += 365 * 86_400),
+            file.verify(quote, "2026-06-20T00:00:00Z", &[]),
+        ),
+    ];
+    for (what, change, verified) in cases {
+        assert_eq!(status(&verified), 10, "{what}");
+        let mut records = original.clone();
+        change(&mut records[0]);
+        file.write(records.clone());
+        let replayed = file.replay(&[]);
+        assert_eq!(replayed.stdout, verified.stdout, "{what}");
+        assert_eq!(status(&replayed), 10, "{what}");
+        assert!(stderr(&replayed).contains("[replay_mismatch]"), "{what}: {}", stderr(&replayed));
+        records[0].outcome = None;
+        file.write(records);
+        let replayed = file.replay(&[]);
+        assert_eq!((replayed.stdout.clone(), status(&replayed)), (verified.stdout, 10), "{what}");
+        assert!(!stderr(&replayed).contains("replay_mismatch"), "{what}");
+    }
+}
+
+#[test]
+fn a_changed_outcome_is_a_mismatch() {
+    let file = File::recorded();
+    let mut records = file.records();
+    records[0].outcome = records[0].outcome.take().map(|outcome| outcome.replace("UpToDate", "OutOfDate"));
+    file.write(records);
+    let replayed = file.replay(&[]);
+    assert_eq!(status(&replayed), 10);
+    assert!(stderr(&replayed).contains("[replay_mismatch]"), "{}", stderr(&replayed));
+}
+
+#[test]
+fn records_are_chained() {
+    let file = File::recorded();
+    assert_eq!(status(&file.append()), 0);
+    let records = file.records();
+    assert_eq!(records[1].prev, records[0].hash());
+    assert_eq!(status(&file.replay(&[])), 0);
+    let head = records[1].hash().to_string();
+    assert_eq!(status(&file.replay(&["--head", &head])), 0);
+    // The second record alone, and the file truncated after the first.
+    std::fs::write(file.path(), records[1].encode()).unwrap();
+    let replayed = file.replay(&[]);
+    assert_eq!(status(&replayed), 10);
+    assert!(stderr(&replayed).contains("[record_chain]"), "{}", stderr(&replayed));
+    std::fs::write(file.path(), records[0].encode()).unwrap();
+    assert_eq!(status(&file.replay(&[])), 0, "truncation shows against a head alone");
+    let replayed = file.replay(&["--head", &head]);
+    assert_eq!(status(&replayed), 10);
+    assert!(stderr(&replayed).contains("[replay_head]"), "{}", stderr(&replayed));
+}
+
+#[test]
+fn replay_needs_no_network() {
+    let file = File::recorded();
+    let expected = file.replay(&[]).stdout;
+    let path = file.path().display().to_string();
+    let alone = std::process::Command::new("unshare")
+        .args(["--net", env!("CARGO_BIN_EXE_confide"), "replay", "--json", &path])
+        .output();
+    match alone {
+        Ok(output) if output.status.success() => assert_eq!(output.stdout, expected),
+        other => println!("skipped: replay without a network: unshare --net is not allowed here: {other:?}"),
+    }
+}
+
+#[test]
+fn bad_record_files_are_malformed() {
+    let file = File::recorded();
+    let bytes = std::fs::read(file.path()).unwrap();
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("empty", vec![]),
+        ("truncated", bytes[..bytes.len() - 1].to_vec()),
+        ("trailing byte", [&bytes[..], &[0]].concat()),
+        ("text", b"not a record".to_vec()),
+        ("not UTF-8", vec![0xff; 64]),
+    ];
+    for (what, bytes) in cases {
+        std::fs::write(file.path(), bytes).unwrap();
+        let replayed = file.replay(&[]);
+        assert_eq!(status(&replayed), 30, "{what}: {}", stderr(&replayed));
+        assert!(stderr(&replayed).contains("[record_malformed]"), "{what}");
+    }
+    let missing = confide(&["replay", "/nonexistent/file"]);
+    assert_eq!(status(&missing), 1);
+}
+
+#[test]
+fn inspect_shows_records_without_appraising_them() {
+    let file = File::recorded();
+    let shown = confide(&["inspect", file.path().to_str().unwrap()]);
+    assert_eq!(status(&shown), 0, "{}", stderr(&shown));
+    assert!(stdout(&shown).contains("\"evaluator\": \"confide-verifier"), "{}", stdout(&shown));
+    let bad = confide(&["inspect", "/dev/null"]);
+    assert_eq!(status(&bad), 30);
+}

@@ -1,0 +1,203 @@
+//! `confide verify quote` as a user meets it: recorded quotes, exit statuses, bad input.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{Sample, confide, json, run, status, stderr, stdout};
+
+#[test]
+fn recorded_quotes_of_both_versions_are_accepted() {
+    for sample in [Sample::version_4(), Sample::version_5()] {
+        let output = sample.verify(&["--json"]);
+        let verdict = json(&output);
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        assert_eq!((&verdict["outcome"], &verdict["code"]), (&json!("accepted"), &Value::Null));
+        assert_eq!((&verdict["tcb_status"], &verdict["simulated"]), (&json!("UpToDate"), &json!(false)));
+        assert_eq!(verdict["measurements"]["mr_td"].as_str().unwrap().len(), 96);
+        assert_eq!(verdict["report_data"].as_str().unwrap().len(), 128);
+        assert!(verdict["valid_until"].as_str().unwrap().ends_with('Z'));
+        assert!(!verdict["assumptions"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_check_has_code_status_expected_actual_and_reference() {
+    let verdict = json(&Sample::version_4().verify(&["--json"]));
+    for check in verdict["checks"].as_array().unwrap() {
+        let fields: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
+        for field in ["code", "status", "expected", "actual", "reference"] {
+            assert!(fields.contains(&field), "{check}");
+        }
+        let status = check["status"].as_str().unwrap();
+        assert!(["pass", "fail", "waived", "not_run"].contains(&status), "{check}");
+    }
+}
+
+#[test]
+fn the_tree_names_every_check_and_is_plain_text_in_a_pipe() {
+    let output = Sample::version_4().verify(&[]);
+    let tree = stdout(&output);
+    assert!(tree.starts_with("ACCEPTED\n"));
+    for code in ["quote_signature", "pck_revocation", "tcb_status", "td_debug", "quote_padding"] {
+        assert!(tree.contains(code), "{code}");
+    }
+    assert!(!tree.contains('\x1b'), "no colour outside of a terminal");
+}
+
+#[test]
+fn no_reference_values_are_waived_by_name() {
+    let verdict = json(&Sample::version_4().verify(&["--json"]));
+    let check = |code: &str| {
+        let checks = verdict["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["code"] == code).unwrap().clone()
+    };
+    for code in ["mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "report_data", "mr_owner", "mr_config_id"] {
+        assert_eq!(check(code)["status"], "waived", "{code}");
+        assert_eq!(check(code)["expected"], "waived: no reference values given", "{code}");
+    }
+    assert_eq!(check("td_debug")["status"], "pass");
+}
+
+#[test]
+fn a_time_outside_of_the_windows_is_rejected_and_has_no_tcb_status() {
+    let sample = Sample::version_4();
+    for time in ["2026-06-20T00:00:00Z", "2025-01-01T00:00:00Z"] {
+        let output = run(
+            &["verify", "quote"],
+            sample.flags_with(&sample.quote, &sample.collateral, time),
+            &["--json"],
+        );
+        assert_eq!((status(&output), &json(&output)["code"]), (10, &json!("validity")), "{time}");
+        assert_eq!(json(&output)["tcb_status"], Value::Null);
+    }
+}
+
+#[test]
+fn bad_quotes_have_their_exit_status() {
+    let sample = Sample::version_4();
+    let whole = std::fs::read(&sample.quote).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let folder = tempfile::tempdir().unwrap();
+    let mut flipped = whole.clone();
+    flipped[200] ^= 1;
+    let mut version = whole.clone();
+    version[0] = 3;
+    let trailing = [&whole[..], &[1]].concat();
+    let cases: [(&str, Vec<u8>, i32, &str); 9] = [
+        ("empty", vec![], 30, "quote_format"),
+        ("truncated", whole[..300].to_vec(), 30, "quote_format"),
+        ("one byte short", whole[..end - 60].to_vec(), 30, "quote_format"),
+        ("trailing byte", trailing, 30, "quote_format"),
+        ("oversized", [&whole[..], &vec![0; 16 * 1024]].concat(), 30, "quote_format"),
+        ("wrong magic", version, 20, "quote_format"),
+        ("text", b"this is not a quote at all, it is text".repeat(20), 20, "quote_format"),
+        ("not UTF-8", vec![0xff; 1000], 20, "quote_format"),
+        ("flipped measurement", flipped, 10, "quote_signature"),
+    ];
+    for (name, bytes, expected, code) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let output =
+            run(&["verify", "quote"], sample.flags_with(&path, &sample.collateral, sample.time), &["--json"]);
+        assert_eq!((status(&output), &json(&output)["code"]), (expected, &json!(code)), "{name}");
+    }
+}
+
+#[test]
+fn bad_collateral_is_malformed() {
+    let sample = Sample::version_4();
+    let text = std::fs::read_to_string(&sample.collateral).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let cases: [(&str, Vec<u8>); 5] = [
+        ("empty", vec![]),
+        ("truncated", text.as_bytes()[..text.len() / 2].to_vec()),
+        ("not UTF-8", vec![0xff; 100]),
+        ("wrong type", text.replacen("\"pck_crl\":", "\"pck_crl\": 1, \"was\":", 1).into_bytes()),
+        ("a list", b"[]".to_vec()),
+    ];
+    for (name, bytes) in cases {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let output =
+            run(&["verify", "quote"], sample.flags_with(&sample.quote, &path, sample.time), &["--json"]);
+        assert_eq!((status(&output), &json(&output)["code"]), (30, &json!("collateral_file")), "{name}");
+    }
+}
+
+#[test]
+fn unreadable_files_are_internal_errors_and_wrong_flags_are_usage() {
+    let sample = Sample::version_4();
+    let missing = sample.flags_with("/nonexistent/quote".as_ref(), &sample.collateral, sample.time);
+    let output = run(&["verify", "quote"], missing, &["--json"]);
+    assert_eq!(status(&output), 1);
+    assert!(stderr(&output).contains("[file_unreadable]"), "{}", stderr(&output));
+    for arguments in [&["verify", "quote"][..], &["verify", "nonsense"], &["--nonsense"], &[]] {
+        assert_eq!(status(&confide(arguments)), 2, "{arguments:?}");
+    }
+    let bad_time =
+        run(&["verify", "quote"], sample.flags_with(&sample.quote, &sample.collateral, "yesterday"), &[]);
+    assert_eq!(status(&bad_time), 2);
+}
+
+#[test]
+fn an_unknown_field_of_a_policy_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let text =
+        include_str!("../../../policies/inspect.toml").replace("[freshness]", "[freshness]\nmaximum = 1");
+    let line = text.lines().position(|line| line == "maximum = 1").unwrap() + 1;
+    std::fs::write(&path, text).unwrap();
+    let output = Sample::version_4().verify(&["--policy", path.to_str().unwrap()]);
+    assert_eq!(status(&output), 30);
+    let message = stderr(&output);
+    assert!(message.contains("maximum") && message.contains(&format!("line {line}")), "{message}");
+}
+
+#[test]
+fn a_strict_policy_names_what_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let wanted = "11".repeat(48);
+    let text = include_str!("../../../policies/inspect.toml").replace(
+        "mr_td = { waive = \"no reference values given\" }",
+        &format!("mr_td = {{ any_of = [\"{wanted}\"] }}"),
+    );
+    std::fs::write(&path, text).unwrap();
+    let output = Sample::version_4().verify(&["--json", "--policy", path.to_str().unwrap()]);
+    let verdict = json(&output);
+    assert_eq!((status(&output), &verdict["code"]), (10, &json!("mr_td")));
+    assert_eq!(verdict["tcb_status"], "UpToDate", "computed whatever the policy says");
+    let check =
+        verdict["checks"].as_array().unwrap().iter().find(|check| check["code"] == "mr_td").unwrap().clone();
+    assert_eq!(check["expected"], wanted);
+    assert_eq!(check["actual"], verdict["measurements"]["mr_td"]);
+}
+
+#[test]
+fn danger_policies_need_their_flag_and_their_name() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/");
+    let danger = format!("{root}danger-simulator.toml");
+    let output = Sample::version_4().verify(&["--policy", &danger]);
+    let expected = if cfg!(feature = "danger-simulator") {
+        (2, "danger_policy_flag")
+    } else {
+        (20, "danger_policy_unsupported")
+    };
+    assert_eq!(status(&output), expected.0, "{}", stderr(&output));
+    assert!(stderr(&output).contains(expected.1), "{}", stderr(&output));
+    let output = Sample::version_4().verify(&["--danger-policy", &format!("{root}client.toml")]);
+    assert_eq!(status(&output), 2);
+    assert!(stderr(&output).contains("danger_policy_name"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_danger_policy_refuses_genuine_evidence() {
+    let danger = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/danger-simulator.toml");
+    let output = Sample::version_4().verify(&["--json", "--danger-policy", danger]);
+    if cfg!(feature = "danger-simulator") {
+        assert_eq!((status(&output), &json(&output)["code"]), (10, &json!("root_anchor")));
+    } else {
+        assert_eq!(status(&output), 20);
+    }
+}
