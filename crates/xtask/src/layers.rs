@@ -55,11 +55,6 @@ const NEVER_REACHES: &[(&str, &str, &str)] = &[
     ("confide-volume", "confide-verifier", "a guest does not judge itself"),
     ("confide-egress", "confide-verifier", "a guest does not judge itself"),
     ("confide-endorser", "confide-verifier", "endorsements are fetched, not judged"),
-    (
-        "confide-engine",
-        "confide-evidence",
-        "the engine's process knows tokens and nothing of keys or evidence",
-    ),
     ("confide-simulator", "confide-evidence", "one bug must not hide in both the encoder and the parser"),
 ];
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 use crate::programs::Programs;
 use crate::{cargo, process};
 
-/// The guest's configuration: the simulated platform, any free port.
-const GUEST: &str = "";
+/// A simulated guest's configuration.
+const GUEST: &str = "deploy/guest-simulated.toml";
 
 /// A process that said where it listens.
 pub(crate) struct Running {
@@ -28,8 +28,9 @@ impl Running {
     /// # Errors
     /// When it ends before it serves.
     pub(crate) fn guest(programs: &Programs, folder: &Path) -> Result<Self> {
+        let sample = std::fs::read_to_string(cargo::root().join(GUEST)).context(GUEST)?;
         let configuration = folder.join("guest.toml");
-        std::fs::write(&configuration, GUEST)?;
+        std::fs::write(&configuration, sample.replace("127.0.0.1:8443", "127.0.0.1:0"))?;
         let mut command = programs.guest();
         command.arg("serve").arg("--config").arg(&configuration);
         Self::start(&mut command, &folder.join("guest.log"), json_address)

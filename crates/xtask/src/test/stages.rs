@@ -1,8 +1,9 @@
 //! The stages of `cargo xtask test`, in the order in which they run.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 use super::tally::Tally;
 use super::{Length, Stage};
@@ -18,9 +19,9 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "doctests", about: "examples, and forgeries that must not compile", run: doctests },
     Stage { name: "vectors", about: "protocol vectors, recomputed in Python", run: vectors },
     Stage {
-        name: "policies",
-        about: "every committed policy, read by the program that uses it",
-        run: policies,
+        name: "configs",
+        about: "policies and sample configurations, read by the programs that use them",
+        run: configs,
     },
     Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
     Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
@@ -61,13 +62,25 @@ fn vectors(_: Length) -> Result<Tally> {
     Ok(Tally::ONE)
 }
 
-fn policies(_: Length) -> Result<Tally> {
+fn configs(_: Length) -> Result<Tally> {
     let programs = Programs::build(Flavour::Simulator)?;
-    let files = std::fs::read_dir(cargo::root().join("policies"))?;
-    let mut files: Vec<_> = files.map(|file| Ok(file?.path())).collect::<Result<_>>()?;
+    let policies = toml_files("policies")?;
+    process::run(programs.confide().args(["policy", "check"]).args(&policies))?;
+    let guests = toml_files("deploy")?;
+    for guest in &guests {
+        process::run(programs.guest().args(["check", "--config"]).arg(guest))?;
+    }
+    Ok(Tally { passed: (policies.len() + guests.len()) as u64, ..Tally::default() })
+}
+
+/// The TOML files of one folder, which must have some.
+fn toml_files(folder: &str) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(cargo::root().join(folder))?;
+    let mut files: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    process::run(programs.confide().args(["policy", "check"]).args(&files))?;
-    Ok(Tally { passed: files.len() as u64, ..Tally::default() })
+    files.sort();
+    ensure!(!files.is_empty(), "no TOML file in {folder}");
+    Ok(files)
 }
 
 fn openai(_: Length) -> Result<Tally> {
