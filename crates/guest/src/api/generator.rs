@@ -1,0 +1,35 @@
+//! What makes completions.
+
+use std::pin::Pin;
+
+use confide_engine::ChatRequest;
+use confide_engine::process::EngineClient;
+use confide_engine::protocol::{Event, Failure};
+use futures_util::{FutureExt as _, Stream, stream};
+
+/// What happens to one request, in order; ends after [`Event::Finished`] or [`Event::Failed`]. Dropping it stops
+/// the request.
+pub type Events = Pin<Box<dyn Stream<Item = Event> + Send>>;
+
+/// Makes completions: the engine process, or a script in tests.
+pub trait Generator: Send + Sync + 'static {
+    /// Starts a request. Requests run side by side.
+    ///
+    /// # Errors
+    /// The request is refused at once, or the engine is gone.
+    fn generate(&self, request: ChatRequest) -> Result<Events, Failure>;
+
+    /// Why no request can be answered any more, if so.
+    fn failure(&self) -> Option<Failure>;
+}
+
+impl Generator for EngineClient {
+    fn generate(&self, request: ChatRequest) -> Result<Events, Failure> {
+        let mut events = self.chat(request)?;
+        Ok(Box::pin(stream::poll_fn(move |context| events.poll_next(context))))
+    }
+
+    fn failure(&self) -> Option<Failure> {
+        self.closed().now_or_never()
+    }
+}
