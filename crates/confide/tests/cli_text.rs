@@ -1,0 +1,59 @@
+//! Help, completions and manual pages cover every command and flag.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+
+mod support;
+
+use support::{confide, status, stderr, stdout};
+
+/// Every command below `command`, with the words that lead to it.
+fn all(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Command)> {
+    let mut found = vec![(words.to_vec(), command.clone())];
+    for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+        let words = [words, &[inner.get_name().to_owned()]].concat();
+        found.extend(all(inner, &words));
+    }
+    found
+}
+
+#[test]
+fn every_command_and_flag_says_what_it_is() {
+    let mut flags = 0;
+    for (words, command) in all(&confide::command(), &[]) {
+        assert!(command.get_about().is_some(), "{words:?} has no description");
+        for argument in command.get_arguments() {
+            assert!(argument.get_help().is_some(), "{words:?} --{} has no help", argument.get_id());
+            flags += 1;
+        }
+        let help = confide(&[&words[..], &["--help".to_owned()]].concat());
+        assert_eq!(status(&help), 0, "{words:?}");
+        assert!(stdout(&help).contains("Usage: confide"), "{words:?}");
+    }
+    assert!(flags > 20, "{flags}");
+}
+
+#[test]
+fn completions_exist_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = confide(&["completions", shell]);
+        assert_eq!(status(&output), 0, "{shell}");
+        for word in ["verify", "replay", "collateral"] {
+            assert!(stdout(&output).contains(word), "{shell}: {word}");
+        }
+    }
+    assert_eq!(status(&confide(&["completions", "nonesuch"])), 2);
+}
+
+#[test]
+fn there_is_a_manual_page_for_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = confide(&["man", "--dir", folder.path().to_str().unwrap()]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    for (words, _) in all(&confide::command(), &["confide".to_owned()]) {
+        let page = folder.path().join(format!("{}.1", words.join("-")));
+        let text =
+            std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(text.contains(".SH"), "{}", page.display());
+    }
+    let lost = confide(&["man", "--dir", "/nonexistent/folder"]);
+    assert_eq!(status(&lost), 1);
+}
