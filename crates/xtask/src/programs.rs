@@ -28,20 +28,26 @@ impl Programs {
     /// When something does not compile.
     pub(crate) fn build(flavour: Flavour) -> Result<Self> {
         let mut command = cargo::command();
-        command.args(["build", "--locked", "--bins", "--package", "confide", "--package", "confide-guest"]);
-        let (folder, names): (_, &[_]) = match flavour {
+        command.args(["build", "--locked", "--bins"]);
+        let (profile, folder, names): (_, _, &[_]) = match flavour {
             Flavour::Simulator => {
-                command.args(["--package", "confide-testkit", "--features", &cargo::danger_features()?]);
-                ("simulator", &["confide", "confide-guest", "confide-attacker"])
+                // An example makes Cargo unite the features of dev-dependencies too: the programs and the tests then
+                // share one build of every dependency.
+                command.args(["--workspace", "--example", "vectors", "--features", &cargo::danger_features()?]);
+                ("debug", "simulator", &["confide", "confide-guest", "confide-attacker"])
             }
-            Flavour::Plain => ("plain", &["confide", "confide-guest"]),
+            Flavour::Plain => {
+                // Other features are another build of every dependency. These programs only refuse: they need no speed.
+                command.args(["--profile", "plain", "--package", "confide", "--package", "confide-guest"]);
+                ("plain", "plain", &["confide", "confide-guest"])
+            }
         };
         process::run(&mut command)?;
         let root = cargo::root();
         let folder = root.join("target/programs").join(folder);
         std::fs::create_dir_all(&folder)?;
         for name in names {
-            replace(&root.join("target/debug").join(name), &folder.join(name))?;
+            replace(&root.join("target").join(profile).join(name), &folder.join(name))?;
         }
         Ok(Self { folder })
     }
