@@ -13,6 +13,7 @@ use confide_channel::{
 use confide_evidence::document::Endorsements;
 use confide_policy::Attest;
 use confide_verifier::{Appraisal, AttestationResult, Attested, appraise};
+use rustix::net::sockopt;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -21,6 +22,11 @@ use tracing::{debug, warn};
 
 /// How long a dial may take.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a guest may be silent before its host is asked for a sign of life, and how long between two such questions.
+/// Answers may take far longer; the guest's kernel gives the sign.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How many such questions may stay without an answer.
+const KEEP_ALIVE_PROBES: u32 = 3;
 /// How long an idle connection may take to become ready: its last answer has already been read.
 const READY_LIMIT: Duration = Duration::from_millis(100);
 /// The most idle connections.
@@ -134,8 +140,7 @@ impl Pool {
         let stream = tokio::time::timeout(limit, TcpStream::connect(endpoint.dial_address())).await;
         let stream = stream.map_err(|_| ClientError::DialTimedOut { to: to(), limit })?;
         let stream = stream.map_err(|error| ClientError::Dial { to: to(), source: Arc::new(error) })?;
-        // Streamed answers come in small pieces; a socket that refuses is slower and no less right.
-        let _ = stream.set_nodelay(true);
+        tune(&stream);
         Ok(UnattestedChannel::connect(stream, endpoint.authority()).await?)
     }
 
@@ -267,6 +272,16 @@ impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lets streamed answers through in small pieces, and notices a guest that is gone without a word. A socket that refuses
+/// is slower and no less right.
+fn tune(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(stream, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_PROBES);
 }
 
 /// Waits until a verdict is near its end and renews it, where it has been used since it was made.

@@ -85,7 +85,7 @@ fn route(method: &Method, uri: &Uri) -> Result<Route, Fault> {
     let path = uri.path();
     let is_models = path == "/v1/models" || path.starts_with("/v1/models/");
     match (method, path) {
-        _ if path.contains("/.") || path.contains("//") || path.contains('%') => Err(Fault::unknown_path()),
+        _ if walks(path) => Err(Fault::unknown_path()),
         (&Method::GET, VERDICT_PATH) => Ok(Route::Verdict),
         (&Method::GET, _) if is_models => Ok(Route::Upstream),
         (&Method::POST, _) if path.starts_with("/v1/") && !is_models => Ok(Route::Upstream),
@@ -96,6 +96,11 @@ fn route(method: &Method, uri: &Uri) -> Result<Route, Fault> {
         )),
         _ => Err(Fault::unknown_path()),
     }
+}
+
+/// Whether a path could mean another one to whoever resolves dots and empty segments.
+fn walks(path: &str) -> bool {
+    path.contains("/.") || path.contains("//") || path.to_ascii_lowercase().contains("%2e")
 }
 
 async fn verdict(client: &Client) -> Result<Answer, Fault> {
@@ -264,6 +269,7 @@ mod tests {
         for (method, path, expected) in [
             (Method::GET, "/v1/models", Ok("upstream")),
             (Method::GET, "/v1/models/tiny", Ok("upstream")),
+            (Method::GET, "/v1/models/Qwen%2FQwen3", Ok("upstream")),
             (Method::POST, "/v1/chat/completions", Ok("upstream")),
             (Method::POST, "/v1/embeddings?x=1", Ok("upstream")),
             (Method::GET, "/confide/verdict", Ok("verdict")),
@@ -275,7 +281,7 @@ mod tests {
             (Method::GET, "/", Err(404)),
             (Method::POST, "/.well-known/confide/attestation", Err(404)),
             (Method::POST, "/v1/../.well-known/confide/attestation", Err(404)),
-            (Method::POST, "/v1/%2e%2e/x", Err(404)),
+            (Method::POST, "/v1/%2E%2e/x", Err(404)),
             (Method::POST, "/v1//x", Err(404)),
         ] {
             assert_eq!(routed(method.clone(), path), expected, "{method} {path}");
