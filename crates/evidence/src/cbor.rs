@@ -10,6 +10,12 @@ use serde::de::DeserializeOwned;
 /// The deepest nesting that any format needs, with room: evidence documents use 6 levels, records 4.
 pub const MAX_DEPTH: usize = 12;
 
+/// The most items, map keys included, of what [`from_canonical_within`] reads.
+///
+/// A decoded item takes up to 48 bytes of memory where one byte encodes it. Evidence documents at all their limits have
+/// under 4,096 items, records under 1,024.
+pub const MAX_ITEMS: usize = 16 * 1024;
+
 /// Why bytes are not the canonical encoding of the wanted value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +32,12 @@ pub enum CborError {
     #[error("nested deeper than {MAX_DEPTH} levels at byte {offset}")]
     TooDeep {
         /// Where the item that is too deep starts.
+        offset: usize,
+    },
+    /// More items than [`MAX_ITEMS`].
+    #[error("more than {MAX_ITEMS} items at byte {offset}")]
+    TooManyItems {
+        /// Where the item that is too many starts.
         offset: usize,
     },
     /// The input ends inside an item.
@@ -108,10 +120,11 @@ pub fn from_canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T
     if again == bytes { Ok(value) } else { Err(CborError::NotReproduced) }
 }
 
-/// [`from_canonical`], refusing inputs of more than `limit` bytes before looking at them.
+/// [`from_canonical`] for what a peer sends: inputs of more than `limit` bytes are refused before looking at them, and
+/// those of more than [`MAX_ITEMS`] items before decoding them.
 ///
 /// # Errors
-/// [`CborError::TooLarge`], and the errors of [`from_canonical`].
+/// [`CborError::TooLarge`], [`CborError::TooManyItems`], and the errors of [`from_canonical`].
 pub fn from_canonical_within<T: Serialize + DeserializeOwned>(
     bytes: &[u8],
     limit: usize,
@@ -119,6 +132,7 @@ pub fn from_canonical_within<T: Serialize + DeserializeOwned>(
     if bytes.len() > limit {
         return Err(CborError::TooLarge { limit, actual: bytes.len() });
     }
+    Walk { bytes, items: MAX_ITEMS }.item(0, 0)?;
     from_canonical(bytes)
 }
 
@@ -167,45 +181,61 @@ fn check_single(bytes: &[u8]) -> Result<(), CborError> {
 
 /// Where the canonical item that starts at `start` ends.
 fn item_end(bytes: &[u8], start: usize) -> Result<usize, CborError> {
-    walk(bytes, start, 0)
+    Walk { bytes, items: usize::MAX }.item(start, 0)
 }
 
-fn walk(bytes: &[u8], start: usize, depth: usize) -> Result<usize, CborError> {
-    if depth > MAX_DEPTH {
-        return Err(CborError::TooDeep { offset: start });
+/// A walk over the items of an encoding, with what is left of their number.
+struct Walk<'a> {
+    bytes: &'a [u8],
+    items: usize,
+}
+
+impl Walk<'_> {
+    fn count(&mut self, offset: usize) -> Result<(), CborError> {
+        self.items = self.items.checked_sub(1).ok_or(CborError::TooManyItems { offset })?;
+        Ok(())
     }
-    let head = Head::read(bytes, start)?;
-    match head.major {
-        Major::Unsigned | Major::Simple => Ok(head.end),
-        Major::Bytes => string_end(bytes, start, &head).map(|(end, _)| end),
-        Major::Text => text_end(bytes, start, &head),
-        Major::Array => {
-            let mut at = head.end;
-            for _ in 0..head.argument {
-                at = walk(bytes, at, depth.saturating_add(1))?;
+
+    /// Where the item that starts at `start` ends.
+    fn item(&mut self, start: usize, depth: usize) -> Result<usize, CborError> {
+        if depth > MAX_DEPTH {
+            return Err(CborError::TooDeep { offset: start });
+        }
+        let head = Head::read(self.bytes, start)?;
+        self.count(start)?;
+        match head.major {
+            Major::Unsigned | Major::Simple => Ok(head.end),
+            Major::Bytes => string_end(self.bytes, start, &head).map(|(end, _)| end),
+            Major::Text => text_end(self.bytes, start, &head),
+            Major::Array => {
+                let mut at = head.end;
+                for _ in 0..head.argument {
+                    at = self.item(at, depth.saturating_add(1))?;
+                }
+                Ok(at)
             }
-            Ok(at)
+            Major::Map => self.map(&head, depth),
         }
-        Major::Map => walk_map(bytes, &head, depth),
     }
-}
 
-fn walk_map(bytes: &[u8], head: &Head, depth: usize) -> Result<usize, CborError> {
-    let mut at = head.end;
-    let mut previous: &[u8] = &[];
-    for _ in 0..head.argument {
-        let key_start = at;
-        let key_head = Head::read(bytes, key_start)?;
-        if key_head.major != Major::Text {
-            return Err(CborError::Shape("map key is no text string".to_owned()));
+    fn map(&mut self, head: &Head, depth: usize) -> Result<usize, CborError> {
+        let mut at = head.end;
+        let mut previous: &[u8] = &[];
+        for _ in 0..head.argument {
+            let key_start = at;
+            let key_head = Head::read(self.bytes, key_start)?;
+            if key_head.major != Major::Text {
+                return Err(CborError::Shape("map key is no text string".to_owned()));
+            }
+            self.count(key_start)?;
+            let key_end = text_end(self.bytes, key_start, &key_head)?;
+            let key = self.bytes.get(key_start..key_end).unwrap_or_default();
+            check_order(previous, key, key_start)?;
+            previous = key;
+            at = self.item(key_end, depth.saturating_add(1))?;
         }
-        let key_end = text_end(bytes, key_start, &key_head)?;
-        let key = bytes.get(key_start..key_end).unwrap_or_default();
-        check_order(previous, key, key_start)?;
-        previous = key;
-        at = walk(bytes, key_end, depth.saturating_add(1))?;
+        Ok(at)
     }
-    Ok(at)
 }
 
 fn check_order(previous: &[u8], key: &[u8], offset: usize) -> Result<(), CborError> {
@@ -390,6 +420,15 @@ mod tests {
             from_canonical_within::<u64>(&[0; 3], 2),
             Err(CborError::TooLarge { limit: 2, actual: 3 })
         );
+    }
+
+    #[test]
+    fn an_input_of_a_peer_has_few_items() {
+        let list = |count: usize| to_canonical(&vec![0_u64; count]).unwrap();
+        assert!(from_canonical_within::<Vec<u64>>(&list(MAX_ITEMS - 1), usize::MAX).is_ok());
+        let many = from_canonical_within::<Vec<u64>>(&list(MAX_ITEMS), usize::MAX);
+        assert_eq!(many, Err(CborError::TooManyItems { offset: MAX_ITEMS + 2 }));
+        assert!(from_canonical::<Vec<u64>>(&list(MAX_ITEMS)).is_ok());
     }
 
     #[test]

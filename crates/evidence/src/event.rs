@@ -3,12 +3,13 @@
 //! An event is (kind, payload); the payload is the canonical CBOR map of its kind. The verifier replays the log from
 //! 48 zero bytes and compares the result with the quoted RTMR3.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha384};
 
 use crate::bytes::{ByteString, Bytes, Digest};
 use crate::cbor::{self, CborError};
-use crate::document::{Build, EgressMode, Volume};
+use crate::document::{Build, EgressMode, MAX_DOCUMENT, Volume};
 use crate::hash::sha384_of;
 use crate::transcript::Role;
 
@@ -223,15 +224,15 @@ impl RuntimeEvent {
 
     fn decode(kind: EventKind, payload: &[u8]) -> Result<Self, CborError> {
         Ok(match kind {
-            EventKind::Boot => Self::Boot(cbor::from_canonical(payload)?),
-            EventKind::Configuration => Self::Configuration(cbor::from_canonical(payload)?),
-            EventKind::Released => Self::Released(cbor::from_canonical(payload)?),
-            EventKind::NoVolumes => cbor::from_canonical(payload).map(|Empty {}| Self::NoVolumes)?,
-            EventKind::EgressLocked => Self::EgressLocked(cbor::from_canonical(payload)?),
-            EventKind::Volumes => Self::Volumes(cbor::from_canonical(payload)?),
-            EventKind::Model => Self::Model(cbor::from_canonical(payload)?),
-            EventKind::Devices => Self::Devices(cbor::from_canonical(payload)?),
-            EventKind::Open => cbor::from_canonical(payload).map(|Empty {}| Self::Open)?,
+            EventKind::Boot => Self::Boot(decode_payload(payload)?),
+            EventKind::Configuration => Self::Configuration(decode_payload(payload)?),
+            EventKind::Released => Self::Released(decode_payload(payload)?),
+            EventKind::NoVolumes => decode_payload(payload).map(|Empty {}| Self::NoVolumes)?,
+            EventKind::EgressLocked => Self::EgressLocked(decode_payload(payload)?),
+            EventKind::Volumes => Self::Volumes(decode_payload(payload)?),
+            EventKind::Model => Self::Model(decode_payload(payload)?),
+            EventKind::Devices => Self::Devices(decode_payload(payload)?),
+            EventKind::Open => decode_payload(payload).map(|Empty {}| Self::Open)?,
         })
     }
 
@@ -390,6 +391,10 @@ macro_rules! payload_accessors {
             })*
         }
     };
+}
+
+fn decode_payload<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T, CborError> {
+    cbor::from_canonical_within(payload, MAX_DOCUMENT)
 }
 
 payload_accessors! {

@@ -42,7 +42,10 @@ impl ModelManifest {
     /// # Errors
     /// Anything but the canonical encoding of a valid manifest.
     pub fn decode(bytes: &[u8]) -> Result<Self, CborError> {
-        cbor::from_canonical_within(bytes, MAX_MANIFEST)
+        if bytes.len() > MAX_MANIFEST {
+            return Err(CborError::TooLarge { limit: MAX_MANIFEST, actual: bytes.len() });
+        }
+        cbor::from_canonical(bytes)
     }
 
     /// The canonical encoding.

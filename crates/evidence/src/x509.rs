@@ -58,9 +58,9 @@ pub enum SignatureAlgorithm {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeyAlgorithm {
-    /// id-ecPublicKey on secp256r1 (RFC 5480).
+    /// id-ecPublicKey on secp256r1 (RFC 5480), an uncompressed point.
     P256,
-    /// id-ecPublicKey on secp384r1 (RFC 5480).
+    /// id-ecPublicKey on secp384r1 (RFC 5480), an uncompressed point.
     P384,
     /// Any other.
     Other,
@@ -205,7 +205,10 @@ impl Certificate {
             serial: serial(parsed.raw_serial()),
             spki: tbs.subject_pki.raw.to_vec(),
             public_key: tbs.subject_pki.subject_public_key.data.to_vec(),
-            key_algorithm: key_algorithm(&tbs.subject_pki.algorithm),
+            key_algorithm: key_algorithm(
+                &tbs.subject_pki.algorithm,
+                &tbs.subject_pki.subject_public_key.data,
+            ),
             not_before: tbs.validity.not_before.timestamp(),
             not_after: tbs.validity.not_after.timestamp(),
             basic_constraints,
@@ -353,13 +356,15 @@ fn signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> SignatureAlgorith
     }
 }
 
-fn key_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> KeyAlgorithm {
+fn key_algorithm(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgorithm {
     if algorithm.algorithm.to_id_string() != "1.2.840.10045.2.1" {
         return KeyAlgorithm::Other;
     }
-    match algorithm.parameters.as_ref().and_then(curve).as_deref() {
-        Some("1.2.840.10045.3.1.7") => KeyAlgorithm::P256,
-        Some("1.3.132.0.34") => KeyAlgorithm::P384,
+    // Libraries differ in whether they take compressed points: verdicts must not.
+    let curve = algorithm.parameters.as_ref().and_then(curve);
+    match (curve.as_deref(), point.len(), point.first()) {
+        (Some("1.2.840.10045.3.1.7"), 65, Some(0x04)) => KeyAlgorithm::P256,
+        (Some("1.3.132.0.34"), 97, Some(0x04)) => KeyAlgorithm::P384,
         _ => KeyAlgorithm::Other,
     }
 }

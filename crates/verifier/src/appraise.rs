@@ -155,18 +155,7 @@ pub(crate) struct Progress<'a> {
 }
 
 fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>), Rejection> {
-    let mut progress = Progress {
-        inputs,
-        checks: Checks::default(),
-        platform: None,
-        quote: QuoteFindings::default(),
-        measurements: None,
-        report_data: None,
-        valid_until: None,
-        devices: Vec::new(),
-        simulated_devices: false,
-        outcome: None,
-    };
+    let mut progress = Progress::new(inputs);
     let document = match inputs.subject {
         Subject::Quote(bytes) => bare_quote(bytes, &mut progress).map(|()| None),
         Subject::Document(bytes) => document::appraise(bytes, &mut progress).map(|document| {
@@ -175,6 +164,10 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
         }),
     };
     let valid_until = progress.valid_until;
+    if document.is_err() {
+        // Whoever stops has noted a failure; a verdict must not rest on that alone.
+        progress.outcome = progress.outcome.or(Some(Outcome::Rejected));
+    }
     let result = progress.finish();
     if !result.accepted() {
         return Err(Rejection { result: Box::new(result) });
@@ -194,6 +187,23 @@ fn bare_quote(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(), Stop> {
     progress.quote(&quote, collateral)?;
     tdx::reference_values(&quote, progress.inputs.policy, None, &mut progress.checks);
     Ok(())
+}
+
+impl<'a> Progress<'a> {
+    fn new(inputs: &'a Inputs<'a>) -> Self {
+        Self {
+            inputs,
+            checks: Checks::default(),
+            platform: None,
+            quote: QuoteFindings::default(),
+            measurements: None,
+            report_data: None,
+            valid_until: None,
+            devices: Vec::new(),
+            simulated_devices: false,
+            outcome: None,
+        }
+    }
 }
 
 impl Progress<'_> {
@@ -256,17 +266,19 @@ impl Progress<'_> {
             "tdx.report_data",
             "claims.events",
         ];
-        let waived: Vec<&str> = policy
+        let mut open: Vec<String> = policy
             .waivers()
             .into_iter()
-            .map(|(field, _)| field)
-            .filter(|field| NEEDED.contains(field))
+            .filter(|(field, _)| NEEDED.contains(field))
+            .map(|(field, _)| format!("{field} waived"))
             .collect();
-        let loose = policy.admits_debug_or_migration();
-        match (&policy.danger, waived.is_empty() && !loose) {
-            (_, true) => self.checks.pass(&rules::WITNESS, "nothing is waived"),
-            (Some(danger), false) => self.checks.waive(&rules::WITNESS, &danger.reason, waived.join(", ")),
-            (None, false) => self.checks.fail(&rules::WITNESS, format!("waived: {}", waived.join(", "))),
+        if policy.admits_debug_or_migration() {
+            open.push("a TD that the host can debug or migrate is admitted".to_owned());
+        }
+        match &policy.danger {
+            _ if open.is_empty() => self.checks.pass(&rules::WITNESS, "nothing is left open"),
+            Some(danger) => self.checks.waive(&rules::WITNESS, &danger.reason, open.join(", ")),
+            None => self.checks.fail(&rules::WITNESS, open.join(", ")),
         }
     }
 
@@ -326,5 +338,52 @@ fn measurements(quote: &Quote<'_>) -> Measurements {
         td_attributes: hex::encode(report.td_attributes),
         xfam: hex::encode(report.xfam),
         tee_tcb_svn: hex::encode(report.tee_tcb_svn),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use confide_policy::{CLIENT, Loaded};
+
+    fn witness_under(policy: &AppraisalPolicy) -> crate::check::Check {
+        let inputs = Inputs {
+            subject: Subject::Document(&[]),
+            endorsements: &Endorsements::default(),
+            prepared: None,
+            policy,
+            challenge: None,
+            now: UnixTime::since_unix_epoch(std::time::Duration::from_secs(0)),
+            algorithms: &Algorithms {
+                ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
+                ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+            },
+        };
+        let mut progress = Progress::new(&inputs);
+        progress.witness_rules();
+        progress.checks.into_list().remove(0)
+    }
+
+    #[test]
+    fn an_ordinary_policy_that_leaves_the_binding_open_has_no_witness() {
+        use crate::check::Status;
+        let policy = |text: &str| AppraisalPolicy::parse(text, Loaded::Normally).unwrap();
+        assert_eq!(witness_under(&policy(CLIENT)).status, Status::Pass);
+        for field in ["migratable", "mr_td", "rtmr0", "rtmr1", "rtmr2", "rtmr3", "report_data", "events"] {
+            let line = CLIENT.lines().find(|line| line.starts_with(&format!("{field} ="))).unwrap();
+            let open = CLIENT.replacen(line, &format!("{field} = {{ waive = \"a test\" }}"), 1);
+            let check = witness_under(&policy(&open));
+            assert_eq!(check.status, Status::Fail, "{field}");
+            assert!(check.actual.contains(field), "{}", check.actual);
+        }
+        for field in ["debug", "migratable"] {
+            let open = CLIENT.replacen(
+                &format!("{field} = {{ any_of = [false] }}"),
+                &format!("{field} = {{ any_of = [false, true] }}"),
+                1,
+            );
+            assert_ne!(open, CLIENT);
+            assert_eq!(witness_under(&policy(&open)).status, Status::Fail, "{field}");
+        }
     }
 }

@@ -4,6 +4,10 @@ use confide_policy::{Expect, Require};
 use serde::Serialize;
 use std::fmt::Display;
 
+/// The most bytes of [`Check::actual`] that evidence can fill. The longest text of genuine evidence, a TCB status with
+/// every component that falls short, has under 2,000.
+const MAX_ACTUAL: usize = 4096;
+
 /// A rule that a verdict checks. Its code is stable: users and documents refer to it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -148,9 +152,21 @@ impl Checks {
         self.list
     }
 
-    pub(crate) fn push(&mut self, rule: &'static Rule, status: Status, expected: String, actual: String) {
+    pub(crate) fn push(&mut self, rule: &'static Rule, status: Status, expected: String, mut actual: String) {
+        shorten(&mut actual);
         self.list.push(Check { code: rule.code, status, expected, actual, reference: rule.reference });
     }
+}
+
+/// Evidence chooses part of what is found: a verdict names its beginning.
+fn shorten(text: &mut String) {
+    let whole = text.len();
+    if whole <= MAX_ACTUAL {
+        return;
+    }
+    let end = (0..=MAX_ACTUAL).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    text.truncate(end);
+    text.push_str(&format!(" ... ({whole} bytes)"));
 }
 
 fn any_of<T: Display>(values: &[T]) -> String {
@@ -161,5 +177,23 @@ fn any_of<T: Display>(values: &[T]) -> String {
             let list: Vec<String> = many.iter().map(ToString::to_string).collect();
             format!("one of {}", list.join(", "))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_found_is_shortened_between_characters() {
+        let mut text = "é".repeat(4096);
+        shorten(&mut text);
+        assert_eq!(text, format!("{} ... (8192 bytes)", "é".repeat(2048)));
+        let mut text = format!("a{}", "é".repeat(4096));
+        shorten(&mut text);
+        assert_eq!(text, format!("a{} ... (8193 bytes)", "é".repeat(2047)));
+        let mut text = "x".repeat(MAX_ACTUAL);
+        shorten(&mut text);
+        assert_eq!(text, "x".repeat(MAX_ACTUAL));
     }
 }

@@ -23,6 +23,9 @@ const INTEL_SGX_ROOT_CERTIFICATE_SHA256: [u8; 32] = [
     0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ];
 
+/// Key usage and basic constraints, which [`is_ca`] and [`is_signer`] process.
+const PROCESSED_EXTENSIONS: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
+
 /// What the rules of collateral and quote authenticity cover, for marking those not reached.
 static AUTHENTICITY: &[&Rule] = &[
     &rules::COLLATERAL_FORMAT,
@@ -83,12 +86,15 @@ impl Window {
 #[derive(Debug, Clone)]
 pub struct PreparedCollateral {
     checks: Vec<Check>,
+    /// The trust anchors that it was held against: under others it says nothing.
+    anchors: Vec<[u8; 32]>,
+    /// The chain ended in another anchor than Intel's, whether or not the rest holds.
+    simulated: bool,
     contents: Option<Contents>,
 }
 
 #[derive(Debug, Clone)]
 struct Contents {
-    simulated: bool,
     root: Certificate,
     pck_ca: Certificate,
     pck_crl: Crl,
@@ -99,11 +105,14 @@ struct Contents {
 
 impl PreparedCollateral {
     /// Checks form, chains and signatures of collateral, up to a root whose key `policy` accepts.
+    ///
+    /// Every appraisal whose policy has other trust anchors refuses it.
     #[must_use]
     pub fn new(collateral: &TdxCollateral, policy: &AppraisalPolicy, algorithms: &Algorithms) -> Self {
         let mut checks = Checks::default();
-        let contents = prepare(collateral, &policy.tdx_roots(), algorithms, &mut checks).ok();
-        Self { checks: checks.into_list(), contents }
+        let (anchors, mut simulated) = (policy.tdx_roots(), false);
+        let contents = prepare(collateral, &anchors, algorithms, &mut checks, &mut simulated).ok();
+        Self { checks: checks.into_list(), anchors, simulated, contents }
     }
 }
 
@@ -124,9 +133,11 @@ fn prepare(
     roots: &[[u8; 32]],
     algorithms: &Algorithms,
     checks: &mut Checks,
+    simulated: &mut bool,
 ) -> Result<Contents, Stop> {
     let parsed = checks.need(&rules::COLLATERAL_FORMAT, parse(collateral), |_| "well formed".to_owned())?;
-    let simulated = anchor(&parsed, roots, algorithms, checks)?;
+    *simulated = anchor(&parsed, roots, checks)? != INTEL_SGX_ROOT_SPKI_SHA256;
+    root_signature(&parsed.root, algorithms, checks)?;
     chains(&parsed, algorithms, checks)?;
     signed_objects(collateral, &parsed, algorithms, checks)?;
     let tcb_info = checks.need(&rules::TCB_INFO_KIND, tcb_info(collateral), |info| {
@@ -137,7 +148,7 @@ fn prepare(
     })?;
     let windows = windows(&parsed, &tcb_info, &qe_identity);
     let Parsed { root, pck_ca, pck_crl, .. } = parsed;
-    Ok(Contents { simulated, root, pck_ca, pck_crl, tcb_info, qe_identity, windows })
+    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows })
 }
 
 fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
@@ -168,13 +179,8 @@ fn chain<const N: usize>(what: &str, text: &str) -> Result<[Certificate; N], Str
     certificates.try_into().map_err(|_| format!("{what} has {found} certificates, expected {N}"))
 }
 
-/// The root's key is pinned, its self-signature holds, and all chains end in the same root.
-fn anchor(
-    parsed: &Parsed,
-    roots: &[[u8; 32]],
-    algorithms: &Algorithms,
-    checks: &mut Checks,
-) -> Result<bool, Stop> {
+/// The root's key is pinned, and all chains end in the same root. Gives the SHA-256 of its SubjectPublicKeyInfo.
+fn anchor(parsed: &Parsed, roots: &[[u8; 32]], checks: &mut Checks) -> Result<[u8; 32], Stop> {
     let root = &parsed.root;
     let spki: [u8; 32] = Sha256::digest(&root.spki).into();
     let pinned = if !roots.contains(&spki) {
@@ -185,10 +191,13 @@ fn anchor(
         Ok(())
     };
     checks.need(&rules::ROOT_ANCHOR, pinned, |()| root.common_name.clone())?;
+    Ok(spki)
+}
+
+fn root_signature(root: &Certificate, algorithms: &Algorithms, checks: &mut Checks) -> Result<(), Stop> {
     let known = <[u8; 32]>::from(Sha256::digest(&root.der)) == INTEL_SGX_ROOT_CERTIFICATE_SHA256;
     let signed = if known { Ok(()) } else { issued_by(root, root, algorithms) };
-    checks.need(&rules::ROOT_SIGNATURE, signed, |()| "self-signed".to_owned())?;
-    Ok(spki != INTEL_SGX_ROOT_SPKI_SHA256)
+    checks.need(&rules::ROOT_SIGNATURE, signed, |()| "self-signed".to_owned())
 }
 
 fn chains(parsed: &Parsed, algorithms: &Algorithms, checks: &mut Checks) -> Result<(), Stop> {
@@ -285,9 +294,19 @@ fn issued_by(issuer: &Certificate, subject: &Certificate, algorithms: &Algorithm
         return Err(format!("{} names another issuer than {}", subject.common_name, issuer.common_name));
     }
     is_ca(issuer)?;
+    understood(subject)?;
     algorithms
         .certificate(issuer, subject)
         .map_err(|fault| format!("{}: {}", subject.common_name, fault.describe()))
+}
+
+/// RFC 5280 section 4.2: a critical extension that is not processed is a refusal.
+fn understood(certificate: &Certificate) -> Result<(), String> {
+    let mut extensions = certificate.extensions.iter();
+    match extensions.find(|found| found.critical && !PROCESSED_EXTENSIONS.contains(&found.oid.as_str())) {
+        Some(found) => Err(format!("{} has the critical extension {}", certificate.common_name, found.oid)),
+        None => Ok(()),
+    }
 }
 
 fn is_ca(certificate: &Certificate) -> Result<(), String> {
@@ -331,12 +350,18 @@ pub(crate) fn appraise_quote(
     algorithms: &Algorithms,
     checks: &mut Checks,
 ) -> (QuoteFindings, Result<(), Stop>) {
-    let mut findings = QuoteFindings::default();
-    checks.extend(&collateral.checks);
+    let mut findings = QuoteFindings { simulated: collateral.simulated, ..QuoteFindings::default() };
     let ended = match &collateral.contents {
-        None => Err(Stop),
+        _ if collateral.anchors != policy.tdx_roots() => {
+            checks.fail(&rules::ROOT_ANCHOR, "collateral that was prepared under other trust anchors");
+            Err(Stop)
+        }
+        None => {
+            checks.extend(&collateral.checks);
+            Err(Stop)
+        }
         Some(contents) => {
-            findings.simulated = contents.simulated;
+            checks.extend(&collateral.checks);
             appraise_with(quote, contents, policy, now, algorithms, checks, &mut findings)
         }
     };
@@ -543,6 +568,8 @@ pub(crate) struct Recomputed {
     pub(crate) rtmr3: [u8; 48],
 }
 
+/// Holds a field that the verifier recomputes from a document against that value. Reference values of the policy come on
+/// top: they never take the place of what binds a document to its challenge.
 fn bound<const N: usize>(
     rule: &'static Rule,
     expected: &ExpectBound<HexBytes<N>>,
@@ -552,11 +579,32 @@ fn bound<const N: usize>(
 ) {
     match (expected, recomputed) {
         (ExpectBound::Waive(reason), _) => checks.waive(rule, reason, actual.to_string()),
+        (ExpectBound::From(_) | ExpectBound::AnyOf(_), Some(value)) if value != actual => {
+            checks.compare(rule, &value, &actual)
+        }
         (ExpectBound::AnyOf(values), _) => checks.expect(rule, &Expect::AnyOf(values.clone()), &actual),
         (ExpectBound::From(_), Some(value)) => checks.compare(rule, &value, &actual),
         (ExpectBound::From(_), None) => {
             let expected = "recomputed from an evidence document; a bare quote has none".to_owned();
             checks.push(rule, Status::Fail, expected, actual.to_string());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use confide_evidence::x509::Extension;
+
+    #[test]
+    fn an_unknown_critical_extension_is_not_understood() {
+        let mut certificate = Certificate::parse(confide_simulator::tdx_root_certificate()).unwrap();
+        assert_eq!(understood(&certificate), Ok(()));
+        let mut extension = Extension { oid: "1.2.3".to_owned(), critical: false, value: Vec::new() };
+        certificate.extensions.push(extension.clone());
+        assert_eq!(understood(&certificate), Ok(()));
+        extension.critical = true;
+        certificate.extensions.push(extension);
+        assert!(understood(&certificate).unwrap_err().contains("1.2.3"));
     }
 }

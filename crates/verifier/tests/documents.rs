@@ -1,187 +1,23 @@
 //! Evidence documents of a simulated guest: accepted for the challenge that they were made for, refused for every other
 //! and for every change.
-#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
+
+mod guest;
 
 use confide_evidence::bytes::{ByteString, Bytes};
-use confide_evidence::document::{
-    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
-    Engine, EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm,
-    ReceiptKey, ServingKeys, devices_digest,
-};
-use confide_evidence::event::{
-    Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
-};
-use confide_evidence::nvidia::DeviceChain;
+use confide_evidence::document::{CpuEvidence, EgressMode, Endorsements, EvidenceDocument, KeySet, Platform};
+use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
-use confide_evidence::tdx::collateral_from_json;
-use confide_evidence::transcript::{BatchTree, Binding, Role, Transcript, batch_leaf};
-use confide_policy::{AppraisalPolicy, Loaded};
-use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements};
+use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
+use confide_policy::AppraisalPolicy;
+use confide_simulator::SimulatedGpu;
 use confide_verifier::{
-    Algorithms, Appraisal, AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject,
-    appraise, evaluate,
+    Appraisal, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
 };
-use rustls_pki_types::UnixTime;
-use std::time::Duration;
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+use guest::{
+    AWS, DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, now, serve, verdict,
+    verdict_of,
 };
-
-/// 2026-10-01.
-const NOW: u64 = 1_790_812_800;
-const NONCE: [u8; 32] = [1; 32];
-const EXPORTER: [u8; 32] = [2; 32];
-const SPKI: [u8; 32] = [3; 32];
-const BOOT_ID: Bytes<16> = Bytes([4; 16]);
-
-const DANGER: &str = include_str!("../../../policies/danger-simulator.toml");
-
-fn danger(text: &str) -> AppraisalPolicy {
-    AppraisalPolicy::parse(text, Loaded::AsDanger).unwrap()
-}
-
-fn now() -> UnixTime {
-    UnixTime::since_unix_epoch(Duration::from_secs(NOW))
-}
-
-fn serve() -> Binding {
-    Binding::Serve { nonce: Bytes(NONCE), exporter: Bytes(EXPORTER), tls_spki: Bytes(SPKI) }
-}
-
-fn challenge() -> RecordedChallenge {
-    Challenge::serve(NONCE, EXPORTER, SPKI).recorded()
-}
-
-/// A simulated guest with one GPU, whose parts a test may change before or after the quote is made.
-struct Guest {
-    platform: SimulatedPlatform,
-    gpu: SimulatedGpu,
-    claims: Claims,
-    events: Vec<RuntimeEvent>,
-    keys: KeySet,
-    binding: Binding,
-    measurements: TdMeasurements,
-}
-
-impl Guest {
-    fn new() -> Self {
-        let gpu = SimulatedGpu::new(7).unwrap();
-        let build = Build { image: None, version: "0.1.0".into(), revision: "test".into() };
-        let leaf = DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap().leaf().der.clone();
-        let device = DeviceInUse { mode: "spt".into(), certificate: confide_evidence::hash::sha256(&leaf) };
-        Self {
-            platform: SimulatedPlatform::new(PlatformOptions::at(NOW)).unwrap(),
-            gpu,
-            claims: Claims {
-                gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".into() },
-                build: build.clone(),
-                model: Model { name: "tiny".into(), manifest: Bytes([5; 32]) },
-                egress: Egress {
-                    mode: EgressMode::Open,
-                    policy: None,
-                    ruleset: None,
-                    host_visible: Vec::new(),
-                },
-                engine: Engine { kind: "builtin".into(), flags: Vec::new(), environment: Vec::new() },
-                volumes: Vec::new(),
-                changing: Changing { drops: 0, locked_at: None, guest_time: NOW },
-                configuration: Bytes([6; 32]),
-            },
-            events: vec![
-                RuntimeEvent::Boot(Boot { build, boot_id: BOOT_ID, broker_key: None }),
-                RuntimeEvent::Configuration(Configuration { digest: Bytes([6; 32]) }),
-                RuntimeEvent::NoVolumes,
-                RuntimeEvent::Model(LoadedModel { manifest: Bytes([5; 32]) }),
-                RuntimeEvent::Devices(DevicesInUse { devices: vec![device] }),
-                RuntimeEvent::Open,
-            ],
-            keys: KeySet::Serving(ServingKeys {
-                kem: KemKey { alg: KemAlgorithm::XWing, public: Bytes([8; 1216]) },
-                receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: Bytes([9; 32]) },
-                not_after: NOW + 86_400,
-            }),
-            binding: serve(),
-            measurements: TdMeasurements::default(),
-        }
-    }
-
-    fn device(gpu: &SimulatedGpu, binding: &Binding) -> DeviceEvidence {
-        DeviceEvidence {
-            kind: DeviceKind::NvidiaGpu,
-            chain: ByteString(gpu.chain_pem().into_bytes()),
-            report: ByteString(gpu.report(binding.gpu_nonce(0))),
-        }
-    }
-
-    fn document(&self) -> EvidenceDocument {
-        let mut events = EventLog::new();
-        let mut td = SimulatedTd::new(self.measurements.clone());
-        for event in &self.events {
-            events.push(event.clone()).unwrap();
-            td.extend_rtmr3(&event.digest());
-        }
-        let devices = vec![Self::device(&self.gpu, &self.binding)];
-        let transcript = Transcript {
-            binding: self.binding,
-            keyset: self.keys.digest(),
-            devices: devices_digest(&devices),
-            claims: self.claims.digest(),
-            boot_id: BOOT_ID,
-        };
-        let quote = self.platform.quote(&td.report(transcript.report_data()));
-        let tdx = collateral_from_json(self.platform.collateral_json().as_bytes()).unwrap();
-        EvidenceDocument {
-            cpu: CpuEvidence::Tdx { quote: ByteString(quote) },
-            batch: None,
-            claims: self.claims.clone(),
-            events,
-            boot_id: BOOT_ID,
-            devices,
-            key_set: self.keys.clone(),
-            version: 1,
-            boot_log: None,
-            platform: Platform::Tdx,
-            endorsements: Some(Endorsements { tdx: Some(tdx), nvidia: None }),
-        }
-    }
-}
-
-fn verdict(
-    document: &EvidenceDocument,
-    challenge: Option<&RecordedChallenge>,
-    policy: &AppraisalPolicy,
-) -> AttestationResult {
-    verdict_of(&document.encode().unwrap(), challenge, policy)
-}
-
-fn verdict_of(
-    document: &[u8],
-    challenge: Option<&RecordedChallenge>,
-    policy: &AppraisalPolicy,
-) -> AttestationResult {
-    let inputs = Inputs {
-        subject: Subject::Document(document),
-        endorsements: &Endorsements::default(),
-        prepared: None,
-        policy,
-        challenge,
-        now: now(),
-        algorithms: &AWS,
-    };
-    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
-}
-
-/// Codes of all checks that failed.
-fn failures(result: &AttestationResult) -> Vec<&str> {
-    result
-        .checks
-        .iter()
-        .filter(|check| check.status == confide_verifier::Status::Fail)
-        .map(|check| check.code)
-        .collect()
-}
 
 fn failures_of(change: impl FnOnce(&mut EvidenceDocument)) -> Vec<String> {
     let mut document = Guest::new().document();

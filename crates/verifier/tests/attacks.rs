@@ -1,0 +1,143 @@
+//! What an attacker, or a careless caller, might try against the verifier: each must fail, and say so.
+#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
+
+mod guest;
+
+use confide_evidence::bytes::Bytes;
+use confide_evidence::document::{Endorsements, EvidenceDocument};
+use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
+use confide_policy::AppraisalPolicy;
+use confide_verifier::{
+    Appraisal, AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
+};
+use guest::{
+    AWS, DANGER, EXPORTER, Guest, NONCE, SPKI, challenge, danger, failures, now, verdict, verdict_of,
+};
+
+fn with_prepared(
+    document: &[u8],
+    prepared: &PreparedCollateral,
+    policy: &AppraisalPolicy,
+) -> AttestationResult {
+    let inputs = Inputs {
+        subject: Subject::Document(document),
+        endorsements: &Endorsements::default(),
+        prepared: Some(prepared),
+        policy,
+        challenge: Some(&challenge()),
+        now: now(),
+        algorithms: &AWS,
+    };
+    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+}
+
+#[test]
+fn reference_values_for_the_report_data_do_not_replace_the_challenge() {
+    let document = Guest::new().document();
+    let honest = verdict(&document, Some(&challenge()), &danger(DANGER)).report_data.unwrap();
+    let pinned = DANGER.replace(
+        "report_data = { from = \"document\" }",
+        &format!("report_data = {{ any_of = [\"{honest}\"] }}"),
+    );
+    let policy = danger(&pinned);
+    assert!(verdict(&document, Some(&challenge()), &policy).accepted(), "bound and listed");
+    let bytes = document.encode().unwrap();
+    let appraisal = Appraisal {
+        document: &bytes,
+        endorsements: &Endorsements::default(),
+        prepared: None,
+        policy: &policy,
+        now: now(),
+        algorithms: &AWS,
+    };
+    let replayed = appraise(&appraisal, Challenge::serve([0xee; 32], EXPORTER, SPKI)).unwrap_err();
+    assert_eq!(replayed.code(), "report_data", "a listed value is replayed to another challenge");
+    let changed = EvidenceDocument { boot_id: Bytes([0xee; 16]), ..document };
+    assert!(failures(&verdict(&changed, Some(&challenge()), &policy)).contains(&"report_data"));
+    let other = danger(&pinned.replace(&honest, &"11".repeat(64)));
+    assert_eq!(failures(&verdict(&Guest::new().document(), Some(&challenge()), &other)), ["report_data"]);
+}
+
+#[test]
+fn reference_values_for_rtmr3_do_not_replace_the_event_log() {
+    let mut document = Guest::new().document();
+    let honest = verdict(&document, Some(&challenge()), &danger(DANGER)).measurements.unwrap().rtmr3;
+    let policy = danger(
+        &DANGER
+            .replace("rtmr3 = { from = \"document\" }", &format!("rtmr3 = {{ any_of = [\"{honest}\"] }}"))
+            .replace("events = \"required\"", "events = { waive = \"a test\" }"),
+    );
+    assert!(verdict(&document, Some(&challenge()), &policy).accepted());
+    let mut events = EventLog::new();
+    for event in document.events.events() {
+        let changed = RuntimeEvent::Model(LoadedModel { manifest: Bytes([0xee; 32]) });
+        events.push(if matches!(event, RuntimeEvent::Model(_)) { changed } else { event.clone() }).unwrap();
+    }
+    document.events = events;
+    assert_eq!(failures(&verdict(&document, Some(&challenge()), &policy)), ["rtmr3"]);
+}
+
+#[test]
+fn collateral_prepared_under_a_danger_policy_is_useless_under_another() {
+    let document = Guest::new().document();
+    let collateral = document.endorsements.clone().unwrap().tdx.unwrap();
+    let prepared = PreparedCollateral::new(&collateral, &danger(DANGER), &AWS);
+    // Everything but the trust anchors is as the simulator needs it: no other check stands in the way.
+    let mut policy = danger(DANGER);
+    policy.danger = None;
+    let result = with_prepared(&document.encode().unwrap(), &prepared, &policy);
+    assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("root_anchor")));
+    assert_eq!((result.tcb_status, result.simulated), (None, true));
+}
+
+#[test]
+fn a_refusal_after_the_simulators_root_says_simulated() {
+    let mut document = Guest::new().document();
+    if let Some(tdx) = document.endorsements.as_mut().and_then(|stapled| stapled.tdx.as_mut()) {
+        tdx.tcb_info_signature.0[0] ^= 1;
+    }
+    let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+    assert_eq!(result.code, Some("tcb_info_signature"));
+    assert!(result.simulated && result.assumptions[0].starts_with("SIMULATED"));
+}
+
+#[test]
+fn evidence_cannot_fill_a_verdict() {
+    let mut guest = Guest::new();
+    guest.claims.engine.kind = "\u{1}".repeat(1 << 20);
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["engine_kind"]);
+    assert!(result.to_json().len() < 64 * 1024, "{} bytes", result.to_json().len());
+}
+
+#[test]
+fn a_document_of_a_million_empty_strings_is_refused_before_it_is_decoded() {
+    let bytes = Guest::new().document().encode().unwrap();
+    // The empty list of claims.egress.host_visible becomes one of 1,048,576 empty strings.
+    let key = b"host_visible\x80";
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() - 1;
+    let many = [&[0x9a, 0, 0x10, 0, 0][..], &[0x60; 1 << 20]].concat();
+    let bytes = [&bytes[..at], &many, &bytes[at + 1..]].concat();
+    let result = verdict_of(&bytes, Some(&challenge()), &danger(DANGER));
+    assert_eq!((result.outcome, result.code), (Outcome::Malformed, Some("document_format")));
+    assert!(result.checks[0].actual.contains("items"), "{}", result.checks[0].actual);
+}
+
+#[test]
+fn a_witness_is_for_one_connection_of_the_same_nonce() {
+    let document = Guest::new().document().encode().unwrap();
+    let policy = danger(DANGER);
+    let appraisal = Appraisal {
+        document: &document,
+        endorsements: &Endorsements::default(),
+        prepared: None,
+        policy: &policy,
+        now: now(),
+        algorithms: &AWS,
+    };
+    // Nonce and exporter swapped: length-prefixed fields do not slide into each other.
+    assert_eq!(
+        appraise(&appraisal, Challenge::serve(EXPORTER, NONCE, SPKI)).unwrap_err().code(),
+        "report_data"
+    );
+}
