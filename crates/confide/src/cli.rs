@@ -2,7 +2,7 @@
 
 use crate::input::{self, PolicyFlags};
 use crate::status::{Failure, Status};
-use crate::{chat, inspect, policy, proxy, record, replay, verify};
+use crate::{chat, inspect, policy, proxy, record, render, replay, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -88,7 +88,10 @@ impl Cli {
             Command::Inspect(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Completions { shell } => {
-                clap_complete::generate(shell, &mut command(), "confide", &mut std::io::stdout());
+                // The generator panics where it cannot write: a closed pipe must not make it.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut command(), "confide", &mut script);
+                render::bytes(&script);
                 Ok(Status::Accepted)
             }
             Command::Man { dir } => manual(dir),

@@ -2,6 +2,7 @@
 
 use crate::status::{Failure, Status};
 use confide_evidence::document::TdxCollateral;
+use confide_evidence::hex;
 use confide_evidence::tdx::{CollateralError, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, PolicyError};
@@ -41,6 +42,11 @@ pub(crate) fn collateral(path: &Path) -> Result<Result<TdxCollateral, Collateral
 /// Parses `--at`.
 pub(crate) fn time(text: &str) -> Result<UnixTime, String> {
     parse_rfc3339(text).ok_or_else(|| "expected an RFC 3339 time such as 2026-06-08T11:32:35Z".to_owned())
+}
+
+/// Parses 32 bytes in hexadecimal digits.
+pub(crate) fn bytes32(text: &str) -> Result<[u8; 32], String> {
+    hex::decode_array(text).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
 }
 
 /// Which policy to appraise by.

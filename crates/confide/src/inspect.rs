@@ -1,6 +1,7 @@
 //! `confide inspect`: fields without a verdict.
 
 use crate::input;
+use crate::render;
 use crate::status::{Failure, Status};
 use confide_evidence::document::{DocumentError, EvidenceDocument};
 use confide_record::MAX_FILE;
@@ -14,14 +15,14 @@ pub(crate) struct Inspect {
 }
 
 impl Inspect {
-    #[expect(clippy::print_stdout, reason = "the program's output")]
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let bytes = input::read(&self.file, MAX_FILE)?;
         match (EvidenceDocument::decode(&bytes), confide_record::read(&bytes)) {
-            (Ok(document), _) => println!("{:#}", document.to_json()),
+            (Ok(document), _) => render::line(&format!("{:#}", document.to_json())),
             (Err(_), Ok(records)) => {
                 for record in records {
-                    println!("{:#}", serde_json::json!({ "hash": record.hash(), "record": record }));
+                    let shown = serde_json::json!({ "hash": record.hash(), "record": record });
+                    render::line(&format!("{shown:#}"));
                 }
             }
             (Err(error), Err(_)) => return Err(neither(&error)),

@@ -1,6 +1,7 @@
 //! `confide policy`: checking policy files.
 
 use crate::input;
+use crate::render;
 use crate::status::{Failure, Status};
 use clap::Subcommand;
 use confide_policy::Loaded;
@@ -20,7 +21,6 @@ pub(crate) enum PolicyCommand {
 }
 
 impl PolicyCommand {
-    #[expect(clippy::print_stdout, reason = "the program's output")]
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let Self::Check { files } = self;
         for file in files {
@@ -31,9 +31,10 @@ impl PolicyCommand {
             let loaded =
                 if danger { input::load_danger(&file)? } else { input::load(&file, Loaded::Normally)? };
             let waivers = loaded.policy.waivers();
-            println!("{}: policy {:?}, {} waivers", file.display(), loaded.policy.name, waivers.len());
+            let (name, count) = (&loaded.policy.name, waivers.len());
+            render::line(&format!("{}: policy {name:?}, {count} waivers", file.display()));
             for (field, reason) in waivers {
-                println!("  {field}: {reason}");
+                render::line(&format!("  {field}: {reason}"));
             }
         }
         Ok(Status::Accepted)

@@ -103,17 +103,19 @@ fn record_quote(
     Ok(Status::from(&result))
 }
 
-/// Appends a recording to a file, after the chain of what it already holds has been checked.
+/// Appends a recording to a file, after the chain of what it already holds has been checked. The file is locked
+/// meanwhile: another process that appends to it would break the chain.
 pub(crate) fn append(
     recording: Recording<'_>,
     result: &AttestationResult,
     out: &Path,
 ) -> Result<(), Failure> {
-    let previous = if out.exists() { last(out)? } else { None };
     let unwritable = |error: std::io::Error| {
         Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
     };
     let file = OpenOptions::new().create(true).append(true).open(out).map_err(unwritable)?;
+    file.lock().map_err(unwritable)?;
+    let previous = last(out)?;
     confide_record::append(&file, &recording.record(result, previous.as_ref())).map_err(replay::fault)?;
     file.sync_all().map_err(unwritable)
 }

@@ -32,10 +32,20 @@ impl Colour {
 
 /// Prints a verdict to standard output, as one JSON object or as a tree.
 pub(crate) fn verdict(result: &AttestationResult, json: bool) {
+    let colour = Colour::of(&io::stdout());
+    bytes(if json { format!("{}\n", result.to_json()) } else { tree(result, colour) }.as_bytes());
+}
+
+/// Prints one line to standard output.
+pub(crate) fn line(text: &str) {
+    bytes(format!("{text}\n").as_bytes());
+}
+
+/// Prints to standard output.
+pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    let text = if json { format!("{}\n", result.to_json()) } else { tree(result, Colour::of(&out)) };
     // A closed pipe is the reader's choice; the exit status still tells.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 /// Prints a verdict's tree to standard error, where standard output carries something else.
@@ -49,7 +59,9 @@ pub(crate) fn verdict_to_stderr(result: &AttestationResult) {
 pub(crate) fn failure(failure: &Failure) {
     let mut out = io::stderr().lock();
     let colour = Colour::of(&out);
-    let mut text = format!("{} {} [{}]\n", colour.paint("31", "error:"), failure.message(), failure.code());
+    // Messages may have lines: a TOML error shows the line that it is about.
+    let message: Vec<String> = failure.message().lines().map(harmless).collect();
+    let mut text = format!("{} {} [{}]\n", colour.paint("31", "error:"), message.join("\n"), failure.code());
     if let Some(hint) = failure.what_to_do() {
         let _ = writeln!(text, "  {hint}");
     }
@@ -70,7 +82,7 @@ pub fn tree(result: &AttestationResult, colour: Colour) -> String {
     let because = result.code.map(|code| format!(" ({code})")).unwrap_or_default();
     let _ = writeln!(out, "{simulated}{}{because}", colour.paint(code, word));
     for (name, value) in facts(result) {
-        let _ = writeln!(out, "├─ {name}: {value}");
+        let _ = writeln!(out, "├─ {name}: {}", harmless(&value));
     }
     let _ = writeln!(out, "├─ checks");
     for check in &result.checks {
@@ -113,14 +125,44 @@ fn write_check(out: &mut String, check: &Check, colour: Colour) {
         Status::NotRun => ("·", "2"),
     };
     let mark = colour.paint(code, mark);
+    let (expected, actual) = (harmless(&check.expected), harmless(&check.actual));
     let _ = match check.status {
-        Status::Pass => writeln!(out, "│  {mark} {}: {}", check.code, check.actual),
-        Status::Waived => writeln!(out, "│  {mark} {}: {} ({})", check.code, check.expected, check.actual),
-        Status::NotRun => writeln!(out, "│  {mark} {}: {}", check.code, check.actual),
+        Status::Pass => writeln!(out, "│  {mark} {}: {actual}", check.code),
+        Status::Waived => writeln!(out, "│  {mark} {}: {expected} ({actual})", check.code),
+        Status::NotRun => writeln!(out, "│  {mark} {}: {actual}", check.code),
         Status::Fail => writeln!(
             out,
-            "│  {mark} {}\n│      expected {}\n│      found    {}\n│      see      {}",
-            check.code, check.expected, check.actual, check.reference
+            "│  {mark} {}\n│      expected {expected}\n│      found    {actual}\n│      see      {}",
+            check.code, check.reference
         ),
     };
+}
+
+/// Text that evidence or a recorded policy may have chosen, on one line: what a terminal would obey (control characters)
+/// or reorder text by (Unicode's bidirectional formatting, UAX 9 section 2) is shown as an escape.
+fn harmless(text: &str) -> String {
+    let obeyed = |one: &char| {
+        one.is_control()
+            || matches!(one, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for one in text.chars() {
+        if obeyed(&one) {
+            out.extend(one.escape_unicode());
+        } else {
+            out.push(one);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_neither_obeys_nor_reorders_what_evidence_says() {
+        let shown = harmless("CN\x1b[2J\u{9b}1m\r\nACCEPTED\u{202e}é");
+        assert_eq!(shown, "CN\\u{1b}[2J\\u{9b}1m\\u{d}\\u{a}ACCEPTED\\u{202e}é");
+    }
 }

@@ -3,6 +3,7 @@
 use crate::input::{self, ALGORITHMS};
 use crate::render;
 use crate::status::{Failure, Status};
+use confide_evidence::bytes::Bytes;
 use confide_record::{Agreement, MAX_FILE, RecordError};
 use std::path::PathBuf;
 
@@ -18,8 +19,8 @@ pub(crate) struct Replay {
     #[arg(long)]
     json: bool,
     /// Hash of the last record, 32 bytes in hexadecimal digits, kept elsewhere: shows truncation and rewriting
-    #[arg(long, value_name = "HEX")]
-    head: Option<String>,
+    #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
+    head: Option<[u8; 32]>,
 }
 
 impl Replay {
@@ -27,8 +28,8 @@ impl Replay {
         let bytes = input::read(&self.file, MAX_FILE)?;
         let records = confide_record::read(&bytes).map_err(fault)?;
         if let (Some(head), Some(last)) = (&self.head, records.last()) {
-            let found = last.hash().to_string();
-            if !head.eq_ignore_ascii_case(&found) {
+            let (head, found) = (Bytes(*head), last.hash());
+            if head != found {
                 let message = format!("the last record hashes to {found}, --head says {head}");
                 return Err(Failure::new(Status::Rejected, "replay_head", message));
             }

@@ -6,11 +6,13 @@ use crate::render;
 use crate::status::{Failure, Status};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{Endorsements, MAX_DOCUMENT};
-use confide_evidence::hex;
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::MAX_QUOTE;
+use confide_evidence::time::format_rfc3339;
 use confide_evidence::transcript::Role;
-use confide_verifier::{AttestationResult, Inputs, Subject, evaluate, malformed_collateral};
+use confide_verifier::{
+    self as verifier, AttestationResult, Check, Inputs, Outcome, Subject, evaluate, malformed_collateral,
+};
 use std::path::PathBuf;
 
 /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral up to the Intel SGX Root CA
@@ -31,7 +33,7 @@ pub(crate) struct Quote {
 
 impl Quote {
     pub(crate) fn run(self) -> Result<Status, Failure> {
-        let policy = self.appraising.policy.load(Otherwise::Inspect)?;
+        let policy = policy(&self.appraising, Otherwise::Inspect)?;
         let quote = input::read(&self.quote, MAX_QUOTE)?;
         let result = match input::collateral(&self.collateral)? {
             Ok(tdx) => {
@@ -68,19 +70,19 @@ struct ChallengeFlags {
     #[arg(long, default_value = "serve", value_parser = role)]
     role: Role,
     /// Nonce, 32 bytes in hexadecimal digits
-    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
     nonce: [u8; 32],
     /// TLS exporter of the connection, 32 bytes in hexadecimal digits; none for key-release
-    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
     exporter: Option<[u8; 32]>,
     /// SHA-256 of the guest's TLS key (SubjectPublicKeyInfo), 32 bytes in hexadecimal digits; none for key-release
-    #[arg(long, value_name = "HEX", value_parser = bytes32)]
+    #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
     spki: Option<[u8; 32]>,
 }
 
 impl Document {
     pub(crate) fn run(self) -> Result<Status, Failure> {
-        let policy = self.appraising.policy.load(Otherwise::Client)?;
+        let policy = policy(&self.appraising, Otherwise::Client)?;
         let document = input::read(&self.document, MAX_DOCUMENT)?;
         let collateral = self.collateral.as_deref().map(input::collateral).transpose()?;
         let result = match collateral.transpose() {
@@ -113,15 +115,53 @@ impl ChallengeFlags {
     }
 }
 
+/// Loads the policy. With `--json`, one that cannot be used is told as an object of a verdict's form, too.
+fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
+    appraising.policy.load(otherwise).inspect_err(|failure| {
+        let outcome = match failure.status() {
+            Status::Malformed => Outcome::Malformed,
+            Status::Unsupported => Outcome::Unsupported,
+            _ => return,
+        };
+        if appraising.json {
+            render::verdict(&nothing_appraised(outcome, failure, appraising), true);
+        }
+    })
+}
+
+/// The result of an appraisal that a failure kept from beginning.
+fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraising) -> AttestationResult {
+    let check = Check {
+        code: failure.code(),
+        status: verifier::Status::Fail,
+        expected: "an appraisal policy that this build reads".to_owned(),
+        actual: failure.message().to_owned(),
+        reference: "appraisal policy",
+    };
+    AttestationResult {
+        outcome,
+        code: Some(failure.code()),
+        simulated: false,
+        platform: None,
+        policy: String::new(),
+        time: format_rfc3339(appraising.at),
+        tcb_status: None,
+        advisory_ids: Vec::new(),
+        measurements: None,
+        report_data: None,
+        valid_until: None,
+        platform_binding: None,
+        devices: Vec::new(),
+        checks: vec![check],
+        assumptions: Vec::new(),
+    }
+}
+
 fn role(text: &str) -> Result<Role, String> {
     [Role::Serve, Role::Batch, Role::KeyRelease]
         .into_iter()
         .find(|role| role.name() == text)
         .ok_or_else(|| "expected serve, batch or key-release".to_owned())
-}
-
-fn bytes32(text: &str) -> Result<[u8; 32], String> {
-    hex::decode_array(text).ok_or_else(|| "expected 64 hexadecimal digits".to_owned())
 }
 
 fn appraise(

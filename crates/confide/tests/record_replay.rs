@@ -155,6 +155,31 @@ fn records_are_chained() {
     let replayed = file.replay(&["--head", &head]);
     assert_eq!(status(&replayed), 10);
     assert!(stderr(&replayed).contains("[replay_head]"), "{}", stderr(&replayed));
+    assert_eq!(status(&file.replay(&["--head", "no hash"])), 2);
+}
+
+#[test]
+fn records_of_many_processes_are_one_chain() {
+    let file = File::recorded();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(status(&file.append()), 0));
+        }
+    });
+    assert_eq!(file.records().len(), 9);
+    let replayed = file.replay(&[]);
+    assert_eq!(status(&replayed), 0, "{}", stderr(&replayed));
+}
+
+#[test]
+fn a_record_that_nobody_could_read_is_not_written() {
+    let file = File::recorded();
+    let mut record = file.records().remove(0);
+    record.evaluator = "x".repeat(confide_evidence::record::MAX_RECORD);
+    let mut out = Vec::new();
+    let refused = confide_record::append(&mut out, &record);
+    assert!(matches!(refused, Err(confide_record::RecordError::Oversized(_))));
+    assert!(out.is_empty());
 }
 
 #[test]

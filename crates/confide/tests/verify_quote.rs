@@ -148,8 +148,10 @@ fn an_unknown_field_of_a_policy_is_named_with_its_line() {
         include_str!("../../../policies/inspect.toml").replace("[freshness]", "[freshness]\nmaximum = 1");
     let line = text.lines().position(|line| line == "maximum = 1").unwrap() + 1;
     std::fs::write(&path, text).unwrap();
-    let output = Sample::version_4().verify(&["--policy", path.to_str().unwrap()]);
+    let output = Sample::version_4().verify(&["--json", "--policy", path.to_str().unwrap()]);
     assert_eq!(status(&output), 30);
+    assert_eq!(json(&output)["outcome"], "malformed");
+    assert_eq!(json(&output)["code"], "policy_malformed");
     let message = stderr(&output);
     assert!(message.contains("maximum") && message.contains(&format!("line {line}")), "{message}");
 }
@@ -199,5 +201,54 @@ fn a_danger_policy_refuses_genuine_evidence() {
         assert_eq!((status(&output), &json(&output)["code"]), (10, &json!("root_anchor")));
     } else {
         assert_eq!(status(&output), 20);
+    }
+}
+
+#[test]
+fn what_evidence_says_moves_no_terminal() {
+    // A root of the attacker's own, whose name would paint an acceptance over the refusal.
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("collateral.json");
+    let mut collateral: Value = serde_json::from_slice(&std::fs::read(&sample.collateral).unwrap()).unwrap();
+    for chain in ["pck_crl_issuer_chain", "tcb_info_issuer_chain", "qe_identity_issuer_chain"] {
+        let mut ders =
+            confide_evidence::pem::certificates(collateral[chain].as_str().unwrap().as_bytes()).unwrap();
+        let name = b"Intel SGX Root CA";
+        for der in &mut ders {
+            for at in 0..der.len() - name.len() {
+                if der[at..].starts_with(name) {
+                    der[at..at + name.len()].copy_from_slice(b"\x1b[2J\x1b[HACCEPTED\r\n");
+                }
+            }
+            // Another key than Intel's: the last byte of the root's.
+            if let Some(at) = der.windows(2).rposition(|two| two == [0x03, 0x42]) {
+                der[at + 60] ^= 1;
+            }
+        }
+        collateral[chain] = json!(confide_evidence::pem::encode(&ders));
+    }
+    std::fs::write(&path, collateral.to_string()).unwrap();
+    let output = run(&["verify", "quote"], sample.flags_with(&sample.quote, &path, sample.time), &[]);
+    let shown = stdout(&output);
+    assert_eq!(status(&output), 10, "{shown}");
+    assert!(shown.starts_with("REJECTED (root_anchor)"), "{shown}");
+    assert!(shown.contains("\\u{1b}[2J") && !shown.contains('\x1b') && !shown.contains('\r'), "{shown}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_panic() {
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/inspect.toml");
+    for arguments in [&["completions", "bash"][..], &["man"], &["policy", "check", policy]] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_confide"))
+            .args(arguments)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(!stderr(&output).contains("panicked"), "{arguments:?}: {}", stderr(&output));
+        assert!(matches!(status(&output), 0 | 1), "{arguments:?}");
     }
 }

@@ -6,7 +6,7 @@
 
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{FIRST, Record, RecordedChallenge, Subject, read_all};
+use confide_evidence::record::{FIRST, MAX_RECORD, Record, RecordedChallenge, Subject, read_all};
 use confide_policy::{AppraisalPolicy, PolicyError};
 use confide_verifier::{Algorithms, AttestationResult, Inputs, evaluate};
 use rustls_pki_types::UnixTime;
@@ -26,6 +26,9 @@ pub enum RecordError {
     /// The file is larger than [`MAX_FILE`].
     #[error("a record file of {0} bytes, at most {MAX_FILE} are accepted")]
     TooLarge(usize),
+    /// A record is larger than [`MAX_RECORD`].
+    #[error("a record of {0} bytes, at most {MAX_RECORD} are accepted")]
+    Oversized(usize),
     /// No record in the file.
     #[error("the file holds no record")]
     Empty,
@@ -95,9 +98,14 @@ impl Recording<'_> {
 /// Writes one record.
 ///
 /// # Errors
-/// [`RecordError::Io`].
+/// [`RecordError::Io`], and [`RecordError::Oversized`] for a record that no reader would take: it must not end the file
+/// for those that follow.
 pub fn append(mut to: impl Write, record: &Record) -> Result<(), RecordError> {
-    to.write_all(&record.encode())?;
+    let bytes = record.encode();
+    if bytes.len() > MAX_RECORD {
+        return Err(RecordError::Oversized(bytes.len()));
+    }
+    to.write_all(&bytes)?;
     Ok(to.flush()?)
 }
 
