@@ -6,7 +6,9 @@ mod guest;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
-use confide_policy::AppraisalPolicy;
+use confide_evidence::tdx::{QeIdentity, TcbInfo, collateral_from_json};
+use confide_evidence::x509::{Certificate, Crl, MAX_CRL};
+use confide_policy::{AppraisalPolicy, Loaded};
 use confide_verifier::{
     Appraisal, AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
 };
@@ -140,4 +142,73 @@ fn a_witness_is_for_one_connection_of_the_same_nonce() {
         appraise(&appraisal, Challenge::serve(EXPORTER, NONCE, SPKI)).unwrap_err().code(),
         "report_data"
     );
+}
+
+/// Nested deeper than any parser's stack: an error, soon.
+#[test]
+fn nesting_is_no_stack_overflow() {
+    let started = std::time::Instant::now();
+    let deep = 500_000;
+    let tomls = [
+        format!("a = {}", "[".repeat(deep)),
+        format!("a = {}", "{ a = ".repeat(deep / 6)),
+        format!("{}a = 1", "a.".repeat(deep)),
+        format!("[{}a]", "a.".repeat(deep)),
+        format!("schema = 1\n{}a = 1", "a.".repeat(deep)),
+        "[a]\n".repeat(deep / 4),
+        "[[a]]\n".repeat(deep / 6),
+        format!("a = \"{}\"", "\\u00e9".repeat(deep / 8)),
+    ];
+    for text in tomls {
+        assert!(AppraisalPolicy::parse(&text, Loaded::Normally).is_err(), "{}", &text[..20]);
+    }
+    let jsons = [
+        "[".repeat(4 << 20),
+        format!("{{\"x\":{}", "[".repeat(4 << 20)),
+        format!("{{\"x\":{}", "{\"a\":".repeat(800_000)),
+        format!("{{\"pck_crl\":{}", "[".repeat(1 << 20)),
+    ];
+    for text in jsons {
+        let text = &text.as_bytes()[..text.len().min(4 << 20)];
+        assert!(collateral_from_json(text).is_err());
+    }
+    for json in ["[".repeat(500_000), format!("{{\"tcbLevels\":{}", "[".repeat(500_000))] {
+        assert!(TcbInfo::parse(&json).is_err() && QeIdentity::parse(&json).is_err());
+    }
+    // Nested DER: every level of a constructed value is one more header.
+    for head in [[0x30, 0x80], [0x30, 0x02], [0xa0, 0x80]] {
+        let der = head.repeat(MAX_CRL / 2);
+        assert!(Crl::parse(&der).is_err());
+        assert!(Certificate::parse(&der[..16 * 1024]).is_err());
+    }
+    assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
+}
+
+/// A revocation list of the largest size with the shortest entries, in quasi-DER that nobody signed.
+#[test]
+fn a_revocation_list_of_the_largest_size_is_read_in_linear_time() {
+    let element = |tag: u8, content: &[u8]| {
+        let size = u32::try_from(content.len()).unwrap().to_be_bytes();
+        let digits = size.iter().skip_while(|byte| **byte == 0).count().max(1);
+        let head = if content.len() < 0x80 {
+            vec![tag, size[3]]
+        } else {
+            [&[tag, 0x80 | u8::try_from(digits).unwrap()][..], &size[4 - digits..]].concat()
+        };
+        [head, content.to_vec()].concat()
+    };
+    let algorithm = element(0x30, &element(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+    let time = element(0x17, b"260101000000Z");
+    let entry = element(0x30, &[element(0x02, &[7]), time.clone()].concat());
+    let entries = element(0x30, &entry.repeat(50_000));
+    let tbs = element(
+        0x30,
+        &[element(0x02, &[1]), algorithm.clone(), element(0x30, &[]), time.clone(), time, entries].concat(),
+    );
+    let list = element(0x30, &[tbs, algorithm, element(0x03, &[0, 0x30, 0])].concat());
+    let started = std::time::Instant::now();
+    let list = Crl::parse(&list).unwrap();
+    assert_eq!(list.revoked.len(), 50_000);
+    assert!(list.revokes(&[7]) && !list.revokes(&[8]));
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }
