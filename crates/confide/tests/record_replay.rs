@@ -8,6 +8,9 @@ use confide_evidence::record::{Record, Subject, read_all};
 use std::path::{Path, PathBuf};
 use support::{Sample, confide, run, status, stderr, stdout};
 
+/// What a case does to a record.
+type Change<'a> = Box<dyn Fn(&mut Record) + 'a>;
+
 struct File {
     folder: tempfile::TempDir,
     sample: Sample,
@@ -91,7 +94,7 @@ fn changed_inputs_give_what_verify_gives_for_them() {
     let policy_path = file.folder.path().join("changed.toml");
     std::fs::write(&policy_path, &policy_text).unwrap();
     let quote = &file.sample.quote;
-    let cases: [(&str, Box<dyn Fn(&mut Record)>, std::process::Output); 3] = [
+    let cases: [(&str, Change<'_>, std::process::Output); 3] = [
         (
             "quote",
             Box::new(|record| record.subject = Subject::Quote(ByteString(changed_quote.clone()))),

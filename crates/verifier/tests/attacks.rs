@@ -1,5 +1,12 @@
 //! What an attacker, or a careless caller, might try against the verifier: each must fail, and say so.
-#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    dead_code,
+    reason = "tests"
+)]
 
 mod guest;
 
