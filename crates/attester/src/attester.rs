@@ -55,6 +55,14 @@ impl Attester {
         self.nature
     }
 
+    /// What has been measured so far.
+    ///
+    /// # Errors
+    /// [`AttesterError::RegisterUnknown`].
+    pub fn log(&self) -> Result<EventLog, AttesterError> {
+        lock(&self.measured).exact_log().cloned()
+    }
+
     /// Payload of the event `devices`: the devices in the order of their evidence.
     pub fn devices_in_use(&self) -> DevicesInUse {
         DevicesInUse { devices: self.devices.iter().map(|device| lock(device).in_use()).collect() }

@@ -1,0 +1,189 @@
+//! `POST /.well-known/confide/attestation`: evidence for a nonce, bound to the connection that asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use confide_attester::Attester;
+use confide_channel_guest::ConnectionExporter;
+use confide_evidence::bytes::Bytes as Fixed;
+use confide_evidence::document::{
+    AttestationRequest, Claims, KeySet, MAX_REQUEST, MEDIA_TYPE, REQUEST_MEDIA_TYPE,
+};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::boot::{self, Booted};
+use crate::config::Limits;
+
+/// Answers attestation requests.
+pub(crate) struct Attestation {
+    attester: Arc<Attester>,
+    key_set: KeySet,
+    claims: Claims,
+    turns: Semaphore,
+    body_time: Duration,
+}
+
+impl Attestation {
+    pub(crate) fn new(booted: &Booted, limits: &Limits) -> Self {
+        Self {
+            attester: Arc::clone(&booted.attester),
+            key_set: booted.keys.key_set().clone(),
+            claims: booted.claims.clone(),
+            turns: Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS)),
+            body_time: limits.read_time(),
+        }
+    }
+
+    /// Answers one request; every outcome is an answer.
+    pub(crate) async fn answer<S>(
+        &self,
+        connection: &ConnectionExporter<S>,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
+        match self.document(connection, request).await {
+            Ok(document) => response(StatusCode::OK, MEDIA_TYPE, document),
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn document<S>(
+        &self,
+        connection: &ConnectionExporter<S>,
+        request: Request<Incoming>,
+    ) -> Result<Vec<u8>, Refusal> {
+        if request.method() != Method::POST {
+            return Err(Refusal::Method);
+        }
+        check_media(request.headers())?;
+        let reading = tokio::time::timeout(self.body_time, read(request.into_body()));
+        let body = reading.await.map_err(|_| Refusal::TimedOut)??;
+        let AttestationRequest { nonce } =
+            AttestationRequest::decode(&body).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        self.attest(connection, nonce).await
+    }
+
+    /// Devices serve one request at a time. Those that wait for them hold a thread each, so that their number is
+    /// bounded.
+    async fn attest<S>(
+        &self,
+        connection: &ConnectionExporter<S>,
+        nonce: Fixed<32>,
+    ) -> Result<Vec<u8>, Refusal> {
+        let _turn = self.turns.try_acquire().map_err(|_| Refusal::Overloaded)?;
+        let binding = connection.bind(nonce).map_err(|error| failed(&error))?;
+        let attester = Arc::clone(&self.attester);
+        let key_set = self.key_set.clone();
+        let claims = Claims { changing: boot::changing(), ..self.claims.clone() };
+        let attesting = tokio::task::spawn_blocking(move || attester.attest(&binding, &key_set, &claims));
+        let document = attesting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        document.encode().map_err(|error| failed(&error))
+    }
+}
+
+/// Devices fail by the host's doing: the operator learns why, the peer only that.
+fn failed(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    tracing::warn!(error, "attestation failed");
+    Refusal::Failed
+}
+
+fn check_media(headers: &HeaderMap) -> Result<(), Refusal> {
+    let media = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case(REQUEST_MEDIA_TYPE) { Ok(()) } else { Err(Refusal::MediaType) }
+}
+
+async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+    if body.size_hint().lower() > MAX_REQUEST as u64 {
+        return Err(Refusal::TooLarge);
+    }
+    match Limited::new(body, MAX_REQUEST).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+        Err(_) => Err(Refusal::Unreadable),
+    }
+}
+
+/// Why there is no document, in the form of the errors of the API beside it.
+enum Refusal {
+    Method,
+    MediaType,
+    TooLarge,
+    TimedOut,
+    Unreadable,
+    Malformed(String),
+    Overloaded,
+    Failed,
+}
+
+impl Refusal {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Method => "method_not_allowed",
+            Self::MediaType => "unsupported_media_type",
+            Self::TooLarge => "request_too_large",
+            Self::TimedOut => "request_timeout",
+            Self::Unreadable => "request_unreadable",
+            Self::Malformed(_) => "malformed_attestation_request",
+            Self::Overloaded => "attestation_overloaded",
+            Self::Failed => "attestation_failed",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::Unreadable | Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Overloaded | Self::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::Method => "this path takes POST only".to_owned(),
+            Self::MediaType => format!("the body must be {REQUEST_MEDIA_TYPE}"),
+            Self::TooLarge => format!("the request has more than {MAX_REQUEST} bytes"),
+            Self::TimedOut => "the body did not arrive in time".to_owned(),
+            Self::Unreadable => "the body ended early".to_owned(),
+            Self::Malformed(reason) => {
+                format!("the body is not the canonical CBOR of {{\"nonce\": 32 bytes}}: {reason}")
+            }
+            Self::Overloaded => "too many connections attest at the same time".to_owned(),
+            Self::Failed => "the guest's devices gave no evidence".to_owned(),
+        }
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let status = self.status();
+        let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
+        let error = json!({ "message": self.message(), "type": kind, "param": null, "code": self.code() });
+        let mut answer =
+            response(status, "application/json", json!({ "error": error }).to_string().into_bytes());
+        match status {
+            StatusCode::METHOD_NOT_ALLOWED => {
+                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"))
+            }
+            StatusCode::SERVICE_UNAVAILABLE => {
+                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"))
+            }
+            _ => None,
+        };
+        answer
+    }
+}
+
+fn response(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

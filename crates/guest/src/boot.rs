@@ -1,0 +1,124 @@
+//! From the configuration to a guest that may serve: each step is measured before the next one relies on it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use confide_attester::Attester;
+use confide_channel_guest::GuestKeys;
+use confide_engine::process::{EngineCommand, EngineProcess};
+use confide_evidence::bytes::Bytes;
+use confide_evidence::configuration::{DecidingConfiguration, EgressPhase, EgressPhases};
+use confide_evidence::document::{Build, Changing, Claims, Egress, EgressMode, Engine, Model};
+use confide_evidence::event::{Boot, Configuration, LoadedModel, RuntimeEvent};
+
+use crate::config::{Config, Platform};
+use crate::error::GuestError;
+
+/// This program's own file, also when it has been replaced on the disk since it started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
+/// A guest whose boot is measured up to `open`, with the keys drawn after it.
+pub(crate) struct Booted {
+    pub(crate) attester: Arc<Attester>,
+    pub(crate) engine: EngineProcess,
+    pub(crate) keys: GuestKeys,
+    /// As they stand for this boot; `changing` is filled in for each document.
+    pub(crate) claims: Claims,
+}
+
+/// The platform that the configuration names, and no other.
+pub(crate) fn attester(config: &Config) -> Result<Attester, GuestError> {
+    match config.platform {
+        Platform::Tdx => Ok(Attester::tdx()?),
+        Platform::Simulated => simulated(config),
+    }
+}
+
+#[cfg(feature = "danger-simulator")]
+fn simulated(config: &Config) -> Result<Attester, GuestError> {
+    let crate::config::Simulated { seed, gpus } = config.simulated.unwrap_or_default();
+    Ok(Attester::simulated(confide_attester::SimulatedMachine { seed, gpus })?)
+}
+
+#[cfg(not(feature = "danger-simulator"))]
+fn simulated(_config: &Config) -> Result<Attester, GuestError> {
+    Err(GuestError::SimulatorNotBuilt)
+}
+
+/// Measures the boot, loads the model in between, and draws the keys last.
+pub(crate) async fn boot(config: &Config, attester: Attester) -> Result<Booted, GuestError> {
+    let settings = settings(config);
+    let build = build();
+    let boot_id = Bytes(random()?);
+    attester.measure(RuntimeEvent::Boot(Boot { build: build.clone(), boot_id, broker_key: None }))?;
+    attester.measure(RuntimeEvent::Configuration(Configuration { digest: settings.digest() }))?;
+    attester.measure(RuntimeEvent::NoVolumes)?;
+    let engine = start_engine(config, &settings.engine).await?;
+    let manifest = engine.client().manifest().digest();
+    attester.measure(RuntimeEvent::Model(LoadedModel { manifest }))?;
+    attester.measure(RuntimeEvent::Devices(attester.devices_in_use()))?;
+    attester.measure(RuntimeEvent::Open)?;
+    let not_after = now().saturating_add(u64::from(config.keys.lifetime_seconds.get()));
+    let keys = GuestKeys::draw(&attester.log()?.serving(EgressMode::Open)?, not_after)?;
+    let claims = Claims {
+        gpus: attester.gpus(),
+        build,
+        model: Model { name: config.model.name.as_str().to_owned(), manifest },
+        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: Vec::new() },
+        configuration: settings.digest(),
+        engine: settings.engine,
+        volumes: Vec::new(),
+        changing: changing(),
+    };
+    Ok(Booted { attester: Arc::new(attester), engine, keys, claims })
+}
+
+/// Every setting that decides what happens to a prompt. This guest locks no egress and opens no volume.
+fn settings(config: &Config) -> DecidingConfiguration {
+    let open = EgressPhase { mode: EgressMode::Open, policy: None };
+    DecidingConfiguration {
+        model: config.model.name.as_str().to_owned(),
+        egress: EgressPhases { boot: open.clone(), serve: open },
+        engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
+        volumes: Vec::new(),
+    }
+}
+
+fn build() -> Build {
+    Build {
+        image: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: option_env!("CONFIDE_REVISION").unwrap_or("unknown").to_owned(),
+    }
+}
+
+/// The model's folder is no flag of the engine: what is in it is measured, whatever its path.
+async fn start_engine(config: &Config, claimed: &Engine) -> Result<EngineProcess, GuestError> {
+    let command = EngineCommand {
+        program: THIS_PROGRAM.into(),
+        arguments: vec!["engine".into(), config.model.directory.clone().into()],
+        environment: claimed.environment.clone(),
+    };
+    let seconds = u64::from(config.limits.load_seconds.get());
+    match tokio::time::timeout(Duration::from_secs(seconds), EngineProcess::spawn(&command)).await {
+        Ok(process) => Ok(process?),
+        Err(_) => Err(GuestError::EngineSlow { seconds }),
+    }
+}
+
+/// Claims that no register holds, as they are now. Without an egress ruleset nothing is dropped or locked.
+pub(crate) fn changing() -> Changing {
+    Changing { drops: 0, locked_at: None, guest_time: now() }
+}
+
+/// Unix seconds of this machine's clock, which the host sets.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Bytes from the system's random source.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], GuestError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(GuestError::Random)?;
+    Ok(bytes)
+}

@@ -1,0 +1,20 @@
+//! The program `confide-guest`: attested inference inside a confidential VM.
+//!
+//! Layer 7. `serve` measures its boot, loads a model into the child process `confide-guest engine`, draws keys in memory,
+//! and answers an OpenAI-compatible API over attested TLS alone. Keys, TLS and evidence stay in the parent; the child
+//! holds one socket and the model.
+//!
+//! Text of prompts and completions is never logged.
+
+pub mod api;
+mod attestation;
+mod boot;
+mod cli;
+mod config;
+mod error;
+mod marking;
+mod serve;
+mod server;
+
+pub use cli::{command, run};
+pub use config::Config;

@@ -1,0 +1,130 @@
+//! Connections: TLS first, then HTTP/1.1, each within its limits.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use confide_channel_guest::{Acceptor, ConnectionExporter};
+use confide_evidence::document::ATTESTATION_PATH;
+use confide_service::Lifecycle;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::api::{self, Api};
+use crate::attestation::Attestation;
+use crate::config::Limits;
+
+/// The most bytes that the head of a request takes.
+const MAX_HEAD: usize = 64 * 1024;
+/// The most header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// After a failed accept, so that a lack of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What every connection needs.
+pub(crate) struct Server {
+    pub(crate) acceptor: Acceptor,
+    pub(crate) attestation: Attestation,
+    pub(crate) api: Api,
+    pub(crate) limits: Limits,
+    pub(crate) lifecycle: Lifecycle,
+}
+
+/// Accepts connections until the guest drains, then waits for the open ones.
+pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
+    let places = server.limits.connections.get().min(Semaphore::MAX_PERMITS);
+    let places = Arc::new(Semaphore::new(places));
+    let mut connections = JoinSet::new();
+    let mut draining = pin!(server.lifecycle.draining());
+    loop {
+        let accepted = tokio::select! {
+            () = &mut draining => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let server = Arc::clone(&server);
+                connections.spawn(async move {
+                    connection(stream, server).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+impl Server {
+    async fn answer<S>(
+        &self,
+        connection: &ConnectionExporter<S>,
+        request: Request<Incoming>,
+    ) -> Response<Either<Full<Bytes>, api::Body>> {
+        if request.uri().path() == ATTESTATION_PATH {
+            return self.attestation.answer(connection, request).await.map(Either::Left);
+        }
+        self.api.handle(request).await.map(Either::Right)
+    }
+}
+
+/// Waits for a place first: connections beyond the limit stay in the listener's queue.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// One connection. A peer's failure is no event beyond `debug`.
+async fn connection(stream: TcpStream, server: Arc<Server>) {
+    let limit = server.limits.read_time();
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot turn off Nagle's algorithm");
+    }
+    let tls = match tokio::time::timeout(limit, server.acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::debug!(%error, "no connection"),
+        Err(_) => return tracing::debug!("no handshake in time"),
+    };
+    let exporter = Arc::new(tls.exporter());
+    let lifecycle = server.lifecycle.clone();
+    let service = service_fn(move |request| {
+        let (server, exporter) = (Arc::clone(&server), Arc::clone(&exporter));
+        async move { Ok::<_, Infallible>(server.answer(&exporter, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limit)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(tls), service);
+    let mut connection = pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = lifecycle.draining() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection ended");
+    }
+}

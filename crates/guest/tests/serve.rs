@@ -1,0 +1,398 @@
+//! `confide-guest serve` on the simulated platform, as a process.
+#![cfg(feature = "danger-simulator")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod harness;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use confide_client::{ChatRequest, Turn};
+use confide_evidence::document::{
+    ATTESTATION_PATH, AttestationRequest, CpuEvidence, MAX_REQUEST, devices_digest,
+};
+use confide_evidence::event::RuntimeEvent;
+use confide_evidence::hash::sha256;
+use confide_evidence::manifest::{FileHasher, ModelManifest};
+use confide_evidence::pem;
+use confide_evidence::tdx::{Padding, Quote};
+use confide_evidence::transcript::{Binding, Role, Transcript};
+use confide_evidence::{bytes::Bytes, document::EvidenceDocument};
+use harness::{Connection, Guest, Installation, MODEL, checkpoint, model_files, signal};
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const CBOR: &str = "application/cbor";
+const JSON: &str = "application/json";
+const CHAT: &str = "/v1/chat/completions";
+
+fn question(text: &str, tokens: u32) -> Value {
+    json!({
+        "model": MODEL, "messages": [{ "role": "user", "content": text }], "temperature": 0, "max_tokens": tokens
+    })
+}
+
+/// What the quote of a document must sign.
+fn assert_bound(document: &EvidenceDocument, binding: Binding) {
+    let CpuEvidence::Tdx { quote } = &document.cpu else { panic!("{:?}", document.cpu) };
+    let quote = Quote::parse(quote.as_bytes(), Padding::Refused).unwrap();
+    let transcript = Transcript {
+        binding,
+        keyset: document.key_set.digest(),
+        devices: devices_digest(&document.devices),
+        claims: document.claims.digest(),
+        boot_id: document.boot_id,
+    };
+    assert_eq!(quote.report.report_data, &transcript.report_data());
+    assert_eq!(quote.report.rtmr[3], &document.events.replay());
+    for (position, device) in (0u32..).zip(&document.devices) {
+        assert_eq!(device.report.as_bytes()[4..36], binding.gpu_nonce(position));
+    }
+}
+
+#[tokio::test]
+async fn a_client_appraises_the_guest_and_gets_its_answers() {
+    let guest = Guest::start("");
+    let client = guest.client();
+    let verdict = client.verdict().await.unwrap();
+    assert!(verdict.result().simulated);
+    assert_eq!(client.models().await.unwrap(), [MODEL]);
+    let ask = || ChatRequest::new(MODEL).turn(Turn::user("What is an RTMR?")).temperature(0.0).max_tokens(12);
+    let whole = client.chat(ask()).await.unwrap();
+    assert_eq!(whole.finish_reason.as_deref(), Some("length"));
+    assert_eq!(whole.usage.unwrap().completion_tokens, 12);
+    let mut stream = client.chat_stream(ask()).await.unwrap();
+    let mut streamed = String::new();
+    let mut usage = None;
+    while let Some(delta) = stream.next().await.unwrap() {
+        streamed.push_str(&delta.content.unwrap_or_default());
+        usage = usage.or(delta.usage);
+    }
+    assert_eq!((streamed, usage), (whole.content, whole.usage));
+}
+
+#[tokio::test]
+async fn a_document_is_bound_to_its_connection_and_says_what_runs() {
+    let guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    let (document, binding) = connection.attest(1).await;
+    assert_bound(&document, binding);
+    document.check_events(Role::Serve).unwrap();
+    let (again, other_binding) = connection.attest(2).await;
+    assert_bound(&again, other_binding);
+    assert_eq!(again.key_set, document.key_set);
+    let mut elsewhere = Connection::open(guest.address).await;
+    let (third, third_binding) = elsewhere.attest(1).await;
+    assert_bound(&third, third_binding);
+    assert_ne!(third_binding, binding, "two connections export different values for one nonce");
+
+    let claims = &document.claims;
+    assert_eq!((claims.model.name.as_str(), claims.engine.kind.as_str()), (MODEL, "builtin"));
+    assert_eq!((claims.gpus.count, claims.gpus.environment.as_str()), (1, "SIMULATED"));
+    let RuntimeEvent::Devices(devices) = &document.events.events()[4] else { panic!("no devices event") };
+    let leaf = pem::certificates(document.devices[0].chain.as_bytes()).unwrap().remove(0);
+    assert_eq!(devices.devices[0].certificate, sha256(&leaf));
+    assert!(document.key_set.serving().unwrap().not_after > claims.changing.guest_time);
+    assert!(document.endorsements.unwrap().tdx.is_some());
+}
+
+#[tokio::test]
+async fn the_manifest_is_of_the_files_that_run() {
+    let mut files = model_files(7);
+    files.insert("notes/readme.txt".to_owned(), b"measured as well".to_vec());
+    let guest = Guest::with(Installation::new(&files, ""));
+    let (document, _) = Connection::open(guest.address).await.attest(1).await;
+    let entries = files.iter().map(|(path, content)| {
+        let mut hasher = FileHasher::new(path).unwrap();
+        hasher.update(content);
+        hasher.finish()
+    });
+    let expected = ModelManifest::new(entries.collect()).unwrap().digest();
+    assert_eq!(document.claims.model.manifest, expected);
+    assert_eq!(guest.ready["manifest"], expected.to_string());
+    let RuntimeEvent::Model(model) = &document.events.events()[3] else { panic!("no model event") };
+    assert_eq!(model.manifest, expected);
+}
+
+#[tokio::test]
+async fn two_boots_share_no_secret_and_two_machines_no_device() {
+    let guests = ["", "[simulated]\nseed = 2\ngpus = 2\n"].map(Guest::start);
+    let mut documents = Vec::new();
+    for guest in &guests {
+        documents.push(Connection::open(guest.address).await.attest(1).await.0);
+    }
+    assert_ne!(documents[0].boot_id, documents[1].boot_id);
+    assert_ne!(documents[0].key_set, documents[1].key_set);
+    assert_eq!(documents[0].claims.configuration, documents[1].claims.configuration);
+    let leaves: BTreeSet<_> = documents
+        .iter()
+        .flat_map(|document| &document.devices)
+        .map(|device| pem::certificates(device.chain.as_bytes()).unwrap().remove(0))
+        .collect();
+    assert_eq!(leaves.len(), 3);
+}
+
+#[tokio::test]
+async fn many_connections_attest_at_the_same_time() {
+    let guest = Guest::start("");
+    let address = guest.address;
+    let attesting: Vec<_> = (0..24u8)
+        .map(|fill| tokio::spawn(async move { Connection::open(address).await.attest(fill).await }))
+        .collect();
+    for attested in attesting {
+        let (document, binding) = attested.await.unwrap();
+        assert_bound(&document, binding);
+    }
+}
+
+#[tokio::test]
+async fn attestations_beyond_the_limit_are_refused_and_not_queued() {
+    let guest = Guest::start("[limits]\nattestations = 1\n[simulated]\ngpus = 64\n");
+    let address = guest.address;
+    let body = AttestationRequest { nonce: Bytes([1; 32]) }.encode();
+    let mut connections = Vec::new();
+    for _ in 0..16 {
+        connections.push(Connection::open(address).await);
+    }
+    let attesting: Vec<_> = connections
+        .into_iter()
+        .map(|mut connection| {
+            let body = body.clone();
+            tokio::spawn(async move { connection.post(ATTESTATION_PATH, CBOR, body).await })
+        })
+        .collect();
+    let mut statuses = BTreeSet::new();
+    for attested in attesting {
+        let answer = attested.await.unwrap();
+        if answer.status != StatusCode::OK {
+            assert_eq!(answer.refusal(), (503, "attestation_overloaded".to_owned()));
+            assert!(answer.headers.contains_key("retry-after"));
+        }
+        statuses.insert(answer.status);
+    }
+    assert_eq!(statuses, BTreeSet::from([StatusCode::OK, StatusCode::SERVICE_UNAVAILABLE]));
+}
+
+#[tokio::test]
+async fn bad_attestation_requests_get_their_errors_and_the_connection_stays() {
+    let guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    let good = AttestationRequest { nonce: Bytes([1; 32]) }.encode();
+    let malformed = (400, "malformed_attestation_request");
+    let cases: Vec<(&str, &str, Vec<u8>, (u16, &str))> = vec![
+        ("POST", CBOR, vec![], malformed),
+        ("POST", CBOR, good[..good.len() - 1].to_vec(), malformed),
+        ("POST", CBOR, [good.as_slice(), &[0]].concat(), malformed),
+        ("POST", CBOR, b"{\"nonce\":\"00\"}".to_vec(), malformed),
+        ("POST", CBOR, [&b"\xbf"[..], &good[1..], b"\xff"].concat(), malformed),
+        ("POST", CBOR, vec![0xff; MAX_REQUEST], malformed),
+        ("POST", CBOR, vec![0; MAX_REQUEST + 1], (413, "request_too_large")),
+        ("POST", JSON, good.clone(), (415, "unsupported_media_type")),
+        ("POST", "", good.clone(), (415, "unsupported_media_type")),
+        ("GET", CBOR, vec![], (405, "method_not_allowed")),
+    ];
+    for (method, media_type, body, (status, code)) in cases {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let media_type = Some(media_type).filter(|media_type| !media_type.is_empty());
+        let shown = format!("{method} {media_type:?} {} bytes", body.len());
+        let answer = connection.send(harness::request(method, ATTESTATION_PATH, media_type, body)).await;
+        assert_eq!(answer.refusal(), (status, code.to_owned()), "{shown}");
+    }
+    let (document, binding) = connection.attest(9).await;
+    assert_bound(&document, binding);
+}
+
+#[tokio::test]
+async fn bad_requests_to_the_api_get_their_errors_and_the_guest_stays() {
+    let mut guest = Guest::start("[limits]\nbody_bytes = 20000\n");
+    let mut connection = Connection::open(guest.address).await;
+    let good = question("abc", 2);
+    let with = |name: &str, value: Value| {
+        let mut body = good.clone();
+        body[name] = value;
+        body.to_string().into_bytes()
+    };
+    let cases: Vec<(&str, Vec<u8>, u16, &str)> = vec![
+        ("truncated", good.to_string().into_bytes()[..20].to_vec(), 400, "invalid_json"),
+        ("empty", vec![], 400, "invalid_json"),
+        ("not UTF-8", b"{\"model\":\"\xff\"}".to_vec(), 400, "invalid_utf8"),
+        ("an array", b"[]".to_vec(), 400, "invalid_type"),
+        ("wrong type", with("messages", json!("hi")), 400, "invalid_type"),
+        ("unknown model", with("model", json!("gpt-5")), 404, "model_not_found"),
+        (
+            "oversized",
+            with("messages", json!([{ "role": "user", "content": "x".repeat(20_001) }])),
+            413,
+            "request_too_large",
+        ),
+        (
+            "too long for the context",
+            with("messages", json!([{ "role": "user", "content": "x".repeat(300) }])),
+            413,
+            "context_length_exceeded",
+        ),
+    ];
+    for (what, body, status, code) in cases {
+        let answer = Connection::open(guest.address).await.post(CHAT, JSON, body).await;
+        assert_eq!(answer.refusal(), (status, code.to_owned()), "{what}");
+    }
+    let known = connection.chat(&serde_json::from_slice(&with("model", json!("gpt-5"))).unwrap()).await;
+    assert!(known.json()["error"]["message"].as_str().unwrap().contains(MODEL));
+    for (method, path, status) in [
+        (Method::GET, CHAT, 405),
+        (Method::POST, "/v1/models", 405),
+        (Method::GET, "/", 404),
+        (Method::PUT, "/x", 404),
+    ] {
+        let answer = connection.send(harness::request(method, path, None, vec![])).await;
+        assert_eq!(answer.refusal().0, status, "{path}");
+    }
+    assert!(guest.is_running());
+    assert_eq!(connection.chat(&good).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_api_answers_in_one_piece_and_in_a_stream() {
+    let guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    assert_eq!(connection.get("/healthz").await.status, StatusCode::OK);
+    assert_eq!(connection.get("/readyz").await.json()["status"], "ready");
+    let models = connection.get("/v1/models").await.json();
+    assert_eq!((&models["object"], &models["data"][0]["id"]), (&"list".into(), &MODEL.into()));
+    let whole = connection.chat(&question("abc", 5)).await.json();
+    assert_eq!(whole["usage"]["completion_tokens"], 5);
+    let mut body = question("abc", 5);
+    body["stream"] = true.into();
+    let stream = connection.chat(&body).await;
+    assert!(stream.headers["content-type"].to_str().unwrap().starts_with("text/event-stream"));
+    let text = String::from_utf8(stream.body).unwrap();
+    let events: Vec<&str> =
+        text.split_terminator("\n\n").map(|event| event.strip_prefix("data: ").unwrap()).collect();
+    assert_eq!(events.last(), Some(&"[DONE]"));
+    let chunks: Vec<Value> =
+        events[..events.len() - 1].iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let content: String =
+        chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!(content, whole["choices"][0]["message"]["content"].as_str().unwrap());
+}
+
+#[tokio::test]
+async fn without_tls_nothing_is_answered() {
+    let mut guest = Guest::start("[limits]\nread_seconds = 1\n");
+    for bytes in
+        [&b"POST /v1/chat/completions HTTP/1.1\r\n\r\n"[..], b"GET /healthz HTTP/1.1\r\n\r\n", &[0; 100]]
+    {
+        let mut stream = TcpStream::connect(guest.address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert!(!answer.starts_with(b"HTTP"), "{answer:02x?}");
+    }
+    let mut silent = TcpStream::connect(guest.address).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), silent.read_to_end(&mut answer)).await;
+    assert!(matches!(read, Ok(Ok(0)) | Ok(Err(_))), "a peer that says nothing is dropped");
+    assert!(guest.is_running());
+    Connection::open(guest.address).await.attest(1).await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let guest = Guest::start("[limits]\nread_seconds = 1\n");
+    for path in [ATTESTATION_PATH, CHAT] {
+        let media_type = if path == CHAT { JSON } else { CBOR };
+        let mut stream = harness::connect(guest.address).await.unwrap();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: {media_type}\r\ncontent-length: 40\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), "HTTP/1.1 408", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn every_log_line_says_simulated_and_none_holds_a_prompt() {
+    for format in ["text", "json"] {
+        let guest = Guest::start(&format!("[log]\nformat = \"{format}\"\nfilter = \"trace\"\n"));
+        let mut connection = Connection::open(guest.address).await;
+        let answer = connection.chat(&question("PROMPT-MARKER", 8)).await.json();
+        let completion = answer["choices"][0]["message"]["content"].as_str().unwrap();
+        connection.chat(&json!({ "model": "PROMPT-MARKER", "messages": "PROMPT-MARKER" })).await;
+        connection.attest(1).await;
+        let log = guest.log();
+        assert!(log.lines().count() >= 2, "{log}");
+        for line in log.lines() {
+            assert!(line.contains("SIMULATED"), "{line}");
+        }
+        assert!(!log.contains("PROMPT-MARKER"), "{log}");
+        assert!(completion.len() < 4 || !log.contains(completion), "{log}");
+        assert_eq!(guest.ready["platform"], "SIMULATED");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_running_answer_end() {
+    let mut guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    let mut body = question("abc", 200);
+    body["stream"] = true.into();
+    let pid = guest.pid();
+    let answering = tokio::spawn(async move { connection.chat(&body).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    signal("TERM", pid);
+    let answer = answering.await.unwrap();
+    assert!(answer.body.ends_with(b"data: [DONE]\n\n"));
+    assert!(guest.ended().success(), "{}", guest.log());
+}
+
+#[tokio::test]
+async fn the_guest_ends_with_its_engine() {
+    let mut guest = Guest::start("");
+    signal("KILL", guest.engine());
+    let status = guest.ended();
+    assert_eq!(status.code(), Some(1));
+    assert!(guest.log().contains("[engine_exited]"), "{}", guest.log());
+}
+
+#[test]
+fn the_engine_process_has_no_environment_and_one_socket() {
+    let guest = Guest::start("");
+    let engine = guest.engine();
+    assert_eq!(std::fs::read(format!("/proc/{engine}/environ")).unwrap(), b"");
+    let open: BTreeSet<String> = std::fs::read_dir(format!("/proc/{engine}/fd"))
+        .unwrap()
+        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+        .collect();
+    assert_eq!(open.iter().filter(|file| file.starts_with("socket:")).count(), 1, "{open:?}");
+}
+
+#[test]
+fn a_model_that_does_not_load_ends_the_guest_with_its_code() {
+    let cases = [
+        (
+            model_files(7).into_iter().filter(|(name, _)| name != "config.json").collect(),
+            "model_file_missing",
+        ),
+        (
+            model_files(7)
+                .into_iter()
+                .map(|(name, bytes)| (name, bytes[..bytes.len() / 2].to_vec()))
+                .collect(),
+            "invalid",
+        ),
+        (checkpoint::Files::new(), "model_unreadable"),
+    ];
+    for (files, code) in cases {
+        let installation = Installation::new(&files, "");
+        let output =
+            harness::program().arg("serve").arg("--config").arg(installation.config()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(output.stdout.is_empty());
+        assert!(said.lines().last().unwrap().contains(code), "{said}");
+    }
+}
