@@ -117,8 +117,6 @@ rules! {
     REPORT_DATA = "report_data", "REPORTDATA is the transcript of this challenge and this document", TRANSCRIPT;
     /// Challenge given.
     CHALLENGE = "challenge", "a challenge: role, nonce, TLS exporter and key of the verifier's own connection", TRANSCRIPT;
-    /// Batch.
-    BATCH = "batch", "the policy accepts quotes that several clients share", TRANSCRIPT;
     /// Event grammar.
     EVENT_LOG = "event_log", "runtime events of the closed list, each once, in order, ending as the role demands", EVENTS;
     /// Claims against events.
