@@ -35,7 +35,7 @@ fn main() -> Result<()> {
 /// A prompt, then an answer of the same length that no stop token ends.
 fn decode(engine: &Engine) -> Result<(Duration, Duration)> {
     let decoder = engine.decoder();
-    let mut cache = KvCache::new(decoder.config(), 2 * TOKENS)?;
+    let mut cache = KvCache::new(decoder.config(), 2 * TOKENS);
     let prompt: Vec<u32> = (0..TOKENS as u32).map(|token| 10 + token).collect();
     let started = Instant::now();
     decoder.forward(&prompt, &mut cache)?;

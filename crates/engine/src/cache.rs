@@ -5,30 +5,35 @@ use zeroize::Zeroize as _;
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 
-/// Keys and values of every layer for one sequence, allocated once for its whole length and overwritten
-/// with zeros when it is dropped: they let whoever reads them reconstruct the prompt.
+/// Tokens that the cache grows by.
+const BLOCK: usize = 128;
+
+/// Keys and values of every layer for one sequence. They let whoever reads them reconstruct the prompt, so
+/// that they are overwritten with zeros when the cache is dropped.
+///
+/// Memory is taken in blocks of tokens as the sequence grows: a request that may fill a long context, but
+/// does not, costs what it uses.
 pub struct KvCache {
-    /// Per layer: keys, then values, each `[key_value_head][position][head_dim]`.
-    layers: Vec<(Vec<f32>, Vec<f32>)>,
+    /// Blocks of each layer, oldest first.
+    layers: Vec<Vec<Block>>,
     heads: usize,
     head_dim: usize,
     capacity: usize,
     length: usize,
 }
 
+/// Keys and values of [`BLOCK`] tokens in one layer, each `[key_value_head][token][head_dim]`.
+struct Block {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
 impl KvCache {
-    /// Room for `capacity` tokens of a model.
-    ///
-    /// # Errors
-    /// [`EngineError::OutOfMemory`].
-    pub fn new(config: &ModelConfig, capacity: usize) -> Result<Self, EngineError> {
+    /// A cache for up to `capacity` tokens of a model. Takes no memory yet.
+    pub fn new(config: &ModelConfig, capacity: usize) -> Self {
+        let layers = (0..config.layers).map(|_| Vec::new()).collect();
         let (heads, head_dim) = (config.key_value_heads, config.head_dim);
-        let values = heads.checked_mul(head_dim).and_then(|row| row.checked_mul(capacity));
-        let values = values.ok_or(EngineError::OutOfMemory { bytes: usize::MAX })?;
-        let layers = (0..config.layers)
-            .map(|_| Ok((zeros(values)?, zeros(values)?)))
-            .collect::<Result<_, EngineError>>()?;
-        Ok(Self { layers, heads, head_dim, capacity, length: 0 })
+        Self { layers, heads, head_dim, capacity, length: 0 }
     }
 
     /// Tokens in the cache.
@@ -41,29 +46,50 @@ impl KvCache {
         self.length == 0
     }
 
-    /// Tokens that the cache has room for.
+    /// Tokens that the cache may hold.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Stores key and value of one token, `heads * head_dim` values each, at `position`.
+    /// Takes memory for `tokens` more.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfMemory`]. The cache stays as it was.
+    pub(crate) fn reserve(&mut self, tokens: usize) -> Result<(), EngineError> {
+        let blocks = (self.length + tokens).div_ceil(BLOCK);
+        let values = self.heads * self.head_dim * BLOCK;
+        for layer in &mut self.layers {
+            while layer.len() < blocks {
+                layer.push(Block { keys: zeros(values)?, values: zeros(values)? });
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores key and value of one token, `heads * head_dim` values each, at a reserved `position`.
     pub(crate) fn store(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let (head_dim, capacity) = (self.head_dim, self.capacity);
-        let (keys, values) = &mut self.layers[layer];
+        let head_dim = self.head_dim;
+        let block = &mut self.layers[layer][position / BLOCK];
         for head in 0..self.heads {
             let from = head * head_dim..(head + 1) * head_dim;
-            let start = (head * capacity + position) * head_dim;
-            keys[start..start + head_dim].copy_from_slice(&key[from.clone()]);
-            values[start..start + head_dim].copy_from_slice(&value[from]);
+            let start = (head * BLOCK + position % BLOCK) * head_dim;
+            block.keys[start..start + head_dim].copy_from_slice(&key[from.clone()]);
+            block.values[start..start + head_dim].copy_from_slice(&value[from]);
         }
     }
 
-    /// Keys and values of one head for the first `length` tokens, `length * head_dim` values each.
-    pub(crate) fn head(&self, layer: usize, head: usize, length: usize) -> (&[f32], &[f32]) {
-        let (keys, values) = &self.layers[layer];
-        let start = head * self.capacity * self.head_dim;
-        let range = start..start + length * self.head_dim;
-        (&keys[range.clone()], &values[range])
+    /// Keys and values of one head for the first `length` tokens, in parts of whole tokens, oldest first.
+    pub(crate) fn head(
+        &self,
+        layer: usize,
+        head: usize,
+        length: usize,
+    ) -> impl Iterator<Item = (&[f32], &[f32])> + Clone {
+        let (head_dim, start) = (self.head_dim, head * BLOCK * self.head_dim);
+        self.layers[layer].iter().zip((0..length).step_by(BLOCK)).map(move |(block, first)| {
+            let range = start..start + (length - first).min(BLOCK) * head_dim;
+            (&block.keys[range.clone()], &block.values[range])
+        })
     }
 
     /// Counts `tokens` more as stored.
@@ -72,12 +98,10 @@ impl KvCache {
     }
 }
 
-impl Drop for KvCache {
+impl Drop for Block {
     fn drop(&mut self) {
-        for (keys, values) in &mut self.layers {
-            keys.zeroize();
-            values.zeroize();
-        }
+        self.keys.zeroize();
+        self.values.zeroize();
     }
 }
 

@@ -12,7 +12,7 @@ use crate::rope::{Rope, Rotation};
 use crate::weights::Weights;
 
 /// Independent sums of a dot product, so that it can use vector registers.
-const LANES: usize = 16;
+const LANES: usize = 8;
 
 /// A Llama, Qwen2 or Qwen3 decoder with `f32` weights.
 pub struct Decoder {
@@ -73,13 +73,14 @@ impl Decoder {
     /// one per row of the vocabulary.
     ///
     /// # Errors
-    /// No tokens, a token outside the vocabulary, no room in `cache`, or logits that are not finite.
+    /// No tokens, a token outside the vocabulary, no room or memory in `cache`, or logits that are not finite.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>, EngineError> {
         let (start, rows) = (cache.len(), tokens.len());
         if rows == 0 || rows > cache.capacity() - start {
             let (context, completion) = (cache.capacity(), 0);
             return Err(EngineError::ContextTooLong { prompt: start + rows, completion, context });
         }
+        cache.reserve(rows)?;
         let rotations: Vec<Rotation> = (start..start + rows).map(|position| self.rope.at(position)).collect();
         let mut stream = values(&self.embedding.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)?)?;
         for (index, layer) in self.layers.iter().enumerate() {
@@ -123,8 +124,8 @@ impl Decoder {
         let mut mixed = vec![0.0; rows * query_row];
         for (unit, output) in mixed.chunks_exact_mut(head_dim).enumerate() {
             let (row, head) = (unit / heads, unit % heads);
-            let (keys, values) = cache.head(index, head / (heads / shared), start + row + 1);
-            attend_one(&query[unit * head_dim..(unit + 1) * head_dim], keys, values, output);
+            let seen = cache.head(index, head / (heads / shared), start + row + 1);
+            attend_one(&query[unit * head_dim..(unit + 1) * head_dim], seen, output);
         }
         layer.output.forward(&mixed, rows)
     }
@@ -190,13 +191,19 @@ impl Linear {
     }
 }
 
-/// Attention of one query head over the keys and values of the positions that it may see, oldest first.
-fn attend_one(query: &[f32], keys: &[f32], values: &[f32], output: &mut [f32]) {
+/// Attention of one query head over the keys and values that it may see, in parts, oldest first.
+fn attend_one<'a>(
+    query: &[f32],
+    seen: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
+    output: &mut [f32],
+) {
     let width = query.len();
     let scale = 1.0 / (width as f32).sqrt();
-    let mut scores: Vec<f32> = keys.chunks_exact(width).map(|key| dot(query, key) * scale).collect();
-    softmax(&mut scores);
-    for (weight, value) in scores.iter().zip(values.chunks_exact(width)) {
+    let keys = seen.clone().flat_map(|(keys, _)| keys.chunks_exact(width));
+    let mut weights: Vec<f32> = keys.map(|key| dot(query, key) * scale).collect();
+    softmax(&mut weights);
+    let values = seen.flat_map(|(_, values)| values.chunks_exact(width));
+    for (weight, value) in weights.iter().zip(values) {
         for (sum, value) in output.iter_mut().zip(value) {
             *sum += weight * value;
         }

@@ -90,11 +90,11 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// Checks and renders `request`, and reserves the memory that it needs. Nothing is computed yet.
+    /// Checks and renders `request`. Nothing is computed yet.
     ///
     /// # Errors
-    /// The request is invalid, the template does not accept its messages, the prompt does not fit the
-    /// context, or there is no memory.
+    /// The request is invalid, the template does not accept its messages, or the prompt does not fit the
+    /// context.
     pub fn start(&self, request: &ChatRequest) -> Result<Generation<'_>, EngineError> {
         request.check()?;
         let prompt = Tokens(self.tokenizer.encode(&self.template.render(&request.messages)?)?);
@@ -107,7 +107,7 @@ impl Engine {
         }
         Ok(Generation {
             engine: self,
-            cache: KvCache::new(self.decoder.config(), prompt.0.len() + limit)?,
+            cache: KvCache::new(self.decoder.config(), prompt.0.len() + limit),
             usage: Usage { prompt_tokens: count(prompt.0.len()), completion_tokens: 0 },
             pending: prompt,
             sampler: Sampler::new(request.sampling),
@@ -183,7 +183,8 @@ impl Generation<'_> {
     /// Runs a part of the prompt, or draws one token.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`] or [`EngineError::Compute`]: the completion is over.
+    /// [`EngineError::NotFinite`], [`EngineError::Compute`] or [`EngineError::OutOfMemory`]: the completion is
+    /// over.
     pub fn step(&mut self) -> Result<Step, EngineError> {
         if let Some(reason) = self.finished {
             return Ok(Step::Finished { text: String::new(), reason });

@@ -116,7 +116,7 @@ impl<F: ModelFiles> MeasuredFiles<F> {
         if let Some(name) = names.iter().find(|name| entry_of(&expected, name).is_none()) {
             return Err(difference(name, ManifestDifference::Unlisted));
         }
-        if let Some(entry) = expected.entries().iter().find(|entry| !names.iter().any(|n| *n == entry.path)) {
+        if let Some(entry) = expected.entries().iter().find(|entry| !names.contains(&entry.path)) {
             return Err(difference(&entry.path, ManifestDifference::Missing));
         }
         Ok(Self { files, expected: Some(expected), entries: Vec::new() })

@@ -1,4 +1,6 @@
 //! The engine process: both halves over a socket, and a real child.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
 #![allow(clippy::print_stderr, reason = "the child half says why it ended")]
 
 mod support;

@@ -1,5 +1,7 @@
 //! The committed model: what it answers, and that its answers come from its weights.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the failure report")]
+
 mod support;
 #[path = "../examples/train_tiny/text.rs"]
 #[allow(dead_code, reason = "training draws from the text, the tests only read it")]
@@ -40,8 +42,9 @@ fn run(engine: &Engine, request: &ChatRequest) -> (Vec<String>, FinishReason, Us
     (pieces, reason, usage)
 }
 
+/// The answer, cut off where a broken model would never end.
 fn answer(engine: &Engine, question: &str) -> String {
-    run(engine, &ask(question)).0.concat()
+    run(engine, &ChatRequest { max_tokens: Some(100), ..ask(question) }).0.concat()
 }
 
 fn fixture(name: &str) -> String {
@@ -106,6 +109,22 @@ fn it_answers_questions_that_it_never_saw() {
     let right = held_out.question.len() - wrong.len();
     println!("{right} of 40 right; wrong:\n{}", wrong.join("\n"));
     assert!(right >= 20, "{right} of 40 right; wrong:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn it_answers_what_it_learned() {
+    let learned = Text::parse(&fixture("dialogues.txt"), &fixture("templates.txt")).unwrap();
+    let engine = engine();
+    let pairs = learned.pairs();
+    let sample: Vec<_> = pairs.iter().step_by(pairs.len() / 100).collect();
+    let wrong: Vec<_> = sample
+        .iter()
+        .map(|(question, expected)| (question, expected, answer(&engine, question)))
+        .filter(|(_, expected, actual)| actual != *expected)
+        .map(|(question, _, actual)| format!("{question}\n  {actual}"))
+        .collect();
+    println!("{} of {} wrong:\n{}", wrong.len(), sample.len(), wrong.join("\n"));
+    assert!(wrong.len() <= 10, "{} of {} wrong:\n{}", wrong.len(), sample.len(), wrong.join("\n"));
 }
 
 /// A question without case and marks.
@@ -178,7 +197,7 @@ fn negate(content: &mut [u8], name: &str) {
 fn pieces_are_the_text_of_the_tokens() {
     let engine = engine();
     let (pieces, _, usage) = run(&engine, &ask("What is dm-verity?"));
-    let mut cache = KvCache::new(engine.decoder().config(), 512).unwrap();
+    let mut cache = KvCache::new(engine.decoder().config(), 512);
     let prompt = "<|im_start|>user\nWhat is dm-verity?<|im_end|>\n<|im_start|>assistant\n";
     let mut pending = engine.tokenizer().encode(prompt).unwrap();
     assert_eq!(usage.prompt_tokens as usize, pending.len());
@@ -253,6 +272,8 @@ fn wide_characters_are_never_cut() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_tokens_stream_to_what_they_decode_to(tokens in prop::collection::vec(0u32..400, 0..60)) {
         thread_local!(static ENGINE: Engine = engine());

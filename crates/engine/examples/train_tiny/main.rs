@@ -27,7 +27,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, Tokenizer, TokenizerBuilder};
 
 const SEED: u64 = 20_261_121;
-const STEPS: usize = 1000;
+const STEPS: usize = 800;
 const BATCH: usize = 16;
 const RATE: f64 = 3e-3;
 const WARM_UP: f64 = 40.0;
