@@ -29,15 +29,9 @@ enum Inner {
 }
 
 impl Body {
-    /// A whole answer. Answers are one client's alone, so that no cache keeps them.
-    #[must_use]
-    pub fn whole(status: StatusCode, media_type: &'static str, bytes: Vec<u8>) -> Response<Self> {
-        Self::answer(Inner::Whole(Some(bytes.into())), status, media_type)
-    }
-
-    /// A whole answer in JSON.
+    /// A whole answer in JSON. Answers are one client's alone, so that no cache keeps them.
     pub(super) fn json(status: StatusCode, json: Vec<u8>) -> Response<Self> {
-        Self::whole(status, "application/json", json)
+        Self::answer(Inner::Whole(Some(json.into())), status, "application/json")
     }
 
     /// An answer as it is being made.
@@ -95,7 +89,7 @@ impl HttpBody for Body {
 ///
 /// # Errors
 /// [`Fault::TooLarge`], [`Fault::BodyTimedOut`] or [`Fault::BodyUnreadable`].
-pub async fn read_body<B: HttpBody>(
+pub(super) async fn read_body<B: HttpBody>(
     body: B,
     limit: usize,
     time: Duration,

@@ -128,10 +128,6 @@ pub enum Fault {
     EngineUnavailable,
     /// The engine failed.
     EngineFailed,
-    /// As many attestations run and wait as may.
-    AttestationOverloaded,
-    /// The platform gave no evidence.
-    AttestationFailed,
     /// A bug of ours, or an operating system without random numbers.
     Internal,
 }
@@ -163,8 +159,6 @@ impl Fault {
             Self::NotReady(_) => "not_ready",
             Self::EngineUnavailable => "engine_unavailable",
             Self::EngineFailed => "engine_failed",
-            Self::AttestationOverloaded => "attestation_overloaded",
-            Self::AttestationFailed => "attestation_failed",
             Self::Internal => "internal_error",
         }
     }
@@ -179,12 +173,8 @@ impl Fault {
             Self::BodyTimedOut { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge { .. } | Self::ContextTooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::NotReady(_) | Self::EngineUnavailable | Self::AttestationOverloaded => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
-            Self::EngineFailed | Self::AttestationFailed | Self::Internal => {
-                StatusCode::INTERNAL_SERVER_ERROR
-            }
+            Self::NotReady(_) | Self::EngineUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::EngineFailed | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -246,10 +236,6 @@ impl Fault {
             Self::NotReady(phase) => format!("the server takes no requests: it is {}", phase.as_str()),
             Self::EngineUnavailable => "the engine is not running".to_owned(),
             Self::EngineFailed => "the engine failed on this request".to_owned(),
-            Self::AttestationOverloaded => {
-                "as many attestations run and wait as this server allows".to_owned()
-            }
-            Self::AttestationFailed => "the platform gave no evidence".to_owned(),
             Self::Internal => "an error of this server".to_owned(),
         }
     }
@@ -257,7 +243,7 @@ impl Fault {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Overloaded { retry_after } => Some(*retry_after),
-            Self::NotReady(_) | Self::EngineUnavailable | Self::AttestationOverloaded => Some(RETRY_SECONDS),
+            Self::NotReady(_) | Self::EngineUnavailable => Some(RETRY_SECONDS),
             _ => None,
         }
     }
@@ -272,8 +258,7 @@ impl Fault {
     }
 
     /// The whole answer.
-    #[must_use]
-    pub fn into_response(self) -> Response<Body> {
+    pub(super) fn into_response(self) -> Response<Body> {
         let mut response = Body::json(self.status(), self.to_json());
         let headers = response.headers_mut();
         if let Self::MethodNotAllowed { allowed } = self {

@@ -32,7 +32,8 @@ use zeroize::Zeroizing;
 
 use self::admission::{Admission, Slot};
 use self::answer::{Completion, Head, Health, ModelList, ModelObject, UsageMember};
-pub use self::body::{Body, read_body};
+pub use self::body::Body;
+use self::body::read_body;
 pub use self::fault::Fault;
 pub use self::generator::{Events, Generator};
 pub use self::json::Kind;
