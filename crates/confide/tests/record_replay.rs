@@ -11,8 +11,6 @@ use support::{Sample, confide, run, status, stderr, stdout};
 /// What a case does to a record.
 type Change<'a> = Box<dyn Fn(&mut Record) + 'a>;
 
-type Change = Box<dyn Fn(&mut Record)>;
-
 struct File {
     folder: tempfile::TempDir,
     sample: Sample,
