@@ -4,3 +4,8 @@
 
 pub mod attacker;
 pub mod guest;
+
+/// The examples of the README, as doctests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -81,9 +81,13 @@ impl Demo {
     fn real_quote(&self) -> Result<()> {
         heading("A recorded quote of a real TDX machine, verified up to Intel's root");
         let sample = samples::version_4()?;
+        println!("{}, from the published crate dcap-qvl", sample.about);
+        let (quote, collateral) = (self.folder.join("quote"), self.folder.join("collateral.json"));
+        fs::copy(&sample.quote, &quote)?;
+        fs::copy(&sample.collateral, &collateral)?;
         let mut command = self.programs.confide();
         command.args(["verify", "quote", "--at", sample.time]);
-        command.arg("--quote").arg(&sample.quote).arg("--collateral").arg(&sample.collateral);
+        command.arg("--quote").arg(quote).arg("--collateral").arg(collateral);
         show(&command);
         process::run(&mut command)
     }
@@ -153,7 +157,10 @@ impl Demo {
         let mut command = self.programs.confide();
         command.arg("replay").arg(&self.record);
         show(&command);
-        process::run(&mut command)
+        let replayed = process::output(&mut command)?;
+        replayed.lines().take(4).for_each(|line| println!("{line}"));
+        println!("… the same verdict, byte for byte: any difference ends with status 10, replay_mismatch");
+        Ok(())
     }
 
     fn ask(&self, address: SocketAddr, policy: &Path) -> Command {
@@ -220,9 +227,12 @@ fn heading(text: &str) {
     println!("\n── {text}");
 }
 
-/// The command as a person would type it.
+/// Prints the command as a person would type it in the workspace root.
 fn show(command: &Command) {
-    let shown = process::shown(command);
-    let short = shown.replace(&format!("{}/", cargo::root().display()), "");
-    println!("$ {}", short.replace("target/programs/simulator/", ""));
+    let root = format!("{}/", cargo::root().display());
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words =
+        words.map(|word| word.to_string_lossy().replace(&root, "").replace("target/programs/simulator/", ""));
+    let quoted = words.map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word });
+    println!("$ {}", quoted.collect::<Vec<_>>().join(" "));
 }

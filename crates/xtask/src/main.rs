@@ -14,6 +14,7 @@ mod purity;
 mod python;
 mod running;
 mod samples;
+mod specification;
 mod test;
 mod train;
 

@@ -33,7 +33,13 @@ impl Programs {
             Flavour::Simulator => {
                 // An example makes Cargo unite the features of dev-dependencies too: the programs and the tests then
                 // share one build of every dependency.
-                command.args(["--workspace", "--example", "vectors", "--features", &cargo::danger_features()?]);
+                command.args([
+                    "--workspace",
+                    "--example",
+                    "vectors",
+                    "--features",
+                    &cargo::danger_features()?,
+                ]);
                 ("debug", "simulator", &["confide", "confide-guest", "confide-attacker"])
             }
             Flavour::Plain => {

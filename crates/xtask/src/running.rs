@@ -123,9 +123,11 @@ pub(crate) fn folder(task: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The address in a line such as `{"event": "ready", "listen": "127.0.0.1:8787"}`.
+/// The address in a line such as `{"event": "ready", "listen": "127.0.0.1:8787"}`, or `"https://127.0.0.1:8443"`.
 fn json_address(line: &str) -> Result<SocketAddr> {
     let ready: Value =
         serde_json::from_str(line).with_context(|| format!("expected a JSON line, got {line:?}"))?;
-    Ok(ready["listen"].as_str().context("no address")?.parse()?)
+    let listen = ready["listen"].as_str().context("no address")?;
+    let address = listen.trim_start_matches("https://");
+    address.parse().with_context(|| format!("{listen} is no address"))
 }

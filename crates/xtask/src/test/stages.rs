@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::{Length, Stage};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, deny, layers, plain, process, python};
+use crate::{cargo, demo, deny, layers, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
@@ -25,6 +25,7 @@ pub(super) const STAGES: &[Stage] = &[
     },
     Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
     Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
+    Stage { name: "demo", about: "the demo, whose attacks must fail and whose control must not", run: demo },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
@@ -100,6 +101,11 @@ fn openai(_: Length) -> Result<Tally> {
 
 fn deny(_: Length) -> Result<Tally> {
     deny::run()?;
+    Ok(Tally::ONE)
+}
+
+fn demo(_: Length) -> Result<Tally> {
+    demo::run()?;
     Ok(Tally::ONE)
 }
 
