@@ -241,6 +241,8 @@ async fn garbage_instead_of_a_model_is_an_error() {
     assert!(matches!(EngineClient::connect(ours).await.map(|_| ()), Err(ProcessError::Exited)));
 }
 
+/// Makes the real child panic after it has ended its work.
+const PANIC: &str = "CONFIDE_TEST_PANIC";
 /// Where the real child finds its model.
 const MODEL: &str = "CONFIDE_TEST_MODEL";
 
@@ -249,14 +251,19 @@ const MODEL: &str = "CONFIDE_TEST_MODEL";
 #[ignore = "runs as the child process of other tests"]
 fn child_process() {
     let model = std::env::var_os(MODEL).expect("started by another test");
+    let panic = std::env::var_os(PANIC);
     assert_eq!(
         std::env::vars_os().count(),
-        1,
+        1 + panic.iter().count(),
         "the environment holds what the command names and nothing else"
     );
     if let Err(error) = run_child(Path::new(&model)) {
         eprintln!("{error:?}");
         std::process::exit(1);
+    }
+    assert_eq!(rustix::process::dumpable_behavior(), Ok(rustix::process::DumpableBehavior::NotDumpable));
+    if panic.is_some() {
+        panic!("a prompt");
     }
 }
 
@@ -294,6 +301,41 @@ async fn a_real_child_answers_and_its_death_fails_what_runs() {
     assert_eq!(process.client().closed().await, failure);
     assert_eq!(process.client().chat(request(4)).map(|_| ()).unwrap_err(), failure);
     assert!(!process.exited().await.unwrap().success());
+}
+
+/// Runs a real child until it is ready, closes its socket, and returns how it ended and what it printed.
+fn run_to_the_end(environment: &[(&str, &Path)]) -> std::process::Output {
+    let command = command(Path::new("/"));
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let child = std::process::Command::new(command.program)
+        .args(command.arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(matches!(protocol::read(&mut ours).unwrap(), Some(FromEngine::Ready(_))));
+    drop(ours);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_real_child_ends_with_its_socket_and_leaves_no_dump() {
+    let folder = folder(&endless());
+    let output = run_to_the_end(&[(MODEL, folder.path())]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_panic_of_the_child_ends_it_and_quotes_nothing() {
+    let folder = folder(&endless());
+    let output = run_to_the_end(&[(MODEL, folder.path()), (PANIC, Path::new("1"))]);
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(101));
+    assert!(printed.contains("the engine panicked at") && printed.contains("process.rs"), "{printed}");
+    assert!(!printed.contains("a prompt"), "{printed}");
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use confide_engine::{
-    ChatRequest, Detokenizer, Engine, EngineError, FinishReason, KvCache, Message, Sampler, Sampling,
-    StopStrings, Usage,
+    ChatRequest, Detokenizer, Engine, EngineError, FinishReason, KvCache, MeasuredFiles, Message,
+    ModelDirectory, Sampler, Sampling, StopStrings, Usage,
 };
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -64,6 +64,14 @@ fn the_files_are_the_recorded_ones_and_small() {
     assert_eq!(listed, tiny_files().into_keys().collect());
     let sizes = std::fs::read_dir(tiny()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     assert!(sizes.sum::<u64>() <= 4_000_000);
+}
+
+#[test]
+fn the_policy_of_the_demonstration_names_this_folder() {
+    let files = MeasuredFiles::new(ModelDirectory::open(&tiny()).unwrap());
+    let digest = files.into_manifest().unwrap().digest().to_string();
+    let policy = std::fs::read_to_string(tiny().join("../../../policies/danger-simulator.toml")).unwrap();
+    assert!(policy.contains(&digest), "policies/danger-simulator.toml must name the manifest {digest}");
 }
 
 #[test]

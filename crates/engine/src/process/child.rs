@@ -8,6 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 
+use rustix::process::DumpableBehavior;
+
 use crate::engine::{Engine, Generation, Step};
 use crate::error::EngineError;
 use crate::files::{MeasuredFiles, ModelDirectory, ModelFiles};
@@ -19,6 +21,9 @@ pub const MAX_ACTIVE: usize = 8;
 /// Requests that wait for one of those places. One more fails with `engine_busy`.
 pub const MAX_WAITING: usize = 256;
 
+/// Exit status after a panic, as Rust programs have it.
+const PANICKED: i32 = 101;
+
 /// Why the child ended.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -26,6 +31,9 @@ pub enum ChildError {
     /// Standard input is not a socket that can be used.
     #[error("standard input is not a socket")]
     NoSocket(#[source] io::Error),
+    /// The process cannot be closed to debuggers and core dumps.
+    #[error("the process cannot be closed to debuggers")]
+    Dumpable(#[source] io::Error),
     /// The model cannot be loaded. The guest was told.
     #[error("the model cannot be loaded")]
     Model(#[from] EngineError),
@@ -37,12 +45,15 @@ pub enum ChildError {
 /// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
 /// Returns when the guest closes the socket.
 ///
-/// From here on a panic prints its place and nothing else: its message could quote a prompt.
+/// From here on the process leaves no core dump, and a panic ends it and prints its place and nothing else:
+/// the message could quote a prompt.
 ///
 /// # Errors
 /// Any [`ChildError`].
 pub fn run_child(model: &Path) -> Result<(), ChildError> {
-    quiet_panics();
+    end_on_panic();
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| ChildError::Dumpable(error.into()))?;
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let socket = UnixStream::from(socket);
     socket.peer_addr().map_err(ChildError::NoSocket)?;
@@ -195,11 +206,12 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-/// Makes panics print their place alone.
-fn quiet_panics() {
+/// Makes a panic of any thread print its place alone and end the process, so that the guest learns of it.
+fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         use std::io::Write as _;
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         let _ = writeln!(io::stderr(), "the engine panicked at {place}");
+        std::process::exit(PANICKED);
     }));
 }
