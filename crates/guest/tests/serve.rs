@@ -181,7 +181,9 @@ async fn bad_attestation_requests_get_their_errors_and_the_connection_stays() {
     let mut connection = Connection::open(guest.address).await;
     let good = AttestationRequest { nonce: Bytes([1; 32]) }.encode();
     let malformed = (400, "malformed_attestation_request");
-    let cases: Vec<(&str, &str, Vec<u8>, (u16, &str))> = vec![
+    /// Method, path, body, and the status and code that answer it.
+    type Case<'a> = (&'a str, &'a str, Vec<u8>, (u16, &'a str));
+    let cases: Vec<Case<'_>> = vec![
         ("POST", CBOR, vec![], malformed),
         ("POST", CBOR, good[..good.len() - 1].to_vec(), malformed),
         ("POST", CBOR, [good.as_slice(), &[0]].concat(), malformed),
