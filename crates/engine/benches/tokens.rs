@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use confide_engine::process::fix_thread_count;
 use confide_engine::{ChatRequest, Engine, KvCache, Message, ModelDirectory, Sampling};
 
 const ROUNDS: usize = 15;
@@ -16,6 +17,7 @@ const ROUNDS: usize = 15;
 const TOKENS: usize = 128;
 
 fn main() -> Result<()> {
+    fix_thread_count();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/tiny");
     let engine = Engine::load(&mut ModelDirectory::open(&folder)?)?;
     let (mut prompts, mut answers, mut requests) = (Vec::new(), Vec::new(), Vec::new());

@@ -361,10 +361,12 @@ async fn the_guest_ends_with_its_engine() {
 }
 
 #[test]
-fn the_engine_process_has_no_environment_and_one_socket() {
+fn the_engine_process_has_its_thread_count_in_its_environment_and_one_socket() {
     let guest = Guest::start("");
     let engine = guest.engine();
-    assert_eq!(std::fs::read(format!("/proc/{engine}/environ")).unwrap(), b"");
+    let environment = std::fs::read_to_string(format!("/proc/{engine}/environ")).unwrap();
+    let threads = environment.strip_prefix("RAYON_NUM_THREADS=").and_then(|rest| rest.strip_suffix('\0'));
+    assert!(threads.is_some_and(|threads| threads.parse::<u32>().is_ok()), "{environment:?}");
     let open: BTreeSet<String> = std::fs::read_dir(format!("/proc/{engine}/fd"))
         .unwrap()
         .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())

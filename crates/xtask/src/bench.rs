@@ -41,7 +41,7 @@ fn appraisal() -> Result<String> {
         From bytes in memory to a verdict, signatures and all; the contenders take turns in one process.\n"
         .to_owned();
     for sample in samples::all()? {
-        let mut command = cargo_bench("confide-verifier", "appraise");
+        let mut command = cargo_bench("appraise")?;
         command.arg(&sample.quote).arg(&sample.collateral).arg(sample.unix_seconds.to_string());
         let rows = rows(&process::output(&mut command)?)?;
         let oracle = rows.iter().find(|row| row.name.starts_with("dcap-qvl"));
@@ -62,7 +62,7 @@ fn connection() -> Result<String> {
     let programs = Programs::build(Flavour::Simulator)?;
     let folder = running::folder("bench")?;
     let guest = Running::guest(&programs, &folder)?;
-    let mut command = cargo_bench("confide-testkit", "connection");
+    let mut command = cargo_bench("connection")?;
     command.arg(guest.address().to_string()).arg(cargo::root().join("policies/danger-simulator.toml"));
     let lines = process::output(&mut command)?;
     let (times, bytes): (Vec<&str>, Vec<&str>) =
@@ -85,9 +85,7 @@ fn tokens() -> Result<String> {
     let mut text = "## The tiny model, built-in engine, CPU\n\n\
         | | median tokens/s | 10 % | 90 % |\n|---|---:|---:|---:|\n"
         .to_owned();
-    for Row { name, median, p10, p90 } in
-        rows(&process::output(&mut cargo_bench("confide-engine", "tokens"))?)?
-    {
+    for Row { name, median, p10, p90 } in rows(&process::output(&mut cargo_bench("tokens")?)?)? {
         writeln!(text, "| {name} | {median:.0} | {p10:.0} | {p90:.0} |")?;
     }
     Ok(text)
@@ -103,28 +101,25 @@ fn rows(text: &str) -> Result<Vec<Row>> {
     text.lines().filter(|line| !line.is_empty()).map(row).collect()
 }
 
-/// A benchmark program, built as tests and the demo are.
-fn cargo_bench(package: &str, bench: &str) -> Command {
+/// A benchmark program. It is chosen among those of the whole workspace, so that the build is that of the tests.
+fn cargo_bench(bench: &str) -> Result<Command> {
     let mut command = cargo::command();
-    command.args(["bench", "--quiet", "--profile", "dev", "--package", package, "--bench", bench, "--"]);
-    command
+    command.args(["bench", "--quiet", "--locked", "--profile", "dev", "--workspace"]);
+    command.args(["--features", &cargo::danger_features()?, "--bench", bench, "--"]);
+    Ok(command)
 }
 
 fn machine() -> Result<String> {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo")?;
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let cores = std::thread::available_parallelism()?;
-    let line = |program: &str, arguments: &[&str]| -> Result<String> {
-        let mut command = Command::new(program);
-        Ok(process::output(command.args(arguments).current_dir(cargo::root()))?.trim().to_owned())
-    };
     Ok(format!(
         "`cargo xtask bench` on {}, commit {}: {} × {}, {}, load average before {}.\n",
-        line("date", &["--utc", "+%Y-%m-%d"])?,
-        line("git", &["describe", "--always", "--dirty", "--abbrev=12"])?,
+        process::date()?,
+        process::commit()?,
         cores,
         model.trim_start_matches([' ', '\t', ':']),
-        line("rustc", &["--version"])?,
+        process::line(Command::new("rustc").current_dir(cargo::root()).arg("--version"))?,
         std::fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or("unknown"),
     ))
 }

@@ -6,6 +6,7 @@ mod cargo;
 mod demo;
 mod deny;
 mod layers;
+mod load;
 mod packages;
 mod plain;
 mod process;
@@ -52,7 +53,7 @@ enum Task {
 
 #[derive(Args)]
 struct TestArguments {
-    /// Also run what does not fit in CI: loads, kills, long fuzzing, all mutations
+    /// Run the long forms too, for hours, and write their result to docs/long-runs
     #[arg(long)]
     long: bool,
     /// Run only this stage; may be given several times

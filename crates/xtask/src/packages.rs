@@ -53,5 +53,5 @@ impl Needed {
 }
 
 fn is_root() -> Result<bool> {
-    Ok(process::output(Command::new("id").arg("-u"))?.trim() == "0")
+    Ok(process::line(Command::new("id").arg("-u"))? == "0")
 }

@@ -6,6 +6,8 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::cargo;
+
 /// Runs a command with its output on this terminal.
 ///
 /// # Errors
@@ -40,6 +42,35 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = output.with_context(|| format!("starting {}", shown(command)))?;
     require(command, output.status)?;
     String::from_utf8(output.stdout).with_context(|| format!("the output of {}", shown(command)))
+}
+
+/// Today's date, UTC, as in 2026-11-21.
+///
+/// # Errors
+/// When `date` fails.
+pub(crate) fn date() -> Result<String> {
+    line(Command::new("date").args(["--utc", "+%Y-%m-%d"]))
+}
+
+/// The commit of the working tree, with `-dirty` where it has changes.
+///
+/// # Errors
+/// When `git` fails.
+pub(crate) fn commit() -> Result<String> {
+    line(Command::new("git").current_dir(cargo::root()).args([
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]))
+}
+
+/// The one line that a command prints.
+///
+/// # Errors
+/// As [`output`].
+pub(crate) fn line(command: &mut Command) -> Result<String> {
+    Ok(output(command)?.trim().to_owned())
 }
 
 /// The command line, as a person would type it.

@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Error, Result, ensure};
 use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW, loss};
+use confide_engine::process::fix_thread_count;
 use network::{EPSILON, Network, ROPE_THETA, Shape};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -42,6 +43,7 @@ const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message['rol
     <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 fn main() -> Result<()> {
+    fix_thread_count();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/tiny");
     let mut arguments = std::env::args().skip(1);
     let output = arguments.next().map_or_else(|| fixture.clone(), PathBuf::from);

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 
 use rustix::process::DumpableBehavior;
 
+use super::fix_thread_count;
 use crate::engine::{Engine, Generation, Step};
 use crate::error::EngineError;
 use crate::files::{MeasuredFiles, ModelDirectory, ModelFiles};
@@ -43,7 +44,7 @@ pub enum ChildError {
 }
 
 /// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
-/// Returns when the guest closes the socket.
+/// Returns when the guest closes the socket. Starts the program again first, see [`fix_thread_count`].
 ///
 /// From here on the process leaves no core dump, and a panic ends it and prints its place and nothing else:
 /// the message could quote a prompt.
@@ -51,6 +52,7 @@ pub enum ChildError {
 /// # Errors
 /// Any [`ChildError`].
 pub fn run_child(model: &Path) -> Result<(), ChildError> {
+    fix_thread_count();
     end_on_panic();
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|error| ChildError::Dumpable(error.into()))?;

@@ -6,6 +6,8 @@
 
 mod child;
 mod parent;
+mod threads;
 
 pub use child::{ChildError, MAX_ACTIVE, MAX_WAITING, run_child, serve};
 pub use parent::{ChatStream, EngineClient, EngineCommand, EngineProcess, ProcessError};
+pub use threads::fix_thread_count;

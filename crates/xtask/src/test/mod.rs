@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::{cargo, process};
 use stages::STAGES;
 pub(crate) use tally::Tally;
 
@@ -62,7 +63,11 @@ pub(crate) fn run(selection: &Selection) -> Result<ExitCode> {
         println!("\n[{}/{}] {}: {}", index + 1, stages.len(), stage.name, stage.about);
         outcomes.push(time(stage, selection.length));
     }
-    println!("\n{}", table(&outcomes, started.elapsed()));
+    let table = table(&outcomes, started.elapsed());
+    println!("\n{table}");
+    if selection.length == Length::Long {
+        keep(&table, &outcomes)?;
+    }
     Ok(conclude(&outcomes))
 }
 
@@ -107,6 +112,22 @@ fn table(outcomes: &[Outcome], total: Duration) -> String {
     };
     let rows: String = outcomes.iter().map(row).collect();
     format!("{rows}{:<12} {:>7.1} s", "total", total.as_secs_f64())
+}
+
+/// Writes the result of a long run to `docs/long-runs/`, with date and commit.
+fn keep(table: &str, outcomes: &[Outcome]) -> Result<()> {
+    let folder = cargo::root().join("docs/long-runs");
+    std::fs::create_dir_all(&folder)?;
+    let (date, commit) = (process::date()?, process::commit()?);
+    let Tally { passed, failed, ignored } = outcomes.iter().map(Outcome::tally).sum();
+    let text = format!(
+        "# Long run of {date}\n\n`cargo xtask test --long` on commit {commit}: {passed} passed, {failed} failed, \
+         {ignored} not run.\n\n```text\n{table}\n```\n"
+    );
+    let file = folder.join(format!("{date}-{commit}.md"));
+    std::fs::write(&file, text)?;
+    println!("written to {}", file.display());
+    Ok(())
 }
 
 fn conclude(outcomes: &[Outcome]) -> ExitCode {

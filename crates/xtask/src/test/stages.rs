@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::{Length, Stage};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, demo, deny, layers, plain, process, python};
+use crate::{cargo, demo, deny, layers, load, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
@@ -26,6 +26,7 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
     Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
     Stage { name: "demo", about: "the demo, whose attacks must fail and whose control must not", run: demo },
+    Stage { name: "load", about: "many clients at once, some of them rude", run: load::run },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
@@ -49,7 +50,8 @@ fn tests(length: Length) -> Result<Tally> {
     let mut command = with_simulator("test")?;
     command.args(["--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
     if length == Length::Long {
-        command.env("CONFIDE_LONG", "1");
+        // Property tests read it; the default is 256.
+        command.env("PROPTEST_CASES", "50000");
     }
     counted(&mut command)
 }
