@@ -1,9 +1,10 @@
 //! The appraisal policy of clients, brokers and inspections.
 
-use crate::{Danger, Expect, ExpectBound, HexBytes, Require};
-use confide_evidence::tdx::TcbStatus;
+use crate::{
+    ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, INTEL_SGX_ROOT_SPKI_SHA256,
+    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, TdxPolicy,
+};
 use serde::Deserialize;
-use thiserror::Error;
 
 /// The largest policy file accepted, in bytes.
 pub const MAX_POLICY: usize = 1024 * 1024;
@@ -22,54 +23,6 @@ pub enum Loaded {
     Normally,
     /// By the explicit danger flag: a `[danger]` table is required.
     AsDanger,
-}
-
-/// Why a policy could not be loaded.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// Larger than [`MAX_POLICY`].
-    #[error("a policy of {0} bytes, at most {MAX_POLICY} are accepted")]
-    TooLarge(usize),
-    /// Not TOML of the expected form. The message names line, column and field.
-    #[error("{0}")]
-    Toml(String),
-    /// Another schema.
-    #[error("policy schema {0}, this build reads {SCHEMA}")]
-    Schema(u32),
-    /// A waiver or danger table without a reason.
-    #[error("{0} is waived without a reason")]
-    NoReason(&'static str),
-    /// A waiver that only a danger policy may hold.
-    #[error("{0} may be waived by a danger policy alone (policies/danger-*.toml)")]
-    DangerousWaiver(&'static str),
-    /// A danger policy behind the ordinary flag.
-    #[error("a policy with a [danger] table is loaded by --danger-policy alone")]
-    DangerNotAsked,
-    /// An ordinary policy behind the danger flag.
-    #[error("--danger-policy takes a policy with a [danger] table")]
-    NotDanger,
-    /// This build has no simulator feature.
-    #[error("this build refuses danger policies: it was made without the danger-simulator feature")]
-    DangerNotBuilt,
-    /// A danger policy that names roots of one kind only would mix simulator and vendor anchors.
-    #[error(
-        "a danger policy names both tdx_root_spki_sha256 and gpu_root_spki_sha256: simulator and vendor anchors are not mixed"
-    )]
-    MixedAnchors,
-    /// A vendor's root in a danger table.
-    #[error("a danger policy names a vendor's root: simulator and vendor anchors are not mixed")]
-    VendorAnchor,
-    /// A limit out of range.
-    #[error("{field} is {found}, expected {expected}")]
-    Range {
-        /// The field.
-        field: &'static str,
-        /// Its value.
-        found: u64,
-        /// What is accepted.
-        expected: &'static str,
-    },
 }
 
 /// What a verdict needs.
@@ -91,132 +44,6 @@ pub struct AppraisalPolicy {
     /// How long a verdict holds.
     pub freshness: FreshnessPolicy,
 }
-
-/// Expectations of a TDX quote.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TdxPolicy {
-    /// TCB statuses that are accepted, by Intel's names.
-    pub tcb_status: Expect<TcbStatus>,
-    /// TDATTRIBUTES debug bit.
-    pub debug: Expect<bool>,
-    /// TDATTRIBUTES migratable bit.
-    pub migratable: Expect<bool>,
-    /// TDATTRIBUTES, all 8 bytes in memory order.
-    pub td_attributes: Expect<HexBytes<8>>,
-    /// XFAM, all 8 bytes in memory order.
-    pub xfam: Expect<HexBytes<8>>,
-    /// MRSEAM.
-    pub mr_seam: Expect<HexBytes<48>>,
-    /// MRTD.
-    pub mr_td: Expect<HexBytes<48>>,
-    /// RTMR0: firmware configuration, among it ACPI tables that the host supplies.
-    pub rtmr0: Expect<HexBytes<48>>,
-    /// RTMR1: kernel.
-    pub rtmr1: Expect<HexBytes<48>>,
-    /// RTMR2: command line and initial file system.
-    pub rtmr2: Expect<HexBytes<48>>,
-    /// RTMR3: runtime events.
-    pub rtmr3: ExpectBound<HexBytes<48>>,
-    /// MRCONFIGID.
-    pub mr_config_id: Expect<HexBytes<48>>,
-    /// MROWNER.
-    pub mr_owner: Expect<HexBytes<48>>,
-    /// MROWNERCONFIG.
-    pub mr_owner_config: Expect<HexBytes<48>>,
-    /// MRSERVICETD, of bodies that have it.
-    pub mr_service_td: Expect<HexBytes<48>>,
-    /// REPORTDATA.
-    pub report_data: ExpectBound<HexBytes<64>>,
-}
-
-/// Expectations of the devices in an evidence document.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DevicePolicy {
-    /// How many GPUs there are.
-    pub gpu_count: Expect<u32>,
-    /// The firmware id of the report equals the certificate's.
-    pub fwid: Require,
-    /// Measurements equal a signed reference manifest's.
-    pub rim: Require,
-    /// Revocation status of device certificates is known and good.
-    pub revocation: Require,
-    /// Certificate fingerprints equal those of the `devices` runtime event.
-    pub event: Require,
-}
-
-/// Expectations of the claims in an evidence document.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimsPolicy {
-    /// Static claims equal the runtime events that RTMR3 covers.
-    pub events: Require,
-    /// `locked` or `open`.
-    pub egress_mode: Expect<String>,
-    /// Digest of the egress policy, SHA-256.
-    pub egress_policy: Expect<HexBytes<32>>,
-    /// Each egress rule that lets the host see or answer must be in this set.
-    pub host_visible: Expect<String>,
-    /// Digest of the model manifest, SHA-256.
-    pub model: Expect<HexBytes<32>>,
-    /// `builtin` or `external`.
-    pub engine: Expect<String>,
-    /// Digest of the guest's deciding configuration, SHA-256.
-    pub configuration: Expect<HexBytes<32>>,
-    /// Digest of the guest image, SHA-256.
-    pub image: Expect<HexBytes<32>>,
-    /// Verity root of every volume that holds code or weights, SHA-256.
-    pub verity_roots: Expect<HexBytes<32>>,
-    /// GPU development tools mode.
-    pub gpu_dev_tools: Expect<bool>,
-    /// GPU environment, `PROD` on real hardware.
-    pub gpu_environment: Expect<String>,
-}
-
-/// How long a verdict holds, and when to attest again.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FreshnessPolicy {
-    /// Longest age of a verdict, in seconds, 1 to 86400.
-    pub max_age_seconds: u64,
-    /// When further connections attest again.
-    pub attest: Attest,
-    /// Whether quotes shared by several clients are accepted.
-    pub batch: Batch,
-}
-
-/// When connections after the first attest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Attest {
-    /// Each connection.
-    EveryConnection,
-    /// Connections to the same TLS key ride on its verdict while that holds.
-    PerKey,
-}
-
-/// Whether the role `batch` is accepted in place of `serve`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Batch {
-    /// Accepted.
-    Accept,
-    /// Refused.
-    Refuse,
-}
-
-/// SHA-256 of the DER SubjectPublicKeyInfo of the Intel SGX Root CA
-/// (Intel_SGX_Provisioning_Certification_RootCA.cer, serial 22650cd65a9d3489f383b49552bf501b392706ac, 2018-05-21 to 2049-12-31).
-pub const INTEL_SGX_ROOT_SPKI_SHA256: [u8; 32] = [
-    0xa0, 0xaf, 0x03, 0x12, 0x89, 0xf5, 0xd5, 0xd4, 0x13, 0x2f, 0x91, 0x86, 0x06, 0x8a, 0x7f, 0xc1, 0x36,
-    0x28, 0x63, 0x3b, 0xa2, 0x35, 0x77, 0x74, 0x72, 0xe2, 0x9b, 0x6b, 0x6c, 0x67, 0xa4, 0x9e,
-];
-/// SHA-256 of the DER SubjectPublicKeyInfo of the NVIDIA Device Identity CA (serial 2d3670b1ca100411c1fec0e82a065b54).
-pub const NVIDIA_DEVICE_ROOT_SPKI_SHA256: [u8; 32] = [
-    0xa9, 0x0c, 0x4e, 0xb5, 0xac, 0xfd, 0x3e, 0x3d, 0x03, 0xa2, 0x5d, 0xb6, 0xa2, 0x6b, 0x84, 0xf7, 0x20,
-    0xad, 0x05, 0x03, 0x19, 0x6c, 0x62, 0x7c, 0x21, 0xdd, 0xd4, 0x8d, 0xd8, 0x5b, 0x06, 0xa4,
-];
 
 impl AppraisalPolicy {
     /// Reads and checks a policy.
@@ -271,11 +98,7 @@ impl AppraisalPolicy {
         if self.schema != SCHEMA {
             return Err(PolicyError::Schema(self.schema));
         }
-        let age = self.freshness.max_age_seconds;
-        if !(1..=86_400).contains(&age) {
-            let field = "freshness.max_age_seconds";
-            return Err(PolicyError::Range { field, found: age, expected: "1 to 86400" });
-        }
+        self.freshness.check()?;
         if let Some((field, _)) = self.waivers().into_iter().find(|(_, reason)| reason.trim().is_empty()) {
             return Err(PolicyError::NoReason(field));
         }
@@ -291,44 +114,13 @@ impl AppraisalPolicy {
     /// Every waiver of the policy: field and reason.
     #[must_use]
     pub fn waivers(&self) -> Vec<(&'static str, &str)> {
-        let (tdx, devices, claims) = (&self.tdx, &self.devices, &self.claims);
-        [
-            ("tdx.tcb_status", tdx.tcb_status.waiver()),
-            ("tdx.debug", tdx.debug.waiver()),
-            ("tdx.migratable", tdx.migratable.waiver()),
-            ("tdx.td_attributes", tdx.td_attributes.waiver()),
-            ("tdx.xfam", tdx.xfam.waiver()),
-            ("tdx.mr_seam", tdx.mr_seam.waiver()),
-            ("tdx.mr_td", tdx.mr_td.waiver()),
-            ("tdx.rtmr0", tdx.rtmr0.waiver()),
-            ("tdx.rtmr1", tdx.rtmr1.waiver()),
-            ("tdx.rtmr2", tdx.rtmr2.waiver()),
-            ("tdx.rtmr3", tdx.rtmr3.waiver()),
-            ("tdx.mr_config_id", tdx.mr_config_id.waiver()),
-            ("tdx.mr_owner", tdx.mr_owner.waiver()),
-            ("tdx.mr_owner_config", tdx.mr_owner_config.waiver()),
-            ("tdx.mr_service_td", tdx.mr_service_td.waiver()),
-            ("tdx.report_data", tdx.report_data.waiver()),
-            ("devices.gpu_count", devices.gpu_count.waiver()),
-            ("devices.fwid", devices.fwid.waiver()),
-            ("devices.rim", devices.rim.waiver()),
-            ("devices.revocation", devices.revocation.waiver()),
-            ("devices.event", devices.event.waiver()),
-            ("claims.events", claims.events.waiver()),
-            ("claims.egress_mode", claims.egress_mode.waiver()),
-            ("claims.egress_policy", claims.egress_policy.waiver()),
-            ("claims.host_visible", claims.host_visible.waiver()),
-            ("claims.model", claims.model.waiver()),
-            ("claims.engine", claims.engine.waiver()),
-            ("claims.configuration", claims.configuration.waiver()),
-            ("claims.image", claims.image.waiver()),
-            ("claims.verity_roots", claims.verity_roots.waiver()),
-            ("claims.gpu_dev_tools", claims.gpu_dev_tools.waiver()),
-            ("claims.gpu_environment", claims.gpu_environment.waiver()),
-        ]
-        .into_iter()
-        .filter_map(|(field, reason)| Some((field, reason?)))
-        .collect()
+        self.fields().into_iter().filter_map(|field| Some((field.path, field.waiver()?))).collect()
+    }
+
+    /// Every expectation of the policy, table by table.
+    #[must_use]
+    pub fn fields(&self) -> Vec<Field<'_>> {
+        [self.tdx.fields(), self.devices.fields(), self.claims.fields()].concat()
     }
 
     /// Whether a reference value lets a TD through that the host can debug or migrate.
@@ -364,26 +156,6 @@ impl AppraisalPolicy {
 /// is allowed for inspection, but the verifier mints no witness under one.
 const DANGER_ONLY: [&str; 6] =
     ["tdx.debug", "tdx.tcb_status", "devices.rim", "devices.revocation", "devices.fwid", "devices.event"];
-
-impl Danger {
-    fn check(&self) -> Result<(), PolicyError> {
-        if !cfg!(feature = "danger-simulator") {
-            return Err(PolicyError::DangerNotBuilt);
-        }
-        if self.reason.trim().is_empty() {
-            return Err(PolicyError::NoReason("danger"));
-        }
-        if self.tdx_root_spki_sha256.is_empty() || self.gpu_root_spki_sha256.is_empty() {
-            return Err(PolicyError::MixedAnchors);
-        }
-        let vendors = [INTEL_SGX_ROOT_SPKI_SHA256, NVIDIA_DEVICE_ROOT_SPKI_SHA256];
-        let named = self.tdx_root_spki_sha256.iter().chain(&self.gpu_root_spki_sha256);
-        if named.into_iter().any(|root| vendors.contains(&root.0)) {
-            return Err(PolicyError::VendorAnchor);
-        }
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The `[danger]` table: trust anchors of the simulator in place of the vendors'.
 
-use crate::HexBytes;
+use crate::{HexBytes, INTEL_SGX_ROOT_SPKI_SHA256, NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError};
 use serde::Deserialize;
 
 /// Trust anchors other than the vendors', named by an explicitly loaded danger policy.
@@ -15,4 +15,24 @@ pub struct Danger {
     pub tdx_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of the NVIDIA Device Identity CA.
     pub gpu_root_spki_sha256: Vec<HexBytes<32>>,
+}
+
+impl Danger {
+    pub(crate) fn check(&self) -> Result<(), PolicyError> {
+        if !cfg!(feature = "danger-simulator") {
+            return Err(PolicyError::DangerNotBuilt);
+        }
+        if self.reason.trim().is_empty() {
+            return Err(PolicyError::NoReason("danger"));
+        }
+        if self.tdx_root_spki_sha256.is_empty() || self.gpu_root_spki_sha256.is_empty() {
+            return Err(PolicyError::MixedAnchors);
+        }
+        let vendors = [INTEL_SGX_ROOT_SPKI_SHA256, NVIDIA_DEVICE_ROOT_SPKI_SHA256];
+        let named = self.tdx_root_spki_sha256.iter().chain(&self.gpu_root_spki_sha256);
+        if named.into_iter().any(|root| vendors.contains(&root.0)) {
+            return Err(PolicyError::VendorAnchor);
+        }
+        Ok(())
+    }
 }

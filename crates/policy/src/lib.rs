@@ -6,10 +6,24 @@
 //!
 //! This crate is pure: no clock, file, network, environment or random source.
 
+mod anchor;
 mod appraisal;
+mod claims;
 mod danger;
+mod devices;
+mod error;
 mod expect;
+mod field;
+mod freshness;
+mod tdx;
 
+pub use anchor::*;
 pub use appraisal::*;
+pub use claims::*;
 pub use danger::*;
+pub use devices::*;
+pub use error::*;
 pub use expect::*;
+pub use field::*;
+pub use freshness::*;
+pub use tdx::*;

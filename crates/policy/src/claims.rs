@@ -1,0 +1,64 @@
+//! The table `[claims]`: what the guest says of itself.
+
+use crate::{Expect, Field, HexBytes, Require};
+use serde::Deserialize;
+
+/// Expectations of the claims in an evidence document.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimsPolicy {
+    /// Static claims equal the runtime events that RTMR3 covers.
+    pub events: Require,
+    /// `locked` or `open`.
+    pub egress_mode: Expect<String>,
+    /// Digest of the egress policy, SHA-256.
+    pub egress_policy: Expect<HexBytes<32>>,
+    /// Each egress rule that lets the host see or answer must be in this set.
+    pub host_visible: Expect<String>,
+    /// Digest of the model manifest, SHA-256.
+    pub model: Expect<HexBytes<32>>,
+    /// `builtin` or `external`.
+    pub engine: Expect<String>,
+    /// Digest of the guest's deciding configuration, SHA-256.
+    pub configuration: Expect<HexBytes<32>>,
+    /// Digest of the guest image, SHA-256.
+    pub image: Expect<HexBytes<32>>,
+    /// Verity root of every volume that holds code or weights, SHA-256.
+    pub verity_roots: Expect<HexBytes<32>>,
+    /// GPU development tools mode.
+    pub gpu_dev_tools: Expect<bool>,
+    /// GPU environment, `PROD` on real hardware.
+    pub gpu_environment: Expect<String>,
+}
+
+impl ClaimsPolicy {
+    /// Every expectation of the table, in the order of the type.
+    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+        let Self {
+            events,
+            egress_mode,
+            egress_policy,
+            host_visible,
+            model,
+            engine,
+            configuration,
+            image,
+            verity_roots,
+            gpu_dev_tools,
+            gpu_environment,
+        } = self;
+        vec![
+            Field::new("claims.events", events),
+            Field::new("claims.egress_mode", egress_mode),
+            Field::new("claims.egress_policy", egress_policy),
+            Field::new("claims.host_visible", host_visible),
+            Field::new("claims.model", model),
+            Field::new("claims.engine", engine),
+            Field::new("claims.configuration", configuration),
+            Field::new("claims.image", image),
+            Field::new("claims.verity_roots", verity_roots),
+            Field::new("claims.gpu_dev_tools", gpu_dev_tools),
+            Field::new("claims.gpu_environment", gpu_environment),
+        ]
+    }
+}

@@ -1,0 +1,34 @@
+//! The table `[devices]`: GPUs and switches.
+
+use crate::{Expect, Field, Require};
+use serde::Deserialize;
+
+/// Expectations of the devices in an evidence document.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicePolicy {
+    /// How many GPUs there are.
+    pub gpu_count: Expect<u32>,
+    /// The firmware id of the report equals the certificate's.
+    pub fwid: Require,
+    /// Measurements equal a signed reference manifest's.
+    pub rim: Require,
+    /// Revocation status of device certificates is known and good.
+    pub revocation: Require,
+    /// Certificate fingerprints equal those of the `devices` runtime event.
+    pub event: Require,
+}
+
+impl DevicePolicy {
+    /// Every expectation of the table, in the order of the type.
+    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+        let Self { gpu_count, fwid, rim, revocation, event } = self;
+        vec![
+            Field::new("devices.gpu_count", gpu_count),
+            Field::new("devices.fwid", fwid),
+            Field::new("devices.rim", rim),
+            Field::new("devices.revocation", revocation),
+            Field::new("devices.event", event),
+        ]
+    }
+}

@@ -1,0 +1,52 @@
+//! Why a policy is refused.
+
+use crate::{MAX_POLICY, SCHEMA};
+use thiserror::Error;
+
+/// Why a policy could not be loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// Larger than [`MAX_POLICY`].
+    #[error("a policy of {0} bytes, at most {MAX_POLICY} are accepted")]
+    TooLarge(usize),
+    /// Not TOML of the expected form. The message names line, column and field.
+    #[error("{0}")]
+    Toml(String),
+    /// Another schema.
+    #[error("policy schema {0}, this build reads {SCHEMA}")]
+    Schema(u32),
+    /// A waiver or danger table without a reason.
+    #[error("{0} is waived without a reason")]
+    NoReason(&'static str),
+    /// A waiver that only a danger policy may hold.
+    #[error("{0} may be waived by a danger policy alone (policies/danger-*.toml)")]
+    DangerousWaiver(&'static str),
+    /// A danger policy behind the ordinary flag.
+    #[error("a policy with a [danger] table is loaded by --danger-policy alone")]
+    DangerNotAsked,
+    /// An ordinary policy behind the danger flag.
+    #[error("--danger-policy takes a policy with a [danger] table")]
+    NotDanger,
+    /// This build has no simulator feature.
+    #[error("this build refuses danger policies: it was made without the danger-simulator feature")]
+    DangerNotBuilt,
+    /// A danger policy that names roots of one kind only would mix simulator and vendor anchors.
+    #[error(
+        "a danger policy names both tdx_root_spki_sha256 and gpu_root_spki_sha256: simulator and vendor anchors are not mixed"
+    )]
+    MixedAnchors,
+    /// A vendor's root in a danger table.
+    #[error("a danger policy names a vendor's root: simulator and vendor anchors are not mixed")]
+    VendorAnchor,
+    /// A limit out of range.
+    #[error("{field} is {found}, expected {expected}")]
+    Range {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: u64,
+        /// What is accepted.
+        expected: &'static str,
+    },
+}

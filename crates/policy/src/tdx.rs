@@ -1,0 +1,85 @@
+//! The table `[tdx]`: a TDX quote.
+
+use crate::{Expect, ExpectBound, Field, HexBytes};
+use confide_evidence::tdx::TcbStatus;
+use serde::Deserialize;
+
+/// Expectations of a TDX quote.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TdxPolicy {
+    /// TCB statuses that are accepted, by Intel's names.
+    pub tcb_status: Expect<TcbStatus>,
+    /// TDATTRIBUTES debug bit.
+    pub debug: Expect<bool>,
+    /// TDATTRIBUTES migratable bit.
+    pub migratable: Expect<bool>,
+    /// TDATTRIBUTES, all 8 bytes in memory order.
+    pub td_attributes: Expect<HexBytes<8>>,
+    /// XFAM, all 8 bytes in memory order.
+    pub xfam: Expect<HexBytes<8>>,
+    /// MRSEAM.
+    pub mr_seam: Expect<HexBytes<48>>,
+    /// MRTD.
+    pub mr_td: Expect<HexBytes<48>>,
+    /// RTMR0: firmware configuration, among it ACPI tables that the host supplies.
+    pub rtmr0: Expect<HexBytes<48>>,
+    /// RTMR1: kernel.
+    pub rtmr1: Expect<HexBytes<48>>,
+    /// RTMR2: command line and initial file system.
+    pub rtmr2: Expect<HexBytes<48>>,
+    /// RTMR3: runtime events.
+    pub rtmr3: ExpectBound<HexBytes<48>>,
+    /// MRCONFIGID.
+    pub mr_config_id: Expect<HexBytes<48>>,
+    /// MROWNER.
+    pub mr_owner: Expect<HexBytes<48>>,
+    /// MROWNERCONFIG.
+    pub mr_owner_config: Expect<HexBytes<48>>,
+    /// MRSERVICETD, of bodies that have it.
+    pub mr_service_td: Expect<HexBytes<48>>,
+    /// REPORTDATA.
+    pub report_data: ExpectBound<HexBytes<64>>,
+}
+
+impl TdxPolicy {
+    /// Every expectation of the table, in the order of the type.
+    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+        let Self {
+            tcb_status,
+            debug,
+            migratable,
+            td_attributes,
+            xfam,
+            mr_seam,
+            mr_td,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+            rtmr3,
+            mr_config_id,
+            mr_owner,
+            mr_owner_config,
+            mr_service_td,
+            report_data,
+        } = self;
+        vec![
+            Field::new("tdx.tcb_status", tcb_status),
+            Field::new("tdx.debug", debug),
+            Field::new("tdx.migratable", migratable),
+            Field::new("tdx.td_attributes", td_attributes),
+            Field::new("tdx.xfam", xfam),
+            Field::new("tdx.mr_seam", mr_seam),
+            Field::new("tdx.mr_td", mr_td),
+            Field::new("tdx.rtmr0", rtmr0),
+            Field::new("tdx.rtmr1", rtmr1),
+            Field::new("tdx.rtmr2", rtmr2),
+            Field::new("tdx.rtmr3", rtmr3),
+            Field::new("tdx.mr_config_id", mr_config_id),
+            Field::new("tdx.mr_owner", mr_owner),
+            Field::new("tdx.mr_owner_config", mr_owner_config),
+            Field::new("tdx.mr_service_td", mr_service_td),
+            Field::new("tdx.report_data", report_data),
+        ]
+    }
+}
