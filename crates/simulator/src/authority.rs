@@ -4,11 +4,11 @@
 //! --example roots` once wrote them. The names given here must be those in the certificates, because an issuer's
 //! name is written into what it signs; the crate's tests compare them.
 
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyUsagePurpose};
 
 use crate::SimulatorError;
+use crate::ecdsa::Curve;
+use crate::keys::SigningKey;
 
 /// SHA-256 of the SubjectPublicKeyInfo of the simulated SGX root.
 pub const TDX_ROOT_SPKI_SHA256: [u8; 32] =
@@ -91,12 +91,21 @@ impl Authority {
     }
 
     /// What signs certificates and CRLs in this authority's name.
-    pub(crate) fn issuer(self) -> Result<Issuer<'static, KeyPair>, SimulatorError> {
+    pub(crate) fn issuer(self) -> Result<Issuer<'static, SigningKey>, SimulatorError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = self.name();
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ok(Issuer::new(params, KeyPair::from_pem(self.key_pem())?))
+        Ok(Issuer::new(params, self.key()?))
+    }
+
+    /// The authority's own key.
+    pub(crate) fn key(self) -> Result<SigningKey, SimulatorError> {
+        let curve = match self {
+            Self::TdxRoot | Self::PckCa | Self::TcbSigning => Curve::P256,
+            Self::GpuRoot | Self::GpuIdentity | Self::GpuProvisioner => Curve::P384,
+        };
+        SigningKey::from_pem(curve, self.key_pem())
     }
 
     /// The subject name.
@@ -134,6 +143,7 @@ pub(crate) fn nvidia_style_name(common_name: &str) -> DistinguishedName {
 
 #[cfg(test)]
 mod tests {
+    use rcgen::PublicKeyData as _;
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
     use sha2::{Digest, Sha256};
@@ -161,8 +171,8 @@ mod tests {
             let (_, certificate) =
                 X509Certificate::from_der(&der).expect("the committed file is a certificate");
             assert!(certificate.subject().to_string().contains("SIMULATED"), "{authority:?}");
-            let key = KeyPair::from_pem(authority.key_pem()).expect("the committed file is a key");
-            assert_eq!(certificate.public_key().subject_public_key.data.as_ref(), key.public_key_raw());
+            let key = authority.key().expect("the committed file is a key");
+            assert_eq!(certificate.public_key().subject_public_key.data.as_ref(), key.der_bytes());
         }
     }
 

@@ -36,8 +36,13 @@ pub(crate) fn sequence(elements: &[Vec<u8>]) -> Vec<u8> {
 
 /// A non-negative INTEGER in its shortest form.
 pub(crate) fn integer(value: u64) -> Vec<u8> {
+    unsigned(&value.to_be_bytes())
+}
+
+/// An INTEGER from the big-endian bytes of a non-negative number.
+pub(crate) fn unsigned(big_endian: &[u8]) -> Vec<u8> {
     let mut octets = vec![0];
-    octets.extend(value.to_be_bytes().into_iter().skip_while(|octet| *octet == 0));
+    octets.extend(big_endian.iter().skip_while(|octet| **octet == 0));
     if octets.len() > 1 && octets[1] < 0x80 {
         octets.remove(0);
     }

@@ -1,95 +1,76 @@
 //! ECDSA keys: derived from a seed, or read from the committed PEM files.
 
-use aws_lc_rs::agreement;
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    KeyPair as _,
-};
+use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
 use sha2::{Digest, Sha384};
 
-use crate::SimulatorError;
+use crate::ecdsa::{self, Curve};
+use crate::{SimulatorError, der};
 
-/// The two curves of the two vendors.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Curve {
-    /// Intel: ECDSA P-256 with SHA-256.
-    P256,
-    /// NVIDIA: ECDSA P-384 with SHA-384.
-    P384,
-}
-
-impl Curve {
-    /// Length of a private scalar and of each signature half, in bytes.
-    fn scalar_length(self) -> usize {
-        match self {
-            Self::P256 => 32,
-            Self::P384 => 48,
-        }
-    }
-
-    fn signing(self) -> &'static EcdsaSigningAlgorithm {
-        match self {
-            Self::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
-            Self::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
-        }
-    }
-
-    fn agreement(self) -> &'static agreement::Algorithm {
-        match self {
-            Self::P256 => &agreement::ECDH_P256,
-            Self::P384 => &agreement::ECDH_P384,
-        }
-    }
-}
-
-/// A key that signs raw messages as `r ‖ s` and X.509 objects.
+/// A key that signs raw messages as `r ‖ s` and X.509 objects, always the same for the same message.
 #[derive(Debug)]
 pub(crate) struct SigningKey {
-    raw: EcdsaKeyPair,
-    x509: rcgen::KeyPair,
+    curve: Curve,
+    private: Vec<u8>,
+    /// The uncompressed point.
+    public: Vec<u8>,
 }
 
 impl SigningKey {
     /// The key that this label and seed always give.
     pub(crate) fn derive(curve: Curve, label: &str, seed: u64) -> Result<Self, SimulatorError> {
-        let private = derive_scalar(curve, label, seed);
-        let public = agreement::PrivateKey::from_private_key(curve.agreement(), &private)
-            .map_err(|_| SimulatorError::Key)?
-            .compute_public_key()
-            .map_err(|_| SimulatorError::Key)?;
-        let raw = EcdsaKeyPair::from_private_key_and_public_key(curve.signing(), &private, public.as_ref())
-            .map_err(|_| SimulatorError::Key)?;
-        let pkcs8 = raw.to_pkcs8v1().map_err(|_| SimulatorError::Key)?;
-        let x509 = rcgen::KeyPair::try_from(pkcs8.as_ref())?;
-        Ok(Self { raw, x509 })
+        Self::new(curve, derive_scalar(curve, label, seed))
     }
 
-    /// A committed P-256 key, PKCS#8 PEM.
-    pub(crate) fn from_pem(pem: &str) -> Result<Self, SimulatorError> {
-        let x509 = rcgen::KeyPair::from_pem(pem)?;
-        let raw = EcdsaKeyPair::from_pkcs8(Curve::P256.signing(), x509.serialized_der())
-            .map_err(|_| SimulatorError::Key)?;
-        Ok(Self { raw, x509 })
+    /// A committed key, PKCS#8 PEM.
+    pub(crate) fn from_pem(curve: Curve, pem: &str) -> Result<Self, SimulatorError> {
+        let algorithm = match curve {
+            Curve::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+            Curve::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
+        };
+        let pkcs8 = rcgen::KeyPair::from_pem(pem)?;
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.serialized_der());
+        let key = key.map_err(|_| SimulatorError::Key)?;
+        let private: EcPrivateKeyBin<'_> =
+            key.private_key().as_be_bytes().map_err(|_| SimulatorError::Key)?;
+        Self::new(curve, private.as_ref().to_vec())
     }
 
-    /// The key as rcgen wants it.
-    pub(crate) fn x509(&self) -> &rcgen::KeyPair {
-        &self.x509
+    fn new(curve: Curve, private: Vec<u8>) -> Result<Self, SimulatorError> {
+        let public = curve.public_key(&private)?;
+        Ok(Self { curve, private, public })
     }
 
     /// The public point without its 0x04 prefix: 64 bytes on P-256, 96 on P-384.
     pub(crate) fn public_point(&self) -> &[u8] {
-        &self.raw.public_key().as_ref()[1..]
+        &self.public[1..]
     }
 
     /// `r ‖ s`, big endian, each as long as the curve's scalar.
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.raw
-            .sign(&SystemRandom::new(), message)
-            .expect("ECDSA signing with a valid key needs only the operating system's random source")
-            .as_ref()
-            .to_vec()
+        ecdsa::sign(self.curve, &self.private, message)
+    }
+}
+
+impl rcgen::PublicKeyData for SigningKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        match self.curve {
+            Curve::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+            Curve::P384 => &rcgen::PKCS_ECDSA_P384_SHA384,
+        }
+    }
+}
+
+impl rcgen::SigningKey for SigningKey {
+    /// `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature = Self::sign(self, message);
+        let (r, s) = signature.split_at(self.curve.scalar_length());
+        Ok(der::sequence(&[der::unsigned(r), der::unsigned(s)]))
     }
 }
 

@@ -4,6 +4,8 @@
 //! nothing that ends in them proves anything: only a policy under `policies/danger-*.toml` that names the roots
 //! accepts such evidence, and the subject names of every certificate contain `SIMULATED`.
 //!
+//! The same options always give the same bytes, signatures included.
+//!
 //! The encoders here are written from the formats' descriptions and share no code with `confide-evidence`, whose
 //! parsers they test.
 //!
@@ -23,6 +25,7 @@
 
 mod authority;
 mod der;
+mod ecdsa;
 mod error;
 mod gpu;
 mod keys;

@@ -40,9 +40,9 @@ pub(crate) fn issue(
     options: &GpuOptions,
 ) -> Result<String, SimulatorError> {
     let brom_params = brom_certificate(options.seed)?;
-    let brom_pem = brom_params.signed_by(brom.x509(), &Authority::GpuProvisioner.issuer()?)?.pem();
-    let issuer = Issuer::new(brom_params, brom.x509());
-    let leaf_pem = leaf_certificate(brom, options)?.signed_by(leaf.x509(), &issuer)?.pem();
+    let brom_pem = brom_params.signed_by(brom, &Authority::GpuProvisioner.issuer()?)?.pem();
+    let issuer = Issuer::new(brom_params, brom);
+    let leaf_pem = leaf_certificate(brom, options)?.signed_by(leaf, &issuer)?.pem();
     Ok([
         &leaf_pem,
         &brom_pem,
@@ -99,7 +99,7 @@ fn device_certificate(common_name: &str, serial: &[u8]) -> Result<CertificatePar
 fn composite_device_id(brom: &SigningKey, options: &GpuOptions) -> Vec<u8> {
     der::sequence(&[
         der::integer(1),
-        brom.x509().subject_public_key_info(),
+        brom.subject_public_key_info(),
         der::sequence(&[der::oid(&SHA384), der::octets(&options.certificate_fwid)]),
     ])
 }

@@ -2,7 +2,8 @@
 
 use super::{chain, report};
 use crate::SimulatorError;
-use crate::keys::{Curve, SigningKey, seeded_array};
+use crate::ecdsa::Curve;
+use crate::keys::{SigningKey, seeded_array};
 
 /// What can be chosen about a GPU. Start from [`GpuOptions::hopper`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +56,7 @@ pub struct SimulatedGpu {
 impl SimulatedGpu {
     /// The device of this seed with the options of [`GpuOptions::hopper`].
     ///
-    /// Keys, names and serial numbers follow from the seed; ECDSA signatures are randomised, so certificates differ
-    /// from call to call.
+    /// Everything follows from the seed: the same seed gives the same bytes.
     ///
     /// # Errors
     /// [`SimulatorError`] if a key or certificate cannot be made.

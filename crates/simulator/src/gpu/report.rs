@@ -1,6 +1,6 @@
 //! The SPDM 1.1 GET_MEASUREMENTS request and its MEASUREMENTS response (DMTF DSP0274 1.1.0, tables 30 to 33).
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
 
 use super::device::GpuOptions;
 use crate::keys::SigningKey;
@@ -35,7 +35,7 @@ const FILLED: [u8; 33] = [
 /// Request ‖ response, signed by the leaf key over everything before the signature.
 pub(crate) fn encode(options: &GpuOptions, leaf: &SigningKey, nonce: &[u8; 32]) -> Vec<u8> {
     let mut report = request(nonce);
-    report.extend(response(options));
+    report.extend(response(options, nonce));
     let signature = leaf.sign(&report);
     report.extend(signature);
     report
@@ -51,11 +51,15 @@ fn request(nonce: &[u8; 32]) -> Vec<u8> {
 }
 
 /// The response without its signature.
-fn response(options: &GpuOptions) -> Vec<u8> {
+fn response(options: &GpuOptions, nonce: &[u8; 32]) -> Vec<u8> {
     let record = measurement_record();
     let opaque = opaque_data(options);
-    let mut responder_nonce = [0; 32];
-    SystemRandom::new().fill(&mut responder_nonce).expect("the operating system's random source works");
+    // Devices draw it; here it follows from device and request, as everything does.
+    let responder_nonce = Sha256::new()
+        .chain_update(b"SIMULATED responder nonce")
+        .chain_update(options.seed.to_be_bytes())
+        .chain_update(nonce)
+        .finalize();
 
     let mut response = vec![SPDM_1_1, MEASUREMENTS, 0, 0, BLOCKS];
     response.extend(&(record.len() as u32).to_le_bytes()[..3]);

@@ -1,7 +1,8 @@
 //! CRLs, TCB info and QE identity in the formats of Intel's Provisioning Certification Service, version 4.
 
 use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, KeyPair, RevocationReason, RevokedCertParams, SerialNumber,
+    CertificateRevocationListParams, KeyIdMethod, PublicKeyData as _, RevocationReason, RevokedCertParams,
+    SerialNumber,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -44,7 +45,7 @@ impl Collateral {
         let signing_chain = [Authority::TcbSigning.pem(), Authority::TdxRoot.pem()].concat();
         let tcb_info = serialised(&TcbInfo::new(options)?);
         let qe_identity = serialised(&QeIdentity::new(options)?);
-        let signer = SigningKey::from_pem(Authority::TcbSigning.key_pem())?;
+        let signer = Authority::TcbSigning.key()?;
         let revokes = |what| options.revoked.contains(&what);
         let below_root = [
             revokes(Revocable::PckCa).then(|| authority_serial(Authority::PckCa)),
@@ -96,7 +97,7 @@ impl Collateral {
 }
 
 fn tcb_signer() -> SigningKey {
-    SigningKey::from_pem(Authority::TcbSigning.key_pem()).expect("the committed key loads, as tests show")
+    Authority::TcbSigning.key().expect("the committed key loads, as tests show")
 }
 
 /// JSON without white space, as the service sends it.
@@ -106,8 +107,7 @@ fn serialised(value: &impl Serialize) -> String {
 
 /// Serial number of a committed certificate: the rule of the program that made it.
 fn authority_serial(authority: Authority) -> Result<SerialNumber, SimulatorError> {
-    let key = KeyPair::from_pem(authority.key_pem())?;
-    Ok(SerialNumber::from_slice(&Sha256::digest(key.public_key_raw())[..16]))
+    Ok(SerialNumber::from_slice(&Sha256::digest(authority.key()?.der_bytes())[..16]))
 }
 
 /// A CRL of this issuer, DER.

@@ -35,7 +35,7 @@ pub(crate) fn certificate(key: &SigningKey, options: &PlatformOptions) -> Result
         vec![CrlDistributionPoint { uris: vec!["https://simulated.invalid/pck.crl".into()] }];
     params.custom_extensions =
         vec![CustomExtension::from_oid_content(&SGX_EXTENSION, sgx_extension(options))];
-    Ok(params.signed_by(key.x509(), &Authority::PckCa.issuer()?)?.pem())
+    Ok(params.signed_by(key, &Authority::PckCa.issuer()?)?.pem())
 }
 
 /// The value of the SGX extension: a SEQUENCE of (OID, value) pairs.

@@ -6,7 +6,8 @@ use super::quote::{self, QuoteFlaw};
 use super::report::{TdReport, simulated_measurement};
 use crate::SimulatorError;
 use crate::authority::Authority;
-use crate::keys::{Curve, SigningKey, seeded_array};
+use crate::ecdsa::Curve;
+use crate::keys::{SigningKey, seeded_array};
 
 /// FMSPC of every simulated platform: "SIM" and zeros, of no real processor family.
 pub const FMSPC: [u8; 6] = *b"SIM\0\0\0";
@@ -274,8 +275,7 @@ pub struct SimulatedPlatform {
 impl SimulatedPlatform {
     /// Makes the platform's keys, its PCK certificate and its collateral.
     ///
-    /// Keys, names and serial numbers follow from the options; ECDSA signatures are randomised, so certificates and
-    /// collateral differ from call to call.
+    /// Everything follows from the options: the same options give the same bytes.
     ///
     /// # Errors
     /// [`SimulatorError`] if a window is empty or lies after the year 9999.
@@ -322,5 +322,20 @@ impl SimulatedPlatform {
     #[must_use]
     pub fn options(&self) -> &PlatformOptions {
         &self.options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_options_give_the_same_bytes() {
+        let made = || {
+            let platform = SimulatedPlatform::new(PlatformOptions::at(1_790_812_800)).expect("usual options");
+            let report = TdReport { measurements: Default::default(), report_data: [7; 64] };
+            (platform.quote(&report), platform.collateral_json())
+        };
+        assert_eq!(made(), made());
     }
 }

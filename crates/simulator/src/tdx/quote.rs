@@ -1,12 +1,13 @@
 //! Version 4 quotes with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3).
 
-use rcgen::{CertificateParams, IsCa, KeyPair};
+use rcgen::{CertificateParams, IsCa};
 use sha2::{Digest, Sha256};
 
 use super::platform::SimulatedPlatform;
 use super::report::TdReport;
 use crate::authority::Authority;
-use crate::keys::{Curve, SigningKey};
+use crate::ecdsa::Curve;
+use crate::keys::SigningKey;
 
 /// Quote version with a TD report body of version 1.0.
 const VERSION: u16 = 4;
@@ -200,8 +201,7 @@ fn foreign_root() -> String {
     let mut params = CertificateParams::default();
     params.distinguished_name = Authority::TdxRoot.name();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().expect("key generation needs only the operating system's random source");
-    params.self_signed(&key).expect("the parameters are complete").pem()
+    params.self_signed(&stranger("foreign root")).expect("the parameters are complete").pem()
 }
 
 /// A key that belongs to no platform.
