@@ -13,10 +13,21 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// A `cargo` command in the workspace root: the Cargo that started this program, where one did.
+///
+/// What Cargo tells this program of its own package is taken out of the environment: build scripts that watch such
+/// variables (ring's does) would run again, and all that depends on them, whenever Cargo is started from a shell next.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os().filter(|(name, _)| of_this_package(&name.to_string_lossy())) {
+        command.env_remove(name);
+    }
     command
+}
+
+/// Whether Cargo sets this variable for the package that it runs (The Cargo Book, Environment Variables).
+fn of_this_package(name: &str) -> bool {
+    name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
 }
 
 /// The standard output of one Cargo command.
