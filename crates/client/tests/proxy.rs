@@ -218,13 +218,25 @@ async fn a_guests_errors_pass_through() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_upstream_breaks_here() {
+async fn a_stream_that_breaks_between_events_ends_with_an_error_event() {
     let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Torn)).await;
     let answer = rig.ask().await;
     assert_eq!(answer.status(), 200);
-    assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
+    let body = String::from_utf8(whole(answer).await).unwrap();
+    assert_eq!((body.matches("data: ").count(), body.contains("[DONE]")), (3, false), "{body}");
+    let event = body.strip_suffix("\n\n").unwrap().rsplit("data: ").next().unwrap();
+    let event: Value = serde_json::from_str(event).unwrap();
+    assert_eq!(event["error"]["code"], "connection_failed", "{body}");
     let _ = rig.guest.guest.clone().chatting(Chat::Answer);
     assert_eq!(rig.ask().await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_within_an_event_breaks_here() {
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::TornEvent)).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
 }
 
 #[tokio::test]

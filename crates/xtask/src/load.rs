@@ -1,13 +1,14 @@
 //! Load on guest and proxy: many clients at once, some of which hang up or talk nonsense. Whoever asks properly must
 //! get the answer that one client alone gets, and both servers must live to the end without growing.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::api::{Delivery, ask, post, request, send};
 use crate::cargo;
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
@@ -100,16 +101,9 @@ fn work(number: usize, address: SocketAddr, expected: &[String], deadline: Insta
     Ok(times)
 }
 
-fn ask(address: SocketAddr, question: &str) -> Result<String> {
-    let (status, body) = post(address, &request(question, json!(false)))?;
-    ensure!(status == 200, "status {status} for {question:?}: {body}");
-    let answer: Value = serde_json::from_str(&body)?;
-    Ok(answer["choices"][0]["message"]["content"].as_str().context("an answer without content")?.to_owned())
-}
-
 /// Asks for a stream and closes the connection after its first bytes.
 fn hang_up(address: SocketAddr) -> Result<()> {
-    let mut stream = send(address, &request(QUESTIONS[0], json!(true)))?;
+    let mut stream = send(address, &request(QUESTIONS[0], Delivery::Stream))?;
     let mut first = [0; 64];
     stream.read_exact(&mut first)?;
     Ok(stream.shutdown(Shutdown::Both)?)
@@ -122,37 +116,4 @@ fn nonsense(address: SocketAddr) -> Result<()> {
     let error: Value = serde_json::from_str(&body)?;
     ensure!(error["error"]["code"].is_string(), "an error without a code: {body}");
     Ok(())
-}
-
-fn request(question: &str, stream: Value) -> String {
-    json!({
-        "model": "tiny",
-        "messages": [{"role": "user", "content": question}],
-        "temperature": 0,
-        "max_tokens": 48,
-        "stream": stream,
-    })
-    .to_string()
-}
-
-/// Status and body. HTTP 1.0, so that the end of the connection is the end of the body.
-fn post(address: SocketAddr, body: &str) -> Result<(u16, String)> {
-    let mut stream = send(address, body)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer without an end of its head")?;
-    let status = head.split(' ').nth(1).context("an answer without a status")?;
-    Ok((status.parse()?, body.to_owned()))
-}
-
-fn send(address: SocketAddr, body: &str) -> Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    let length = body.len();
-    write!(
-        stream,
-        "POST /v1/chat/completions HTTP/1.0\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Content-Length: {length}\r\n\r\n{body}"
-    )?;
-    Ok(stream)
 }

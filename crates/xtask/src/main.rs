@@ -1,10 +1,12 @@
 //! Project tasks: `cargo xtask --help`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that reports to a terminal")]
 
+mod api;
 mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod kills;
 mod layers;
 mod load;
 mod packages;

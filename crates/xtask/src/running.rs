@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -14,6 +14,9 @@ use crate::{cargo, process};
 
 /// A simulated guest's configuration.
 const GUEST: &str = "deploy/guest-simulated.toml";
+
+/// A port that the system chooses.
+const ANY_PORT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
 
 /// A process that said where it listens.
 pub(crate) struct Running {
@@ -28,9 +31,17 @@ impl Running {
     /// # Errors
     /// When it ends before it serves.
     pub(crate) fn guest(programs: &Programs, folder: &Path) -> Result<Self> {
+        Self::guest_at(ANY_PORT, programs, folder)
+    }
+
+    /// As [`Self::guest`], on an address that an earlier guest had.
+    ///
+    /// # Errors
+    /// When it ends before it serves.
+    pub(crate) fn guest_at(address: SocketAddr, programs: &Programs, folder: &Path) -> Result<Self> {
         let sample = std::fs::read_to_string(cargo::root().join(GUEST)).context(GUEST)?;
         let configuration = folder.join("guest.toml");
-        std::fs::write(&configuration, sample.replace("127.0.0.1:8443", "127.0.0.1:0"))?;
+        std::fs::write(&configuration, sample.replace("127.0.0.1:8443", &address.to_string()))?;
         let mut command = programs.guest();
         command.arg("serve").arg("--config").arg(&configuration);
         Self::start(&mut command, &folder.join("guest.log"), json_address)

@@ -1,10 +1,10 @@
 //! One local request: checked, attested, forwarded, answered.
 
 use super::gate;
+use super::passed::PassedBody;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::openai::ErrorBody;
-use crate::response::ResponseBody;
 use bytes::Bytes;
 use confide_channel::{ApiKey, ChannelError, Prompt, Request as Outgoing, RequestError};
 use http::header::{self, HeaderName};
@@ -49,7 +49,7 @@ const KEPT_BACK: [HeaderName; 14] = [
     SIMULATED,
 ];
 
-pub(super) type Answer = Response<Either<Full<Bytes>, ResponseBody>>;
+pub(super) type Answer = Response<Either<Full<Bytes>, PassedBody>>;
 
 /// An error of this endpoint, in the form of the OpenAI API.
 struct Fault {
@@ -124,7 +124,8 @@ async fn forward(client: &Client, request: Request<Incoming>) -> Result<Answer, 
         };
         let outgoing = outgoing.and_then(|outgoing| with_fields(outgoing, &head.headers))?;
         let response = lease.send(outgoing).await?;
-        let mut answer = Response::new(Either::Right(response.body));
+        let body = PassedBody::new(response.body, &response.headers);
+        let mut answer = Response::new(Either::Right(body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = passed_on(response.headers);
         answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));

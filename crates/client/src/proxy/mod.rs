@@ -5,6 +5,7 @@
 
 mod forward;
 mod gate;
+mod passed;
 mod server;
 
 pub use server::{Exposure, Proxy, ProxyError};

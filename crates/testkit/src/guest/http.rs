@@ -116,6 +116,12 @@ fn chat(inner: &Inner, request: &[u8]) -> Answer {
             &json!({ "error": { "message": "refused", "type": "x", "param": null, "code": "no_such_model" } }),
         ),
         Chat::Torn => answer(200, "text/event-stream", torn(events().take(2).collect())),
+        Chat::TornEvent => {
+            let mut pieces: Vec<Bytes> = events().take(2).collect();
+            let half = pieces[1].len() / 2;
+            pieces[1].truncate(half);
+            answer(200, "text/event-stream", torn(pieces))
+        }
         Chat::Gated(gate) => answer(200, "text/event-stream", gated(gate)),
         Chat::Close => {
             let mut closing = json_answer(200, &completion());

@@ -74,6 +74,8 @@ pub enum Chat {
     Refuse(u16),
     /// Two pieces of a stream, then the connection breaks.
     Torn,
+    /// One piece and half of another, then the connection breaks.
+    TornEvent,
     /// Answers, then closes the connection.
     Close,
 }

@@ -9,7 +9,7 @@ use super::tally::Tally;
 use super::{Length, Stage};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, demo, deny, layers, load, plain, process, python};
+use crate::{cargo, demo, deny, kills, layers, load, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
@@ -27,6 +27,11 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
     Stage { name: "demo", about: "the demo, whose attacks must fail and whose control must not", run: demo },
     Stage { name: "load", about: "many clients at once, some of them rude", run: load::run },
+    Stage {
+        name: "kills",
+        about: "the guest killed while it answers, an impostor in its place",
+        run: kills::run,
+    },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 

@@ -1,0 +1,101 @@
+//! The body of an answer as it is passed on.
+
+use crate::error::ClientError;
+use crate::openai::ErrorBody;
+use crate::response::ResponseBody;
+use bytes::Bytes;
+use confide_channel::ChannelError;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use hyper::body::{Body, Frame, SizeHint};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// An answer's body on its way to a local program.
+///
+/// A stream of server-sent events that the guest breaks off ends with an error event, where it broke off between two
+/// events: a program that reads to the end of the connection would take what came for the whole answer. Every other
+/// body that breaks off breaks the connection.
+pub(super) struct PassedBody {
+    body: Option<ResponseBody>,
+    /// The last two bytes that were passed on, of an event stream.
+    events: Option<[u8; 2]>,
+}
+
+impl PassedBody {
+    pub(super) fn new(body: ResponseBody, headers: &HeaderMap) -> Self {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        // Before the first byte of a stream an event may begin, as after an empty line.
+        let events = kind.starts_with("text/event-stream").then_some(BETWEEN);
+        Self { body: Some(body), events }
+    }
+
+    /// What follows the break: an event, or the break itself.
+    fn broken(&mut self, error: ChannelError) -> Result<Frame<Bytes>, ChannelError> {
+        self.body = None;
+        if self.events != Some(BETWEEN) {
+            return Err(error);
+        }
+        let error = ClientError::from(error);
+        let body = ErrorBody::new("upstream_error", error.code(), &error.to_string()).to_json();
+        Ok(Frame::data([b"data: ".as_slice(), &body, b"\n\n"].concat().into()))
+    }
+}
+
+/// The end of an event, as guests write it.
+const BETWEEN: [u8; 2] = *b"\n\n";
+
+impl Body for PassedBody {
+    type Data = Bytes;
+    type Error = ChannelError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ChannelError>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+            Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),
+            frame => frame,
+        };
+        if let (Some(last), Some(Ok(frame))) = (&mut self.events, &frame)
+            && let Some(data) = frame.data_ref()
+        {
+            *last = last_two(*last, data);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// The last two bytes of what ended in `last` and goes on with `data`.
+fn last_two(last: [u8; 2], data: &[u8]) -> [u8; 2] {
+    match data {
+        [] => last,
+        [one] => [last[1], *one],
+        [.., one, two] => [*one, *two],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_two;
+
+    #[test]
+    fn the_last_two_bytes_are_kept_however_they_come() {
+        let pieces: [(&[u8], &[u8; 2]); 5] =
+            [(b"data: x\n", b"x\n"), (b"", b"x\n"), (b"\n", b"\n\n"), (b"d", b"\nd"), (b"ata\n\n", b"\n\n")];
+        let mut last = *b"\n\n";
+        for (piece, expected) in pieces {
+            last = last_two(last, piece);
+            assert_eq!(&last, expected);
+        }
+    }
+}
