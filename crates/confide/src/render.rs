@@ -136,6 +136,9 @@ fn write_check(out: &mut String, check: &Check, colour: Colour) {
             check.code, check.reference
         ),
     };
+    if let Some(remedy) = &check.remedy {
+        let _ = writeln!(out, "│      do       {}", harmless(remedy));
+    }
 }
 
 /// Text that evidence or a recorded policy may have chosen, on one line: what a terminal would obey (control characters)

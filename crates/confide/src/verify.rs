@@ -134,9 +134,10 @@ fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraisin
     let check = Check {
         code: failure.code(),
         status: verifier::Status::Fail,
-        expected: "an appraisal policy that this build reads".to_owned(),
-        actual: failure.message().to_owned(),
+        expected: "an appraisal policy that this build reads".into(),
+        actual: failure.message().to_owned().into(),
         reference: "appraisal policy",
+        remedy: failure.what_to_do().map(Into::into),
     };
     AttestationResult {
         outcome,

@@ -22,16 +22,30 @@ fn recorded_quotes_of_both_versions_are_accepted() {
 }
 
 #[test]
-fn a_check_has_code_status_expected_actual_and_reference() {
-    let verdict = json(&Sample::version_4().verify(&["--json"]));
-    for check in verdict["checks"].as_array().unwrap() {
-        let fields: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
-        for field in ["code", "status", "expected", "actual", "reference"] {
-            assert!(fields.contains(&field), "{check}");
-        }
+fn a_check_has_code_status_expected_actual_and_reference_and_a_failed_one_says_what_to_do() {
+    let accepted = json(&Sample::version_4().verify(&["--json"]));
+    let rejected = json(&Sample::version_4().at("2040-01-01T00:00:00Z").verify(&["--json"]));
+    assert_eq!(rejected["code"], "validity");
+    for check in [&accepted, &rejected].into_iter().flat_map(|verdict| verdict["checks"].as_array().unwrap())
+    {
+        let mut fields: Vec<&str> = check.as_object().unwrap().keys().map(String::as_str).collect();
+        fields.sort_unstable();
         let status = check["status"].as_str().unwrap();
         assert!(["pass", "fail", "waived", "not_run"].contains(&status), "{check}");
+        let mut expected = vec!["actual", "code", "expected", "reference", "status"];
+        if status == "fail" {
+            expected.insert(4, "remedy");
+            assert!(check["remedy"].as_str().unwrap().len() > 10, "{check}");
+        }
+        assert_eq!(fields, expected, "{check}");
     }
+}
+
+#[test]
+fn the_tree_says_what_to_do_about_a_failure() {
+    let tree = stdout(&Sample::version_4().at("2040-01-01T00:00:00Z").verify(&[]));
+    let line = tree.lines().find(|line| line.contains("│      do       ")).unwrap();
+    assert!(line.contains("fetch fresh collateral"), "{line}");
 }
 
 #[test]

@@ -2,7 +2,11 @@
 
 use confide_policy::{Expect, Require};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Display;
+
+/// What a check says: a fixed sentence, or one made for the case.
+pub(crate) type Text = Cow<'static, str>;
 
 /// The most bytes of [`Check::actual`] that evidence can fill. The longest text of genuine evidence, a TCB status with
 /// every component that falls short, has under 2,000.
@@ -17,6 +21,8 @@ pub struct Rule {
     pub expected: &'static str,
     /// The standard and section, or the design decision, that the rule follows.
     pub reference: &'static str,
+    /// What to do where the rule does not hold, one sentence without a capital or a full stop.
+    pub remedy: &'static str,
 }
 
 /// How a check ended.
@@ -41,11 +47,14 @@ pub struct Check {
     /// How it ended.
     pub status: Status,
     /// What must hold, or the reason of a waiver.
-    pub expected: String,
+    pub expected: Cow<'static, str>,
     /// What was found.
-    pub actual: String,
+    pub actual: Cow<'static, str>,
     /// Standard and section.
     pub reference: &'static str,
+    /// What to do. Failed checks have it, and only they.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<Cow<'static, str>>,
 }
 
 /// The checks of one appraisal, in the order in which they were made.
@@ -59,20 +68,20 @@ pub(crate) struct Checks {
 pub(crate) struct Stop;
 
 impl Checks {
-    pub(crate) fn pass(&mut self, rule: &'static Rule, actual: impl Into<String>) {
-        self.push(rule, Status::Pass, rule.expected.to_owned(), actual.into());
+    pub(crate) fn pass(&mut self, rule: &'static Rule, actual: impl Into<Text>) {
+        self.push(rule, Status::Pass, rule.expected, actual);
     }
 
-    pub(crate) fn fail(&mut self, rule: &'static Rule, actual: impl Into<String>) {
-        self.push(rule, Status::Fail, rule.expected.to_owned(), actual.into());
+    pub(crate) fn fail(&mut self, rule: &'static Rule, actual: impl Into<Text>) {
+        self.push(rule, Status::Fail, rule.expected, actual);
     }
 
     /// Records a check that later ones rest on: an error stops.
-    pub(crate) fn need<T>(
+    pub(crate) fn need<T, D: Into<Text>>(
         &mut self,
         rule: &'static Rule,
-        found: Result<T, String>,
-        describe: impl FnOnce(&T) -> String,
+        found: Result<T, impl Into<Text>>,
+        describe: impl FnOnce(&T) -> D,
     ) -> Result<T, Stop> {
         match found {
             Ok(value) => {
@@ -123,12 +132,19 @@ impl Checks {
         }
     }
 
-    pub(crate) fn waive(&mut self, rule: &'static Rule, reason: &str, actual: impl Into<String>) {
-        self.push(rule, Status::Waived, format!("waived: {reason}"), actual.into());
+    pub(crate) fn waive(&mut self, rule: &'static Rule, reason: &str, actual: impl Into<Text>) {
+        self.push(rule, Status::Waived, format!("waived: {reason}"), actual);
     }
 
-    pub(crate) fn not_run(&mut self, rule: &'static Rule, why: impl Into<String>) {
-        self.push(rule, Status::NotRun, rule.expected.to_owned(), why.into());
+    pub(crate) fn not_run(&mut self, rule: &'static Rule, why: impl Into<Text>) {
+        self.push(rule, Status::NotRun, rule.expected, why);
+    }
+
+    /// Replaces the rule's general remedy by one for this case, if the check made last has failed.
+    pub(crate) fn advise(&mut self, remedy: impl Into<Text>) {
+        if let Some(check) = self.list.last_mut().filter(|check| check.status == Status::Fail) {
+            check.remedy = Some(shortened(remedy.into()));
+        }
     }
 
     /// Marks every rule of `rules` that has no entry yet as not run.
@@ -152,21 +168,35 @@ impl Checks {
         self.list
     }
 
-    pub(crate) fn push(&mut self, rule: &'static Rule, status: Status, expected: String, mut actual: String) {
-        shorten(&mut actual);
-        self.list.push(Check { code: rule.code, status, expected, actual, reference: rule.reference });
+    pub(crate) fn push(
+        &mut self,
+        rule: &'static Rule,
+        status: Status,
+        expected: impl Into<Text>,
+        actual: impl Into<Text>,
+    ) {
+        self.list.push(Check {
+            code: rule.code,
+            status,
+            expected: expected.into(),
+            actual: shortened(actual.into()),
+            reference: rule.reference,
+            remedy: (status == Status::Fail).then_some(Cow::Borrowed(rule.remedy)),
+        });
     }
 }
 
 /// Evidence chooses part of what is found: a verdict names its beginning.
-fn shorten(text: &mut String) {
+fn shortened(text: Text) -> Text {
     let whole = text.len();
     if whole <= MAX_ACTUAL {
-        return;
+        return text;
     }
     let end = (0..=MAX_ACTUAL).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let mut text = text.into_owned();
     text.truncate(end);
     text.push_str(&format!(" ... ({whole} bytes)"));
+    Cow::Owned(text)
 }
 
 fn any_of<T: Display>(values: &[T]) -> String {
@@ -186,14 +216,41 @@ mod tests {
 
     #[test]
     fn what_is_found_is_shortened_between_characters() {
-        let mut text = "é".repeat(4096);
-        shorten(&mut text);
+        let text = shortened("é".repeat(4096).into());
         assert_eq!(text, format!("{} ... (8192 bytes)", "é".repeat(2048)));
-        let mut text = format!("a{}", "é".repeat(4096));
-        shorten(&mut text);
+        let text = shortened(format!("a{}", "é".repeat(4096)).into());
         assert_eq!(text, format!("a{} ... (8193 bytes)", "é".repeat(2047)));
-        let mut text = "x".repeat(MAX_ACTUAL);
-        shorten(&mut text);
+        let text = shortened("x".repeat(MAX_ACTUAL).into());
         assert_eq!(text, "x".repeat(MAX_ACTUAL));
+    }
+
+    #[test]
+    fn a_failed_check_says_what_to_do_and_no_other_does() {
+        let mut checks = Checks::default();
+        let rule = &crate::rules::TD_DEBUG;
+        checks.pass(rule, "false");
+        checks.advise("unused: the check has passed");
+        checks.waive(rule, "a reason", "true");
+        checks.not_run(rule, "a reason");
+        checks.fail(rule, "true");
+        checks.fail(rule, "true");
+        checks.advise("a remedy for this case");
+        let list = checks.into_list();
+        let remedies: Vec<Option<&str>> = list.iter().map(|check| check.remedy.as_deref()).collect();
+        assert_eq!(remedies, [None, None, None, Some(rule.remedy), Some("a remedy for this case")]);
+    }
+
+    #[test]
+    fn every_rule_has_a_code_of_its_own_and_says_what_to_do() {
+        let mut codes: Vec<&str> = crate::rules::ALL.iter().map(|rule| rule.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), crate::rules::ALL.len());
+        for rule in crate::rules::ALL {
+            for text in [rule.expected, rule.reference, rule.remedy] {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text:?}", rule.code);
+            }
+            assert!(rule.remedy.starts_with(char::is_lowercase), "{}: {}", rule.code, rule.remedy);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Appraisal of evidence documents: the quote, and everything that its report data covers.
 
 use crate::appraise::{Inputs, Progress};
-use crate::check::{Checks, Status, Stop};
+use crate::check::{Checks, Stop};
 use crate::nvidia;
 use crate::result::Outcome;
 use crate::rules;
@@ -296,7 +296,7 @@ fn gpus(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, check
     let claimed = &document.claims.gpus;
     if claimed.count != u64::from(count) {
         let actual = format!("claims say {}, the document has {count}", claimed.count);
-        checks.push(&rules::GPU_CLAIMS, Status::Fail, rules::GPU_CLAIMS.expected.to_owned(), actual);
+        checks.fail(&rules::GPU_CLAIMS, actual);
     } else if role != Role::KeyRelease && count > 0 && !claimed.ready {
         checks.fail(&rules::GPU_CLAIMS, "the ready state is not set");
     } else {

@@ -8,13 +8,15 @@ use confide_evidence::time::format_seconds;
 use confide_policy::HexBytes;
 
 /// The converged TCB status of platform, TDX module and quoting enclave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Assessment {
     /// Nothing where no TCB level matches.
     pub(crate) status: Option<TcbStatus>,
     /// Advisories of every level that counted, sorted.
     pub(crate) advisory_ids: Vec<String>,
     parts: Vec<String>,
+    /// What would lift the platform to its best level.
+    updates: Vec<String>,
 }
 
 impl Assessment {
@@ -22,6 +24,31 @@ impl Assessment {
     pub(crate) fn explain(&self) -> String {
         let name = self.status.map_or("NoMatchingTcbLevel", TcbStatus::name);
         format!("{name}: {}", self.parts.join("; "))
+    }
+
+    /// What to do about a status that the policy does not accept; nothing where the status is the best there is.
+    pub(crate) fn remedy(&self) -> Option<String> {
+        let mut todo: Vec<&str> = self.updates.iter().map(String::as_str).collect();
+        let (age, configuration, hardening) = self.status.map_or((Age::Outdated, false, false), parts);
+        if age == Age::Relaunch {
+            todo.push("stop the TD and start it again");
+        }
+        if configuration {
+            todo.push("have the operator configure the platform as the advisories ask");
+        }
+        if hardening {
+            todo.push("run software that is hardened as the advisories ask");
+        }
+        let accept = self.status.map(|status| format!("or accept {} in the policy by name", status.name()));
+        todo.extend(accept.as_deref());
+        if (age, configuration, hardening) == (Age::Current, false, false) || todo.is_empty() {
+            return None;
+        }
+        let advisories = match self.advisory_ids.as_slice() {
+            [] => String::new(),
+            ids => format!(" (advisories {})", ids.join(", ")),
+        };
+        Some(format!("{}{advisories}", todo.join(", ")))
     }
 }
 
@@ -82,13 +109,13 @@ pub(crate) fn assess(
     info: &TcbInfo,
     identity: &QeIdentity,
 ) -> Assessment {
-    let mut assessment = Assessment { status: None, advisory_ids: Vec::new(), parts: Vec::new() };
+    let mut assessment = Assessment::default();
     let launch = platform_status(report.tee_tcb_svn, pck, info, &mut assessment);
     let enclave = isv_status("quoting enclave", qe_report.isv_svn, &identity.tcb_levels, &mut assessment);
     let current = match &report.td15 {
         None => Some(None),
         Some(td15) => {
-            let mut unused = Assessment { status: None, advisory_ids: Vec::new(), parts: Vec::new() };
+            let mut unused = Assessment::default();
             let status = platform_status(td15.tee_tcb_svn_2, pck, info, &mut unused);
             if td15.tee_tcb_svn_2 != report.tee_tcb_svn {
                 let parts = unused.parts.join(", ");
@@ -117,14 +144,22 @@ fn platform_status(
     assessment: &mut Assessment,
 ) -> Option<TcbStatus> {
     let [minor, major, ..] = *tee_tcb_svn;
+    let (sgx, tdx) = short_of_best(tee_tcb_svn, pck, info);
+    if !sgx.is_empty() {
+        assessment.updates.push(format!("have the operator update BIOS and microcode: {}", sgx.join(", ")));
+    }
+    if !tdx.is_empty() {
+        assessment.updates.push(format!("have the operator update the TDX module: {}", tdx.join(", ")));
+    }
     let platform = match info.tcb_levels.iter().find(|level| reached(level, tee_tcb_svn, pck)) {
         Some(level) => {
             assessment.advisory_ids.extend_from_slice(&level.advisory_ids);
+            let short: Vec<String> = sgx.into_iter().chain(tdx).collect();
+            let short = if short.is_empty() { String::new() } else { format!(" ({})", short.join(", ")) };
             assessment.parts.push(format!(
-                "platform {} since the level of {}{}",
+                "platform {} since the level of {}{short}",
                 level.tcb_status.name(),
                 format_seconds(level.tcb_date),
-                short_of_best(level, tee_tcb_svn, pck, info)
             ));
             level.tcb_status
         }
@@ -145,12 +180,15 @@ fn platform_status(
 }
 
 fn isv_status(what: &str, svn: u16, levels: &[IsvLevel], assessment: &mut Assessment) -> Option<TcbStatus> {
+    let best = levels.iter().map(|level| level.tcb.isv_svn).max().unwrap_or_default();
+    if svn < best {
+        assessment.updates.push(format!("have the operator update the {what}: ISV SVN {svn}, needs {best}"));
+    }
     let Some(level) = levels.iter().find(|level| level.tcb.isv_svn <= svn) else {
         assessment.parts.push(format!("{what} ISV SVN {svn} is below every level"));
         return None;
     };
     assessment.advisory_ids.extend_from_slice(&level.advisory_ids);
-    let best = levels.iter().map(|level| level.tcb.isv_svn).max().unwrap_or_default();
     let short =
         if level.tcb_status == TcbStatus::UpToDate { String::new() } else { format!(", needs {best}") };
     assessment.parts.push(format!("{what} {} with ISV SVN {svn}{short}", level.tcb_status.name()));
@@ -170,25 +208,23 @@ fn at_least(has: &[u8; 16], needs: &[u8; 16]) -> bool {
     has.iter().zip(needs).all(|(has, needs)| has >= needs)
 }
 
-/// Which components lack what the best level asks for.
-fn short_of_best(found: &TcbLevel, tee_tcb_svn: &[u8; 16], pck: &PckExtension, info: &TcbInfo) -> String {
-    let Some(best) = info.tcb_levels.first().filter(|best| *best != found) else { return String::new() };
+/// Which SGX components (with PCESVN) and which TDX components lack what the best level asks for.
+fn short_of_best(tee_tcb_svn: &[u8; 16], pck: &PckExtension, info: &TcbInfo) -> (Vec<String>, Vec<String>) {
+    let Some(best) = info.tcb_levels.first() else { return (Vec::new(), Vec::new()) };
     let skip = if tee_tcb_svn.get(1).is_some_and(|major| *major > 0) { 2 } else { 0 };
-    let mut short = Vec::new();
-    for (at, (has, needs)) in pck.components.iter().zip(&best.tcb.sgx).enumerate() {
-        if has < needs {
-            short.push(format!("SGX component {at} is {has}, needs {needs}"));
-        }
-    }
+    let mut sgx = short("SGX component", 0, &pck.components, &best.tcb.sgx);
     if pck.pce_svn < best.tcb.pce_svn {
-        short.push(format!("PCESVN is {}, needs {}", pck.pce_svn, best.tcb.pce_svn));
+        sgx.push(format!("PCESVN is {}, needs {}", pck.pce_svn, best.tcb.pce_svn));
     }
-    for (at, (has, needs)) in tee_tcb_svn.iter().zip(&best.tcb.tdx).enumerate().skip(skip) {
-        if has < needs {
-            short.push(format!("TDX component {at} is {has}, needs {needs}"));
-        }
-    }
-    if short.is_empty() { String::new() } else { format!(" ({})", short.join(", ")) }
+    (sgx, short("TDX component", skip, tee_tcb_svn, &best.tcb.tdx))
+}
+
+fn short(what: &str, skip: usize, has: &[u8; 16], needs: &[u8; 16]) -> Vec<String> {
+    let components = has.iter().zip(needs).enumerate().skip(skip);
+    components
+        .filter(|(_, (has, needs))| has < needs)
+        .map(|(at, (has, needs))| format!("{what} {at} is {has}, needs {needs}"))
+        .collect()
 }
 
 fn masked<const N: usize>(value: &[u8; N], mask: &[u8; N]) -> Vec<u8> {
@@ -271,6 +307,31 @@ mod tests {
             assert_eq!(converge(one, other), expected, "{one:?} {other:?}");
             assert_eq!(converge(other, one), expected, "{other:?} {one:?}");
         }
+    }
+
+    #[test]
+    fn the_remedy_names_what_is_short_and_the_advisories() {
+        let assessment = |status, updates: &[&str]| Assessment {
+            status,
+            advisory_ids: vec!["INTEL-SA-1".to_owned(), "INTEL-SA-2".to_owned()],
+            parts: Vec::new(),
+            updates: updates.iter().map(ToString::to_string).collect(),
+        };
+        let up_to_date = assessment(Some(UpToDate), &[]);
+        assert_eq!(up_to_date.remedy(), None);
+        let old = assessment(Some(OutOfDateConfigurationNeeded), &["update the module"]).remedy().unwrap();
+        assert_eq!(
+            old,
+            "update the module, have the operator configure the platform as the advisories ask, \
+             or accept OutOfDateConfigurationNeeded in the policy by name (advisories INTEL-SA-1, INTEL-SA-2)"
+        );
+        let none = assessment(None, &["update the module"]).remedy().unwrap();
+        assert_eq!(none, "update the module (advisories INTEL-SA-1, INTEL-SA-2)", "no status to accept");
+        let relaunch = assessment(Some(TDRelaunchAdvised), &[]).remedy().unwrap();
+        assert!(
+            relaunch.starts_with("stop the TD and start it again, or accept TDRelaunchAdvised"),
+            "{relaunch}"
+        );
     }
 
     #[test]

@@ -526,6 +526,9 @@ fn tcb_status(
         (Expect::AnyOf(_), Some(_)) => Status::Fail,
     };
     checks.push(&rules::TCB_STATUS, accepted, expected, assessment.explain());
+    if let Some(remedy) = assessment.remedy() {
+        checks.advise(remedy);
+    }
 }
 
 /// Holds the fields of a quote whose signatures hold against the policy's reference values. `document` has the values
@@ -585,7 +588,7 @@ fn bound<const N: usize>(
         (ExpectBound::AnyOf(values), _) => checks.expect(rule, &Expect::AnyOf(values.clone()), &actual),
         (ExpectBound::From(_), Some(value)) => checks.compare(rule, &value, &actual),
         (ExpectBound::From(_), None) => {
-            let expected = "recomputed from an evidence document; a bare quote has none".to_owned();
+            let expected = "recomputed from an evidence document; a bare quote has none";
             checks.push(rule, Status::Fail, expected, actual.to_string());
         }
     }

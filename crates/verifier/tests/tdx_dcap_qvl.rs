@@ -83,7 +83,7 @@ fn explained(ours: &AttestationResult, theirs: &Result<String, String>) -> Optio
 /// the root and the quote's PCK CA, and does not look at the other copies in quote and collateral.
 fn stricter(ours: &AttestationResult) -> Option<&'static str> {
     let failed = ours.checks.iter().find(|check| Some(check.code) == ours.code)?;
-    match (failed.code, failed.actual.as_str()) {
+    match (failed.code, failed.actual.as_ref()) {
         ("quote_format", actual) if actual.contains("behind the quote's end") => {
             Some("stricter: bytes behind the quote must be zero")
         }
@@ -166,7 +166,7 @@ fn recorded_quotes_and_their_mutations_agree_with_dcap_qvl() {
                     "{id} {what}: ours {:?} {:?} ({}), dcap-qvl {theirs:?}",
                     ours.tcb_status,
                     ours.code,
-                    failed.map(|check| check.actual.as_str()).unwrap_or_default()
+                    failed.map(|check| check.actual.as_ref()).unwrap_or_default()
                 ));
             }
         }

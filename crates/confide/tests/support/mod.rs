@@ -42,6 +42,11 @@ impl Sample {
         Self::new("tdx_quote_td15ex", "2026-10-09T00:00:00Z")
     }
 
+    /// The same evidence at another time.
+    pub(crate) fn at(self, time: &'static str) -> Self {
+        Self { time, ..self }
+    }
+
     fn new(name: &str, time: &'static str) -> Self {
         let folder = package("dcap-qvl").join("sample");
         let sample = Self {
