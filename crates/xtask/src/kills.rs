@@ -14,7 +14,7 @@ use crate::api::{Delivery, ask, post, receive, request, send};
 use crate::cargo;
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::test::{Length, Tally};
+use crate::test::{Length, Tally, note};
 
 const QUESTION: &str = "What is an RTMR?";
 /// Answers under way when the guest is killed.
@@ -50,7 +50,7 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
         rounds += 1;
     }
     proxy.require_alive().context("the proxy")?;
-    println!("{rounds} kills cut {cut} of {} answers, none of them in silence", rounds * STREAMS);
+    note(format!("{rounds} kills cut {cut} of {} answers, none of them in silence", rounds * STREAMS));
     ensure!(cut > 0, "no kill met an answer under way");
     Ok(Tally::ONE)
 }

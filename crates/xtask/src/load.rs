@@ -12,7 +12,7 @@ use crate::api::{Delivery, ask, post, request, send};
 use crate::cargo;
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::test::{Length, Tally};
+use crate::test::{Length, Tally, note};
 
 const WORKERS: usize = 8;
 const QUESTIONS: [&str; 3] = ["What is an RTMR?", "What is a quote?", "What is attestation?"];
@@ -45,18 +45,18 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
     ensure!(ask(address, QUESTIONS[0])? == expected[0], "another answer after the load than before");
     let after = [guest.memory()?, proxy.memory()?];
     for (name, (before, after)) in ["guest", "proxy"].iter().zip(before.iter().zip(after)) {
-        println!("{name}: {before} KiB resident before, {after} KiB after");
+        note(format!("{name}: {before} KiB resident before the load, {after} KiB after"));
         ensure!(after < before + GROWTH, "the {name} grew from {before} to {after} KiB");
     }
     times.sort_unstable();
     let percentile = |percent: usize| times.get(times.len() * percent / 100).map_or(0, Duration::as_millis);
     let each_second = times.len() as f64 / duration.as_secs_f64();
-    println!(
+    note(format!(
         "{} answers of {WORKERS} clients, {each_second:.1} a second; median {} ms, 99 % {} ms",
         times.len(),
         percentile(50),
         percentile(99)
-    );
+    ));
     Ok(Tally::ONE)
 }
 

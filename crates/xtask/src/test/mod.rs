@@ -4,6 +4,7 @@ mod stages;
 mod tally;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -114,15 +115,26 @@ fn table(outcomes: &[Outcome], total: Duration) -> String {
     format!("{rows}{:<12} {:>7.1} s", "total", total.as_secs_f64())
 }
 
+/// What stages measured, for the page of a long run.
+static NOTES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Prints a line and keeps it for the page of a long run.
+pub(crate) fn note(line: String) {
+    println!("{line}");
+    NOTES.lock().expect("no holder panics").push(line);
+}
+
 /// Writes the result of a long run to `docs/long-runs/`, with date and commit.
 fn keep(table: &str, outcomes: &[Outcome]) -> Result<()> {
     let folder = cargo::root().join("docs/long-runs");
     std::fs::create_dir_all(&folder)?;
     let (date, commit) = (process::date()?, process::commit()?);
     let Tally { passed, failed, ignored } = outcomes.iter().map(Outcome::tally).sum();
+    let notes: String =
+        NOTES.lock().expect("no holder panics").iter().map(|note| format!("- {note}\n")).collect();
     let text = format!(
         "# Long run of {date}\n\n`cargo xtask test --long` on commit {commit}: {passed} passed, {failed} failed, \
-         {ignored} not run.\n\n```text\n{table}\n```\n"
+         {ignored} not run.\n\n```text\n{table}\n```\n\n{notes}"
     );
     let file = folder.join(format!("{date}-{commit}.md"));
     std::fs::write(&file, text)?;
