@@ -5,6 +5,7 @@ use crate::{
     NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, TdxPolicy,
 };
 use serde::Deserialize;
+use std::borrow::Cow;
 
 /// The largest policy file accepted, in bytes.
 pub const MAX_POLICY: usize = 1024 * 1024;
@@ -99,13 +100,14 @@ impl AppraisalPolicy {
             return Err(PolicyError::Schema(self.schema));
         }
         self.freshness.check()?;
-        if let Some((field, _)) = self.waivers().into_iter().find(|(_, reason)| reason.trim().is_empty()) {
-            return Err(PolicyError::NoReason(field));
+        let waivers = self.waivers();
+        if let Some((field, _)) = waivers.iter().find(|(_, reason)| reason.trim().is_empty()) {
+            return Err(PolicyError::NoReason(field.to_string()));
         }
         match &self.danger {
             Some(danger) => danger.check(),
-            None => match self.waivers().into_iter().find(|(field, _)| DANGER_ONLY.contains(field)) {
-                Some((field, _)) => Err(PolicyError::DangerousWaiver(field)),
+            None => match waivers.iter().find(|(field, _)| DANGER_ONLY.contains(&field.as_ref())) {
+                Some((field, _)) => Err(PolicyError::DangerousWaiver(field.to_string())),
                 None => Ok(()),
             },
         }
@@ -113,14 +115,17 @@ impl AppraisalPolicy {
 
     /// Every waiver of the policy: field and reason.
     #[must_use]
-    pub fn waivers(&self) -> Vec<(&'static str, &str)> {
-        self.fields().into_iter().filter_map(|field| Some((field.path, field.waiver()?))).collect()
+    pub fn waivers(&self) -> Vec<(Cow<'static, str>, &str)> {
+        self.fields()
+            .into_iter()
+            .filter_map(|field| field.waiver().map(|reason| (field.path, reason)))
+            .collect()
     }
 
-    /// Every expectation of the policy, table by table.
+    /// Every field of the tables, table by table.
     #[must_use]
     pub fn fields(&self) -> Vec<Field<'_>> {
-        [self.tdx.fields(), self.devices.fields(), self.claims.fields()].concat()
+        [self.tdx.fields(), self.devices.fields(), self.claims.fields(), self.freshness.fields()].concat()
     }
 
     /// Whether a reference value lets a TD through that the host can debug or migrate.
@@ -185,7 +190,10 @@ mod tests {
     fn a_waiver_needs_a_reason() {
         let text =
             INSPECT.replace("mr_td = { waive = \"no reference values given\" }", "mr_td = { waive = \" \" }");
-        assert_eq!(AppraisalPolicy::parse(&text, Loaded::Normally), Err(PolicyError::NoReason("tdx.mr_td")));
+        assert_eq!(
+            AppraisalPolicy::parse(&text, Loaded::Normally),
+            Err(PolicyError::NoReason("tdx.mr_td".to_owned()))
+        );
     }
 
     #[test]
@@ -193,7 +201,7 @@ mod tests {
         let text = INSPECT.replace("debug = { any_of = [false] }", "debug = { waive = \"trust me\" }");
         assert_eq!(
             AppraisalPolicy::parse(&text, Loaded::Normally),
-            Err(PolicyError::DangerousWaiver("tdx.debug"))
+            Err(PolicyError::DangerousWaiver("tdx.debug".to_owned()))
         );
     }
 

@@ -48,17 +48,47 @@ impl ClaimsPolicy {
             gpu_environment,
         } = self;
         vec![
-            Field::new("claims.events", events),
-            Field::new("claims.egress_mode", egress_mode),
-            Field::new("claims.egress_policy", egress_policy),
-            Field::new("claims.host_visible", host_visible),
-            Field::new("claims.model", model),
-            Field::new("claims.engine", engine),
-            Field::new("claims.configuration", configuration),
-            Field::new("claims.image", image),
-            Field::new("claims.verity_roots", verity_roots),
-            Field::new("claims.gpu_dev_tools", gpu_dev_tools),
-            Field::new("claims.gpu_environment", gpu_environment),
+            Field::new(
+                "claims.events",
+                "event_claims",
+                "the claims equal the runtime events that RTMR3 covers",
+                events,
+            ),
+            Field::new("claims.egress_mode", "egress_mode", "the egress mode", egress_mode),
+            Field::new(
+                "claims.egress_policy",
+                "egress_policy",
+                "the SHA-256 of the egress policy",
+                egress_policy,
+            ),
+            Field::new(
+                "claims.host_visible",
+                "egress_host_visible",
+                "each egress rule that lets the host see or answer",
+                host_visible,
+            ),
+            Field::new("claims.model", "model_manifest", "the SHA-256 of the model manifest", model),
+            Field::new("claims.engine", "engine_kind", "the engine", engine),
+            Field::new(
+                "claims.configuration",
+                "configuration",
+                "the SHA-256 of the guest's deciding configuration",
+                configuration,
+            ),
+            Field::new("claims.image", "image", "the SHA-256 of the guest image", image),
+            Field::new(
+                "claims.verity_roots",
+                "verity_roots",
+                "the verity root of each volume that holds code or weights",
+                verity_roots,
+            ),
+            Field::new(
+                "claims.gpu_dev_tools",
+                "gpu_dev_tools",
+                "whether the GPU's development tools are on",
+                gpu_dev_tools,
+            ),
+            Field::new("claims.gpu_environment", "gpu_environment", "the GPU environment", gpu_environment),
         ]
     }
 }

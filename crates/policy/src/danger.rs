@@ -23,7 +23,7 @@ impl Danger {
             return Err(PolicyError::DangerNotBuilt);
         }
         if self.reason.trim().is_empty() {
-            return Err(PolicyError::NoReason("danger"));
+            return Err(PolicyError::NoReason("danger".to_owned()));
         }
         if self.tdx_root_spki_sha256.is_empty() || self.gpu_root_spki_sha256.is_empty() {
             return Err(PolicyError::MixedAnchors);

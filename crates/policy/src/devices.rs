@@ -24,11 +24,31 @@ impl DevicePolicy {
     pub(crate) fn fields(&self) -> Vec<Field<'_>> {
         let Self { gpu_count, fwid, rim, revocation, event } = self;
         vec![
-            Field::new("devices.gpu_count", gpu_count),
-            Field::new("devices.fwid", fwid),
-            Field::new("devices.rim", rim),
-            Field::new("devices.revocation", revocation),
-            Field::new("devices.event", event),
+            Field::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
+            Field::new(
+                "devices.fwid",
+                "device_fwid",
+                "the firmware id in each device's report is the one that its certificate names",
+                fwid,
+            ),
+            Field::new(
+                "devices.rim",
+                "device_rim",
+                "each device's measurements equal those of signed reference manifests",
+                rim,
+            ),
+            Field::new(
+                "devices.revocation",
+                "device_revocation",
+                "no certificate of a device's chain is revoked",
+                revocation,
+            ),
+            Field::new(
+                "devices.event",
+                "devices_event",
+                "the devices are those that the guest measured into RTMR3",
+                event,
+            ),
         ]
     }
 }

@@ -18,10 +18,10 @@ pub enum PolicyError {
     Schema(u32),
     /// A waiver or danger table without a reason.
     #[error("{0} is waived without a reason")]
-    NoReason(&'static str),
+    NoReason(String),
     /// A waiver that only a danger policy may hold.
     #[error("{0} may be waived by a danger policy alone (policies/danger-*.toml)")]
-    DangerousWaiver(&'static str),
+    DangerousWaiver(String),
     /// A danger policy behind the ordinary flag.
     #[error("a policy with a [danger] table is loaded by --danger-policy alone")]
     DangerNotAsked,

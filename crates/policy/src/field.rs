@@ -1,23 +1,44 @@
-//! Fields of a policy, for those who list them: waivers, comparison, explanation.
+//! Fields of a policy, for those who list them: waivers, comparison, explanation, documentation.
 
-use crate::{Expect, ExpectBound, Require};
-use std::fmt::Debug;
+use crate::{Expect, ExpectBound, Require, Says};
+use std::borrow::Cow;
+use std::fmt::{Debug, Display};
 
 /// What a field of a policy says, whatever its type.
 pub trait Expectation: Debug {
     /// The reason, where the field is waived.
-    fn waiver(&self) -> Option<&str>;
+    fn waiver(&self) -> Option<&str> {
+        None
+    }
+
+    /// The field in a form that can be compared and told.
+    fn says(&self) -> Says;
 }
 
-impl<T: Debug> Expectation for Expect<T> {
+impl<T: Debug + Display> Expectation for Expect<T> {
     fn waiver(&self) -> Option<&str> {
         self.waiver()
     }
+
+    fn says(&self) -> Says {
+        match self {
+            Self::AnyOf(values) => Says::any_of(values),
+            Self::Waive(reason) => Says::Waived(reason.clone()),
+        }
+    }
 }
 
-impl<T: Debug> Expectation for ExpectBound<T> {
+impl<T: Debug + Display> Expectation for ExpectBound<T> {
     fn waiver(&self) -> Option<&str> {
         self.waiver()
+    }
+
+    fn says(&self) -> Says {
+        match self {
+            Self::AnyOf(values) => Says::any_of(values),
+            Self::From(_) => Says::Recomputed,
+            Self::Waive(reason) => Says::Waived(reason.clone()),
+        }
     }
 }
 
@@ -25,25 +46,56 @@ impl Expectation for Require {
     fn waiver(&self) -> Option<&str> {
         self.waiver()
     }
+
+    fn says(&self) -> Says {
+        match self {
+            Self::Required => Says::Required,
+            Self::Waive(reason) => Says::Waived(reason.clone()),
+        }
+    }
 }
 
 /// One field of a policy.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Field<'a> {
     /// Table and name, as in `tdx.mr_td`.
-    pub path: &'static str,
+    pub path: Cow<'static, str>,
+    /// The stable code of the check that the field drives; nothing where it is no check's.
+    pub code: Option<&'static str>,
+    /// What the field is about: a noun phrase, or for checks that are required or waived what must hold.
+    pub subject: Cow<'static, str>,
     expectation: &'a dyn Expectation,
 }
 
 impl<'a> Field<'a> {
-    /// A field of a table.
-    pub(crate) fn new(path: &'static str, expectation: &'a dyn Expectation) -> Self {
-        Self { path, expectation }
+    /// A field that drives a check.
+    pub(crate) fn new(
+        path: &'static str,
+        code: &'static str,
+        subject: &'static str,
+        expectation: &'a dyn Expectation,
+    ) -> Self {
+        Self { path: path.into(), code: Some(code), subject: subject.into(), expectation }
+    }
+
+    /// A field that drives no check of its own.
+    pub(crate) fn setting(
+        path: &'static str,
+        subject: &'static str,
+        expectation: &'a dyn Expectation,
+    ) -> Self {
+        Self { path: path.into(), code: None, subject: subject.into(), expectation }
     }
 
     /// The reason, where the field is waived.
     #[must_use]
     pub fn waiver(&self) -> Option<&'a str> {
         self.expectation.waiver()
+    }
+
+    /// The field in a form that can be compared and told.
+    #[must_use]
+    pub fn says(&self) -> Says {
+        self.expectation.says()
     }
 }

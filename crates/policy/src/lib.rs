@@ -15,6 +15,7 @@ mod error;
 mod expect;
 mod field;
 mod freshness;
+mod says;
 mod tdx;
 
 pub use anchor::*;
@@ -26,4 +27,5 @@ pub use error::*;
 pub use expect::*;
 pub use field::*;
 pub use freshness::*;
+pub use says::*;
 pub use tdx::*;

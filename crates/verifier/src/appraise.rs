@@ -269,7 +269,7 @@ impl Progress<'_> {
         let mut open: Vec<String> = policy
             .waivers()
             .into_iter()
-            .filter(|(field, _)| NEEDED.contains(field))
+            .filter(|(field, _)| NEEDED.contains(&field.as_ref()))
             .map(|(field, _)| format!("{field} waived"))
             .collect();
         if policy.admits_debug_or_migration() {

@@ -146,7 +146,7 @@ fn contents(document: &EvidenceDocument, binding: &Binding, progress: &mut Progr
 }
 
 fn key_set(keys: &KeySet, role: Role, now: i64, policy: &AppraisalPolicy, progress: &mut Progress<'_>) {
-    let max_age = i64::try_from(policy.freshness.max_age_seconds).unwrap_or(i64::MAX);
+    let max_age = i64::try_from(policy.freshness.max_age_seconds.0).unwrap_or(i64::MAX);
     let mut end = now.saturating_add(max_age);
     match (role, keys) {
         (Role::KeyRelease, KeySet::Recipient(_)) => progress.checks.pass(&rules::KEY_SET, "a recipient key"),

@@ -85,6 +85,12 @@ impl TcbStatus {
     }
 }
 
+impl std::fmt::Display for TcbStatus {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
 /// TCB info, version 3, for TDX.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,0 +1,145 @@
+//! What a field of a policy says, in one form for all types: to be compared and told in words.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+/// What a field says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Says {
+    /// Nothing stands there, so nothing is accepted by it: an entry that the other policy has.
+    Nothing,
+    /// One of these values. None of them: nothing is accepted.
+    AnyOf(BTreeSet<String>),
+    /// None of these values.
+    NoneOf(BTreeSet<String>),
+    /// What the verifier recomputes from the evidence document and the challenge.
+    Recomputed,
+    /// The check must pass.
+    Required,
+    /// Not looked at, for this reason.
+    Waived(String),
+    /// At least this.
+    AtLeast(u64),
+    /// At most this.
+    AtMost(u64),
+    /// One word of a closed list.
+    Choice {
+        /// The word in the policy.
+        word: &'static str,
+        /// What it means.
+        meaning: &'static str,
+        /// The looser of two words has the higher number.
+        looseness: u8,
+    },
+}
+
+/// How one policy's field compares with the same field of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It means the same.
+    Same,
+    /// It accepts the same; only the reason of a waiver reads differently.
+    Reworded,
+    /// It accepts less.
+    Stricter,
+    /// It accepts more.
+    Looser,
+    /// It accepts something that the other one refuses, and the other way round, or cannot be compared.
+    Other,
+}
+
+impl Says {
+    /// A set of values.
+    pub(crate) fn any_of<T: ToString>(values: impl IntoIterator<Item = T>) -> Self {
+        Self::AnyOf(values.into_iter().map(|value| value.to_string()).collect())
+    }
+
+    /// A set of refused values.
+    pub(crate) fn none_of<T: ToString>(values: impl IntoIterator<Item = T>) -> Self {
+        Self::NoneOf(values.into_iter().map(|value| value.to_string()).collect())
+    }
+
+    /// What changes for whoever goes from this to `next`.
+    #[must_use]
+    pub fn change_to(&self, next: &Self) -> Change {
+        if self == next {
+            return Change::Same;
+        }
+        match (self, next) {
+            (Self::Waived(_), Self::Waived(_)) => Change::Reworded,
+            (Self::AnyOf(before), Self::AnyOf(after)) => sets(before, after),
+            (Self::NoneOf(before), Self::NoneOf(after)) => sets(after, before),
+            (Self::AtLeast(before), Self::AtLeast(after)) => order(after.cmp(before)),
+            (Self::AtMost(before), Self::AtMost(after)) => order(before.cmp(after)),
+            (Self::Choice { looseness: before, .. }, Self::Choice { looseness: after, .. }) => {
+                order(before.cmp(after))
+            }
+            (Self::Nothing, Self::NoneOf(_)) => Change::Stricter,
+            (Self::NoneOf(_), Self::Nothing) => Change::Looser,
+            (Self::Waived(_), _) | (_, Self::Nothing) => Change::Stricter,
+            (Self::Nothing, _) | (_, Self::Waived(_)) => Change::Looser,
+            (Self::AnyOf(before), _) if before.is_empty() => Change::Looser,
+            (_, Self::AnyOf(after)) if after.is_empty() => Change::Stricter,
+            _ => Change::Other,
+        }
+    }
+}
+
+/// From one set of accepted values to another.
+fn sets(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Change {
+    match (before.is_subset(after), after.is_subset(before)) {
+        (true, true) => Change::Same,
+        (true, false) => Change::Looser,
+        (false, true) => Change::Stricter,
+        (false, false) => Change::Other,
+    }
+}
+
+/// Less means looser.
+fn order(order: Ordering) -> Change {
+    match order {
+        Ordering::Less => Change::Looser,
+        Ordering::Equal => Change::Same,
+        Ordering::Greater => Change::Stricter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_change_has_its_direction() {
+        let (none, a, ab, c) = ([""; 0], ["a"], ["a", "b"], ["c"]);
+        let waived = |reason: &str| Says::Waived(reason.to_owned());
+        let choice = |looseness| Says::Choice { word: "w", meaning: "m", looseness };
+        for (before, after, change) in [
+            (Says::any_of(a), Says::any_of(ab), Change::Looser),
+            (Says::any_of(["b", "a"]), Says::any_of(["a", "b", "a"]), Change::Same),
+            (Says::any_of(a), Says::any_of(c), Change::Other),
+            (Says::any_of(none), Says::any_of(a), Change::Looser),
+            (Says::any_of(none), Says::Recomputed, Change::Looser),
+            (Says::none_of(none), Says::none_of(a), Change::Stricter),
+            (Says::none_of(a), Says::none_of(c), Change::Other),
+            (Says::Recomputed, Says::any_of(a), Change::Other),
+            (Says::Recomputed, waived("x"), Change::Looser),
+            (Says::Required, waived("x"), Change::Looser),
+            (Says::any_of(none), waived("x"), Change::Looser),
+            (waived("x"), waived("y"), Change::Reworded),
+            (Says::AtLeast(1), Says::AtLeast(2), Change::Stricter),
+            (Says::AtMost(1), Says::AtMost(2), Change::Looser),
+            (choice(0), choice(1), Change::Looser),
+            (Says::Nothing, Says::any_of(a), Change::Looser),
+            (Says::Nothing, Says::none_of(a), Change::Stricter),
+        ] {
+            assert_eq!(before.change_to(&after), change, "{before:?} to {after:?}");
+            let back = match change {
+                Change::Looser => Change::Stricter,
+                Change::Stricter => Change::Looser,
+                other => other,
+            };
+            assert_eq!(after.change_to(&before), back, "{after:?} to {before:?}");
+        }
+    }
+}
