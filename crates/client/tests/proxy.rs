@@ -83,6 +83,16 @@ async fn send(
     sender.send_request(request.body(Full::from(body)).unwrap()).await.unwrap()
 }
 
+/// Everything that the proxy answers to these bytes.
+async fn raw(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
 async fn whole(answer: Answer) -> Vec<u8> {
     answer.into_body().collect().await.unwrap().to_bytes().to_vec()
 }
@@ -288,21 +298,27 @@ async fn bodies_beyond_the_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_harms_nothing() {
+async fn what_is_no_http_is_told_so_and_harms_nothing() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
-    for garbage in [
-        &b"\x16\x03\x01\x02\x00\x01\x00"[..],
-        b"GET\r\n\r\n",
-        b"\0\0\0\0\r\n\r\n",
-        b"GET /v1/models HTTP/9.9\r\n\r\n",
+    let long = [b"GET /v1/models HTTP/1.1\r\nx: ".to_vec(), vec![b'a'; 100_000]].concat();
+    for (garbage, status, code) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n"[..], 400, "malformed_http"),
+        (b"GET\r\n\r\n", 400, "malformed_http"),
+        (b"\0\0\0\0\r\n\r\n", 400, "malformed_http"),
+        (b"GET /v1/models HTTP/9.9\r\n\r\n", 400, "malformed_http"),
+        (b"POST /v1/x HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n", 400, "malformed_http"),
+        (&long, 431, "request_head_too_large"),
     ] {
-        let mut stream = TcpStream::connect(rig.address).await.unwrap();
-        stream.write_all(garbage).await.unwrap();
-        stream.shutdown().await.unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{garbage:?}");
+        let answer = raw(rig.address, garbage).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(
+            (&body["error"]["code"], &body["error"]["type"]),
+            (&json!(code), &json!("invalid_request_error"))
+        );
     }
+    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
     assert_eq!(rig.ask().await.status(), 200, "the proxy stays up");
 }
 

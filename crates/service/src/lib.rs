@@ -3,11 +3,13 @@
 //! Layer 5. [`config`] reads TOML into closed types, with errors that name the field and the line. [`logging`]
 //! writes events to standard error, as text or JSON, and keeps what other crates say at `debug` and `trace` out,
 //! so that no log level shows content. [`Lifecycle`] tells whether the program is starting, ready or draining,
-//! and counts the work that a drain waits for.
+//! and counts the work that a drain waits for. [`refusals`] gives the answers of an HTTP server to requests that no
+//! service has seen the form of OpenAI's API.
 
 pub mod config;
 mod lifecycle;
 pub mod logging;
+pub mod refusals;
 
 pub use config::ConfigError;
 pub use lifecycle::{Lifecycle, Phase, Work};

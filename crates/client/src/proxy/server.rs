@@ -2,6 +2,7 @@
 
 use super::forward;
 use crate::client::Client;
+use confide_service::refusals;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -134,6 +135,7 @@ async fn serve_connection(
         let client = client.clone();
         async move { Ok::<_, Infallible>(forward::answer(&client, local, request).await) }
     });
+    let (stream, service) = refusals::answer(stream, service);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
