@@ -18,6 +18,7 @@ pub mod hex;
 pub mod manifest;
 pub mod nvidia;
 pub mod pem;
+pub mod percent;
 mod read;
 pub mod receipt;
 pub mod record;

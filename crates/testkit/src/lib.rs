@@ -1,9 +1,11 @@
-//! What tests and the demo hold against the product: attackers that do what a hostile operator would do.
+//! What tests and the demo hold against the product: attackers that do what a hostile operator would do, guests and
+//! vendors' services that are honest or misbehave.
 //!
 //! A development crate. Nothing that ships depends on it.
 
 pub mod attacker;
 pub mod guest;
+pub mod vendor;
 
 /// The examples of the README, as doctests.
 #[cfg(doctest)]

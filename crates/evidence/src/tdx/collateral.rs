@@ -5,6 +5,8 @@
 
 use crate::bytes::{ByteString, Bytes};
 use crate::document::TdxCollateral;
+use crate::pem::PemError;
+use crate::x509::X509Error;
 use crate::{hex, time};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
@@ -38,6 +40,25 @@ pub enum CollateralError {
         /// The JSON reader's words, with line and column.
         reason: String,
     },
+    /// An issuer chain that is none.
+    #[error("{what}: {source}")]
+    Chain {
+        /// Which chain.
+        what: &'static str,
+        /// Why.
+        source: PemError,
+    },
+    /// A certificate or revocation list that is none.
+    #[error("{what}: {source}")]
+    X509 {
+        /// What was read.
+        what: &'static str,
+        /// Why.
+        source: X509Error,
+    },
+    /// A revocation list that does not say when the next one comes.
+    #[error("{0} has no nextUpdate")]
+    NoNextUpdate(&'static str),
     /// More list entries than [`MAX_LEVELS`], or none where one is needed.
     #[error("{0} has a list of unacceptable length")]
     ListLength(&'static str),
@@ -339,6 +360,29 @@ pub fn collateral_from_json(json: &[u8]) -> Result<TdxCollateral, CollateralErro
     })
 }
 
+/// Writes collateral in the form that [`collateral_from_json`] reads: one line and a line end.
+///
+/// # Panics
+/// Never: strings and hexadecimal digits always serialise.
+#[must_use]
+pub fn collateral_to_json(collateral: &TdxCollateral) -> String {
+    let file = QuoteCollateralV3 {
+        pck_crl_issuer_chain: collateral.pck_crl_issuer_chain.clone(),
+        root_ca_crl: collateral.root_ca_crl.as_bytes().to_vec(),
+        pck_crl: collateral.pck_crl.as_bytes().to_vec(),
+        tcb_info_issuer_chain: collateral.tcb_info_issuer_chain.clone(),
+        tcb_info: collateral.tcb_info.clone(),
+        tcb_info_signature: collateral.tcb_info_signature.as_bytes().to_vec(),
+        qe_identity_issuer_chain: collateral.qe_identity_issuer_chain.clone(),
+        qe_identity: collateral.qe_identity.clone(),
+        qe_identity_signature: collateral.qe_identity_signature.as_bytes().to_vec(),
+        pck_certificate_chain: collateral.pck_certificate_chain.clone(),
+    };
+    let mut json = serde_json::to_string(&file).expect("strings and hexadecimal digits always serialise");
+    json.push('\n');
+    json
+}
+
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     let text = String::deserialize(deserializer)?;
     time::parse_seconds(&text)
@@ -372,5 +416,35 @@ mod hex_bytes {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         hex::decode(&text).ok_or_else(|| serde::de::Error::custom("not hexadecimal digits"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collateral(pck_certificate_chain: Option<String>) -> TdxCollateral {
+        TdxCollateral {
+            pck_crl: vec![1, 0xfe].into(),
+            tcb_info: "{\"id\" : \"TDX\"}".to_owned(),
+            qe_identity: "{}".to_owned(),
+            root_ca_crl: vec![].into(),
+            tcb_info_signature: Bytes([3; 64]),
+            pck_crl_issuer_chain: "a\nb\n".to_owned(),
+            pck_certificate_chain,
+            qe_identity_signature: Bytes([4; 64]),
+            tcb_info_issuer_chain: "c".to_owned(),
+            qe_identity_issuer_chain: "d".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_written_file_is_read_as_the_same_collateral() {
+        for chain in [None, Some("chain".to_owned())] {
+            let collateral = collateral(chain.clone());
+            let json = collateral_to_json(&collateral);
+            assert_eq!(json.contains("pck_certificate_chain"), chain.is_some());
+            assert_eq!(collateral_from_json(json.as_bytes()).unwrap(), collateral);
+        }
     }
 }

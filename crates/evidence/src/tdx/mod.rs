@@ -1,9 +1,13 @@
 //! Intel TDX: quotes, PCK certificates and DCAP collateral.
 
+mod answer;
 mod collateral;
 mod pck;
 mod quote;
+mod window;
 
+pub use answer::*;
 pub use collateral::*;
 pub use pck::*;
 pub use quote::*;
+pub use window::*;

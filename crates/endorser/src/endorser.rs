@@ -1,0 +1,284 @@
+//! Endorsements from the cache, else from the service, asked once for all who want the same.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::TdxCollateral;
+use confide_evidence::tdx::CollateralWindow;
+use confide_evidence::time::seconds;
+use rustls_pki_types::UnixTime;
+use tokio::sync::OnceCell;
+
+use crate::cache::{Cache, Kept};
+use crate::error::{EndorserError, Fault, SetupError};
+use crate::fetch::Fetcher;
+use crate::intel::{Intel, Update};
+use crate::limits::Limits;
+use crate::object::{Object, Wanted};
+use crate::platform::TdxPlatform;
+use crate::proxy::ProxySettings;
+
+/// How old an object of the cache may be before the service is asked again. Its vendor may publish a TCB recovery or a
+/// revocation on any day, long before the next update that it announced.
+const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Fetches endorsements and keeps them. Calls may come from several tasks; those for the same object share one request.
+#[derive(Debug)]
+pub struct Endorser {
+    intel: Intel,
+    fetcher: Fetcher,
+    cache: Option<Cache>,
+    network: Network,
+    fresh: Duration,
+    flights: Mutex<HashMap<Wanted, Weak<Flight>>>,
+}
+
+/// One request under way, and what came of it.
+type Flight = OnceCell<Result<Arc<Found>, Fault>>;
+
+/// Settings of an [`Endorser`].
+#[derive(Debug)]
+pub struct EndorserBuilder {
+    intel: Intel,
+    limits: Limits,
+    proxies: Option<ProxySettings>,
+    cache: Option<Cache>,
+    network: Network,
+    fresh: Duration,
+}
+
+/// Whether services may be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// They may.
+    #[default]
+    Online,
+    /// The cache must do.
+    Offline,
+}
+
+/// An object that is what was asked for.
+#[derive(Clone, Debug)]
+struct Found {
+    object: Object,
+    window: CollateralWindow,
+}
+
+/// The time of this machine's clock.
+#[must_use]
+pub fn now() -> UnixTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UnixTime::since_unix_epoch(since)
+}
+
+impl Endorser {
+    /// An endorser that asks Intel's own service, through the proxy of the environment, and keeps nothing.
+    #[must_use]
+    pub fn builder() -> EndorserBuilder {
+        EndorserBuilder {
+            intel: Intel::pcs(),
+            limits: Limits::default(),
+            proxies: None,
+            cache: None,
+            network: Network::Online,
+            fresh: FRESH,
+        }
+    }
+
+    /// The collateral of a platform that is valid at `at`: the present, as services have no past.
+    ///
+    /// What the cache holds is used while it is fresh. After that the service is asked; where it does not answer, what
+    /// the cache holds is used to the end of its window.
+    ///
+    /// # Errors
+    /// [`EndorserError`], of the first object that there is not.
+    pub async fn tdx(
+        &self,
+        platform: TdxPlatform,
+        update: Update,
+        at: UnixTime,
+    ) -> Result<TdxCollateral, EndorserError> {
+        let at = seconds(at);
+        let (tcb_info, qe_identity, pck_crl, root_ca_crl) = tokio::try_join!(
+            self.object(Wanted::TcbInfo(platform.fmspc, update), at),
+            self.object(Wanted::QeIdentity(update), at),
+            self.object(Wanted::PckCrl(platform.ca), at),
+            self.object(Wanted::RootCaCrl, at),
+        )?;
+        let failed = |wanted: Wanted, fault: Fault| self.failed(wanted, fault);
+        let signed_tcb_info = tcb_info
+            .tcb_info()
+            .map_err(|error| failed(Wanted::TcbInfo(platform.fmspc, update), error.into()))?;
+        let signed_qe_identity =
+            qe_identity.qe_identity().map_err(|error| failed(Wanted::QeIdentity(update), error.into()))?;
+        Ok(TdxCollateral {
+            pck_crl: ByteString(pck_crl.body.clone()),
+            tcb_info: signed_tcb_info.text,
+            qe_identity: signed_qe_identity.text,
+            root_ca_crl: ByteString(root_ca_crl.body.clone()),
+            tcb_info_signature: signed_tcb_info.signature,
+            pck_crl_issuer_chain: pck_crl.chain().to_owned(),
+            pck_certificate_chain: None,
+            qe_identity_signature: signed_qe_identity.signature,
+            tcb_info_issuer_chain: tcb_info.chain().to_owned(),
+            qe_identity_issuer_chain: qe_identity.chain().to_owned(),
+        })
+    }
+
+    /// One object, valid at `at`.
+    async fn object(&self, wanted: Wanted, at: i64) -> Result<Object, EndorserError> {
+        let kept = self.kept(wanted).await.filter(|kept| kept.window.contains(at));
+        match (kept, self.network) {
+            (Some(kept), Network::Offline) => Ok(kept.object),
+            (Some(kept), _) if self.is_fresh(&kept) => Ok(kept.object),
+            (None, Network::Offline) => Err(EndorserError::Offline { object: wanted.to_string() }),
+            (kept, Network::Online) => match (self.fetched(wanted, at).await, kept) {
+                (Ok(object), _) => Ok(object),
+                (Err(fault), Some(kept)) => {
+                    tracing::warn!(object = %wanted, code = fault.code(), %fault, "kept endorsement used");
+                    Ok(kept.object)
+                }
+                (Err(fault), None) => Err(self.failed(wanted, fault)),
+            },
+        }
+    }
+
+    /// Joins the request for this object that is under way, or begins one.
+    async fn fetched(&self, wanted: Wanted, at: i64) -> Result<Object, Fault> {
+        let flight = {
+            let mut flights = self.flights();
+            flights.retain(|_, flight| flight.strong_count() > 0);
+            match flights.get(&wanted).and_then(Weak::upgrade) {
+                Some(flight) => flight,
+                None => {
+                    let flight = Arc::new(Flight::new());
+                    flights.insert(wanted, Arc::downgrade(&flight));
+                    flight
+                }
+            }
+        };
+        let found =
+            flight.get_or_init(|| async { self.fetch(wanted, at).await.map(Arc::new) }).await.clone()?;
+        if found.window.contains(at) { Ok(found.object.clone()) } else { Err(not_valid(&found.window, at)) }
+    }
+
+    /// Asks the service, unless another process has meanwhile.
+    async fn fetch(&self, wanted: Wanted, at: i64) -> Result<Found, Fault> {
+        let service = self.intel.cache_name();
+        let _held = match &self.cache {
+            Some(cache) => Some(cache.lock(&service, wanted).await),
+            None => None,
+        };
+        if let Some(kept) = self.kept(wanted).await
+            && self.is_fresh(&kept)
+            && kept.window.contains(at)
+        {
+            return Ok(Found { object: kept.object, window: kept.window });
+        }
+        let answer = self.fetcher.get(&wanted.request(&self.intel)).await?;
+        let object = wanted.read(&answer)?;
+        let window = wanted.check(&object)?;
+        // What is over already is no use to anybody, and would hide what the service has tomorrow.
+        let present = seconds(now());
+        if window.contains(present) {
+            self.keep(wanted, &object, present).await;
+        }
+        Ok(Found { object, window })
+    }
+
+    /// What the cache holds.
+    async fn kept(&self, wanted: Wanted) -> Option<Kept> {
+        let (cache, service) = (self.cache.clone()?, self.intel.cache_name());
+        let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted));
+        reading.await.ok().flatten()
+    }
+
+    /// A cache that cannot be written is slower and no less right.
+    async fn keep(&self, wanted: Wanted, object: &Object, fetched: i64) {
+        let Some(cache) = self.cache.clone() else { return };
+        let (service, object) = (self.intel.cache_name(), object.clone());
+        let path = cache.folder().display().to_string();
+        let writing = tokio::task::spawn_blocking(move || cache.store(&service, wanted, &object, fetched));
+        if let Ok(Err(error)) = writing.await {
+            tracing::warn!(%error, folder = path, "the cache of endorsements cannot be written");
+        }
+    }
+
+    /// Whether an object was fetched so lately that its service is not asked again. One of the future is not.
+    fn is_fresh(&self, kept: &Kept) -> bool {
+        let age = seconds(now()).saturating_sub(kept.fetched);
+        u64::try_from(age).is_ok_and(|age| age < self.fresh.as_secs())
+    }
+
+    fn failed(&self, wanted: Wanted, fault: Fault) -> EndorserError {
+        let from = wanted.request(&self.intel).origin.base.authority().to_string();
+        EndorserError::Fetch { object: wanted.to_string(), from, fault }
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<Wanted, Weak<Flight>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_valid(window: &CollateralWindow, at: i64) -> Fault {
+    Fault::NotValid { from: window.from, until: window.until, at }
+}
+
+impl EndorserBuilder {
+    /// Asks this service for Intel's collateral.
+    #[must_use]
+    pub fn intel(self, intel: Intel) -> Self {
+        Self { intel, ..self }
+    }
+
+    /// Keeps what it fetches there.
+    #[must_use]
+    pub fn cache(self, cache: Option<Cache>) -> Self {
+        Self { cache, ..self }
+    }
+
+    /// Whether services may be asked.
+    #[must_use]
+    pub fn network(self, network: Network) -> Self {
+        Self { network, ..self }
+    }
+
+    /// How old what is kept may be before the service is asked again; 24 hours unless it is said otherwise.
+    #[must_use]
+    pub fn fresh(self, fresh: Duration) -> Self {
+        Self { fresh, ..self }
+    }
+
+    /// How long services may take.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The proxy, in place of the environment's.
+    #[must_use]
+    pub fn proxies(self, proxies: ProxySettings) -> Self {
+        Self { proxies: Some(proxies), ..self }
+    }
+
+    /// The endorser. It asks nobody yet.
+    ///
+    /// # Errors
+    /// [`SetupError::Proxy`].
+    pub fn build(self) -> Result<Endorser, SetupError> {
+        let proxies = match self.proxies {
+            Some(proxies) => proxies,
+            None => ProxySettings::from_environment()?,
+        };
+        Ok(Endorser {
+            intel: self.intel,
+            fetcher: Fetcher { limits: self.limits, proxies },
+            cache: self.cache,
+            network: self.network,
+            fresh: self.fresh,
+            flights: Mutex::default(),
+        })
+    }
+}

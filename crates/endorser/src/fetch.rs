@@ -1,0 +1,287 @@
+//! One `GET` over HTTPS, within limits: HTTP/1.1, no redirects, no content encodings, a connection for each request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName,
+    PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
+
+use crate::error::Fault;
+use crate::intel::Origin;
+use crate::limits::{Limits, jitter};
+use crate::proxy::{Proxy, ProxySettings};
+
+/// The most bytes of an answer's head. Intel's issuer chains take some 5 KiB of it.
+const MAX_HEAD: usize = 64 * 1024;
+/// The most header fields of an answer.
+const MAX_HEADERS: usize = 100;
+/// After a 429 without `Retry-After` the pauses are this many times as long: such services count by the minute.
+const BUSY_FACTOR: u32 = 4;
+/// What services learn of this program.
+const AGENT: &str = concat!("confide/", env!("CARGO_PKG_VERSION"));
+
+/// Whoever asks services.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetcher {
+    pub(crate) limits: Limits,
+    pub(crate) proxies: ProxySettings,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Get<'a> {
+    pub(crate) origin: &'a Origin,
+    /// Path and query, beneath the origin's prefix.
+    pub(crate) path: String,
+    /// Media types that the answer may have.
+    pub(crate) media_types: &'static [&'static str],
+    /// The most bytes of its body.
+    pub(crate) limit: usize,
+}
+
+/// An answer of status 200 and of one of the asked media types.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    /// The value of a header field that must stand there once.
+    pub(crate) fn header(&self, field: &'static str) -> Result<&[u8], Fault> {
+        let mut values = self.headers.get_all(HeaderName::from_static(field)).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => Ok(value.as_bytes()),
+            _ => Err(Fault::Header(field)),
+        }
+    }
+}
+
+impl Fetcher {
+    /// Asks, and asks again after faults that pass.
+    pub(crate) async fn get(&self, get: &Get<'_>) -> Result<Answer, Fault> {
+        let deadline = Instant::now() + self.limits.total;
+        let mut failed = 0;
+        loop {
+            let limit = deadline.min(Instant::now() + self.limits.attempt);
+            let fault = match timeout_at(limit, self.once(get)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(fault)) => fault,
+                Err(_) => Fault::TimedOut(self.limits.attempt),
+            };
+            failed += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.pause(&fault, failed) {
+                Some(pause) if pause < left => {
+                    tracing::debug!(%fault, failed, pause_ms = pause.as_millis(), "asking again");
+                    tokio::time::sleep(pause).await;
+                }
+                _ => return Err(fault),
+            }
+        }
+    }
+
+    /// How long to wait before the next attempt, where one makes sense.
+    fn pause(&self, fault: &Fault, failed: u32) -> Option<Duration> {
+        if !fault.passes() || failed >= self.limits.attempts {
+            return None;
+        }
+        let pause = self.limits.pause(failed, jitter());
+        Some(match fault {
+            Fault::Busy(Some(wanted)) => wanted.saturating_add(pause.min(self.limits.first_pause)),
+            Fault::Busy(None) => pause.saturating_mul(BUSY_FACTOR),
+            _ => pause,
+        })
+    }
+
+    async fn once(&self, get: &Get<'_>) -> Result<Answer, Fault> {
+        let base = &get.origin.base;
+        let mut connection = timeout(self.limits.connect, self.connect(get.origin))
+            .await
+            .map_err(|_| Fault::TimedOut(self.limits.connect))??;
+        let request = Request::get(base.target(&get.path))
+            .header(HOST, base.authority().as_str())
+            .header(ACCEPT, get.media_types.join(", "))
+            .header(ACCEPT_ENCODING, "identity")
+            .header(USER_AGENT, AGENT)
+            .body(Empty::new())
+            .expect("addresses are URLs, and paths are made of their characters");
+        let response = connection.sender.send_request(request).await.map_err(Fault::connection)?;
+        check_status(&response)?;
+        check_form(response.headers(), get.media_types)?;
+        let (head, body) = response.into_parts();
+        let body = read(body, &head.headers, get.limit).await?;
+        Ok(Answer { headers: head.headers, body })
+    }
+
+    async fn connect(&self, origin: &Origin) -> Result<Connection, Fault> {
+        let (host, _) = origin.base.dial_address();
+        let name = ServerName::try_from(host.to_owned()).map_err(Fault::connection)?;
+        let config = origin.trust.config()?;
+        let tls = TlsConnector::from(config);
+        match self.proxies.proxy_for(&origin.base) {
+            None => {
+                let stream = dial(origin.base.dial_address()).await?;
+                handshake(tls.connect(name, stream).await.map_err(Fault::handshake)?).await
+            }
+            Some(proxy) => {
+                let tunnel = tunnel(proxy, origin.base.dial_address()).await?;
+                handshake(tls.connect(name, tunnel).await.map_err(Fault::handshake)?).await
+            }
+        }
+    }
+}
+
+/// A connection whose work ends when it is dropped.
+struct Connection {
+    sender: http1::SendRequest<Empty<Bytes>>,
+    work: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.work.abort();
+    }
+}
+
+async fn dial(address: (&str, u16)) -> Result<TcpStream, Fault> {
+    let stream = TcpStream::connect(address).await.map_err(Fault::connection)?;
+    // A socket that refuses is slower and no less right.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn handshake<S>(stream: S) -> Result<Connection, Fault>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = connection_on(TokioIo::new(stream)).await?;
+    // How it ends, the request learns.
+    let work = tokio::spawn(async move { drop(connection.await) });
+    Ok(Connection { sender, work })
+}
+
+type Handshake<S> = (http1::SendRequest<Empty<Bytes>>, http1::Connection<S, Empty<Bytes>>);
+
+async fn connection_on<S: Read + Write + Unpin + Send + 'static>(stream: S) -> Result<Handshake<S>, Fault> {
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
+    builder.handshake(stream).await.map_err(Fault::connection)
+}
+
+/// A way through a proxy to a host (RFC 9110 section 9.3.6).
+async fn tunnel(
+    proxy: &Proxy,
+    (host, port): (&str, u16),
+) -> Result<TokioIo<hyper::upgrade::Upgraded>, Fault> {
+    let (mut sender, connection) = connection_on(TokioIo::new(dial(proxy.dial_address()).await?)).await?;
+    tokio::spawn(async move { drop(connection.with_upgrades().await) });
+    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let target = format!("{bracketed}:{port}");
+    let mut request = Request::builder().method(Method::CONNECT).uri(&target).header(HOST, &target);
+    if let Some(authorization) = proxy.authorization() {
+        request = request.header(PROXY_AUTHORIZATION, authorization);
+    }
+    let request = request.body(Empty::new()).expect("hosts and ports are URL characters, credentials base64");
+    let response = sender.send_request(request).await.map_err(Fault::connection)?;
+    if !response.status().is_success() {
+        return Err(Fault::Proxy { proxy: proxy.to_string(), status: response.status().as_u16() });
+    }
+    Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(Fault::connection)?))
+}
+
+fn check_status(response: &Response<Incoming>) -> Result<(), Fault> {
+    let status = response.status();
+    Err(match status {
+        StatusCode::OK => return Ok(()),
+        StatusCode::TOO_MANY_REQUESTS => Fault::Busy(retry_after(response.headers())),
+        StatusCode::SERVICE_UNAVAILABLE if response.headers().contains_key(RETRY_AFTER) => {
+            Fault::Busy(retry_after(response.headers()))
+        }
+        StatusCode::NOT_FOUND | StatusCode::GONE => Fault::NotFound(status.as_u16()),
+        _ if status.is_redirection() => Fault::Redirected(status.as_u16()),
+        _ => Fault::Status(status.as_u16()),
+    })
+}
+
+/// The form in seconds (RFC 9110 section 10.2.3), which the vendors use. A date is taken for no wish at all.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+fn check_form(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Fault> {
+    let text = |name: HeaderName| {
+        let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        value.map(|value| value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+    };
+    if let Some(encoding) = text(CONTENT_ENCODING).filter(|encoding| encoding != "identity") {
+        return Err(Fault::ContentEncoding(encoding));
+    }
+    let found = text(CONTENT_TYPE).unwrap_or_default();
+    if media_types.contains(&found.as_str()) { Ok(()) } else { Err(Fault::MediaType(found)) }
+}
+
+async fn read(body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Fault> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|announced| announced > limit) {
+        return Err(Fault::TooLarge(limit));
+    }
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Fault::TooLarge(limit)),
+        Err(error) => Err(Fault::Connection(Arc::from(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fetcher() -> Fetcher {
+        Fetcher { limits: Limits::default(), proxies: ProxySettings::none() }
+    }
+
+    #[test]
+    fn what_passes_is_asked_again_and_nothing_else() {
+        let fetcher = fetcher();
+        for fault in
+            [Fault::TimedOut(Duration::ZERO), Fault::Status(500), Fault::Status(503), Fault::Busy(None)]
+        {
+            assert!(fetcher.pause(&fault, 1).is_some(), "{fault}");
+            assert!(fetcher.pause(&fault, fetcher.limits.attempts).is_none(), "{fault}");
+        }
+        for fault in [
+            Fault::Status(400),
+            Fault::NotFound(404),
+            Fault::Redirected(302),
+            Fault::NoRoots,
+            Fault::TooLarge(1),
+        ] {
+            assert!(fetcher.pause(&fault, 1).is_none(), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_wish_of_the_service_is_kept() {
+        let fetcher = fetcher();
+        let pause = fetcher.pause(&Fault::Busy(Some(Duration::from_secs(20))), 1).unwrap();
+        assert!((20.0..=20.5).contains(&pause.as_secs_f32()), "{pause:?}");
+        let unsaid = fetcher.pause(&Fault::Busy(None), 1).unwrap();
+        assert!((1.0..=2.0).contains(&unsaid.as_secs_f32()), "{unsaid:?}");
+    }
+}

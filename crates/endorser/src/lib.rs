@@ -1,0 +1,45 @@
+//! Vendor services to endorsements.
+//!
+//! Layer 5. An [`Endorser`] fetches what a verifier needs beside the evidence: the collateral of Intel TDX from Intel's
+//! Provisioning Certification Service or from a cache that speaks its language (PCCS), and the certificates of AMD
+//! SEV-SNP from AMD's Key Distribution Service. It keeps what it fetched on disk until the vendor's own date.
+//!
+//! ```no_run
+//! use confide_endorser::{Endorser, PckCa, TdxPlatform, Update};
+//! use confide_evidence::tdx::collateral_to_json;
+//!
+//! # async fn fetch() -> Result<(), Box<dyn std::error::Error>> {
+//! let platform = TdxPlatform { fmspc: [0x90, 0xc0, 0x6f, 0, 0, 0], ca: PckCa::Platform };
+//! let endorser = Endorser::builder().build()?;
+//! let collateral = endorser.tdx(platform, Update::Standard, confide_endorser::now()).await?;
+//! std::fs::write("collateral.json", collateral_to_json(&collateral))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Nothing here judges: what a service, a cache or a file gives is as untrusted as any other input, and only the
+//! verifier says what it is worth. What is checked is what keeps a fault from looking like a verdict: that an answer
+//! is of the asked object, in its form, of its platform, and of the asked time.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
+
+mod cache;
+mod endorser;
+mod error;
+mod fetch;
+mod intel;
+mod limits;
+mod object;
+mod platform;
+mod proxy;
+mod trust;
+mod url;
+
+pub use cache::{Cache, CacheEntry, Prune, Pruned};
+pub use endorser::{Endorser, EndorserBuilder, Network, now};
+pub use error::{EndorserError, Fault, SetupError};
+pub use intel::{Intel, Origin, Update};
+pub use limits::Limits;
+pub use platform::{PckCa, PlatformError, TdxPlatform};
+pub use proxy::ProxySettings;
+pub use trust::Trust;
+pub use url::{BaseUrl, UrlError};
