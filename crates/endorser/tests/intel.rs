@@ -1,5 +1,5 @@
 //! Intel's PCS and PCCS, played by a local server, from simulated collateral and from recorded collateral.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, reason = "tests")]
 
 mod support;
 
