@@ -2,7 +2,7 @@
 
 use confide_channel::KeyExchange;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{RecordedChallenge, Subject};
+use confide_evidence::record::{RecordedChallenge, SecondOpinion, Subject};
 use confide_record::Recording;
 use confide_verifier::AttestationResult;
 use rustls_pki_types::UnixTime;
@@ -24,6 +24,8 @@ pub struct Appraised {
     pub challenge: RecordedChallenge,
     /// Time of the appraisal: when the nonce was drawn.
     pub time: UnixTime,
+    /// What the second verifier found, where the client has one.
+    pub second_opinion: Option<SecondOpinion>,
     /// The key exchange of the connection.
     pub key_exchange: KeyExchange,
 }
@@ -38,6 +40,7 @@ impl Appraised {
             policy: &self.policy,
             challenge: Some(self.challenge.clone()),
             time: self.time,
+            second_opinion: self.second_opinion.clone(),
         }
     }
 }

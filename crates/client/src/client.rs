@@ -4,10 +4,13 @@ use crate::appraised::Appraised;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
-use crate::pool::{Lease, Observer, Pool, Target};
+use crate::pool::{Lease, Observer, Pool, SecondVerifier, Target};
 use crate::response::Response;
 use confide_channel::{Request, Verdict};
-use confide_evidence::document::Endorsements;
+use confide_evidence::document::{Endorsements, EvidenceDocument};
+use confide_evidence::record::SecondOpinion;
+use confide_policy::AppraisalPolicy;
+use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::Arc;
 
@@ -24,6 +27,20 @@ pub struct ClientBuilder {
     policy: PolicyText,
     endorsements: Endorsements,
     observer: Option<Observer>,
+    second_verifier: Option<SecondVerifier>,
+}
+
+/// What a second verifier is asked: the quote of a guest's evidence document.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The document, well formed and not appraised yet.
+    pub document: &'a EvidenceDocument,
+    /// Endorsements from elsewhere than the document. What is missing is taken from those stapled to it.
+    pub endorsements: &'a Endorsements,
+    /// The policy, which names the trust anchors.
+    pub policy: &'a AppraisalPolicy,
+    /// Time of the appraisal.
+    pub now: UnixTime,
 }
 
 impl Client {
@@ -37,6 +54,7 @@ impl Client {
             policy,
             endorsements: Endorsements::default(),
             observer: None,
+            second_verifier: None,
         })
     }
 
@@ -93,6 +111,17 @@ impl ClientBuilder {
         self
     }
 
+    /// Asks a second verifier before every appraisal. Where its finding differs, the guest is refused with the code
+    /// `cross_check_disagrees`.
+    #[must_use]
+    pub fn second_verifier(
+        mut self,
+        verifier: impl Fn(&Question<'_>) -> Option<SecondOpinion> + Send + Sync + 'static,
+    ) -> Self {
+        self.second_verifier = Some(Box::new(verifier));
+        self
+    }
+
     /// The client. It connects when it is first used.
     #[must_use]
     pub fn build(self) -> Client {
@@ -102,6 +131,7 @@ impl ClientBuilder {
             policy: Arc::new(self.policy),
             endorsements: Arc::new(self.endorsements),
             observer: self.observer,
+            second_verifier: self.second_verifier,
         });
         Client { pool }
     }

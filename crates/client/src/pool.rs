@@ -2,6 +2,7 @@
 
 use crate::ALGORITHMS;
 use crate::appraised::Appraised;
+use crate::client::Question;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
@@ -10,10 +11,12 @@ use confide_channel::{
     AttestedChannel, Challenged, ChannelError, Moment, Request, SendError, UnattestedChannel, Verdict,
     VerdictCache,
 };
-use confide_evidence::document::Endorsements;
+use confide_evidence::document::{Endorsements, EvidenceDocument};
+use confide_evidence::record::SecondOpinion;
 use confide_policy::Attest;
-use confide_verifier::{Appraisal, AttestationResult, Attested, appraise};
+use confide_verifier::{Appraisal, AttestationResult, Attested, Memo, appraise};
 use rustix::net::sockopt;
+use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -37,6 +40,9 @@ const RENEW_AHEAD: Duration = Duration::from_secs(60);
 /// Told of every appraisal, accepted or not.
 pub(crate) type Observer = Box<dyn Fn(&Appraised) + Send + Sync>;
 
+/// Asked for its finding before every appraisal.
+pub(crate) type SecondVerifier = Box<dyn Fn(&Question<'_>) -> Option<SecondOpinion> + Send + Sync>;
+
 /// What a pool is made from.
 pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
@@ -44,10 +50,13 @@ pub(crate) struct Target {
     pub(crate) policy_text: Arc<str>,
     pub(crate) endorsements: Arc<Endorsements>,
     pub(crate) observer: Option<Observer>,
+    pub(crate) second_verifier: Option<SecondVerifier>,
 }
 
 pub(crate) struct Pool {
     target: Target,
+    /// What earlier appraisals have established of the guest's platform and its collateral.
+    memo: Memo,
     state: Mutex<State>,
     /// Held by the one attestation that others of the same policy wait for.
     turn: tokio::sync::Mutex<()>,
@@ -71,9 +80,19 @@ pub struct Lease {
     pool: Arc<Pool>,
 }
 
+impl Target {
+    fn second_opinion(&self, document: &[u8], now: UnixTime) -> Option<SecondOpinion> {
+        let verifier = self.second_verifier.as_ref()?;
+        let document = EvidenceDocument::decode(document).ok()?;
+        let (endorsements, policy) = (&*self.endorsements, self.policy.policy());
+        verifier(&Question { document: &document, endorsements, policy, now })
+    }
+}
+
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        Arc::new(Self { target, state: Mutex::default(), turn: tokio::sync::Mutex::default() })
+        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
+        Arc::new(Self { target, memo: Memo::new(), state, turn })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -181,16 +200,25 @@ impl Pool {
     async fn appraise(self: &Arc<Self>, challenged: Challenged) -> Result<AttestedChannel, ClientError> {
         let Challenged { channel, document, challenge } = challenged;
         let (recorded, now) = (challenge.recorded(), channel.asked().wall());
-        let (policy, endorsements) = (Arc::clone(&self.target.policy), Arc::clone(&self.target.endorsements));
+        let pool = Arc::clone(self);
         let verdict = tokio::task::spawn_blocking(move || {
-            let (policy, endorsements) = (policy.policy(), &*endorsements);
-            let algorithms = &ALGORITHMS;
-            let appraisal =
-                Appraisal { document: &document, endorsements, prepared: None, policy, now, algorithms };
+            let target = &pool.target;
+            let (endorsements, policy) = (&*target.endorsements, target.policy.policy());
+            let second_opinion = target.second_opinion(&document, now);
+            let appraisal = Appraisal {
+                document: &document,
+                endorsements,
+                prepared: None,
+                memo: Some(&pool.memo),
+                second_opinion: second_opinion.as_ref(),
+                policy,
+                now,
+                algorithms: &ALGORITHMS,
+            };
             let verdict = appraise(&appraisal, challenge);
-            (verdict, document)
+            (verdict, document, second_opinion)
         });
-        let (verdict, document) = verdict.await.map_err(|_| ClientError::Internal)?;
+        let (verdict, document, second_opinion) = verdict.await.map_err(|_| ClientError::Internal)?;
         let result = match &verdict {
             Ok(attested) => attested.result().clone(),
             Err(rejection) => AttestationResult::clone(&rejection.result),
@@ -202,6 +230,7 @@ impl Pool {
             policy: Arc::clone(&self.target.policy_text),
             challenge: recorded,
             time: now,
+            second_opinion,
             key_exchange: channel.key_exchange(),
         });
         match verdict {

@@ -1,5 +1,6 @@
 //! `confide chat`: ask a model after its guest has been appraised.
 
+use crate::cross_check::CrossCheck;
 use crate::guest::{self, Recorder};
 use crate::input::{self, Otherwise, PolicyFlags};
 use crate::render;
@@ -30,6 +31,8 @@ pub(crate) struct Chat {
     url: String,
     #[command(flatten)]
     policy: PolicyFlags,
+    #[command(flatten)]
+    cross_check: CrossCheck,
     /// Model to ask [default: the one in the guest's appraised claims]
     #[arg(long)]
     model: Option<String>,
@@ -113,7 +116,8 @@ struct PrintedError<'a> {
 impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client)?;
-        let (builder, recorder) = Recorder::watch(guest::client(&self.url, policy)?, self.record);
+        let (builder, recorder) =
+            Recorder::watch(guest::client(&self.url, policy, self.cross_check)?, self.record);
         let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
         let session = Session {
             client: builder.build(),

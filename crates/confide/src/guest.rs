@@ -1,5 +1,6 @@
 //! What every command that talks to a guest needs: a client, its verdicts on screen and in a record file.
 
+use crate::cross_check::CrossCheck;
 use crate::input::LoadedPolicy;
 use crate::status::{Failure, Status};
 use crate::{record, render};
@@ -9,9 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 /// Begins a client of the guest at `url`.
-pub(crate) fn client(url: &str, policy: LoadedPolicy) -> Result<ClientBuilder, Failure> {
+pub(crate) fn client(
+    url: &str,
+    policy: LoadedPolicy,
+    cross_check: CrossCheck,
+) -> Result<ClientBuilder, Failure> {
     let LoadedPolicy { policy, text } = policy;
-    Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))
+    let builder = Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))?;
+    Ok(cross_check.watch(builder))
 }
 
 /// Runs a command that needs the network.

@@ -5,6 +5,7 @@
 
 mod chat;
 mod cli;
+mod cross_check;
 mod guest;
 mod input;
 mod inspect;

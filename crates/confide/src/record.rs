@@ -1,6 +1,7 @@
 //! `confide record`: a whole appraisal in a file.
 
 use crate::cli::Appraising;
+use crate::cross_check::CrossCheck;
 use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags};
 use crate::status::{Failure, Status};
 use crate::{record_live, render, replay};
@@ -33,6 +34,8 @@ enum From {
         url: String,
         #[command(flatten)]
         policy: PolicyFlags,
+        #[command(flatten)]
+        cross_check: CrossCheck,
         /// Print the verdict as one JSON object
         #[arg(long)]
         json: bool,
@@ -50,6 +53,8 @@ enum From {
         collateral: PathBuf,
         #[command(flatten)]
         appraising: Appraising,
+        #[command(flatten)]
+        cross_check: CrossCheck,
         /// Record file to append to
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -59,12 +64,12 @@ enum From {
 impl RecordCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
-            From::Guest { url, policy, json, out } => {
+            From::Guest { url, policy, cross_check, json, out } => {
                 let policy = policy.load(Otherwise::Client)?;
-                record_live::run(&url, policy, json, &out)
+                record_live::run(&url, policy, cross_check, json, &out)
             }
-            From::Quote { quote, collateral, appraising, out } => {
-                record_quote(&quote, &collateral, &appraising, &out)
+            From::Quote { quote, collateral, appraising, cross_check, out } => {
+                record_quote(&quote, &collateral, &appraising, cross_check, &out)
             }
         }
     }
@@ -74,17 +79,21 @@ fn record_quote(
     quote: &Path,
     collateral: &Path,
     appraising: &Appraising,
+    cross_check: CrossCheck,
     out: &Path,
 ) -> Result<Status, Failure> {
     let policy = appraising.policy.load(Otherwise::Inspect)?;
     let quote = input::read(quote, MAX_QUOTE)?;
     let tdx = input::collateral(collateral)?
         .map_err(|error| Failure::new(Status::Malformed, "collateral_file", error.to_string()))?;
+    let second_opinion = cross_check.on_quote(&quote, &tdx, &policy.policy, appraising.at);
     let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
     let inputs = Inputs {
         subject: confide_verifier::Subject::Quote(&quote),
         endorsements: &endorsements,
         prepared: None,
+        memo: None,
+        second_opinion: second_opinion.as_ref(),
         policy: &policy.policy,
         challenge: None,
         now: appraising.at,
@@ -97,6 +106,7 @@ fn record_quote(
         policy: &policy.text,
         challenge: None,
         time: appraising.at,
+        second_opinion,
     };
     append(recording, &result, out)?;
     render::verdict(&result, appraising.json);

@@ -1,5 +1,6 @@
 //! `confide record guest`: the appraisal of a live guest in a file.
 
+use crate::cross_check::CrossCheck;
 use crate::guest::{self, Recorder};
 use crate::input::LoadedPolicy;
 use crate::render;
@@ -8,8 +9,14 @@ use confide_client::ClientError;
 use std::path::Path;
 
 /// Asks a guest for evidence, appraises it, records that and shows the verdict. No prompt is sent.
-pub(crate) fn run(url: &str, policy: LoadedPolicy, json: bool, out: &Path) -> Result<Status, Failure> {
-    let (builder, recorder) = Recorder::watch(guest::client(url, policy)?, Some(out.to_owned()));
+pub(crate) fn run(
+    url: &str,
+    policy: LoadedPolicy,
+    cross_check: CrossCheck,
+    json: bool,
+    out: &Path,
+) -> Result<Status, Failure> {
+    let (builder, recorder) = Recorder::watch(guest::client(url, policy, cross_check)?, Some(out.to_owned()));
     let client = builder.build();
     guest::block_on(async move {
         let outcome = client.verdict().await;

@@ -1,6 +1,7 @@
 //! `confide verify`: evidence from files.
 
 use crate::cli::Appraising;
+use crate::cross_check::CrossCheck;
 use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
 use crate::render;
 use crate::status::{Failure, Status};
@@ -29,6 +30,8 @@ pub(crate) struct Quote {
     collateral: PathBuf,
     #[command(flatten)]
     appraising: Appraising,
+    #[command(flatten)]
+    cross_check: CrossCheck,
 }
 
 impl Quote {
@@ -37,8 +40,20 @@ impl Quote {
         let quote = input::read(&self.quote, MAX_QUOTE)?;
         let result = match input::collateral(&self.collateral)? {
             Ok(tdx) => {
+                let now = self.appraising.at;
+                let second_opinion = self.cross_check.on_quote(&quote, &tdx, &policy.policy, now);
                 let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
-                appraise(Subject::Quote(&quote), &endorsements, &policy, None, &self.appraising)
+                evaluated(&Inputs {
+                    subject: Subject::Quote(&quote),
+                    endorsements: &endorsements,
+                    prepared: None,
+                    memo: None,
+                    second_opinion: second_opinion.as_ref(),
+                    policy: &policy.policy,
+                    challenge: None,
+                    now,
+                    algorithms: &ALGORITHMS,
+                })
             }
             Err(error) => malformed_collateral(&error, &policy.policy, self.appraising.at),
         };
@@ -61,6 +76,8 @@ pub(crate) struct Document {
     challenge: ChallengeFlags,
     #[command(flatten)]
     appraising: Appraising,
+    #[command(flatten)]
+    cross_check: CrossCheck,
 }
 
 /// The values of a challenge.
@@ -87,15 +104,21 @@ impl Document {
         let collateral = self.collateral.as_deref().map(input::collateral).transpose()?;
         let result = match collateral.transpose() {
             Ok(tdx) => {
+                let now = self.appraising.at;
                 let endorsements = Endorsements { tdx, nvidia: None };
-                let challenge = self.challenge.recorded();
-                appraise(
-                    Subject::Document(&document),
-                    &endorsements,
-                    &policy,
-                    Some(&challenge),
-                    &self.appraising,
-                )
+                let second_opinion =
+                    self.cross_check.on_document(&document, &endorsements, &policy.policy, now);
+                evaluated(&Inputs {
+                    subject: Subject::Document(&document),
+                    endorsements: &endorsements,
+                    prepared: None,
+                    memo: None,
+                    second_opinion: second_opinion.as_ref(),
+                    policy: &policy.policy,
+                    challenge: Some(&self.challenge.recorded()),
+                    now,
+                    algorithms: &ALGORITHMS,
+                })
             }
             Err(error) => malformed_collateral(&error, &policy.policy, self.appraising.at),
         };
@@ -165,23 +188,8 @@ fn role(text: &str) -> Result<Role, String> {
         .ok_or_else(|| "expected serve, batch or key-release".to_owned())
 }
 
-fn appraise(
-    subject: Subject<'_>,
-    endorsements: &Endorsements,
-    policy: &LoadedPolicy,
-    challenge: Option<&RecordedChallenge>,
-    appraising: &Appraising,
-) -> AttestationResult {
-    let inputs = Inputs {
-        subject,
-        endorsements,
-        prepared: None,
-        policy: &policy.policy,
-        challenge,
-        now: appraising.at,
-        algorithms: &ALGORITHMS,
-    };
-    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+fn evaluated(inputs: &Inputs<'_>) -> AttestationResult {
+    evaluate(inputs).unwrap_or_else(|rejection| *rejection.result)
 }
 
 fn show(result: &AttestationResult, appraising: &Appraising) -> Status {

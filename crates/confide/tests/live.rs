@@ -105,6 +105,26 @@ async fn chat_prints_one_json_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_verifier_is_asked_before_the_prompt_is_sent() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let output = run(rig.chat().args(["--json", "--cross-check", SECRET]), 0);
+    let printed: Value = serde_json::from_str(&out(&output)).unwrap();
+    let checks = printed["verdict"]["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["code"] == "cross_check").unwrap();
+    assert_eq!(
+        (&check["status"], &check["actual"]),
+        (&json!("pass"), &json!("dcap-qvl 0.7.1 finds UpToDate, too"))
+    );
+    let text = std::fs::read_to_string(rig.path("danger-test.toml")).unwrap();
+    let waived = text.lines().find(|line| line.starts_with("cross_check = ")).unwrap();
+    let required = text.replace(waived, "cross_check = \"required\"");
+    std::fs::write(rig.path("danger-test.toml"), required).unwrap();
+    let output = run(rig.chat().arg(SECRET), 10);
+    assert!(err(&output).contains("(cross_check)"), "{}", err(&output));
+    run(rig.chat().args(["--cross-check", SECRET]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_guest_ends_with_10_and_sees_nothing() {
     let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherExporter)).await;
     let output = run(rig.chat().arg(SECRET), 10);

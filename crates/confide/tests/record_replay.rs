@@ -4,7 +4,7 @@
 mod support;
 
 use confide_evidence::bytes::ByteString;
-use confide_evidence::record::{Record, Subject, read_all};
+use confide_evidence::record::{Finding, Record, Subject, read_all};
 use std::path::{Path, PathBuf};
 use support::{Sample, confide, run, status, stderr, stdout};
 
@@ -126,6 +126,30 @@ fn changed_inputs_give_what_verify_gives_for_them() {
         assert_eq!((replayed.stdout.clone(), status(&replayed)), (verified.stdout, 10), "{what}");
         assert!(!stderr(&replayed).contains("replay_mismatch"), "{what}");
     }
+}
+
+#[test]
+fn a_second_opinion_is_recorded_and_replayed_without_the_second_verifier() {
+    let file = File { folder: tempfile::tempdir().unwrap(), sample: Sample::version_4() };
+    let out = file.path();
+    let more = ["--json", "--cross-check", "--out", out.to_str().unwrap()];
+    let recorded = run(&["record", "quote"], file.sample.flags(), &more);
+    assert_eq!(status(&recorded), 0, "{}", stderr(&recorded));
+    let mut records = file.records();
+    let opinion = records[0].second_opinion.clone().unwrap();
+    assert_eq!(opinion.found, Finding::Status("UpToDate".into()));
+    assert_eq!(opinion.verifier, "dcap-qvl 0.7.1");
+    assert_eq!(file.replay(&[]).stdout, recorded.stdout);
+    // What counts is what the record says, not what the second verifier would say now.
+    records[0].second_opinion.as_mut().unwrap().found = Finding::Status("OutOfDate".into());
+    records[0].outcome = None;
+    file.write(records);
+    let replayed = file.replay(&[]);
+    assert_eq!(status(&replayed), 10);
+    let verdict = support::json(&replayed);
+    assert_eq!(verdict["code"], "cross_check_disagrees");
+    let text = stdout(&replayed);
+    assert!(text.contains("here TCB status UpToDate, dcap-qvl 0.7.1: TCB status OutOfDate"), "{text}");
 }
 
 #[test]

@@ -190,6 +190,59 @@ fn a_strict_policy_names_what_differs() {
     assert_eq!(check["actual"], verdict["measurements"]["mr_td"]);
 }
 
+fn cross_check(verdict: &Value) -> Value {
+    let checks = verdict["checks"].as_array().unwrap();
+    checks.iter().find(|check| check["code"] == "cross_check").unwrap().clone()
+}
+
+#[test]
+fn a_second_verifier_agrees_about_recorded_quotes() {
+    for sample in [Sample::version_4(), Sample::version_5()] {
+        let output = sample.verify(&["--json", "--cross-check"]);
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let check = cross_check(&json(&output));
+        assert_eq!(check["status"], "pass");
+        assert_eq!(check["actual"], "dcap-qvl 0.7.1 finds UpToDate, too");
+        let unasked = cross_check(&json(&sample.verify(&["--json"])));
+        assert_eq!(unasked["status"], "waived", "{unasked}");
+    }
+}
+
+#[test]
+fn a_second_verifier_also_refuses_what_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = Sample::version_4();
+    let mut quote = std::fs::read(&sample.quote).unwrap();
+    quote[200] ^= 1;
+    let path = folder.path().join("quote");
+    std::fs::write(&path, quote).unwrap();
+    let flags = sample.flags_with(&path, &sample.collateral, sample.time);
+    let output = run(&["verify", "quote"], flags, &["--json", "--cross-check"]);
+    let verdict = json(&output);
+    assert_eq!((status(&output), &verdict["code"]), (10, &json!("quote_signature")));
+    let check = cross_check(&verdict);
+    assert_eq!(check["status"], "pass");
+    assert!(
+        check["actual"].as_str().unwrap().starts_with("dcap-qvl 0.7.1 refuses the quote, too: "),
+        "{check}"
+    );
+}
+
+#[test]
+fn a_policy_that_requires_a_second_opinion_rejects_its_absence() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policy.toml");
+    let waived = "cross_check = { waive = \"no second verifier was asked for\" }";
+    let text = include_str!("../../../policies/inspect.toml").replace(waived, "cross_check = \"required\"");
+    assert!(!text.contains(waived));
+    std::fs::write(&path, text).unwrap();
+    let policy = path.to_str().unwrap();
+    let output = Sample::version_4().verify(&["--json", "--policy", policy]);
+    assert_eq!((status(&output), &json(&output)["code"]), (10, &json!("cross_check")));
+    let output = Sample::version_4().verify(&["--json", "--policy", policy, "--cross-check"]);
+    assert_eq!(status(&output), 0, "{}", stdout(&output));
+}
+
 // Tests are built with the simulator feature (see dev-dependencies). That a program without it refuses danger policies is
 // shown on the programs as they ship by `cargo xtask test`, stage `plain`.
 #[test]

@@ -3,8 +3,18 @@
 /// Writes bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
+    let mut digits = Vec::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+const fn digit(nibble: u8) -> u8 {
+    match nibble {
+        0..=9 => b'0'.wrapping_add(nibble),
+        _ => b'a'.wrapping_add(nibble).wrapping_sub(10),
+    }
 }
 
 /// Reads hexadecimal digits; `None` for an odd count or any other character.
@@ -43,6 +53,15 @@ mod tests {
             prop_assert_eq!(decode(&encode(&bytes)), Some(bytes.clone()));
             prop_assert_eq!(decode(&encode(&bytes).to_uppercase()), Some(bytes));
         }
+    }
+
+    #[test]
+    fn known_answers() {
+        // RFC 4648 section 10.
+        assert_eq!(encode(b"foobar"), "666f6f626172");
+        assert_eq!(encode(&[0x00, 0x9a, 0xbc, 0xde, 0xff]), "009abcdeff");
+        assert_eq!(decode("66 6F"), None);
+        assert_eq!(decode("666F"), Some(b"fo".to_vec()));
     }
 
     #[test]

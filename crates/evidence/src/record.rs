@@ -35,6 +35,8 @@ pub struct Record {
     pub evaluator: String,
     /// The endorsements that were used; empty when only stapled ones were.
     pub endorsements: Endorsements,
+    /// What another verifier found, where one was asked.
+    pub second_opinion: Option<SecondOpinion>,
 }
 
 /// What was appraised.
@@ -59,6 +61,26 @@ pub struct RecordedChallenge {
     pub nonce: Bytes<32>,
     /// The connection's TLS exporter; empty for `key-release`.
     pub exporter: ByteString,
+}
+
+/// What another verifier said of the same quote with the same collateral at the same time: data, which a program brings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondOpinion {
+    /// What it found.
+    pub found: Finding,
+    /// Its name and version.
+    pub verifier: String,
+}
+
+/// The finding of another verifier.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Signatures, chains and windows hold, and the TCB has the status of this name.
+    Status(String),
+    /// It refuses the quote, in its own words.
+    Refused(String),
 }
 
 impl Record {
@@ -101,6 +123,7 @@ mod tests {
             challenge: None,
             evaluator: "confide 0.1.0".into(),
             endorsements: Endorsements::default(),
+            second_opinion: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The table `[tdx]`: a TDX quote.
 
-use crate::{Expect, ExpectBound, Field, HexBytes};
+use crate::{Expect, ExpectBound, Field, HexBytes, Require};
 use confide_evidence::tdx::TcbStatus;
 use serde::Deserialize;
 
@@ -40,6 +40,8 @@ pub struct TdxPolicy {
     pub mr_service_td: Expect<HexBytes<48>>,
     /// REPORTDATA.
     pub report_data: ExpectBound<HexBytes<64>>,
+    /// Whether another verifier must have appraised the quote, too. Where one has, it must agree in any case.
+    pub cross_check: Require,
 }
 
 impl TdxPolicy {
@@ -62,6 +64,7 @@ impl TdxPolicy {
             mr_owner_config,
             mr_service_td,
             report_data,
+            cross_check,
         } = self;
         vec![
             Field::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
@@ -80,6 +83,7 @@ impl TdxPolicy {
             Field::new("tdx.mr_owner_config", "mr_owner_config", "MROWNERCONFIG", mr_owner_config),
             Field::new("tdx.mr_service_td", "mr_service_td", "MRSERVICETD, of TD 1.5 reports", mr_service_td),
             Field::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
+            Field::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
         ]
     }
 }

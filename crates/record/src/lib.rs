@@ -6,7 +6,9 @@
 
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{FIRST, MAX_RECORD, Record, RecordedChallenge, Subject, read_all};
+use confide_evidence::record::{
+    FIRST, MAX_RECORD, Record, RecordedChallenge, SecondOpinion, Subject, read_all,
+};
 use confide_policy::{AppraisalPolicy, PolicyError};
 use confide_verifier::{Algorithms, AttestationResult, Inputs, evaluate};
 use rustls_pki_types::UnixTime;
@@ -76,6 +78,8 @@ pub struct Recording<'a> {
     pub challenge: Option<RecordedChallenge>,
     /// Time of the appraisal.
     pub time: UnixTime,
+    /// What another verifier found, where one was asked.
+    pub second_opinion: Option<SecondOpinion>,
 }
 
 impl Recording<'_> {
@@ -91,6 +95,7 @@ impl Recording<'_> {
             challenge: self.challenge,
             evaluator: EVALUATOR.to_owned(),
             endorsements: self.endorsements,
+            second_opinion: self.second_opinion,
         }
     }
 }
@@ -167,6 +172,8 @@ pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<
         },
         endorsements: &record.endorsements,
         prepared: None,
+        memo: None,
+        second_opinion: record.second_opinion.as_ref(),
         policy: &policy,
         challenge: record.challenge.as_ref(),
         now: UnixTime::since_unix_epoch(Duration::from_secs(record.time)),

@@ -94,6 +94,8 @@ impl Case {
             subject: Subject::Quote(&self.quote),
             endorsements: &self.endorsements,
             prepared,
+            memo: None,
+            second_opinion: None,
             policy: &self.policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(Duration::from_secs(self.now)),

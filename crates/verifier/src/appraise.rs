@@ -1,22 +1,25 @@
 //! The two entry points: [`evaluate`] for data, [`appraise`] for authority.
 
 use crate::check::{Checks, Stop};
+use crate::cross_check;
 use crate::document;
+use crate::memo::{Learned, Memo};
 use crate::result::{
     AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome, Rejection,
     SIMULATED,
 };
 use crate::rules;
 use crate::signature::Algorithms;
-use crate::tdx::{self, PreparedCollateral, QuoteFindings};
+use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
 use crate::witness::{Attested, Challenge};
 use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
 use confide_evidence::hex;
-use confide_evidence::record::RecordedChallenge;
+use confide_evidence::record::{RecordedChallenge, SecondOpinion};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
 use confide_policy::AppraisalPolicy;
 use rustls_pki_types::UnixTime;
+use std::sync::Arc;
 
 /// What is appraised.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,10 @@ pub struct Inputs<'a> {
     /// Collateral that was prepared before; it takes the place of the collateral in `endorsements`. The answer is the
     /// same as with the collateral that it was made from.
     pub prepared: Option<&'a PreparedCollateral>,
+    /// What earlier appraisals have established. The answer is the same as without it.
+    pub memo: Option<&'a Memo>,
+    /// What another verifier found for the same quote, collateral and time. Where it differs, evidence is rejected.
+    pub second_opinion: Option<&'a SecondOpinion>,
     /// The appraisal policy.
     pub policy: &'a AppraisalPolicy,
     /// What the relying party asked. Documents need one; bare quotes have none.
@@ -56,6 +63,10 @@ pub struct Appraisal<'a> {
     pub endorsements: &'a Endorsements,
     /// As [`Inputs::prepared`].
     pub prepared: Option<&'a PreparedCollateral>,
+    /// As [`Inputs::memo`].
+    pub memo: Option<&'a Memo>,
+    /// As [`Inputs::second_opinion`].
+    pub second_opinion: Option<&'a SecondOpinion>,
     /// The appraisal policy.
     pub policy: &'a AppraisalPolicy,
     /// Time of the appraisal.
@@ -81,12 +92,15 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Result<AttestationResult, Rejection> {
 /// # Errors
 /// [`Rejection`] with the whole result.
 pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attested, Rejection> {
-    let Appraisal { document, endorsements, prepared, policy, now, algorithms } = *appraisal;
+    let Appraisal { document, endorsements, prepared, memo, second_opinion, policy, now, algorithms } =
+        *appraisal;
     let recorded = challenge.recorded();
     let inputs = Inputs {
         subject: Subject::Document(document),
         endorsements,
         prepared,
+        memo,
+        second_opinion,
         policy,
         challenge: Some(&recorded),
         now,
@@ -152,6 +166,8 @@ pub(crate) struct Progress<'a> {
     pub(crate) devices: Vec<DeviceResult>,
     pub(crate) simulated_devices: bool,
     pub(crate) outcome: Option<Outcome>,
+    /// What may be kept in the memo once the whole evidence has been accepted.
+    learned: Option<Learned>,
 }
 
 fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>), Rejection> {
@@ -164,6 +180,7 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
         }),
     };
     let valid_until = progress.valid_until;
+    let learned = progress.learned.take();
     if document.is_err() {
         // Whoever stops has noted a failure; a verdict must not rest on that alone.
         progress.outcome = progress.outcome.or(Some(Outcome::Rejected));
@@ -171,6 +188,9 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
     let result = progress.finish();
     if !result.accepted() {
         return Err(Rejection { result: Box::new(result) });
+    }
+    if let (Some(memo), Some(learned)) = (inputs.memo, learned) {
+        memo.keep(learned);
     }
     let end = valid_until.and_then(|end| u64::try_from(end).ok()).unwrap_or_default();
     let valid_until = UnixTime::since_unix_epoch(std::time::Duration::from_secs(end));
@@ -202,6 +222,7 @@ impl<'a> Progress<'a> {
             devices: Vec::new(),
             simulated_devices: false,
             outcome: None,
+            learned: None,
         }
     }
 }
@@ -232,12 +253,12 @@ impl Progress<'_> {
         quote: &Quote<'_>,
         collateral: Option<&TdxCollateral>,
     ) -> Result<(), Stop> {
-        let Inputs { policy, algorithms, prepared, now, .. } = *self.inputs;
+        let Inputs { policy, algorithms, prepared, memo, now, .. } = *self.inputs;
         let made;
         let prepared = match (prepared, collateral) {
             (Some(prepared), _) => prepared,
             (None, Some(collateral)) => {
-                made = PreparedCollateral::new(collateral, policy, algorithms);
+                made = self.prepare(collateral);
                 &made
             }
             (None, None) => {
@@ -245,11 +266,35 @@ impl Progress<'_> {
                 return Err(Stop);
             }
         };
-        let (findings, ended) =
-            tdx::appraise_quote(quote, prepared, policy, seconds(now), algorithms, &mut self.checks);
+        let means = Means { policy, now: seconds(now), algorithms, memo };
+        let (findings, ended) = tdx::appraise_quote(quote, prepared, &means, &mut self.checks);
         self.valid_until = findings.valid_until;
+        if let Some(platform) = &findings.platform
+            && memo.is_some()
+        {
+            self.learned.get_or_insert_default().platform(quote, platform);
+        }
         self.quote = findings;
+        cross_check::compare(
+            self.quote.tcb_status,
+            self.inputs.second_opinion,
+            &policy.tdx.cross_check,
+            &mut self.checks,
+        );
         ended
+    }
+
+    /// Prepares collateral, or takes what an earlier appraisal has prepared from the same bytes.
+    fn prepare(&mut self, collateral: &TdxCollateral) -> Arc<PreparedCollateral> {
+        let Inputs { policy, algorithms, memo, .. } = *self.inputs;
+        if let Some(known) = memo.and_then(|memo| memo.collateral(collateral, &policy.tdx_roots())) {
+            return known;
+        }
+        let made = Arc::new(PreparedCollateral::new(collateral, policy, algorithms));
+        if memo.is_some() {
+            self.learned.get_or_insert_default().collateral(collateral, &made);
+        }
+        made
     }
 
     /// Whether the policy leaves nothing open that a witness rests on.
@@ -351,6 +396,8 @@ mod tests {
             subject: Subject::Document(&[]),
             endorsements: &Endorsements::default(),
             prepared: None,
+            memo: None,
+            second_opinion: None,
             policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(std::time::Duration::from_secs(0)),

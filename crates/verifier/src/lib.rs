@@ -13,7 +13,9 @@
 
 mod appraise;
 mod check;
+mod cross_check;
 mod document;
+mod memo;
 pub mod nvidia;
 mod result;
 pub mod rules;
@@ -24,6 +26,7 @@ pub mod witness;
 
 pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral};
 pub use check::{Check, Rule, Status};
+pub use memo::{MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo};
 pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, Rejection};
 pub use signature::Algorithms;
 pub use tdx::PreparedCollateral;

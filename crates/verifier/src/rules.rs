@@ -116,6 +116,12 @@ rules! {
     /// TCB status.
     TCB_STATUS = "tcb_status", "a TCB status that the policy accepts", PCS,
         "have the operator bring BIOS, microcode, TDX module and quoting enclave up to date, or accept this status in the policy by name";
+    /// A second opinion.
+    CROSS_CHECK = "cross_check", "the finding of a second verifier, the same as here", POLICY,
+        "run the command with --cross-check, or waive tdx.cross_check in the policy";
+    /// A second opinion that differs.
+    CROSS_CHECK_DISAGREES = "cross_check_disagrees", "a second verifier finds the same: whether signatures hold, and the TCB status", POLICY,
+        "rely on neither verdict before the difference is explained, and report it unless it is a known one";
     /// Debug.
     TD_DEBUG = "td_debug", "TDATTRIBUTES.DEBUG", TDX_MODULE,
         "start the TD without DEBUG: the host can read a debuggable TD";

@@ -5,16 +5,18 @@
 //! windows, identities and TCB levels, and at last the policy's reference values, which are independent of each other.
 
 use crate::check::{Check, Checks, Rule, Status, Stop};
+use crate::memo::{Known, Memo};
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
 use crate::tcb::{self, Assessment};
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::pem;
-use confide_evidence::tdx::{PckExtension, QeIdentity, Quote, TcbInfo};
+use confide_evidence::tdx::{PckError, PckExtension, QeIdentity, Quote, TcbInfo};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::{Certificate, Crl, KeyAlgorithm};
 use confide_policy::{AppraisalPolicy, Expect, ExpectBound, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256};
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// SHA-256 of the Intel SGX Root CA certificate (serial 22650cd65a9d3489f383b49552bf501b392706ac): these very bytes need
 /// no check of their self-signature.
@@ -64,6 +66,37 @@ pub(crate) struct QuoteFindings {
     pub(crate) valid_until: Option<i64>,
     /// The chain ended in another anchor than Intel's.
     pub(crate) simulated: bool,
+    /// The platform, once every signature of the quote holds and where the memo does not know all of it.
+    pub(crate) platform: Option<Arc<Platform>>,
+}
+
+/// What a quote is appraised with, beside its collateral.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) policy: &'a AppraisalPolicy,
+    /// Seconds since the Unix epoch.
+    pub(crate) now: i64,
+    pub(crate) algorithms: &'a Algorithms,
+    pub(crate) memo: Option<&'a Memo>,
+}
+
+/// A PCK certificate with the authorities that it was held against.
+#[derive(Debug)]
+pub(crate) struct Platform {
+    pck: Certificate,
+    extension: Result<PckExtension, PckError>,
+    /// DER of the PCK CA certificate.
+    ca: Vec<u8>,
+    /// DER of the root certificate.
+    root: Vec<u8>,
+}
+
+impl Platform {
+    /// Whether the authorities are those of this collateral.
+    pub(crate) fn is_under(&self, collateral: &PreparedCollateral) -> bool {
+        let same = |contents: &Contents| self.ca == contents.pck_ca.der && self.root == contents.root.der;
+        collateral.contents.as_ref().is_some_and(same)
+    }
 }
 
 /// A validity window with a name, both ends inclusive, in seconds since the Unix epoch.
@@ -113,6 +146,11 @@ impl PreparedCollateral {
         let (anchors, mut simulated) = (policy.tdx_roots(), false);
         let contents = prepare(collateral, &anchors, algorithms, &mut checks, &mut simulated).ok();
         Self { checks: checks.into_list(), anchors, simulated, contents }
+    }
+
+    /// Whether it was held against these trust anchors.
+    pub(crate) fn is_under(&self, anchors: &[[u8; 32]]) -> bool {
+        self.anchors == anchors
     }
 }
 
@@ -345,14 +383,12 @@ fn list_issued_by(issuer: &Certificate, list: &Crl, algorithms: &Algorithms) -> 
 pub(crate) fn appraise_quote(
     quote: &Quote<'_>,
     collateral: &PreparedCollateral,
-    policy: &AppraisalPolicy,
-    now: i64,
-    algorithms: &Algorithms,
+    means: &Means<'_>,
     checks: &mut Checks,
 ) -> (QuoteFindings, Result<(), Stop>) {
     let mut findings = QuoteFindings { simulated: collateral.simulated, ..QuoteFindings::default() };
     let ended = match &collateral.contents {
-        _ if collateral.anchors != policy.tdx_roots() => {
+        _ if !collateral.is_under(&means.policy.tdx_roots()) => {
             checks.fail(&rules::ROOT_ANCHOR, "collateral that was prepared under other trust anchors");
             Err(Stop)
         }
@@ -362,7 +398,8 @@ pub(crate) fn appraise_quote(
         }
         Some(contents) => {
             checks.extend(&collateral.checks);
-            appraise_with(quote, contents, policy, now, algorithms, checks, &mut findings)
+            let known = means.memo.and_then(|memo| memo.platform(quote, collateral));
+            appraise_with(quote, contents, known, means, checks, &mut findings)
         }
     };
     if ended.is_err() {
@@ -374,55 +411,66 @@ pub(crate) fn appraise_quote(
 fn appraise_with(
     quote: &Quote<'_>,
     contents: &Contents,
-    policy: &AppraisalPolicy,
-    now: i64,
-    algorithms: &Algorithms,
+    known: Option<Known>,
+    means: &Means<'_>,
     checks: &mut Checks,
     findings: &mut QuoteFindings,
 ) -> Result<(), Stop> {
-    let pck = pck_certificate(quote, contents, algorithms, checks)?;
+    let Means { policy, now, algorithms, .. } = *means;
+    let platform = pck_certificate(quote, contents, known.as_ref(), algorithms, checks)?;
     let extension = checks.need(
         &rules::PCK_EXTENSION,
-        PckExtension::from_certificate(&pck).map_err(|error| error.to_string()),
+        platform.extension.as_ref().map_err(ToString::to_string),
         |extension| format!("FMSPC {}, PCEID {}", HexBytes(extension.fmspc), HexBytes(extension.pce_id)),
     )?;
-    quote_signatures(quote, &pck, algorithms, checks)?;
-    let mut windows = contents.windows.clone();
-    windows.push(Window::of_certificate("the PCK certificate", &pck));
-    findings.valid_until = windows.iter().map(|window| window.not_after).min();
-    checks.need(&rules::VALIDITY, in_windows(&windows, now), String::clone)?;
-    checks.need(&rules::FMSPC, covers(&contents.tcb_info, &extension), String::clone)?;
+    quote_signatures(quote, &platform.pck, known.as_ref(), algorithms, checks)?;
+    if !known.is_some_and(|known| known.enclave) {
+        findings.platform = Some(Arc::clone(&platform));
+    }
+    let of_pck = Window::of_certificate("the PCK certificate", &platform.pck);
+    let windows = || contents.windows.iter().chain([&of_pck]);
+    findings.valid_until = windows().map(|window| window.not_after).min();
+    checks.need(&rules::VALIDITY, in_windows(windows, now), String::clone)?;
+    checks.need(&rules::FMSPC, covers(&contents.tcb_info, extension), String::clone)?;
     let report = &quote.signature.qe_report;
     checks.need(&rules::QE_IDENTITY, tcb::qe_matches(report, &contents.qe_identity), String::clone)?;
     let module = tcb::module_matches(&quote.report, &contents.tcb_info);
     checks.need(&rules::TDX_MODULE_IDENTITY, module, String::clone)?;
-    let assessment =
-        tcb::assess(&quote.report, report, &extension, &contents.tcb_info, &contents.qe_identity);
-    tcb_status(&assessment, policy, checks, findings);
+    let assessment = tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
+    tcb_status(assessment, policy, checks, findings);
     Ok(())
 }
 
-/// The quote's own chain: PCK certificate, the collateral's PCK CA, the collateral's root.
+/// The quote's own chain: PCK certificate, the collateral's PCK CA, the collateral's root. What is known of these very
+/// bytes is not computed again; revocation is asked each time.
 fn pck_certificate(
     quote: &Quote<'_>,
     contents: &Contents,
+    known: Option<&Known>,
     algorithms: &Algorithms,
     checks: &mut Checks,
-) -> Result<Certificate, Stop> {
-    let pck =
-        checks.need(&rules::PCK_CHAIN_FORM, pck_chain(quote, contents), |pck| pck.common_name.clone())?;
-    let signed = issued_by(&contents.pck_ca, &pck, algorithms).and_then(|()| is_signer(&pck));
+) -> Result<Arc<Platform>, Stop> {
+    let found = match known {
+        Some(known) => Ok(Arc::clone(&known.platform)),
+        None => pck_chain(quote, contents).map(Arc::new),
+    };
+    let platform = checks.need(&rules::PCK_CHAIN_FORM, found, |platform| platform.pck.common_name.clone())?;
+    let pck = &platform.pck;
+    let signed = match known {
+        Some(_) => Ok(()),
+        None => issued_by(&contents.pck_ca, pck, algorithms).and_then(|()| is_signer(pck)),
+    };
     checks.need(&rules::PCK_SIGNATURE, signed, |()| format!("issued by {}", contents.pck_ca.common_name))?;
     let revoked = if contents.pck_crl.revokes(&pck.serial) {
         Err(format!("serial {} is revoked", confide_evidence::hex::encode(&pck.serial)))
     } else {
         Ok(())
     };
-    checks.need(&rules::PCK_REVOCATION, revoked, |()| "not revoked".to_owned())?;
-    Ok(pck)
+    checks.need(&rules::PCK_REVOCATION, revoked, |()| "not revoked")?;
+    Ok(platform)
 }
 
-fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Certificate, String> {
+fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Platform, String> {
     let ders = pem::certificates(quote.signature.pck_chain).map_err(|error| error.to_string())?;
     let [pck, ca, root]: [Vec<u8>; 3] =
         ders.try_into().map_err(|ders: Vec<_>| format!("{} certificates", ders.len()))?;
@@ -433,48 +481,56 @@ fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Certificate, Stri
         return Err("another PCK CA certificate than the collateral's".to_owned());
     }
     let pck = Certificate::parse(&pck).map_err(|error| error.to_string())?;
-    if pck.key_algorithm == KeyAlgorithm::P256 {
-        Ok(pck)
-    } else {
-        Err("a PCK that is not on P-256".to_owned())
+    if pck.key_algorithm != KeyAlgorithm::P256 {
+        return Err("a PCK that is not on P-256".to_owned());
     }
+    let extension = PckExtension::from_certificate(&pck);
+    Ok(Platform { pck, extension, ca, root })
 }
 
 fn quote_signatures(
     quote: &Quote<'_>,
     pck: &Certificate,
+    known: Option<&Known>,
     algorithms: &Algorithms,
     checks: &mut Checks,
 ) -> Result<(), Stop> {
-    let fault = |fault: SignatureFault| fault.describe().to_owned();
     let signature = &quote.signature;
-    let qe_report = algorithms
-        .p256_raw_point(&pck.public_key, signature.qe_report_bytes, signature.qe_report_signature)
-        .map_err(fault);
-    checks.need(&rules::QE_REPORT_SIGNATURE, qe_report, |()| "verified".to_owned())?;
-    checks.need(&rules::ATTESTATION_KEY_BINDING, key_binding(quote), |()| "bound".to_owned())?;
+    let enclave_known = known.is_some_and(|known| known.enclave);
+    let qe_report = if enclave_known {
+        Ok(())
+    } else {
+        let (report, signed) = (signature.qe_report_bytes, signature.qe_report_signature);
+        algorithms.p256_raw_point(&pck.public_key, report, signed).map_err(SignatureFault::describe)
+    };
+    checks.need(&rules::QE_REPORT_SIGNATURE, qe_report, |()| "verified")?;
+    let binding = if enclave_known { Ok(()) } else { key_binding(quote) };
+    checks.need(&rules::ATTESTATION_KEY_BINDING, binding, |()| "bound")?;
     let body = algorithms
         .p256_raw(signature.attestation_key, quote.signed, signature.quote_signature)
-        .map_err(fault);
-    checks.need(&rules::QUOTE_SIGNATURE, body, |()| "verified".to_owned())
+        .map_err(SignatureFault::describe);
+    checks.need(&rules::QUOTE_SIGNATURE, body, |()| "verified")
 }
 
-fn key_binding(quote: &Quote<'_>) -> Result<(), String> {
+fn key_binding(quote: &Quote<'_>) -> Result<(), &'static str> {
     let signature = &quote.signature;
     let digest =
         Sha256::new().chain_update(signature.attestation_key).chain_update(signature.qe_auth_data).finalize();
     let (bound, rest) = signature.qe_report.report_data.split_at(32);
     if bound != digest.as_slice() {
-        return Err("the QE report binds another attestation key".to_owned());
+        return Err("the QE report binds another attestation key");
     }
     if rest.iter().any(|byte| *byte != 0) {
-        return Err("the second half of the QE report data is not zero".to_owned());
+        return Err("the second half of the QE report data is not zero");
     }
     Ok(())
 }
 
-fn in_windows(windows: &[Window], now: i64) -> Result<String, String> {
-    for window in windows {
+fn in_windows<'w, I: Iterator<Item = &'w Window>>(
+    windows: impl Fn() -> I,
+    now: i64,
+) -> Result<String, String> {
+    for window in windows() {
         if now < window.not_before {
             let start = format_seconds(window.not_before);
             return Err(format!("at {}, {} begins at {start}", format_seconds(now), window.what));
@@ -484,7 +540,7 @@ fn in_windows(windows: &[Window], now: i64) -> Result<String, String> {
             return Err(format!("at {}, {} ended at {end}", format_seconds(now), window.what));
         }
     }
-    let earliest = windows.iter().min_by_key(|window| window.not_after);
+    let earliest = windows().min_by_key(|window| window.not_after);
     Ok(earliest.map_or_else(String::new, |window| {
         format!(
             "at {}, {} is the first to end, at {}",
@@ -505,12 +561,11 @@ fn covers(info: &TcbInfo, extension: &PckExtension) -> Result<String, String> {
 }
 
 fn tcb_status(
-    assessment: &Assessment,
+    assessment: Assessment,
     policy: &AppraisalPolicy,
     checks: &mut Checks,
     findings: &mut QuoteFindings,
 ) {
-    findings.advisory_ids.clone_from(&assessment.advisory_ids);
     let expected = match &policy.tdx.tcb_status {
         Expect::Waive(reason) => format!("waived: {reason}"),
         Expect::AnyOf(statuses) => {
@@ -526,9 +581,12 @@ fn tcb_status(
         (Expect::AnyOf(_), Some(_)) => Status::Fail,
     };
     checks.push(&rules::TCB_STATUS, accepted, expected, assessment.explain());
-    if let Some(remedy) = assessment.remedy() {
+    if accepted == Status::Fail
+        && let Some(remedy) = assessment.remedy()
+    {
         checks.advise(remedy);
     }
+    findings.advisory_ids = assessment.advisory_ids;
 }
 
 /// Holds the fields of a quote whose signatures hold against the policy's reference values. `document` has the values

@@ -32,6 +32,8 @@ fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationR
         subject: Subject::Quote(&corpus.read(row, "quote")),
         endorsements: &corpus.collateral(row),
         prepared: None,
+        memo: None,
+        second_opinion: None,
         policy: &AppraisalPolicy::inspect(),
         challenge: None,
         now: UnixTime::since_unix_epoch(Duration::from_secs(row.seconds())),

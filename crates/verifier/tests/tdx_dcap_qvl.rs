@@ -14,6 +14,7 @@
 mod corpus;
 
 use confide_evidence::document::{Endorsements, TdxCollateral};
+use confide_evidence::record::{Finding, SecondOpinion};
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Inputs, Subject, evaluate};
 use corpus::{Corpus, quote_collateral_v3};
@@ -37,11 +38,13 @@ struct Case {
     time: u64,
 }
 
-fn ours(case: &Case) -> AttestationResult {
+fn ours(case: &Case, second_opinion: &SecondOpinion) -> AttestationResult {
     let inputs = Inputs {
         subject: Subject::Quote(&case.quote),
         endorsements: &Endorsements { tdx: Some(case.collateral.clone()), nvidia: None },
         prepared: None,
+        memo: None,
+        second_opinion: Some(second_opinion),
         policy: &AppraisalPolicy::inspect(),
         challenge: None,
         now: UnixTime::since_unix_epoch(Duration::from_secs(case.time)),
@@ -103,6 +106,18 @@ fn stricter(ours: &AttestationResult) -> Option<&'static str> {
     }
 }
 
+/// As an input of the appraisal, the other finding is agreement, or a rejection whose text names a known difference.
+fn cross_check(ours: &AttestationResult, theirs: &Result<String, String>, what: &str) {
+    let agrees = explained(ours, theirs).is_some_and(|why| why == "same status" || why.starts_with("both"));
+    let check = ours.checks.iter().find(|check| check.code.starts_with("cross_check"));
+    match check.map(|check| (check.code, &check.actual)) {
+        Some(("cross_check", _)) => assert!(agrees, "{what}"),
+        Some((_, actual)) => assert!(!agrees && actual.contains("a known difference"), "{what}: {actual}"),
+        // A quote that cannot be read is malformed before any opinion counts.
+        None => assert_eq!(ours.code, Some("quote_format"), "{what}"),
+    }
+}
+
 /// A small deterministic generator (Knuth's MMIX constants): the mutations are the same in every run.
 struct Random(u64);
 
@@ -157,7 +172,13 @@ fn recorded_quotes_and_their_mutations_agree_with_dcap_qvl() {
     let mut disagreements = Vec::new();
     let mut seen = BTreeSet::new();
     let mut compare = |id: &str, what: &str, case: &Case| {
-        let (ours, theirs) = (ours(case), theirs(case));
+        let theirs = theirs(case);
+        let found = match &theirs {
+            Ok(status) => Finding::Status(status.clone()),
+            Err(why) => Finding::Refused(why.clone()),
+        };
+        let ours = ours(case, &SecondOpinion { found, verifier: "dcap-qvl 0.7.1".to_owned() });
+        cross_check(&ours, &theirs, &format!("{id} {what}"));
         match explained(&ours, &theirs) {
             Some(why) => *counts.entry(why).or_default() += 1,
             None => {

@@ -56,6 +56,8 @@ pub fn judge(
         document,
         endorsements: &endorsements,
         prepared: None,
+        memo: None,
+        second_opinion: None,
         policy,
         now,
         algorithms: &ALGORITHMS,

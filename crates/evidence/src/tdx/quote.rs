@@ -202,6 +202,9 @@ pub struct QuoteSignature<'a> {
     pub qe_auth_data: &'a [u8],
     /// PEM chain: PCK leaf, intermediate, root.
     pub pck_chain: &'a [u8],
+    /// Everything from the attestation key to the QE authentication data, as it stands in the quote: with `pck_chain`
+    /// the part that a platform repeats in its quotes.
+    pub enclave_part: &'a [u8],
 }
 
 /// Fields of an SGX report body (Intel SDM volume 3D, section 38.15), those that QE identity covers.
@@ -353,11 +356,14 @@ fn td15<'a>(extension: usize, reader: &mut Reader<'a>) -> Result<Td15<'a>, Short
 fn signature_data<'a>(reader: &mut Reader<'a>) -> Result<QuoteSignature<'a>, QuoteError> {
     let short = truncated("the signature data");
     let size = reader.u32().map_err(&short)?;
-    let mut data = Reader::new(reader.take(length(size)).map_err(&short)?);
+    let signature_data = reader.take(length(size)).map_err(&short)?;
+    let mut data = Reader::new(signature_data);
     let quote_signature = data.array().map_err(&short)?;
+    let enclave_start = data.offset();
     let attestation_key = data.array().map_err(&short)?;
     let certification = certification_data(CERTIFICATION_QE_REPORT, "the certification data", &mut data)?;
     let short = truncated("the QE report certification data");
+    let certification_start = data.offset().saturating_sub(certification.len());
     let mut inner = Reader::new(certification);
     let qe_report_bytes = inner.array().map_err(&short)?;
     let qe_report_signature = inner.array().map_err(&short)?;
@@ -366,6 +372,8 @@ fn signature_data<'a>(reader: &mut Reader<'a>) -> Result<QuoteSignature<'a>, Quo
         return Err(QuoteError::AuthDataTooLarge(usize::from(auth_size)));
     }
     let qe_auth_data = inner.take(usize::from(auth_size)).map_err(&short)?;
+    let enclave_end = certification_start.saturating_add(inner.offset());
+    let enclave_part = signature_data.get(enclave_start..enclave_end).unwrap_or_default();
     let pck_chain = certification_data(CERTIFICATION_PCK_CHAIN, "the inner certification data", &mut inner)?;
     Ok(QuoteSignature {
         quote_signature,
@@ -375,6 +383,7 @@ fn signature_data<'a>(reader: &mut Reader<'a>) -> Result<QuoteSignature<'a>, Quo
         qe_report_signature,
         qe_auth_data,
         pck_chain,
+        enclave_part,
     })
 }
 

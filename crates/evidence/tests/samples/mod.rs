@@ -10,7 +10,7 @@ use confide_evidence::document::*;
 use confide_evidence::event::*;
 use confide_evidence::manifest::{FileHasher, ModelManifest};
 use confide_evidence::receipt::{Receipt, Usage};
-use confide_evidence::record::{FIRST, Record, RecordedChallenge, Subject};
+use confide_evidence::record::{FIRST, Finding, Record, RecordedChallenge, SecondOpinion, Subject};
 use confide_evidence::transcript::{BatchPath, BatchTree, Role, batch_leaf};
 
 /// `N` bytes: the label, repeated.
@@ -256,6 +256,7 @@ pub fn records() -> [Record; 2] {
         }),
         evaluator: "confide-verifier 0.1.0".into(),
         endorsements: Endorsements::default(),
+        second_opinion: None,
     };
     let second = Record {
         prev: first.hash(),
@@ -263,6 +264,10 @@ pub fn records() -> [Record; 2] {
         subject: Subject::Quote(text("quote")),
         challenge: None,
         endorsements: endorsements(),
+        second_opinion: Some(SecondOpinion {
+            found: Finding::Status("UpToDate".into()),
+            verifier: "another-verifier 1.2.3".into(),
+        }),
         ..first.clone()
     };
     [first, second]

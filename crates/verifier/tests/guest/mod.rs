@@ -165,6 +165,8 @@ pub(crate) fn verdict_of(
         subject: Subject::Document(document),
         endorsements: &Endorsements::default(),
         prepared: None,
+        memo: None,
+        second_opinion: None,
         policy,
         challenge,
         now: now(),

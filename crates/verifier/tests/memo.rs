@@ -1,0 +1,198 @@
+//! A memo changes the time of an appraisal and nothing else.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    dead_code,
+    reason = "a test that reads the corpus and prints what it counted"
+)]
+
+mod corpus;
+mod guest;
+
+use confide_evidence::document::Endorsements;
+use confide_evidence::tdx::collateral_from_json;
+use confide_policy::AppraisalPolicy;
+use confide_simulator::{PlatformOptions, Revocable, SimulatedPlatform, SimulatedTd, TdMeasurements};
+use confide_verifier::{
+    AttestationResult, Inputs, MAX_COLLATERALS, MAX_ENCLAVE_PARTS, Memo, Subject, evaluate,
+};
+use corpus::Corpus;
+use guest::{AWS, DANGER, NOW, danger};
+use rustls_pki_types::UnixTime;
+use std::time::Duration;
+
+/// A bare quote of a simulated platform and what it is appraised with.
+struct Case {
+    quote: Vec<u8>,
+    endorsements: Endorsements,
+    policy: AppraisalPolicy,
+    now: u64,
+}
+
+impl Case {
+    fn new(options: PlatformOptions) -> Self {
+        let platform = SimulatedPlatform::new(options).unwrap();
+        let report = SimulatedTd::new(TdMeasurements::default()).report([7; 64]);
+        Self {
+            quote: platform.quote(&report),
+            endorsements: Endorsements {
+                tdx: Some(collateral_from_json(platform.collateral_json().as_bytes()).unwrap()),
+                nvidia: None,
+            },
+            policy: bare(),
+            now: NOW,
+        }
+    }
+
+    fn of_seed(seed: u64) -> Self {
+        Self::new(PlatformOptions { seed, ..PlatformOptions::at(NOW) })
+    }
+
+    fn verdict(&self, memo: Option<&Memo>) -> AttestationResult {
+        let inputs = Inputs {
+            subject: Subject::Quote(&self.quote),
+            endorsements: &self.endorsements,
+            prepared: None,
+            memo,
+            second_opinion: None,
+            policy: &self.policy,
+            challenge: None,
+            now: UnixTime::since_unix_epoch(Duration::from_secs(self.now)),
+            algorithms: &AWS,
+        };
+        evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+    }
+
+    /// The verdict with the memo, which is the one without it.
+    fn same_verdict(&self, memo: &Memo) -> AttestationResult {
+        let with = self.verdict(Some(memo));
+        assert_eq!(with.to_json(), self.verdict(None).to_json());
+        with
+    }
+}
+
+/// The danger policy for a bare quote, which has no document to be bound to.
+fn bare() -> AppraisalPolicy {
+    let waive = "{ waive = \"a bare quote\" }";
+    danger(&DANGER.replace("{ from = \"document\" }", waive))
+}
+
+#[test]
+fn verdicts_are_the_same_with_a_memo_over_the_whole_corpus() {
+    let Some(corpus) = Corpus::open("992 TDX cases with a memo") else { return };
+    let (memo, mut compared) = (Memo::new(), 0);
+    for table in ["tdx-cases.tsv", "tdx-mutations.tsv"] {
+        for row in corpus.rows(table) {
+            let case = Case {
+                quote: corpus.read(&row, "quote"),
+                endorsements: corpus.collateral(&row),
+                policy: AppraisalPolicy::inspect(),
+                now: row.seconds(),
+            };
+            let alone = case.verdict(None).to_json();
+            for turn in 0..2 {
+                assert_eq!(case.verdict(Some(&memo)).to_json(), alone, "{} turn {turn}", row.id());
+            }
+            compared += 1;
+        }
+    }
+    println!("identical verdict bytes with and without a memo: {compared}; it knows {memo:?}");
+    assert_eq!(compared, 992);
+    assert!(memo.platforms() > 20, "{memo:?}");
+    assert!(memo.collaterals() <= MAX_COLLATERALS, "{memo:?}");
+}
+
+#[test]
+fn an_accepted_platform_and_its_collateral_are_kept() {
+    let (memo, case) = (Memo::new(), Case::of_seed(1));
+    for _ in 0..3 {
+        assert!(case.same_verdict(&memo).accepted());
+        assert_eq!((memo.platforms(), memo.collaterals()), (1, 1));
+    }
+    assert!(Case::of_seed(2).same_verdict(&memo).accepted());
+    assert_eq!(memo.platforms(), 2);
+}
+
+#[test]
+fn nothing_is_kept_of_what_is_rejected() {
+    let memo = Memo::new();
+    let mut case = Case::of_seed(1);
+    case.now += 365 * 86_400;
+    assert_eq!(case.same_verdict(&memo).code, Some("validity"));
+    let mut case = Case::of_seed(1);
+    *case.quote.iter_mut().nth(600).unwrap() ^= 1;
+    assert_eq!(case.same_verdict(&memo).code, Some("quote_signature"));
+    let mut case = Case::of_seed(1);
+    case.policy = AppraisalPolicy::inspect();
+    assert_eq!(case.same_verdict(&memo).code, Some("root_anchor"));
+    assert_eq!((memo.platforms(), memo.collaterals()), (0, 0));
+}
+
+#[test]
+fn a_known_platform_is_still_held_against_time_revocation_and_tcb() {
+    let (memo, mut case) = (Memo::new(), Case::of_seed(1));
+    assert!(case.verdict(Some(&memo)).accepted());
+    case.now += 365 * 86_400;
+    assert_eq!(case.same_verdict(&memo).code, Some("validity"));
+    let revoked =
+        PlatformOptions { seed: 1, revoked: vec![Revocable::PckCertificate], ..PlatformOptions::at(NOW) };
+    assert_eq!(Case::new(revoked).same_verdict(&memo).code, Some("pck_revocation"));
+    let mut recovered = PlatformOptions { seed: 1, ..PlatformOptions::at(NOW) };
+    recovered.tcb_levels[0].sgx[0] += 1;
+    assert_eq!(Case::new(recovered).same_verdict(&memo).code, Some("tcb_status"));
+}
+
+#[test]
+fn a_changed_byte_of_a_known_platform_is_verified_again() {
+    let (memo, case) = (Memo::new(), Case::of_seed(1));
+    assert!(case.verdict(Some(&memo)).accepted());
+    // Signature data begins behind header, body and its length: its QE report, QE signature and PCK chain.
+    for (offset, code) in [
+        (636 + 128 + 6 + 320, "qe_report_signature"),
+        (636 + 128 + 6 + 384 + 40, "qe_report_signature"),
+        (636 + 128 + 6 + 384 + 64 + 2, "attestation_key_binding"),
+        (636 + 64, "attestation_key_binding"),
+    ] {
+        let mut changed = case_like(&case);
+        changed.quote[offset] ^= 1;
+        assert_eq!(changed.same_verdict(&memo).code, Some(code), "offset {offset}");
+    }
+    // The chain of another genuine platform under a known enclave part.
+    let other = Case::of_seed(2);
+    assert!(other.verdict(Some(&memo)).accepted());
+    let tail = 636 + 128 + 6 + 384 + 64 + 2 + 32;
+    assert_eq!(case.quote.len(), other.quote.len());
+    let mut swapped = case_like(&case);
+    swapped.quote = [&case.quote[..tail], &other.quote[tail..]].concat();
+    assert_eq!(swapped.same_verdict(&memo).code, Some("qe_report_signature"));
+}
+
+fn case_like(case: &Case) -> Case {
+    Case {
+        quote: case.quote.clone(),
+        endorsements: case.endorsements.clone(),
+        policy: case.policy.clone(),
+        now: case.now,
+    }
+}
+
+#[test]
+fn a_memo_is_bounded() {
+    let memo = Memo::new();
+    let collaterals = u32::try_from(MAX_COLLATERALS).unwrap() + 3;
+    for number in 0..collaterals {
+        let options =
+            PlatformOptions { seed: 1, evaluation_data_number: 20 + number, ..PlatformOptions::at(NOW) };
+        assert!(Case::new(options).same_verdict(&memo).accepted());
+    }
+    assert_eq!((memo.platforms(), memo.collaterals()), (1, MAX_COLLATERALS));
+    for restart in 0..u8::try_from(MAX_ENCLAVE_PARTS).unwrap() + 3 {
+        let mut options = PlatformOptions { seed: 1, ..PlatformOptions::at(NOW) };
+        options.qe.auth_data = vec![restart; 32];
+        assert!(Case::new(options).same_verdict(&memo).accepted());
+    }
+    assert_eq!(memo.platforms(), 1);
+}
