@@ -1,6 +1,7 @@
 //! Command line.
 
 use crate::input::{self, PolicyFlags};
+use crate::render::Shown;
 use crate::status::{Failure, Status};
 use crate::{chat, inspect, policy, proxy, record, render, replay, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -65,9 +66,8 @@ pub(crate) struct Appraising {
     pub(crate) at: UnixTime,
     #[command(flatten)]
     pub(crate) policy: PolicyFlags,
-    /// Print the verdict as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) shown: Shown,
 }
 
 /// The command-line interface, for completions, manual pages and tests.

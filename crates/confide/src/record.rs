@@ -3,6 +3,7 @@
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
 use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags};
+use crate::render::Shown;
 use crate::status::{Failure, Status};
 use crate::{record_live, render, replay};
 use clap::Subcommand;
@@ -36,9 +37,8 @@ enum From {
         policy: PolicyFlags,
         #[command(flatten)]
         cross_check: CrossCheck,
-        /// Print the verdict as one JSON object
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        shown: Shown,
         /// Record file to append to
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
@@ -64,9 +64,9 @@ enum From {
 impl RecordCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
-            From::Guest { url, policy, cross_check, json, out } => {
+            From::Guest { url, policy, cross_check, shown, out } => {
                 let policy = policy.load(Otherwise::Client)?;
-                record_live::run(&url, policy, cross_check, json, &out)
+                record_live::run(&url, policy, cross_check, shown.form(), &out)
             }
             From::Quote { quote, collateral, appraising, cross_check, out } => {
                 record_quote(&quote, &collateral, &appraising, cross_check, &out)
@@ -109,7 +109,7 @@ fn record_quote(
         second_opinion,
     };
     append(recording, &result, out)?;
-    render::verdict(&result, appraising.json);
+    render::verdict(&result, appraising.shown.form());
     Ok(Status::from(&result))
 }
 

@@ -3,7 +3,7 @@
 use crate::cross_check::CrossCheck;
 use crate::guest::{self, Recorder};
 use crate::input::LoadedPolicy;
-use crate::render;
+use crate::render::{self, Form};
 use crate::status::{Failure, Status};
 use confide_client::ClientError;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub(crate) fn run(
     url: &str,
     policy: LoadedPolicy,
     cross_check: CrossCheck,
-    json: bool,
+    form: Form,
     out: &Path,
 ) -> Result<Status, Failure> {
     let (builder, recorder) = Recorder::watch(guest::client(url, policy, cross_check)?, Some(out.to_owned()));
@@ -26,7 +26,7 @@ pub(crate) fn run(
             Err(ClientError::Rejected(appraised)) => appraised.result.clone(),
             Err(error) => return Err(guest::failure(&error)),
         };
-        render::verdict(&result, json);
+        render::verdict(&result, form);
         Ok(Status::from(&result))
     })
 }

@@ -30,10 +30,43 @@ impl Colour {
     }
 }
 
-/// Prints a verdict to standard output, as one JSON object or as a tree.
-pub(crate) fn verdict(result: &AttestationResult, json: bool) {
-    let colour = Colour::of(&io::stdout());
-    bytes(if json { format!("{}\n", result.to_json()) } else { tree(result, colour) }.as_bytes());
+/// How a verdict is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Form {
+    /// A tree to read
+    Text,
+    /// One JSON object on a line
+    Json,
+    /// The claims of draft-ietf-rats-ear-04, unsigned, one JSON object on a line
+    Ear,
+}
+
+/// How the user wants a verdict printed.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Shown {
+    /// Print the verdict as one JSON object; the same as --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// How to print the verdict
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Form::Text)]
+    format: Form,
+}
+
+impl Shown {
+    /// The form asked for.
+    pub(crate) fn form(self) -> Form {
+        if self.json { Form::Json } else { self.format }
+    }
+}
+
+/// Prints a verdict to standard output.
+pub(crate) fn verdict(result: &AttestationResult, form: Form) {
+    let text = match form {
+        Form::Text => tree(result, Colour::of(&io::stdout())),
+        Form::Json => format!("{}\n", result.to_json()),
+        Form::Ear => format!("{}\n", result.to_ear()),
+    };
+    bytes(text.as_bytes());
 }
 
 /// Prints one line to standard output.

@@ -1,7 +1,7 @@
 //! `confide replay`: the verdicts of a record file, again.
 
 use crate::input::{self, ALGORITHMS};
-use crate::render;
+use crate::render::{self, Shown};
 use crate::status::{Failure, Status};
 use confide_evidence::bytes::Bytes;
 use confide_record::{Agreement, MAX_FILE, RecordError};
@@ -15,9 +15,8 @@ use std::path::PathBuf;
 pub(crate) struct Replay {
     /// The record file
     file: PathBuf,
-    /// Print each verdict as one JSON object on a line
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    shown: Shown,
     /// Hash of the last record, 32 bytes in hexadecimal digits, kept elsewhere: shows truncation and rewriting
     #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
     head: Option<[u8; 32]>,
@@ -37,7 +36,7 @@ impl Replay {
         let mut status = Status::Accepted;
         for (index, record) in records.iter().enumerate() {
             let replayed = confide_record::replay(index, record, &ALGORITHMS).map_err(fault)?;
-            render::verdict(&replayed.result, self.json);
+            render::verdict(&replayed.result, self.shown.form());
             if let Agreement::Differs { recorded_by } = replayed.agreement {
                 let message = format!(
                     "record {index}: the stored outcome, written by {recorded_by}, is not what {} finds",

@@ -3,7 +3,7 @@
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
 use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
-use crate::render;
+use crate::render::{self, Form};
 use crate::status::{Failure, Status};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{Endorsements, MAX_DOCUMENT};
@@ -138,7 +138,7 @@ impl ChallengeFlags {
     }
 }
 
-/// Loads the policy. With `--json`, one that cannot be used is told as an object of a verdict's form, too.
+/// Loads the policy. In a machine's format, one that cannot be used is told as an object of a verdict's form, too.
 fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
     appraising.policy.load(otherwise).inspect_err(|failure| {
         let outcome = match failure.status() {
@@ -146,8 +146,8 @@ fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy,
             Status::Unsupported => Outcome::Unsupported,
             _ => return,
         };
-        if appraising.json {
-            render::verdict(&nothing_appraised(outcome, failure, appraising), true);
+        if appraising.shown.form() != Form::Text {
+            render::verdict(&nothing_appraised(outcome, failure, appraising), appraising.shown.form());
         }
     })
 }
@@ -193,6 +193,6 @@ fn evaluated(inputs: &Inputs<'_>) -> AttestationResult {
 }
 
 fn show(result: &AttestationResult, appraising: &Appraising) -> Status {
-    render::verdict(result, appraising.json);
+    render::verdict(result, appraising.shown.form());
     Status::from(result)
 }

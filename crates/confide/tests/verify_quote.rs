@@ -190,6 +190,39 @@ fn a_strict_policy_names_what_differs() {
     assert_eq!(check["actual"], verdict["measurements"]["mr_td"]);
 }
 
+#[test]
+fn a_verdict_is_exported_as_ear_claims() {
+    let output = Sample::version_4().verify(&["--format", "ear"]);
+    assert_eq!(status(&output), 0);
+    let ear = json(&output);
+    assert_eq!(ear["eat_profile"], "tag:ietf.org,2026:rats/ear#04");
+    assert_eq!(
+        (&ear["iat"], &ear["ear_verifier_id"]["build"]),
+        (&json!(1_750_377_600), &json!("confide-verifier 0.1.0"))
+    );
+    let tdx = &ear["submods"]["tdx"];
+    // The built-in policy has no reference values: nothing is claimed of what runs in the TD.
+    assert_eq!(tdx["ear_trustworthiness_vector"], json!({ "hardware": 2, "runtime-opaque": 2 }));
+    assert_eq!((&tdx["ear_status"], &ear["ear_status"]), (&json!("none"), &json!("none")));
+    assert_eq!(tdx["ear_appraisal_policy_ids"], json!(["inspect"]));
+    let waived = tdx["ear_verifier_claims"]["waived"].as_array().unwrap();
+    assert!(waived.contains(&json!("mr_td")), "{waived:?}");
+    let rejected = Sample::version_4().at("2040-01-01T00:00:00Z").verify(&["--format", "ear"]);
+    assert_eq!(status(&rejected), 10);
+    let rejected = json(&rejected);
+    assert_eq!((&rejected["ear_status"], &rejected["exp"]), (&json!("contraindicated"), &Value::Null));
+    assert_eq!(rejected["submods"]["tdx"]["ear_trustworthiness_vector"], json!({ "hardware": 0 }));
+}
+
+#[test]
+fn formats_are_chosen_by_name() {
+    let sample = Sample::version_4();
+    assert_eq!(sample.verify(&["--format", "json"]).stdout, sample.verify(&["--json"]).stdout);
+    assert_eq!(sample.verify(&["--format", "text"]).stdout, sample.verify(&[]).stdout);
+    assert_eq!(status(&sample.verify(&["--format", "xml"])), 2);
+    assert_eq!(status(&sample.verify(&["--json", "--format", "ear"])), 2);
+}
+
 fn cross_check(verdict: &Value) -> Value {
     let checks = verdict["checks"].as_array().unwrap();
     checks.iter().find(|check| check["code"] == "cross_check").unwrap().clone()

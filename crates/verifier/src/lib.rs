@@ -15,6 +15,7 @@ mod appraise;
 mod check;
 mod cross_check;
 mod document;
+pub mod ear;
 mod memo;
 pub mod nvidia;
 mod result;

@@ -1,0 +1,559 @@
+//! Attestation results as EAR claims (draft-ietf-rats-ear-04), unsigned JSON, for relying parties that read them.
+//!
+//! The trustworthiness vector (draft-ietf-rats-ar4si, section 2.3) is derived from the checks of a verdict and says
+//! nothing that they do not: an affirming claim needs every check of its [`Basis`] to have passed, so a waiver or a check
+//! that did not run leaves the claim out. `docs/ear.md` has the table.
+
+use crate::check::{Check, Rule, Status};
+use crate::result::{AttestationResult, Outcome};
+use crate::rules;
+use confide_evidence::time::parse_seconds;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The profile that the claims follow.
+const PROFILE: &str = "tag:ietf.org,2026:rats/ear#04";
+/// Who makes the verifier.
+const DEVELOPER: &str = "https://github.com/confide-tee/confide";
+/// Which one this is.
+const BUILD: &str = concat!("confide-verifier ", env!("CARGO_PKG_VERSION"));
+
+/// The submodule of devices.
+const DEVICES: &str = "nvidia";
+
+/// What an affirming claim rests on: every one of these checks is there and has passed.
+#[derive(Debug)]
+pub struct Basis {
+    /// The submodule: the platform, or `nvidia` for all devices together.
+    pub submodule: &'static str,
+    /// The claim's name in the trustworthiness vector.
+    pub claim: &'static str,
+    /// The claim's value (draft-ietf-rats-ar4si, section 2.3.4).
+    pub value: i8,
+    /// What the value means.
+    pub meaning: &'static str,
+    /// What must have passed.
+    pub rules: &'static [&'static Rule],
+}
+
+/// Every affirming claim that a verdict can give. What stands in no row is never claimed: `instance-identity`,
+/// `file-system`, `storage-opaque` and `sourced-data`.
+pub static BASES: &[Basis] = &[
+    Basis {
+        submodule: "tdx",
+        claim: "hardware",
+        value: 2,
+        meaning: "genuine and supported hardware and firmware, at TCB status UpToDate",
+        rules: &[
+            &rules::ROOT_ANCHOR,
+            &rules::ROOT_SIGNATURE,
+            &rules::PCK_CA_SIGNATURE,
+            &rules::TCB_SIGNER_SIGNATURE,
+            &rules::ROOT_CRL_SIGNATURE,
+            &rules::PCK_CRL_SIGNATURE,
+            &rules::CA_REVOCATION,
+            &rules::TCB_INFO_SIGNATURE,
+            &rules::QE_IDENTITY_SIGNATURE,
+            &rules::TCB_INFO_KIND,
+            &rules::QE_IDENTITY_KIND,
+            &rules::PCK_CHAIN_FORM,
+            &rules::PCK_SIGNATURE,
+            &rules::PCK_REVOCATION,
+            &rules::PCK_EXTENSION,
+            &rules::QE_REPORT_SIGNATURE,
+            &rules::ATTESTATION_KEY_BINDING,
+            &rules::QUOTE_SIGNATURE,
+            &rules::VALIDITY,
+            &rules::FMSPC,
+            &rules::QE_IDENTITY,
+            &rules::TDX_MODULE_IDENTITY,
+            &rules::TCB_STATUS,
+        ],
+    },
+    Basis {
+        submodule: "tdx",
+        claim: "configuration",
+        value: 2,
+        meaning: "a known and approved configuration of the TD",
+        rules: &[
+            &rules::TD_DEBUG,
+            &rules::TD_MIGRATABLE,
+            &rules::TD_ATTRIBUTES,
+            &rules::XFAM,
+            &rules::MR_CONFIG_ID,
+            &rules::MR_OWNER,
+            &rules::MR_OWNER_CONFIG,
+            &rules::MR_SERVICE_TD,
+        ],
+    },
+    Basis {
+        submodule: "tdx",
+        claim: "executables",
+        value: 3,
+        meaning: "only approved executables have been loaded during the boot",
+        rules: &[&rules::MR_TD, &rules::RTMR0, &rules::RTMR1, &rules::RTMR2],
+    },
+    Basis {
+        submodule: "tdx",
+        claim: "runtime-opaque",
+        value: 2,
+        meaning: "memory is encrypted and opaque to the host, where hardware is affirmed, too",
+        rules: &[&rules::TD_DEBUG],
+    },
+    Basis {
+        submodule: DEVICES,
+        claim: "hardware",
+        value: 2,
+        meaning: "genuine devices and firmware, none of them revoked",
+        rules: &[
+            &rules::DEVICE_REPORT_FORMAT,
+            &rules::DEVICE_CHAIN_FORMAT,
+            &rules::DEVICE_ROOT_ANCHOR,
+            &rules::DEVICE_CHAIN_SIGNATURES,
+            &rules::DEVICE_CHAIN_USAGE,
+            &rules::DEVICE_REPORT_SIGNATURE,
+            &rules::DEVICE_VALIDITY,
+            &rules::DEVICE_NONCE,
+            &rules::DEVICE_FAMILY,
+            &rules::DEVICE_FWID,
+            &rules::DEVICE_REVOCATION,
+            &rules::DEVICE_DISTINCT,
+        ],
+    },
+    Basis {
+        submodule: DEVICES,
+        claim: "configuration",
+        value: 2,
+        meaning: "a known and approved confidential-computing mode",
+        rules: &[
+            &rules::DEVICE_MODE,
+            &rules::DEVICE_UNIFORM,
+            &rules::DEVICE_TOPOLOGY,
+            &rules::GPU_DEV_TOOLS,
+            &rules::GPU_ENVIRONMENT,
+        ],
+    },
+    Basis {
+        submodule: DEVICES,
+        claim: "executables",
+        value: 3,
+        meaning: "driver and firmware are those of signed reference manifests",
+        rules: &[&rules::DEVICE_RIM],
+    },
+];
+
+/// Signatures of the evidence itself: where one of them does not hold, nothing that it says counts.
+static EVIDENCE_SIGNATURES: &[&Rule] = &[
+    &rules::PCK_SIGNATURE,
+    &rules::QE_REPORT_SIGNATURE,
+    &rules::ATTESTATION_KEY_BINDING,
+    &rules::QUOTE_SIGNATURE,
+    &rules::DEVICE_CHAIN_SIGNATURES,
+    &rules::DEVICE_REPORT_SIGNATURE,
+];
+static REVOCATIONS: &[&Rule] = &[&rules::CA_REVOCATION, &rules::PCK_REVOCATION, &rules::DEVICE_REVOCATION];
+static ANCHORS: &[&Rule] = &[&rules::ROOT_ANCHOR, &rules::DEVICE_ROOT_ANCHOR];
+
+/// No claim: the evidence does not suffice.
+const NO_CLAIM: i8 = 0;
+/// The evidence could not be read.
+const UNEXPECTED: i8 = 1;
+/// Known vulnerabilities, of hardware or configuration.
+const VULNERABLE: i8 = 32;
+/// Executables that the policy does not list.
+const UNRECOGNISED_EXECUTABLES: i8 = 33;
+/// Recognised and not acceptable.
+const CONTRAINDICATED: i8 = 96;
+/// Hardware that is not recognised.
+const UNRECOGNISED_HARDWARE: i8 = 97;
+/// A signature of the evidence does not hold.
+const BROKEN_SIGNATURE: i8 = 99;
+
+/// A trustworthiness tier, the better one first. No claim is worse than an affirming one: whoever asks for affirming gets
+/// it from a full appraisal alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Tier {
+    Affirming,
+    None,
+    Warning,
+    Contraindicated,
+}
+
+impl Tier {
+    fn of(value: i8) -> Self {
+        match value {
+            2..=31 => Self::Affirming,
+            32..=95 => Self::Warning,
+            96.. => Self::Contraindicated,
+            _ => Self::None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Ear<'r> {
+    eat_profile: &'static str,
+    ear_status: Tier,
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    ear_verifier_id: VerifierId,
+    submods: BTreeMap<&'static str, Appraisal<'r>>,
+}
+
+#[derive(Serialize)]
+struct VerifierId {
+    developer: &'static str,
+    build: &'static str,
+}
+
+#[derive(Serialize)]
+struct Appraisal<'r> {
+    ear_status: Tier,
+    ear_trustworthiness_vector: BTreeMap<&'static str, i8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ear_appraisal_policy_ids: Option<[&'r str; 1]>,
+    ear_verifier_claims: VerifierClaims<'r>,
+}
+
+/// What the vector cannot say.
+#[derive(Serialize)]
+struct VerifierClaims<'r> {
+    outcome: Outcome,
+    code: Option<&'static str>,
+    simulated: bool,
+    tcb_status: Option<&'static str>,
+    advisory_ids: &'r [String],
+    failed: Vec<&'static str>,
+    waived: Vec<&'static str>,
+    not_run: Vec<&'static str>,
+    assumptions: &'r [&'static str],
+}
+
+impl AttestationResult {
+    /// The result as an unsigned EAR claims-set, JSON.
+    ///
+    /// # Panics
+    /// Never: the type has maps with text keys only and no floating point numbers.
+    #[must_use]
+    pub fn to_ear(&self) -> String {
+        serde_json::to_string(&ear(self)).expect("text keys, strings and integers always serialise")
+    }
+}
+
+fn ear(result: &AttestationResult) -> Ear<'_> {
+    let mut submods = BTreeMap::new();
+    let platform = result.platform.unwrap_or("evidence");
+    submods.insert(platform, appraisal(result, platform));
+    if !result.devices.is_empty() {
+        submods.insert(DEVICES, appraisal(result, DEVICES));
+    }
+    Ear {
+        eat_profile: PROFILE,
+        ear_status: submods.values().map(|appraisal| appraisal.ear_status).max().unwrap_or(Tier::None),
+        iat: parse_seconds(&result.time).unwrap_or_default(),
+        exp: result.valid_until.as_deref().and_then(parse_seconds),
+        ear_verifier_id: VerifierId { developer: DEVELOPER, build: BUILD },
+        submods,
+    }
+}
+
+fn appraisal<'r>(result: &'r AttestationResult, submodule: &'static str) -> Appraisal<'r> {
+    let vector = vector(result, submodule);
+    let whole = BASES.iter().filter(|basis| basis.submodule == submodule);
+    let complete = whole.clone().count() > 0 && whole.clone().all(|basis| vector.contains_key(basis.claim));
+    let worst = vector.values().map(|value| Tier::of(*value)).max().unwrap_or(Tier::None);
+    let least = match result.outcome {
+        Outcome::Accepted if complete => Tier::Affirming,
+        Outcome::Accepted | Outcome::Malformed | Outcome::Unsupported => Tier::None,
+        Outcome::Rejected => Tier::Contraindicated,
+    };
+    Appraisal {
+        ear_status: worst.max(least),
+        ear_trustworthiness_vector: vector,
+        ear_appraisal_policy_ids: (!result.policy.is_empty()).then_some([result.policy.as_str()]),
+        ear_verifier_claims: VerifierClaims {
+            outcome: result.outcome,
+            code: result.code,
+            simulated: result.simulated,
+            tcb_status: result.tcb_status,
+            advisory_ids: &result.advisory_ids,
+            failed: codes(result, Status::Fail),
+            waived: codes(result, Status::Waived),
+            not_run: codes(result, Status::NotRun),
+            assumptions: &result.assumptions,
+        },
+    }
+}
+
+/// The codes of all checks that ended like this, each once, in order.
+fn codes(result: &AttestationResult, status: Status) -> Vec<&'static str> {
+    let mut codes = Vec::new();
+    for check in result.checks.iter().filter(|check| check.status == status) {
+        if !codes.contains(&check.code) {
+            codes.push(check.code);
+        }
+    }
+    codes
+}
+
+/// At least one claim, as the drafts ask: `hardware` without an assertion where there is nothing to say.
+fn vector(result: &AttestationResult, submodule: &str) -> BTreeMap<&'static str, i8> {
+    if matches!(result.outcome, Outcome::Malformed | Outcome::Unsupported) {
+        return BTreeMap::from([("hardware", UNEXPECTED)]);
+    }
+    let hardware = hardware(result, submodule);
+    let mut vector = BTreeMap::from([("hardware", hardware.unwrap_or(NO_CLAIM))]);
+    // What evidence says without a genuine platform behind it is worth nothing.
+    if hardware.is_none_or(|value| value >= UNRECOGNISED_HARDWARE) {
+        return vector;
+    }
+    let claims = [
+        ("configuration", configuration(result, submodule)),
+        ("executables", executables(result, submodule)),
+        ("runtime-opaque", runtime_opaque(result, submodule, hardware)),
+    ];
+    vector.extend(claims.into_iter().filter_map(|(claim, value)| Some((claim, value?))));
+    vector
+}
+
+fn hardware(result: &AttestationResult, submodule: &str) -> Option<i8> {
+    let of_submodule = |rules: &[&'static Rule]| -> Vec<&'static Rule> {
+        rules
+            .iter()
+            .copied()
+            .filter(|rule| basis(submodule, "hardware").is_some_and(|basis| names(basis, rule)))
+            .collect()
+    };
+    if any_fails(result, &of_submodule(EVIDENCE_SIGNATURES)) {
+        return Some(BROKEN_SIGNATURE);
+    }
+    if result.simulated || any_fails(result, &of_submodule(ANCHORS)) {
+        return Some(UNRECOGNISED_HARDWARE);
+    }
+    if any_fails(result, &of_submodule(REVOCATIONS)) {
+        return Some(CONTRAINDICATED);
+    }
+    let affirmed = affirmed(result, submodule, "hardware");
+    if submodule == DEVICES {
+        return affirmed;
+    }
+    match result.tcb_status? {
+        "UpToDate" => affirmed,
+        "Revoked" => Some(CONTRAINDICATED),
+        "NoMatchingTcbLevel" => Some(UNRECOGNISED_HARDWARE),
+        _ => Some(VULNERABLE),
+    }
+}
+
+fn configuration(result: &AttestationResult, submodule: &str) -> Option<i8> {
+    if basis(submodule, "configuration").is_some_and(|basis| any_fails(result, basis.rules)) {
+        return Some(CONTRAINDICATED);
+    }
+    let needed = result.tcb_status.is_some_and(|status| status.contains("Configuration"));
+    if submodule != DEVICES && needed {
+        return Some(VULNERABLE);
+    }
+    affirmed(result, submodule, "configuration")
+}
+
+fn executables(result: &AttestationResult, submodule: &str) -> Option<i8> {
+    if basis(submodule, "executables").is_some_and(|basis| any_fails(result, basis.rules)) {
+        return Some(UNRECOGNISED_EXECUTABLES);
+    }
+    affirmed(result, submodule, "executables")
+}
+
+/// What counts is the bit, not whether a policy lets it pass.
+fn runtime_opaque(result: &AttestationResult, submodule: &str, hardware: Option<i8>) -> Option<i8> {
+    let basis = basis(submodule, "runtime-opaque")?;
+    if checks(result, basis.rules).any(|check| check.actual == "true") {
+        return Some(CONTRAINDICATED);
+    }
+    let genuine = hardware.is_some_and(|value| Tier::of(value) == Tier::Affirming);
+    affirmed(result, submodule, "runtime-opaque").filter(|_| genuine)
+}
+
+fn basis(submodule: &str, claim: &str) -> Option<&'static Basis> {
+    BASES.iter().find(|basis| basis.submodule == submodule && basis.claim == claim)
+}
+
+fn names(basis: &Basis, rule: &Rule) -> bool {
+    basis.rules.iter().any(|one| one.code == rule.code)
+}
+
+/// The claim's affirming value, if every check of its basis is there and has passed.
+fn affirmed(result: &AttestationResult, submodule: &str, claim: &str) -> Option<i8> {
+    let basis = basis(submodule, claim)?;
+    let passed = |rule: &&'static Rule| {
+        let mut found = checks(result, std::slice::from_ref(rule)).peekable();
+        found.peek().is_some() && found.all(|check| check.status == Status::Pass)
+    };
+    basis.rules.iter().all(passed).then_some(basis.value)
+}
+
+fn any_fails(result: &AttestationResult, rules: &[&'static Rule]) -> bool {
+    checks(result, rules).any(|check| check.status == Status::Fail)
+}
+
+fn checks<'r>(result: &'r AttestationResult, rules: &'r [&'static Rule]) -> impl Iterator<Item = &'r Check> {
+    result.checks.iter().filter(|check| rules.iter().any(|rule| rule.code == check.code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::Checks;
+    use crate::result::DeviceResult;
+
+    /// Everything passed, nothing waived.
+    fn perfect() -> AttestationResult {
+        let mut checks = Checks::default();
+        for rule in rules::ALL {
+            checks.pass(rule, if rule.code == "td_debug" { "false" } else { "right" });
+        }
+        AttestationResult {
+            outcome: Outcome::Accepted,
+            code: None,
+            simulated: false,
+            platform: Some("tdx"),
+            policy: "test".to_owned(),
+            time: "2026-10-01T00:00:00Z".to_owned(),
+            tcb_status: Some("UpToDate"),
+            advisory_ids: Vec::new(),
+            measurements: None,
+            report_data: None,
+            valid_until: Some("2026-10-01T00:05:00Z".to_owned()),
+            platform_binding: None,
+            devices: vec![DeviceResult {
+                kind: "nvidia-gpu".to_owned(),
+                serial: String::new(),
+                family: String::new(),
+                driver: None,
+                vbios: None,
+                mode: "spt".to_owned(),
+            }],
+            checks: checks.into_list(),
+            assumptions: Vec::new(),
+        }
+    }
+
+    fn with(rule: &Rule, status: Status) -> AttestationResult {
+        let mut result = perfect();
+        for check in result.checks.iter_mut().filter(|check| check.code == rule.code) {
+            check.status = status;
+        }
+        if status == Status::Fail {
+            (result.outcome, result.code) = (Outcome::Rejected, Some(rule.code));
+        }
+        result
+    }
+
+    fn claim(result: &AttestationResult, basis: &Basis) -> Tier {
+        let ear = ear(result);
+        let value = ear.submods[basis.submodule].ear_trustworthiness_vector.get(basis.claim).copied();
+        value.map_or(Tier::None, Tier::of)
+    }
+
+    #[test]
+    fn a_full_appraisal_without_a_waiver_is_affirming() {
+        let result = perfect();
+        let ear = ear(&result);
+        assert_eq!(ear.ear_status, Tier::Affirming);
+        assert_eq!((ear.iat, ear.exp), (1_790_812_800, Some(1_790_813_100)));
+        let tdx = &ear.submods["tdx"];
+        let expected = [("configuration", 2), ("executables", 3), ("hardware", 2), ("runtime-opaque", 2)];
+        assert_eq!(tdx.ear_trustworthiness_vector, BTreeMap::from(expected));
+        let devices = [("configuration", 2), ("executables", 3), ("hardware", 2)];
+        assert_eq!(ear.submods["nvidia"].ear_trustworthiness_vector, BTreeMap::from(devices));
+    }
+
+    /// No claim is stronger than the checks: each check of a basis, in each state but passed, takes the claim away.
+    #[test]
+    fn every_check_that_did_not_pass_takes_its_claims_away() {
+        for basis in BASES {
+            assert_eq!(claim(&perfect(), basis), Tier::Affirming, "{}", basis.claim);
+            for rule in basis.rules {
+                for status in [Status::Fail, Status::Waived, Status::NotRun] {
+                    let result = with(rule, status);
+                    assert_ne!(claim(&result, basis), Tier::Affirming, "{} {status:?}", rule.code);
+                    assert_ne!(ear(&result).ear_status, Tier::Affirming, "{} {status:?}", rule.code);
+                }
+                let mut absent = perfect();
+                absent.checks.retain(|check| check.code != rule.code);
+                assert_ne!(claim(&absent, basis), Tier::Affirming, "{} absent", rule.code);
+            }
+        }
+    }
+
+    #[test]
+    fn a_rejection_is_contraindicated_whichever_check_failed() {
+        for rule in rules::ALL {
+            assert_eq!(ear(&with(rule, Status::Fail)).ear_status, Tier::Contraindicated, "{}", rule.code);
+        }
+    }
+
+    #[test]
+    fn simulated_evidence_is_no_hardware() {
+        let result = AttestationResult { simulated: true, ..perfect() };
+        let ear = ear(&result);
+        assert_eq!(ear.ear_status, Tier::Contraindicated);
+        for appraisal in ear.submods.values() {
+            assert_eq!(appraisal.ear_trustworthiness_vector, BTreeMap::from([("hardware", 97)]));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_unexpected_evidence() {
+        let result = AttestationResult {
+            outcome: Outcome::Malformed,
+            platform: None,
+            devices: Vec::new(),
+            ..perfect()
+        };
+        let ear = ear(&result);
+        assert_eq!(ear.ear_status, Tier::None);
+        assert_eq!(ear.submods["evidence"].ear_trustworthiness_vector, BTreeMap::from([("hardware", 1)]));
+    }
+
+    #[test]
+    fn hardware_and_configuration_follow_the_tcb_status() {
+        for (status, hardware, configuration) in [
+            ("UpToDate", 2, Some(2)),
+            ("SWHardeningNeeded", 32, Some(2)),
+            ("ConfigurationNeeded", 32, Some(32)),
+            ("OutOfDate", 32, Some(2)),
+            ("TDRelaunchAdvisedConfigurationNeeded", 32, Some(32)),
+            ("Revoked", 96, Some(2)),
+            ("NoMatchingTcbLevel", 97, None),
+        ] {
+            let result = AttestationResult { tcb_status: Some(status), ..perfect() };
+            let ear = ear(&result);
+            let vector = &ear.submods["tdx"].ear_trustworthiness_vector;
+            assert_eq!(vector["hardware"], hardware, "{status}");
+            assert_eq!(vector.get("configuration").copied(), configuration, "{status}");
+            assert_eq!(vector.contains_key("runtime-opaque"), status == "UpToDate", "{status}");
+        }
+    }
+
+    #[test]
+    fn a_debug_td_is_visible_whatever_a_policy_accepts() {
+        let mut result = perfect();
+        for check in result.checks.iter_mut().filter(|check| check.code == "td_debug") {
+            check.actual = "true".into();
+        }
+        assert_eq!(ear(&result).submods["tdx"].ear_trustworthiness_vector["runtime-opaque"], 96);
+    }
+
+    #[test]
+    fn a_broken_signature_says_so() {
+        for (rule, submodule) in
+            [(&rules::QUOTE_SIGNATURE, "tdx"), (&rules::DEVICE_REPORT_SIGNATURE, "nvidia")]
+        {
+            let result = with(rule, Status::Fail);
+            let vector = &ear(&result).submods[submodule].ear_trustworthiness_vector;
+            assert_eq!(*vector, BTreeMap::from([("hardware", 99)]), "{}", rule.code);
+        }
+    }
+}
