@@ -134,6 +134,7 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     add("platform", result.platform.map(str::to_owned));
     add("TCB status", result.tcb_status.map(str::to_owned));
     add("advisories", (!result.advisory_ids.is_empty()).then(|| result.advisory_ids.join(", ")));
+    add("reference set", result.reference_set.clone());
     add("MRTD", result.measurements.as_ref().map(|measurements| measurements.mr_td.clone()));
     for device in &result.devices {
         let version = device.driver.as_deref().or(device.vbios.as_deref()).unwrap_or("unknown version");

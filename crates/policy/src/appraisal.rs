@@ -1,8 +1,8 @@
 //! The appraisal policy of clients, brokers and inspections.
 
 use crate::{
-    ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, TdxPolicy,
+    ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
+    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, TdxPolicy, reference,
 };
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -44,6 +44,11 @@ pub struct AppraisalPolicy {
     pub claims: ClaimsPolicy,
     /// How long a verdict holds.
     pub freshness: FreshnessPolicy,
+    /// Values that belong together, by the name of their set.
+    #[serde(default)]
+    pub reference: ReferenceSets,
+    /// A signed file of further reference sets.
+    pub signed_references: Option<SignedReferences>,
 }
 
 impl AppraisalPolicy {
@@ -100,13 +105,18 @@ impl AppraisalPolicy {
             return Err(PolicyError::Schema(self.schema));
         }
         self.freshness.check()?;
+        self.tdx.check()?;
+        if let Some(signed) = &self.signed_references {
+            signed.check()?;
+        }
         let waivers = self.waivers();
         if let Some((field, _)) = waivers.iter().find(|(_, reason)| reason.trim().is_empty()) {
             return Err(PolicyError::NoReason(field.to_string()));
         }
-        match &self.danger {
-            Some(danger) => danger.check(),
-            None => match waivers.iter().find(|(field, _)| DANGER_ONLY.contains(&field.as_ref())) {
+        match (&self.danger, self.tdx.admits_revoked()) {
+            (Some(danger), _) => danger.check(),
+            (None, Some(field)) => Err(PolicyError::AcceptsRevoked(field)),
+            (None, None) => match waivers.iter().find(|(field, _)| DANGER_ONLY.contains(&field.as_ref())) {
                 Some((field, _)) => Err(PolicyError::DangerousWaiver(field.to_string())),
                 None => Ok(()),
             },
@@ -125,7 +135,33 @@ impl AppraisalPolicy {
     /// Every field of the tables, table by table.
     #[must_use]
     pub fn fields(&self) -> Vec<Field<'_>> {
-        [self.tdx.fields(), self.devices.fields(), self.claims.fields(), self.freshness.fields()].concat()
+        let mut fields = self.anchors();
+        fields.extend(self.tdx.fields());
+        fields.extend(self.devices.fields());
+        fields.extend(self.claims.fields());
+        fields.extend(self.freshness.fields());
+        fields.extend(reference::fields(&self.reference));
+        fields.extend(self.signed_references.iter().flat_map(SignedReferences::fields));
+        fields
+    }
+
+    /// The vendors' roots, or those of the table `[danger]`.
+    fn anchors(&self) -> Vec<Field<'_>> {
+        let roots = |roots: Vec<[u8; 32]>| Says::any_of(roots.into_iter().map(HexBytes));
+        vec![
+            Field::owned(
+                "danger.tdx_root_spki_sha256",
+                "root_anchor",
+                "the SHA-256 of the key of the root that the quote's chain ends in",
+                roots(self.tdx_roots()),
+            ),
+            Field::owned(
+                "danger.gpu_root_spki_sha256",
+                "device_root_anchor",
+                "the SHA-256 of the key of the root that a GPU's chain ends in",
+                roots(self.gpu_roots()),
+            ),
+        ]
     }
 
     /// Whether a reference value lets a TD through that the host can debug or migrate.

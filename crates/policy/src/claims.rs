@@ -1,6 +1,6 @@
 //! The table `[claims]`: what the guest says of itself.
 
-use crate::{Expect, Field, HexBytes, Require};
+use crate::{Expect, ExpectReference, Field, HexBytes, Require};
 use serde::Deserialize;
 
 /// Expectations of the claims in an evidence document.
@@ -12,19 +12,19 @@ pub struct ClaimsPolicy {
     /// `locked` or `open`.
     pub egress_mode: Expect<String>,
     /// Digest of the egress policy, SHA-256.
-    pub egress_policy: Expect<HexBytes<32>>,
+    pub egress_policy: ExpectReference<HexBytes<32>>,
     /// Each egress rule that lets the host see or answer must be in this set.
     pub host_visible: Expect<String>,
     /// Digest of the model manifest, SHA-256.
-    pub model: Expect<HexBytes<32>>,
+    pub model: ExpectReference<HexBytes<32>>,
     /// `builtin` or `external`.
     pub engine: Expect<String>,
     /// Digest of the guest's deciding configuration, SHA-256.
-    pub configuration: Expect<HexBytes<32>>,
+    pub configuration: ExpectReference<HexBytes<32>>,
     /// Digest of the guest image, SHA-256.
-    pub image: Expect<HexBytes<32>>,
+    pub image: ExpectReference<HexBytes<32>>,
     /// Verity root of every volume that holds code or weights, SHA-256.
-    pub verity_roots: Expect<HexBytes<32>>,
+    pub verity_roots: ExpectReference<HexBytes<32>>,
     /// GPU development tools mode.
     pub gpu_dev_tools: Expect<bool>,
     /// GPU environment, `PROD` on real hardware.

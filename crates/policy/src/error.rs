@@ -22,6 +22,20 @@ pub enum PolicyError {
     /// A waiver that only a danger policy may hold.
     #[error("{0} may be waived by a danger policy alone (policies/danger-*.toml)")]
     DangerousWaiver(String),
+    /// A status that only a danger policy may accept.
+    #[error("{0} accepts Revoked, which a danger policy alone may do (policies/danger-*.toml)")]
+    AcceptsRevoked(String),
+    /// A name that is empty or not unique.
+    #[error("{field} {found:?} is empty or stands twice")]
+    Name {
+        /// The field.
+        field: &'static str,
+        /// The name.
+        found: String,
+    },
+    /// A signed file of reference values without a key that may sign it.
+    #[error("signed_references.keys is empty: no signature could be accepted")]
+    NoKey,
     /// A danger policy behind the ordinary flag.
     #[error("a policy with a [danger] table is loaded by --danger-policy alone")]
     DangerNotAsked,

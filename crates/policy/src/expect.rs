@@ -25,6 +25,35 @@ pub enum ExpectBound<T> {
     Waive(String),
 }
 
+/// What a policy expects of a field that reference sets have values for.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum ExpectReference<T> {
+    /// One of these values. An empty set accepts nothing.
+    AnyOf(Vec<T>),
+    /// The value of the reference set that the evidence matches, in this and every other field of this kind.
+    From(ReferenceSource),
+    /// Not looked at, for this reason.
+    Waive(String),
+}
+
+impl<T> ExpectReference<T> {
+    /// The reason, where the field is waived.
+    #[must_use]
+    pub fn waiver(&self) -> Option<&str> {
+        match self {
+            Self::Waive(reason) => Some(reason),
+            Self::AnyOf(_) | Self::From(_) => None,
+        }
+    }
+
+    /// Whether the value is taken from a reference set.
+    #[must_use]
+    pub fn is_from_reference(&self) -> bool {
+        matches!(self, Self::From(_))
+    }
+}
+
 impl<T> Expect<T> {
     /// The reason, where the field is waived.
     #[must_use]
@@ -64,6 +93,14 @@ pub enum Source {
     /// The evidence document's transcript or runtime events.
     #[serde(rename = "document")]
     Document,
+}
+
+/// Where the values of a reference set are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum ReferenceSource {
+    /// The policy's `[reference.NAME]` tables, and the signed file that it names.
+    #[serde(rename = "reference")]
+    Reference,
 }
 
 /// A check that is made, or waived with a reason.

@@ -1,6 +1,6 @@
 //! Fields of a policy, for those who list them: waivers, comparison, explanation, documentation.
 
-use crate::{Expect, ExpectBound, Require, Says};
+use crate::{Expect, ExpectBound, ExpectReference, Require, Says};
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 
@@ -42,6 +42,20 @@ impl<T: Debug + Display> Expectation for ExpectBound<T> {
     }
 }
 
+impl<T: Debug + Display> Expectation for ExpectReference<T> {
+    fn waiver(&self) -> Option<&str> {
+        self.waiver()
+    }
+
+    fn says(&self) -> Says {
+        match self {
+            Self::AnyOf(values) => Says::any_of(values),
+            Self::From(_) => Says::Reference,
+            Self::Waive(reason) => Says::Waived(reason.clone()),
+        }
+    }
+}
+
 impl Expectation for Require {
     fn waiver(&self) -> Option<&str> {
         self.waiver()
@@ -64,7 +78,13 @@ pub struct Field<'a> {
     pub code: Option<&'static str>,
     /// What the field is about: a noun phrase, or for checks that are required or waived what must hold.
     pub subject: Cow<'static, str>,
-    expectation: &'a dyn Expectation,
+    value: Value<'a>,
+}
+
+#[derive(Debug, Clone)]
+enum Value<'a> {
+    Of(&'a dyn Expectation),
+    Said(Says),
 }
 
 impl<'a> Field<'a> {
@@ -75,7 +95,22 @@ impl<'a> Field<'a> {
         subject: &'static str,
         expectation: &'a dyn Expectation,
     ) -> Self {
-        Self { path: path.into(), code: Some(code), subject: subject.into(), expectation }
+        Self { path: path.into(), code: Some(code), subject: subject.into(), value: Value::Of(expectation) }
+    }
+
+    /// A field of an entry with a name of its own.
+    pub(crate) fn named(
+        path: String,
+        code: &'static str,
+        subject: String,
+        expectation: &'a dyn Expectation,
+    ) -> Self {
+        Self { path: path.into(), code: Some(code), subject: subject.into(), value: Value::Of(expectation) }
+    }
+
+    /// A field that is never waived, whose meaning is made here.
+    pub(crate) fn owned(path: &'static str, code: &'static str, subject: &'static str, says: Says) -> Self {
+        Self { path: path.into(), code: Some(code), subject: subject.into(), value: Value::Said(says) }
     }
 
     /// A field that drives no check of its own.
@@ -84,18 +119,24 @@ impl<'a> Field<'a> {
         subject: &'static str,
         expectation: &'a dyn Expectation,
     ) -> Self {
-        Self { path: path.into(), code: None, subject: subject.into(), expectation }
+        Self { path: path.into(), code: None, subject: subject.into(), value: Value::Of(expectation) }
     }
 
     /// The reason, where the field is waived.
     #[must_use]
     pub fn waiver(&self) -> Option<&'a str> {
-        self.expectation.waiver()
+        match self.value {
+            Value::Of(expectation) => expectation.waiver(),
+            Value::Said(_) => None,
+        }
     }
 
     /// The field in a form that can be compared and told.
     #[must_use]
     pub fn says(&self) -> Says {
-        self.expectation.says()
+        match &self.value {
+            Value::Of(expectation) => expectation.says(),
+            Value::Said(says) => says.clone(),
+        }
     }
 }

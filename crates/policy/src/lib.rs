@@ -8,6 +8,7 @@
 
 mod anchor;
 mod appraisal;
+mod bound;
 mod claims;
 mod danger;
 mod devices;
@@ -15,11 +16,16 @@ mod error;
 mod expect;
 mod field;
 mod freshness;
+mod grace;
+mod hardware;
+mod moment;
+mod reference;
 mod says;
 mod tdx;
 
 pub use anchor::*;
 pub use appraisal::*;
+pub use bound::*;
 pub use claims::*;
 pub use danger::*;
 pub use devices::*;
@@ -27,5 +33,9 @@ pub use error::*;
 pub use expect::*;
 pub use field::*;
 pub use freshness::*;
+pub use grace::*;
+pub use hardware::*;
+pub use moment::*;
+pub use reference::*;
 pub use says::*;
 pub use tdx::*;

@@ -1,5 +1,6 @@
 //! What a field of a policy says, in one form for all types: to be compared and told in words.
 
+use crate::Until;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
@@ -15,6 +16,19 @@ pub enum Says {
     NoneOf(BTreeSet<String>),
     /// What the verifier recomputes from the evidence document and the challenge.
     Recomputed,
+    /// What the reference set has that the evidence matches.
+    Reference,
+    /// Everything.
+    All,
+    /// A TCB status until a time.
+    Grace {
+        /// Intel's name of the status.
+        status: &'static str,
+        /// The advisories that may be open.
+        advisories: BTreeSet<String>,
+        /// The last second.
+        until: Until,
+    },
     /// The check must pass.
     Required,
     /// Not looked at, for this reason.
@@ -75,14 +89,40 @@ impl Says {
             (Self::Choice { looseness: before, .. }, Self::Choice { looseness: after, .. }) => {
                 order(before.cmp(after))
             }
+            (Self::Grace { .. }, Self::Grace { .. }) => graces(self, next),
+            (Self::Nothing, Self::AnyOf(set)) | (Self::AnyOf(set), Self::Nothing) if set.is_empty() => {
+                Change::Same
+            }
             (Self::Nothing, Self::NoneOf(_)) => Change::Stricter,
             (Self::NoneOf(_), Self::Nothing) => Change::Looser,
             (Self::Waived(_), _) | (_, Self::Nothing) => Change::Stricter,
+            (Self::Nothing | Self::AnyOf(_), Self::All) => Change::Looser,
+            (Self::All, Self::AnyOf(_)) => Change::Stricter,
             (Self::Nothing, _) | (_, Self::Waived(_)) => Change::Looser,
             (Self::AnyOf(before), _) if before.is_empty() => Change::Looser,
             (_, Self::AnyOf(after)) if after.is_empty() => Change::Stricter,
             _ => Change::Other,
         }
+    }
+}
+
+/// From one grace to another of the same name. An empty list of advisories is no subset of another: it covers levels of
+/// which none is named.
+fn graces(before: &Says, after: &Says) -> Change {
+    let (
+        Says::Grace { status, advisories, until },
+        Says::Grace { status: next_status, advisories: next_advisories, until: next_until },
+    ) = (before, after)
+    else {
+        return Change::Other;
+    };
+    if status != next_status || advisories.is_empty() != next_advisories.is_empty() {
+        return Change::Other;
+    }
+    match (sets(advisories, next_advisories), order(until.cmp(next_until))) {
+        (Change::Same, change) | (change, Change::Same) => change,
+        (one, other) if one == other => one,
+        _ => Change::Other,
     }
 }
 
@@ -113,6 +153,11 @@ mod tests {
     fn every_change_has_its_direction() {
         let (none, a, ab, c) = ([""; 0], ["a"], ["a", "b"], ["c"]);
         let waived = |reason: &str| Says::Waived(reason.to_owned());
+        let grace = |status, advisories: &[&str], until| Says::Grace {
+            status,
+            advisories: advisories.iter().map(|id| (*id).to_owned()).collect(),
+            until: Until(until),
+        };
         let choice = |looseness| Says::Choice { word: "w", meaning: "m", looseness };
         for (before, after, change) in [
             (Says::any_of(a), Says::any_of(ab), Change::Looser),
@@ -130,6 +175,16 @@ mod tests {
             (Says::AtLeast(1), Says::AtLeast(2), Change::Stricter),
             (Says::AtMost(1), Says::AtMost(2), Change::Looser),
             (choice(0), choice(1), Change::Looser),
+            (grace("OutOfDate", &["a"], 1), grace("OutOfDate", &["a"], 2), Change::Looser),
+            (grace("OutOfDate", &["a"], 1), grace("OutOfDate", &["a", "b"], 1), Change::Looser),
+            (grace("OutOfDate", &["a"], 2), grace("OutOfDate", &["a", "b"], 1), Change::Other),
+            (grace("OutOfDate", &[], 1), grace("OutOfDate", &["a"], 1), Change::Other),
+            (grace("OutOfDate", &["a"], 1), grace("ConfigurationNeeded", &["a"], 1), Change::Other),
+            (Says::Nothing, grace("OutOfDate", &["a"], 1), Change::Looser),
+            (Says::Nothing, Says::any_of(none), Change::Same),
+            (Says::any_of(a), Says::All, Change::Looser),
+            (Says::Reference, Says::any_of(a), Change::Other),
+            (Says::any_of(none), Says::Reference, Change::Looser),
             (Says::Nothing, Says::any_of(a), Change::Looser),
             (Says::Nothing, Says::none_of(a), Change::Stricter),
         ] {

@@ -1,6 +1,10 @@
 //! The table `[tdx]`: a TDX quote.
 
-use crate::{Expect, ExpectBound, Field, HexBytes, Require};
+use crate::grace::{self, Grace};
+use crate::{
+    AgeLimit, Expect, ExpectBound, ExpectReference, Field, HardwareList, HexBytes, Minimum, PolicyError,
+    Require,
+};
 use confide_evidence::tdx::TcbStatus;
 use serde::Deserialize;
 
@@ -10,6 +14,25 @@ use serde::Deserialize;
 pub struct TdxPolicy {
     /// TCB statuses that are accepted, by Intel's names.
     pub tcb_status: Expect<TcbStatus>,
+    /// TCB statuses that are accepted for a while.
+    #[serde(default)]
+    pub grace: Vec<Grace>,
+    /// TCB statuses that are accepted of the early collateral, which shows what the next TCB recovery brings.
+    pub early_tcb_status: Expect<TcbStatus>,
+    /// The lowest `tcbEvaluationDataNumber` of TCB info and QE identity.
+    pub tcb_evaluation: Minimum,
+    /// Age of TCB info by its issue date.
+    pub tcb_info_age: AgeLimit,
+    /// Age of QE identity by its issue date.
+    pub qe_identity_age: AgeLimit,
+    /// Age of the PCK revocation list by its `thisUpdate`.
+    pub pck_crl_age: AgeLimit,
+    /// Age of the root revocation list by its `thisUpdate`.
+    pub root_crl_age: AgeLimit,
+    /// Platforms, by the PPID of their PCK certificate.
+    pub ppid: HardwareList<HexBytes<16>>,
+    /// Kinds of platforms, by the FMSPC of their PCK certificate.
+    pub fmspc: HardwareList<HexBytes<6>>,
     /// TDATTRIBUTES debug bit.
     pub debug: Expect<bool>,
     /// TDATTRIBUTES migratable bit.
@@ -21,13 +44,13 @@ pub struct TdxPolicy {
     /// MRSEAM.
     pub mr_seam: Expect<HexBytes<48>>,
     /// MRTD.
-    pub mr_td: Expect<HexBytes<48>>,
+    pub mr_td: ExpectReference<HexBytes<48>>,
     /// RTMR0: firmware configuration, among it ACPI tables that the host supplies.
-    pub rtmr0: Expect<HexBytes<48>>,
+    pub rtmr0: ExpectReference<HexBytes<48>>,
     /// RTMR1: kernel.
-    pub rtmr1: Expect<HexBytes<48>>,
+    pub rtmr1: ExpectReference<HexBytes<48>>,
     /// RTMR2: command line and initial file system.
-    pub rtmr2: Expect<HexBytes<48>>,
+    pub rtmr2: ExpectReference<HexBytes<48>>,
     /// RTMR3: runtime events.
     pub rtmr3: ExpectBound<HexBytes<48>>,
     /// MRCONFIGID.
@@ -49,6 +72,15 @@ impl TdxPolicy {
     pub(crate) fn fields(&self) -> Vec<Field<'_>> {
         let Self {
             tcb_status,
+            grace,
+            early_tcb_status,
+            tcb_evaluation,
+            tcb_info_age,
+            qe_identity_age,
+            pck_crl_age,
+            root_crl_age,
+            ppid,
+            fmspc,
             debug,
             migratable,
             td_attributes,
@@ -66,8 +98,43 @@ impl TdxPolicy {
             report_data,
             cross_check,
         } = self;
-        vec![
+        let mut fields = vec![
             Field::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
+            Field::new(
+                "tdx.early_tcb_status",
+                "early_tcb_status",
+                "the TCB status by the early collateral",
+                early_tcb_status,
+            ),
+            Field::new(
+                "tdx.tcb_evaluation",
+                "tcb_evaluation",
+                "tcbEvaluationDataNumber of TCB info and QE identity",
+                tcb_evaluation,
+            ),
+            Field::new("tdx.tcb_info_age", "tcb_info_age", "the age of TCB info in days", tcb_info_age),
+            Field::new(
+                "tdx.qe_identity_age",
+                "qe_identity_age",
+                "the age of QE identity in days",
+                qe_identity_age,
+            ),
+            Field::new(
+                "tdx.pck_crl_age",
+                "pck_crl_age",
+                "the age of the PCK revocation list in days",
+                pck_crl_age,
+            ),
+            Field::new(
+                "tdx.root_crl_age",
+                "root_crl_age",
+                "the age of the root revocation list in days",
+                root_crl_age,
+            ),
+            Field::new("tdx.ppid", "ppid", "the platform by its PPID", &ppid.allow),
+            Field::new("tdx.ppid.deny", "ppid", "the platform by its PPID", &ppid.deny),
+            Field::new("tdx.fmspc", "platform_kind", "the kind of platform by its FMSPC", &fmspc.allow),
+            Field::new("tdx.fmspc.deny", "platform_kind", "the kind of platform by its FMSPC", &fmspc.deny),
             Field::new("tdx.debug", "td_debug", "the DEBUG bit of TDATTRIBUTES", debug),
             Field::new("tdx.migratable", "td_migratable", "the MIGRATABLE bit of TDATTRIBUTES", migratable),
             Field::new("tdx.td_attributes", "td_attributes", "TDATTRIBUTES", td_attributes),
@@ -84,6 +151,26 @@ impl TdxPolicy {
             Field::new("tdx.mr_service_td", "mr_service_td", "MRSERVICETD, of TD 1.5 reports", mr_service_td),
             Field::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
             Field::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
-        ]
+        ];
+        fields.extend(grace.iter().map(Grace::field));
+        fields
+    }
+
+    /// Names and reasons of the graces.
+    pub(crate) fn check(&self) -> Result<(), PolicyError> {
+        grace::check(&self.grace)
+    }
+
+    /// A field that accepts the status `Revoked`, where there is one.
+    pub(crate) fn admits_revoked(&self) -> Option<String> {
+        let lists = |expect: &Expect<TcbStatus>| matches!(expect, Expect::AnyOf(set) if set.contains(&TcbStatus::Revoked));
+        if lists(&self.tcb_status) {
+            return Some("tdx.tcb_status".to_owned());
+        }
+        if lists(&self.early_tcb_status) {
+            return Some("tdx.early_tcb_status".to_owned());
+        }
+        let grace = self.grace.iter().find(|grace| grace.status == TcbStatus::Revoked)?;
+        Some(format!("tdx.grace.{}", grace.name))
     }
 }

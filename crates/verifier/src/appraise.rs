@@ -4,6 +4,7 @@ use crate::check::{Checks, Stop};
 use crate::cross_check;
 use crate::document;
 use crate::memo::{Learned, Memo};
+use crate::references::{Candidate, Columns};
 use crate::result::{
     AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome, Rejection,
     SIMULATED,
@@ -138,6 +139,7 @@ pub fn malformed_collateral(
         time: format_rfc3339(now),
         tcb_status: None,
         advisory_ids: Vec::new(),
+        reference_set: None,
         measurements: None,
         report_data: None,
         valid_until: None,
@@ -160,6 +162,7 @@ pub(crate) struct Progress<'a> {
     pub(crate) checks: Checks,
     pub(crate) platform: Option<&'static str>,
     pub(crate) quote: QuoteFindings,
+    pub(crate) reference_set: Option<String>,
     pub(crate) measurements: Option<Measurements>,
     pub(crate) report_data: Option<String>,
     pub(crate) valid_until: Option<i64>,
@@ -205,7 +208,13 @@ fn bare_quote(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(), Stop> {
     }
     let collateral = progress.inputs.endorsements.tdx.as_ref();
     progress.quote(&quote, collateral)?;
-    tdx::reference_values(&quote, progress.inputs.policy, None, &mut progress.checks);
+    let policy = progress.inputs.policy;
+    let mut columns = Columns::default();
+    tdx::columns(&quote, policy, &mut columns);
+    let choice = columns.choose(&progress.candidates());
+    choice.report(&mut progress.checks);
+    progress.reference_set = choice.matched().map(ToString::to_string);
+    tdx::reference_values(&quote, policy, &choice, None, &mut progress.checks);
     Ok(())
 }
 
@@ -216,6 +225,7 @@ impl<'a> Progress<'a> {
             checks: Checks::default(),
             platform: None,
             quote: QuoteFindings::default(),
+            reference_set: None,
             measurements: None,
             report_data: None,
             valid_until: None,
@@ -227,7 +237,14 @@ impl<'a> Progress<'a> {
     }
 }
 
-impl Progress<'_> {
+impl<'a> Progress<'a> {
+    /// The reference sets that evidence may match.
+    pub(crate) fn candidates(&self) -> Vec<Candidate<'a>> {
+        let policy = self.inputs.policy;
+        let of_policy = policy.reference.iter();
+        of_policy.map(|(name, set)| Candidate { name, origin: "of the policy", set }).collect()
+    }
+
     /// Parses a quote and notes its fields.
     pub(crate) fn parse_quote<'q>(&mut self, bytes: &'q [u8], padding: Padding) -> Result<Quote<'q>, Stop> {
         match Quote::parse(bytes, padding) {
@@ -352,6 +369,7 @@ impl Progress<'_> {
             time: format_rfc3339(self.inputs.now),
             tcb_status: self.quote.tcb_status,
             advisory_ids: self.quote.advisory_ids,
+            reference_set: self.reference_set,
             measurements: self.measurements,
             report_data: self.report_data,
             valid_until: (outcome == Outcome::Accepted)

@@ -199,7 +199,7 @@ fn shortened(text: Text) -> Text {
     Cow::Owned(text)
 }
 
-fn any_of<T: Display>(values: &[T]) -> String {
+pub(crate) fn any_of<T: Display>(values: &[T]) -> String {
     match values {
         [] => "one of no values: the policy names none".to_owned(),
         [one] => one.to_string(),

@@ -3,6 +3,7 @@
 use crate::appraise::{Inputs, Progress};
 use crate::check::{Checks, Stop};
 use crate::nvidia;
+use crate::references::{Choice, Columns, Found, Of};
 use crate::result::Outcome;
 use crate::rules;
 use crate::tdx::{self, Recomputed};
@@ -15,7 +16,7 @@ use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::Padding;
 use confide_evidence::time::{format_seconds, seconds};
 use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
-use confide_policy::{AppraisalPolicy, Batch, ClaimsPolicy, Expect, HexBytes};
+use confide_policy::{AppraisalPolicy, Batch, ClaimsPolicy, Expect, ExpectReference, HexBytes};
 
 /// Appraises a document for the challenge of the inputs.
 pub(crate) fn appraise(bytes: &[u8], progress: &mut Progress<'_>) -> Result<EvidenceDocument, Stop> {
@@ -38,8 +39,19 @@ pub(crate) fn appraise(bytes: &[u8], progress: &mut Progress<'_>) -> Result<Evid
     let collateral = progress.inputs.endorsements.tdx.as_ref().or(stapled);
     progress.quote(&quote, collateral)?;
     let recomputed = recompute(&document, binding);
-    tdx::reference_values(&quote, progress.inputs.policy, Some(&recomputed), &mut progress.checks);
-    contents(&document, &binding, progress);
+    let policy = progress.inputs.policy;
+    let choice = {
+        let mut columns = Columns::default();
+        tdx::columns(&quote, policy, &mut columns);
+        for Claimed { field, expected, found, of, .. } in claimed(&document.claims, &policy.claims) {
+            columns.add(field, expected, found, of);
+        }
+        columns.choose(&progress.candidates())
+    };
+    choice.report(&mut progress.checks);
+    progress.reference_set = choice.matched().map(ToString::to_string);
+    tdx::reference_values(&quote, policy, &choice, Some(&recomputed), &mut progress.checks);
+    contents(&document, &binding, &choice, progress);
     Ok(document)
 }
 
@@ -122,12 +134,17 @@ fn recompute(document: &EvidenceDocument, binding: Binding) -> Recomputed {
 }
 
 /// Everything that the report data covers. These checks are independent: all run.
-fn contents(document: &EvidenceDocument, binding: &Binding, progress: &mut Progress<'_>) {
+fn contents(
+    document: &EvidenceDocument,
+    binding: &Binding,
+    choice: &Choice<'_>,
+    progress: &mut Progress<'_>,
+) {
     let Inputs { policy, now, algorithms, .. } = *progress.inputs;
     let role = binding.role();
     key_set(&document.key_set, role, seconds(now), policy, progress);
     events(document, role, policy, &mut progress.checks);
-    claims(&document.claims, &policy.claims, &mut progress.checks);
+    claims(&document.claims, &policy.claims, choice, &mut progress.checks);
     gpus(document, role, policy, &mut progress.checks);
     let found = nvidia::appraise_devices(
         &document.devices,
@@ -235,38 +252,62 @@ fn differing(document: &EvidenceDocument, events: &ServingEvents<'_>) -> Vec<&'s
     fields
 }
 
-fn claims(claims: &Claims, policy: &ClaimsPolicy, checks: &mut Checks) {
+fn claims(claims: &Claims, policy: &ClaimsPolicy, choice: &Choice<'_>, checks: &mut Checks) {
     let mode = match claims.egress.mode {
         EgressMode::Locked => "locked",
         EgressMode::Open => "open",
     };
     checks.expect(&rules::EGRESS_MODE, &policy.egress_mode, &mode.to_owned());
-    optional_digest(&rules::EGRESS_POLICY, &policy.egress_policy, claims.egress.policy, checks);
     each(&rules::EGRESS_HOST_VISIBLE, &policy.host_visible, &claims.egress.host_visible, checks);
-    checks.expect(&rules::MODEL_MANIFEST, &policy.model, &HexBytes(claims.model.manifest.0));
     checks.expect(&rules::ENGINE_KIND, &policy.engine, &claims.engine.kind);
-    checks.expect(&rules::CONFIGURATION, &policy.configuration, &HexBytes(claims.configuration.0));
-    optional_digest(&rules::IMAGE, &policy.image, claims.build.image, checks);
-    let roots: Vec<HexBytes<32>> =
-        claims.volumes.iter().filter_map(|volume| volume.verity_root).map(|root| HexBytes(root.0)).collect();
-    each(&rules::VERITY_ROOTS, &policy.verity_roots, &roots, checks);
+    for Claimed { rule, expected, found, of, .. } in claimed(claims, policy) {
+        choice.expect(rule, expected, &found, of, checks);
+    }
     if claims.gpus.count > 0 {
         checks.expect(&rules::GPU_DEV_TOOLS, &policy.gpu_dev_tools, &claims.gpus.dev_tools);
         checks.expect(&rules::GPU_ENVIRONMENT, &policy.gpu_environment, &claims.gpus.environment);
     }
 }
 
-fn optional_digest(
+/// A claim that reference sets have values for.
+struct Claimed<'p> {
+    field: &'static str,
     rule: &'static crate::Rule,
-    expected: &Expect<HexBytes<32>>,
-    actual: Option<Bytes<32>>,
-    checks: &mut Checks,
-) {
-    match (expected, actual) {
-        (_, Some(actual)) => checks.expect(rule, expected, &HexBytes(actual.0)),
-        (Expect::Waive(reason), None) => checks.waive(rule, reason, "none"),
-        (Expect::AnyOf(_), None) => checks.fail(rule, "none"),
-    }
+    expected: &'p ExpectReference<HexBytes<32>>,
+    found: Found<32>,
+    of: Of<32>,
+}
+
+fn claimed<'p>(claims: &Claims, policy: &'p ClaimsPolicy) -> [Claimed<'p>; 5] {
+    let one = |field, rule, expected, value: Option<Bytes<32>>, of| Claimed {
+        field,
+        rule,
+        expected,
+        found: Found::One(value.map(|value| HexBytes(value.0))),
+        of,
+    };
+    let roots = claims.volumes.iter().filter_map(|volume| volume.verity_root);
+    [
+        one("egress_policy", &rules::EGRESS_POLICY, &policy.egress_policy, claims.egress.policy, |set| {
+            &set.egress_policy
+        }),
+        one("model", &rules::MODEL_MANIFEST, &policy.model, Some(claims.model.manifest), |set| &set.model),
+        one(
+            "configuration",
+            &rules::CONFIGURATION,
+            &policy.configuration,
+            Some(claims.configuration),
+            |set| &set.configuration,
+        ),
+        one("image", &rules::IMAGE, &policy.image, claims.build.image, |set| &set.image),
+        Claimed {
+            field: "verity_roots",
+            rule: &rules::VERITY_ROOTS,
+            expected: &policy.verity_roots,
+            found: Found::Each(roots.map(|root| HexBytes(root.0)).collect()),
+            of: |set| &set.verity_roots,
+        },
+    ]
 }
 
 /// Every value found must be in the policy's set.

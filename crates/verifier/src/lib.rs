@@ -18,6 +18,8 @@ mod document;
 pub mod ear;
 mod memo;
 pub mod nvidia;
+mod platform;
+mod references;
 mod result;
 pub mod rules;
 mod signature;

@@ -37,6 +37,8 @@ pub struct AttestationResult {
     pub tcb_status: Option<&'static str>,
     /// Advisories of the TCB levels that the platform has reached.
     pub advisory_ids: Vec<String>,
+    /// Name of the reference set that the evidence matches; nothing where the policy takes no value from one.
+    pub reference_set: Option<String>,
     /// Measurements of the quote, in hexadecimal digits.
     pub measurements: Option<Measurements>,
     /// REPORTDATA of the quote, 64 bytes in hexadecimal digits.

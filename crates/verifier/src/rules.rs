@@ -115,7 +115,31 @@ rules! {
         "have the operator load a TDX module that Intel has signed, and fetch the TCB info of the present day";
     /// TCB status.
     TCB_STATUS = "tcb_status", "a TCB status that the policy accepts", PCS,
-        "have the operator bring BIOS, microcode, TDX module and quoting enclave up to date, or accept this status in the policy by name";
+        "have the operator bring BIOS, microcode, TDX module and quoting enclave up to date, or accept this status in the policy for a while by a grace";
+    /// Early TCB status.
+    EARLY_TCB_STATUS = "early_tcb_status", "a TCB status by the early collateral that the policy accepts", PCS,
+        "give collateral with its early set, and have the operator bring the platform up to date before the TCB recovery";
+    /// Evaluation data number.
+    TCB_EVALUATION = "tcb_evaluation", "TCB info and QE identity of no earlier TCB recovery than the policy asks for", PCS,
+        "fetch the collateral of the present TCB recovery, and give that";
+    /// Age of TCB info.
+    TCB_INFO_AGE = "tcb_info_age", "TCB info no older than the policy allows", PCS,
+        "fetch TCB info anew: a host can hold back newer collateral that says worse of it";
+    /// Age of QE identity.
+    QE_IDENTITY_AGE = "qe_identity_age", "QE identity no older than the policy allows", PCS,
+        "fetch the QE identity anew: a host can hold back newer collateral that says worse of it";
+    /// Age of the PCK CRL.
+    PCK_CRL_AGE = "pck_crl_age", "a PCK revocation list no older than the policy allows", CRL,
+        "fetch the PCK revocation list anew: a host can hold back a newer one that names it";
+    /// Age of the root CRL.
+    ROOT_CRL_AGE = "root_crl_age", "a root revocation list no older than the policy allows", CRL,
+        "fetch the root revocation list anew";
+    /// Platform by PPID.
+    PPID = "ppid", "a platform whose PPID the policy accepts", POLICY,
+        "use a platform that the policy lists, or list this one after having looked at whose it is";
+    /// Kind of platform by FMSPC.
+    PLATFORM_KIND = "platform_kind", "a kind of platform whose FMSPC the policy accepts", POLICY,
+        "use a kind of platform that the policy lists, or list this one";
     /// A second opinion.
     CROSS_CHECK = "cross_check", "the finding of a second verifier, the same as here", POLICY,
         "run the command with --cross-check, or waive tdx.cross_check in the policy";
@@ -152,6 +176,9 @@ rules! {
     /// RTMR3.
     RTMR3 = "rtmr3", "RTMR3 is what the runtime events replay to", EVENTS,
         "do not trust this document: its runtime events are not those that the guest measured";
+    /// Reference set.
+    REFERENCE_SET = "reference_set", "every value that the policy takes from reference sets is of one set", POLICY,
+        "run one whole release that the policy has a reference set for, or add the set of the release that you chose";
     /// MRCONFIGID.
     MR_CONFIG_ID = "mr_config_id", "MRCONFIGID", TDX_MODULE,
         "start the TD with a configuration id that the policy lists, or add this one";

@@ -20,10 +20,14 @@ pub(crate) struct Assessment {
 }
 
 impl Assessment {
+    /// Intel's name of the status, or `NoMatchingTcbLevel`.
+    pub(crate) fn status_name(&self) -> &'static str {
+        self.status.map_or("NoMatchingTcbLevel", TcbStatus::name)
+    }
+
     /// One sentence: the status and what it is made of.
     pub(crate) fn explain(&self) -> String {
-        let name = self.status.map_or("NoMatchingTcbLevel", TcbStatus::name);
-        format!("{name}: {}", self.parts.join("; "))
+        format!("{}: {}", self.status_name(), self.parts.join("; "))
     }
 
     /// What to do about a status that the policy does not accept; nothing where the status is the best there is.
@@ -39,7 +43,9 @@ impl Assessment {
         if hardening {
             todo.push("run software that is hardened as the advisories ask");
         }
-        let accept = self.status.map(|status| format!("or accept {} in the policy by name", status.name()));
+        let acceptable = self.status.filter(|status| *status != TcbStatus::Revoked);
+        let accept = acceptable
+            .map(|status| format!("or accept {} in the policy for a while by a grace", status.name()));
         todo.extend(accept.as_deref());
         if (age, configuration, hardening) == (Age::Current, false, false) || todo.is_empty() {
             return None;
@@ -323,7 +329,7 @@ mod tests {
         assert_eq!(
             old,
             "update the module, have the operator configure the platform as the advisories ask, \
-             or accept OutOfDateConfigurationNeeded in the policy by name (advisories INTEL-SA-1, INTEL-SA-2)"
+             or accept OutOfDateConfigurationNeeded in the policy for a while by a grace (advisories INTEL-SA-1, INTEL-SA-2)"
         );
         let none = assessment(None, &["update the module"]).remedy().unwrap();
         assert_eq!(none, "update the module (advisories INTEL-SA-1, INTEL-SA-2)", "no status to accept");

@@ -6,15 +6,19 @@
 
 use crate::check::{Check, Checks, Rule, Status, Stop};
 use crate::memo::{Known, Memo};
+use crate::platform::{self, Horizon, Issued};
+use crate::references::{Choice, Columns, Found, Of};
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
-use crate::tcb::{self, Assessment};
+use crate::tcb;
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::pem;
 use confide_evidence::tdx::{PckError, PckExtension, QeIdentity, Quote, TcbInfo};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::{Certificate, Crl, KeyAlgorithm};
-use confide_policy::{AppraisalPolicy, Expect, ExpectBound, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256};
+use confide_policy::{
+    AppraisalPolicy, Expect, ExpectBound, ExpectReference, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
+};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
@@ -134,6 +138,20 @@ struct Contents {
     tcb_info: TcbInfo,
     qe_identity: QeIdentity,
     windows: Vec<Window>,
+    root_crl_issued: i64,
+}
+
+impl Contents {
+    fn issued(&self) -> Issued {
+        Issued {
+            tcb_info: self.tcb_info.issue_date,
+            qe_identity: self.qe_identity.issue_date,
+            pck_crl: self.pck_crl.this_update,
+            root_crl: self.root_crl_issued,
+            tcb_info_number: self.tcb_info.tcb_evaluation_data_number,
+            qe_identity_number: self.qe_identity.tcb_evaluation_data_number,
+        }
+    }
 }
 
 impl PreparedCollateral {
@@ -185,8 +203,9 @@ fn prepare(
         format!("QE identity of evaluation data number {}", identity.tcb_evaluation_data_number)
     })?;
     let windows = windows(&parsed, &tcb_info, &qe_identity);
-    let Parsed { root, pck_ca, pck_crl, .. } = parsed;
-    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows })
+    let Parsed { root, pck_ca, pck_crl, root_crl, .. } = parsed;
+    let root_crl_issued = root_crl.this_update;
+    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows, root_crl_issued })
 }
 
 fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
@@ -437,7 +456,13 @@ fn appraise_with(
     let module = tcb::module_matches(&quote.report, &contents.tcb_info);
     checks.need(&rules::TDX_MODULE_IDENTITY, module, String::clone)?;
     let assessment = tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
-    tcb_status(assessment, policy, checks, findings);
+    findings.tcb_status = Some(assessment.status_name());
+    let mut horizon = Horizon(findings.valid_until);
+    platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
+    platform::collateral(&contents.issued(), policy, now, &mut horizon, checks);
+    platform::hardware(extension, policy, checks);
+    findings.valid_until = horizon.0;
+    findings.advisory_ids = assessment.advisory_ids;
     Ok(())
 }
 
@@ -560,40 +585,12 @@ fn covers(info: &TcbInfo, extension: &PckExtension) -> Result<String, String> {
     }
 }
 
-fn tcb_status(
-    assessment: Assessment,
-    policy: &AppraisalPolicy,
-    checks: &mut Checks,
-    findings: &mut QuoteFindings,
-) {
-    let expected = match &policy.tdx.tcb_status {
-        Expect::Waive(reason) => format!("waived: {reason}"),
-        Expect::AnyOf(statuses) => {
-            statuses.iter().map(|status| status.name()).collect::<Vec<_>>().join(" or ")
-        }
-    };
-    let name = assessment.status.map_or("NoMatchingTcbLevel", |status| status.name());
-    findings.tcb_status = Some(name);
-    let accepted = match (&policy.tdx.tcb_status, assessment.status) {
-        (_, None) => Status::Fail,
-        (Expect::Waive(_), Some(_)) => Status::Waived,
-        (Expect::AnyOf(statuses), Some(status)) if statuses.contains(&status) => Status::Pass,
-        (Expect::AnyOf(_), Some(_)) => Status::Fail,
-    };
-    checks.push(&rules::TCB_STATUS, accepted, expected, assessment.explain());
-    if accepted == Status::Fail
-        && let Some(remedy) = assessment.remedy()
-    {
-        checks.advise(remedy);
-    }
-    findings.advisory_ids = assessment.advisory_ids;
-}
-
 /// Holds the fields of a quote whose signatures hold against the policy's reference values. `document` has the values
 /// that the verifier recomputed from an evidence document.
 pub(crate) fn reference_values(
     quote: &Quote<'_>,
     policy: &AppraisalPolicy,
+    choice: &Choice<'_>,
     document: Option<&Recomputed>,
     checks: &mut Checks,
 ) {
@@ -603,11 +600,10 @@ pub(crate) fn reference_values(
     checks.expect(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &HexBytes(*report.td_attributes));
     checks.expect(&rules::XFAM, &tdx.xfam, &HexBytes(*report.xfam));
     checks.expect(&rules::MR_SEAM, &tdx.mr_seam, &HexBytes(*report.mr_seam));
-    checks.expect(&rules::MR_TD, &tdx.mr_td, &HexBytes(*report.mr_td));
-    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| HexBytes(*rtmr));
-    checks.expect(&rules::RTMR0, &tdx.rtmr0, &rtmr0);
-    checks.expect(&rules::RTMR1, &tdx.rtmr1, &rtmr1);
-    checks.expect(&rules::RTMR2, &tdx.rtmr2, &rtmr2);
+    for Measured { rule, expected, found, of, .. } in measured(quote, policy) {
+        choice.expect(rule, expected, &found, of, checks);
+    }
+    let rtmr3 = HexBytes(*report.rtmr[3]);
     bound(&rules::RTMR3, &tdx.rtmr3, document.map(|recomputed| HexBytes(recomputed.rtmr3)), rtmr3, checks);
     checks.expect(&rules::MR_CONFIG_ID, &tdx.mr_config_id, &HexBytes(*report.mr_config_id));
     checks.expect(&rules::MR_OWNER, &tdx.mr_owner, &HexBytes(*report.mr_owner));
@@ -620,6 +616,40 @@ pub(crate) fn reference_values(
     }
     let report_data = document.map(|recomputed| HexBytes(recomputed.report_data));
     bound(&rules::REPORT_DATA, &tdx.report_data, report_data, HexBytes(*report.report_data), checks);
+}
+
+/// A measurement that reference sets have values for.
+struct Measured<'p> {
+    field: &'static str,
+    rule: &'static Rule,
+    expected: &'p ExpectReference<HexBytes<48>>,
+    found: Found<48>,
+    of: Of<48>,
+}
+
+fn measured<'p>(quote: &Quote<'_>, policy: &'p AppraisalPolicy) -> [Measured<'p>; 4] {
+    let (report, tdx) = (&quote.report, &policy.tdx);
+    let [rtmr0, rtmr1, rtmr2, _] = report.rtmr;
+    let one = |field, rule, expected, value: &[u8; 48], of| Measured {
+        field,
+        rule,
+        expected,
+        found: Found::One(Some(HexBytes(*value))),
+        of,
+    };
+    [
+        one("mr_td", &rules::MR_TD, &tdx.mr_td, report.mr_td, |set| &set.mr_td),
+        one("rtmr0", &rules::RTMR0, &tdx.rtmr0, rtmr0, |set| &set.rtmr0),
+        one("rtmr1", &rules::RTMR1, &tdx.rtmr1, rtmr1, |set| &set.rtmr1),
+        one("rtmr2", &rules::RTMR2, &tdx.rtmr2, rtmr2, |set| &set.rtmr2),
+    ]
+}
+
+/// The measurements that the policy takes from reference sets.
+pub(crate) fn columns(quote: &Quote<'_>, policy: &AppraisalPolicy, columns: &mut Columns<'_>) {
+    for Measured { field, expected, found, of, .. } in measured(quote, policy) {
+        columns.add(field, expected, found, of);
+    }
 }
 
 /// What the verifier recomputes from an evidence document and its own challenge.

@@ -1,0 +1,214 @@
+//! What a policy says of the platform behind a quote whose signatures hold: TCB status and graces, age of the collateral,
+//! lists of hardware, and what the next TCB recovery brings.
+
+use crate::check::{Checks, Rule, Status};
+use crate::rules;
+use crate::tcb::Assessment;
+use confide_evidence::tdx::{PckExtension, TcbStatus};
+use confide_evidence::time::format_seconds;
+use confide_policy::{AgeLimit, AppraisalPolicy, Expect, Grace, HardwareList, HexBytes, Listing, Minimum};
+
+/// Issue dates and evaluation numbers of collateral, in seconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Issued {
+    pub(crate) tcb_info: i64,
+    pub(crate) qe_identity: i64,
+    pub(crate) pck_crl: i64,
+    pub(crate) root_crl: i64,
+    pub(crate) tcb_info_number: u32,
+    pub(crate) qe_identity_number: u32,
+}
+
+/// Until when what the policy accepts here holds, in seconds since the Unix epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Horizon(pub(crate) Option<i64>);
+
+impl Horizon {
+    fn limit(&mut self, end: i64) {
+        self.0 = Some(self.0.map_or(end, |so_far| so_far.min(end)));
+    }
+}
+
+/// Holds the converged TCB status against the policy's list and its graces.
+pub(crate) fn tcb_status(
+    assessment: &Assessment,
+    policy: &AppraisalPolicy,
+    now: i64,
+    horizon: &mut Horizon,
+    checks: &mut Checks,
+) {
+    let rule = &rules::TCB_STATUS;
+    let actual = assessment.explain();
+    let listed = match &policy.tdx.tcb_status {
+        Expect::AnyOf(statuses) => statuses,
+        Expect::Waive(reason) if assessment.status.is_some() => return checks.waive(rule, reason, actual),
+        Expect::Waive(_) => &Vec::new(),
+    };
+    let accepted = statuses(listed);
+    match assessment.status {
+        Some(status) if listed.contains(&status) => checks.push(rule, Status::Pass, accepted, actual),
+        found => match found.and_then(|status| grace(policy, status, &assessment.advisory_ids, now)) {
+            Some(grace) if !grace.ended(now) => {
+                horizon.limit(grace.until.0);
+                checks.waive(rule, &describe(grace), actual);
+            }
+            Some(grace) => {
+                let expected =
+                    format!("{accepted}; the grace {:?} for it ended at {}", grace.name, grace.until);
+                checks.push(rule, Status::Fail, expected, actual);
+            }
+            None => checks.push(rule, Status::Fail, accepted, actual),
+        },
+    }
+    if let Some(remedy) = assessment.remedy() {
+        checks.advise(remedy);
+    }
+}
+
+/// The grace for a platform that lasts longest.
+fn grace<'p>(
+    policy: &'p AppraisalPolicy,
+    status: TcbStatus,
+    advisories: &[String],
+    now: i64,
+) -> Option<&'p Grace> {
+    let graces = policy.tdx.grace.iter().filter(|grace| grace.covers(status, advisories));
+    graces.max_by_key(|grace| (!grace.ended(now), grace.until))
+}
+
+fn describe(grace: &Grace) -> String {
+    let advisories: Vec<&str> = grace.advisories.iter().map(String::as_str).collect();
+    let open = if advisories.is_empty() {
+        "no advisory is named".to_owned()
+    } else {
+        format!("nothing but {} is open", advisories.join(", "))
+    };
+    format!(
+        "the grace {:?} accepts {} until {} where {open}: {}",
+        grace.name, grace.status, grace.until, grace.reason
+    )
+}
+
+fn statuses(list: &[TcbStatus]) -> String {
+    match list {
+        [] => "no TCB status: the policy names none".to_owned(),
+        list => list.iter().map(|status| status.name()).collect::<Vec<_>>().join(" or "),
+    }
+}
+
+/// Holds evaluation numbers and ages of the collateral against the policy.
+pub(crate) fn collateral(
+    issued: &Issued,
+    policy: &AppraisalPolicy,
+    now: i64,
+    horizon: &mut Horizon,
+    checks: &mut Checks,
+) {
+    let tdx = &policy.tdx;
+    let actual = format!("TCB info {}, QE identity {}", issued.tcb_info_number, issued.qe_identity_number);
+    match &tdx.tcb_evaluation {
+        Minimum::Waive(reason) => checks.waive(&rules::TCB_EVALUATION, reason, actual),
+        Minimum::AtLeast(bound) => {
+            let lowest = issued.tcb_info_number.min(issued.qe_identity_number);
+            let status = if lowest >= *bound { Status::Pass } else { Status::Fail };
+            checks.push(&rules::TCB_EVALUATION, status, format!("at least {bound}"), actual);
+        }
+    }
+    let ages: [(&'static Rule, &AgeLimit, i64); 4] = [
+        (&rules::TCB_INFO_AGE, &tdx.tcb_info_age, issued.tcb_info),
+        (&rules::QE_IDENTITY_AGE, &tdx.qe_identity_age, issued.qe_identity),
+        (&rules::PCK_CRL_AGE, &tdx.pck_crl_age, issued.pck_crl),
+        (&rules::ROOT_CRL_AGE, &tdx.root_crl_age, issued.root_crl),
+    ];
+    for (rule, limit, issued) in ages {
+        age(rule, limit, issued, now, horizon, checks);
+    }
+}
+
+/// Holds the age of one signed object against its limit.
+pub(crate) fn age(
+    rule: &'static Rule,
+    limit: &AgeLimit,
+    issued: i64,
+    now: i64,
+    horizon: &mut Horizon,
+    checks: &mut Checks,
+) {
+    let old = now.saturating_sub(issued);
+    let (days, tenths) =
+        (old.div_euclid(86_400), old.rem_euclid(86_400).saturating_mul(10).div_euclid(86_400));
+    let actual = format!("issued at {}, {days}.{tenths} days ago", format_seconds(issued));
+    match limit {
+        AgeLimit::Waive(reason) => checks.waive(rule, reason, actual),
+        AgeLimit::AtMostDays(days) => {
+            let most = i64::from(*days).saturating_mul(86_400);
+            let status = if old <= most { Status::Pass } else { Status::Fail };
+            horizon.limit(issued.saturating_add(most));
+            checks.push(rule, status, format!("at most {days} days old"), actual);
+        }
+    }
+}
+
+/// Holds the platform's PPID and FMSPC against the policy's lists.
+pub(crate) fn hardware(extension: &PckExtension, policy: &AppraisalPolicy, checks: &mut Checks) {
+    // A certificate without the field is no PCK certificate and has been refused. One of all zeros names no platform.
+    let ppid = (extension.ppid != [0; 16]).then_some(HexBytes(extension.ppid));
+    listed(&rules::PPID, &policy.tdx.ppid, ppid, checks);
+    listed(&rules::PLATFORM_KIND, &policy.tdx.fmspc, Some(HexBytes(extension.fmspc)), checks);
+}
+
+/// Holds an identifier of hardware against a list; nothing stands for evidence that names none.
+pub(crate) fn listed<T: PartialEq + std::fmt::Display>(
+    rule: &'static Rule,
+    list: &HardwareList<T>,
+    found: Option<T>,
+    checks: &mut Checks,
+) {
+    let actual = found.as_ref().map_or_else(|| "none is named".to_owned(), ToString::to_string);
+    match list.listing(found.as_ref()) {
+        Listing::Waived(reason) => checks.waive(rule, reason, actual),
+        Listing::Allowed => checks.pass(rule, actual),
+        Listing::NotListed => checks.fail(rule, format!("{actual}, which the policy does not list")),
+        Listing::Denied if found.is_none() => {
+            checks.fail(rule, format!("{actual}, and the policy denies some"));
+        }
+        Listing::Denied => checks.fail(rule, format!("{actual}, which the policy denies")),
+    }
+}
+
+/// Tells what the early collateral makes of the platform, and holds it against the policy where that asks for it.
+pub(crate) fn early(
+    standard: &Assessment,
+    early: Result<(u32, Assessment), String>,
+    policy: &AppraisalPolicy,
+    checks: &mut Checks,
+) -> Option<&'static str> {
+    let rule = &rules::EARLY_TCB_STATUS;
+    let status = early.as_ref().ok().and_then(|(_, assessment)| assessment.status);
+    let name = early.as_ref().ok().map(|(_, assessment)| assessment.status_name());
+    let actual = match &early {
+        Err(why) => why.clone(),
+        Ok((number, found)) if found.status == standard.status => {
+            format!("no change with evaluation data number {number}: {}", found.explain())
+        }
+        Ok((number, found)) => format!(
+            "TCB recovery coming: {} becomes {} with evaluation data number {number}: {}",
+            standard.status_name(),
+            found.status_name(),
+            found.explain()
+        ),
+    };
+    match (&policy.tdx.early_tcb_status, status) {
+        (Expect::Waive(reason), _) => checks.waive(rule, reason, actual),
+        (Expect::AnyOf(list), Some(status)) if list.contains(&status) => {
+            checks.push(rule, Status::Pass, statuses(list), actual);
+        }
+        (Expect::AnyOf(list), _) => {
+            checks.push(rule, Status::Fail, statuses(list), actual);
+            if let Some(remedy) = early.ok().and_then(|(_, found)| found.remedy()) {
+                checks.advise(remedy);
+            }
+        }
+    }
+    name
+}
