@@ -105,6 +105,7 @@ impl Device for SimulatedDevice {
 
 fn endorsements(collateral: &Collateral) -> Endorsements {
     let tdx = TdxCollateral {
+        early: None,
         pck_crl: collateral.pck_crl.clone().into(),
         tcb_info: collateral.tcb_info.clone(),
         qe_identity: collateral.qe_identity.clone(),

@@ -134,6 +134,8 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     add("platform", result.platform.map(str::to_owned));
     add("TCB status", result.tcb_status.map(str::to_owned));
     add("advisories", (!result.advisory_ids.is_empty()).then(|| result.advisory_ids.join(", ")));
+    let early = result.early_tcb_status.filter(|early| Some(*early) != result.tcb_status);
+    add("TCB recovery coming", early.map(|status| format!("the status becomes {status}")));
     add("reference set", result.reference_set.clone());
     add("MRTD", result.measurements.as_ref().map(|measurements| measurements.mr_td.clone()));
     for device in &result.devices {

@@ -171,6 +171,7 @@ fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraisin
         time: format_rfc3339(appraising.at),
         tcb_status: None,
         advisory_ids: Vec::new(),
+        early_tcb_status: None,
         reference_set: None,
         measurements: None,
         report_data: None,

@@ -442,6 +442,9 @@ pub struct Endorsements {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TdxCollateral {
+    /// What the next TCB recovery brings, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early: Option<EarlyTcb>,
     /// PCK CRL, DER.
     pub pck_crl: ByteString,
     /// TCB info, the exact JSON that Intel signed.
@@ -463,6 +466,34 @@ pub struct TdxCollateral {
     pub tcb_info_issuer_chain: String,
     /// PEM chain that signed `qe_identity`.
     pub qe_identity_issuer_chain: String,
+}
+
+/// TCB info and QE identity of the next TCB recovery (PCS API v4, `update=early`), signed by the certificates that sign the
+/// standard ones beside them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyTcb {
+    /// TCB info, the exact JSON that Intel signed.
+    pub tcb_info: String,
+    /// QE identity, the exact JSON that Intel signed.
+    pub qe_identity: String,
+    /// ECDSA P-256 signature over `tcb_info`, r ‖ s.
+    pub tcb_info_signature: Bytes<64>,
+    /// ECDSA P-256 signature over `qe_identity`, r ‖ s.
+    pub qe_identity_signature: Bytes<64>,
+}
+
+impl TdxCollateral {
+    /// What collateral that was fetched with `update=early` adds to the standard one.
+    #[must_use]
+    pub fn into_early(self) -> EarlyTcb {
+        EarlyTcb {
+            tcb_info: self.tcb_info,
+            qe_identity: self.qe_identity,
+            tcb_info_signature: self.tcb_info_signature,
+            qe_identity_signature: self.qe_identity_signature,
+        }
+    }
 }
 
 /// NVIDIA's endorsements.

@@ -126,10 +126,15 @@ impl AppraisalPolicy {
     /// Every waiver of the policy: field and reason.
     #[must_use]
     pub fn waivers(&self) -> Vec<(Cow<'static, str>, &str)> {
-        self.fields()
-            .into_iter()
-            .filter_map(|field| field.waiver().map(|reason| (field.path, reason)))
-            .collect()
+        let waived = self.waived().into_iter();
+        waived.filter_map(|field| field.waiver().map(|reason| (field.path, reason))).collect()
+    }
+
+    /// The fields that are waived.
+    #[must_use]
+    pub fn waived(&self) -> Vec<Field<'_>> {
+        let fields = [self.tdx.fields(), self.devices.fields(), self.claims.fields()];
+        fields.into_iter().flatten().filter(|field| field.waiver().is_some()).collect()
     }
 
     /// Every field of the tables, table by table.

@@ -150,10 +150,15 @@ impl Checks {
     /// Marks every rule of `rules` that has no entry yet as not run.
     pub(crate) fn not_reached(&mut self, rules: &[&'static Rule]) {
         for rule in rules {
-            if !self.list.iter().any(|check| check.code == rule.code) {
+            if !self.has(rule.code) {
                 self.not_run(rule, "not reached: an earlier check failed");
             }
         }
+    }
+
+    /// Whether a rule has an entry, by its code.
+    pub(crate) fn has(&self, code: &str) -> bool {
+        self.list.iter().any(|check| check.code == code)
     }
 
     pub(crate) fn extend(&mut self, checks: &[Check]) {

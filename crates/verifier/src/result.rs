@@ -37,6 +37,9 @@ pub struct AttestationResult {
     pub tcb_status: Option<&'static str>,
     /// Advisories of the TCB levels that the platform has reached.
     pub advisory_ids: Vec<String>,
+    /// The status name that the next TCB recovery brings, by the early collateral; nothing where that is not given or not
+    /// usable.
+    pub early_tcb_status: Option<&'static str>,
     /// Name of the reference set that the evidence matches; nothing where the policy takes no value from one.
     pub reference_set: Option<String>,
     /// Measurements of the quote, in hexadecimal digits.

@@ -10,8 +10,8 @@ use crate::platform::{self, Horizon, Issued};
 use crate::references::{Choice, Columns, Found, Of};
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
-use crate::tcb;
-use confide_evidence::document::TdxCollateral;
+use crate::tcb::{self, Assessment};
+use confide_evidence::document::{EarlyTcb, TdxCollateral};
 use confide_evidence::pem;
 use confide_evidence::tdx::{PckError, PckExtension, QeIdentity, Quote, TcbInfo};
 use confide_evidence::time::format_seconds;
@@ -28,6 +28,9 @@ const INTEL_SGX_ROOT_CERTIFICATE_SHA256: [u8; 32] = [
     0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35, 0x0e,
     0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ];
+
+/// What a TD 1.0 report says of MRSERVICETD.
+const NO_SERVICE_TD: &str = "a TD 1.0 report, which has no service TD";
 
 /// Key usage and basic constraints, which [`is_ca`] and [`is_signer`] process.
 const PROCESSED_EXTENSIONS: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
@@ -66,6 +69,8 @@ pub(crate) struct QuoteFindings {
     /// Intel's status name, `NoMatchingTcbLevel`, or nothing where authenticity does not hold.
     pub(crate) tcb_status: Option<&'static str>,
     pub(crate) advisory_ids: Vec<String>,
+    /// The status by the early collateral, where that is given and usable.
+    pub(crate) early_tcb_status: Option<&'static str>,
     /// The earliest end of a validity window, seconds since the Unix epoch.
     pub(crate) valid_until: Option<i64>,
     /// The chain ended in another anchor than Intel's.
@@ -139,6 +144,16 @@ struct Contents {
     qe_identity: QeIdentity,
     windows: Vec<Window>,
     root_crl_issued: i64,
+    /// What the next TCB recovery brings, or why it is unusable.
+    early: Result<Early, String>,
+}
+
+/// The early set of TCB info and QE identity, whose signatures hold.
+#[derive(Debug, Clone)]
+struct Early {
+    tcb_info: TcbInfo,
+    qe_identity: QeIdentity,
+    windows: [Window; 2],
 }
 
 impl Contents {
@@ -196,16 +211,18 @@ fn prepare(
     root_signature(&parsed.root, algorithms, checks)?;
     chains(&parsed, algorithms, checks)?;
     signed_objects(collateral, &parsed, algorithms, checks)?;
-    let tcb_info = checks.need(&rules::TCB_INFO_KIND, tcb_info(collateral), |info| {
+    let tcb_info = checks.need(&rules::TCB_INFO_KIND, tcb_info(&collateral.tcb_info), |info| {
         format!("TCB info of evaluation data number {}", info.tcb_evaluation_data_number)
     })?;
-    let qe_identity = checks.need(&rules::QE_IDENTITY_KIND, qe_identity(collateral), |identity| {
-        format!("QE identity of evaluation data number {}", identity.tcb_evaluation_data_number)
-    })?;
+    let qe_identity =
+        checks.need(&rules::QE_IDENTITY_KIND, qe_identity(&collateral.qe_identity), |identity| {
+            format!("QE identity of evaluation data number {}", identity.tcb_evaluation_data_number)
+        })?;
     let windows = windows(&parsed, &tcb_info, &qe_identity);
+    let early = early(collateral, &parsed, algorithms);
     let Parsed { root, pck_ca, pck_crl, root_crl, .. } = parsed;
     let root_crl_issued = root_crl.this_update;
-    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows, root_crl_issued })
+    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows, root_crl_issued, early })
 }
 
 fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
@@ -291,32 +308,83 @@ fn signed_objects(
     algorithms: &Algorithms,
     checks: &mut Checks,
 ) -> Result<(), Stop> {
-    let verify = |signer: &Certificate, text: &str, signature: &[u8; 64]| {
-        p256_key(signer)
-            .and_then(|()| algorithms.p256_raw_point(&signer.public_key, text.as_bytes(), signature))
-            .map_err(|fault| fault.describe().to_owned())
-    };
-    let tcb_info = verify(&parsed.tcb_signer, &collateral.tcb_info, collateral.tcb_info_signature.as_bytes());
-    checks.need(&rules::TCB_INFO_SIGNATURE, tcb_info, |()| "verified".to_owned())?;
-    let identity =
-        verify(&parsed.qe_signer, &collateral.qe_identity, collateral.qe_identity_signature.as_bytes());
-    checks.need(&rules::QE_IDENTITY_SIGNATURE, identity, |()| "verified".to_owned())
+    let TdxCollateral { tcb_info, tcb_info_signature, qe_identity, qe_identity_signature, .. } = collateral;
+    let signed = signed_json(&parsed.tcb_signer, tcb_info, tcb_info_signature.as_bytes(), algorithms);
+    checks.need(&rules::TCB_INFO_SIGNATURE, signed, |()| "verified".to_owned())?;
+    let signed = signed_json(&parsed.qe_signer, qe_identity, qe_identity_signature.as_bytes(), algorithms);
+    checks.need(&rules::QE_IDENTITY_SIGNATURE, signed, |()| "verified".to_owned())
+}
+
+fn signed_json(
+    signer: &Certificate,
+    text: &str,
+    signature: &[u8; 64],
+    algorithms: &Algorithms,
+) -> Result<(), String> {
+    p256_key(signer)
+        .and_then(|()| algorithms.p256_raw_point(&signer.public_key, text.as_bytes(), signature))
+        .map_err(|fault| fault.describe().to_owned())
+}
+
+/// The early set, under the signing certificates of the standard one. It decides nothing unless the policy asks for it, so
+/// that what is wrong with it is kept beside the collateral and does not spoil that.
+fn early(collateral: &TdxCollateral, parsed: &Parsed, algorithms: &Algorithms) -> Result<Early, String> {
+    let Some(early) = &collateral.early else { return Err("no early collateral was given".to_owned()) };
+    let EarlyTcb { tcb_info: info, tcb_info_signature, qe_identity: identity, qe_identity_signature } = early;
+    let of = |what: &str, fault: String| format!("early {what}: {fault}");
+    signed_json(&parsed.tcb_signer, info, tcb_info_signature.as_bytes(), algorithms)
+        .map_err(|fault| of("TCB info", fault))?;
+    signed_json(&parsed.qe_signer, identity, qe_identity_signature.as_bytes(), algorithms)
+        .map_err(|fault| of("QE identity", fault))?;
+    let tcb_info = tcb_info(info).map_err(|fault| of("TCB info", fault))?;
+    let qe_identity = qe_identity(identity).map_err(|fault| of("QE identity", fault))?;
+    let windows = [
+        Window {
+            what: "the early TCB info",
+            not_before: tcb_info.issue_date,
+            not_after: tcb_info.next_update,
+        },
+        Window {
+            what: "the early QE identity",
+            not_before: qe_identity.issue_date,
+            not_after: qe_identity.next_update,
+        },
+    ];
+    Ok(Early { tcb_info, qe_identity, windows })
+}
+
+impl Early {
+    /// The status that the platform has by this set, with the set's evaluation data number.
+    fn assess(
+        &self,
+        quote: &Quote<'_>,
+        extension: &PckExtension,
+        now: i64,
+    ) -> Result<(u32, Assessment), String> {
+        let (report, info) = (&quote.signature.qe_report, &self.tcb_info);
+        in_windows(&self.windows, now)?;
+        covers(info, extension)?;
+        tcb::qe_matches(report, &self.qe_identity)?;
+        tcb::module_matches(&quote.report, info)?;
+        let assessment = tcb::assess(&quote.report, report, extension, info, &self.qe_identity);
+        Ok((info.tcb_evaluation_data_number, assessment))
+    }
 }
 
 fn p256_key(certificate: &Certificate) -> Result<(), SignatureFault> {
     if certificate.key_algorithm == KeyAlgorithm::P256 { Ok(()) } else { Err(SignatureFault::Algorithm) }
 }
 
-fn tcb_info(collateral: &TdxCollateral) -> Result<TcbInfo, String> {
-    let info = TcbInfo::parse(&collateral.tcb_info).map_err(|error| error.to_string())?;
+fn tcb_info(json: &str) -> Result<TcbInfo, String> {
+    let info = TcbInfo::parse(json).map_err(|error| error.to_string())?;
     match (info.id.as_str(), info.version, info.tcb_type) {
         ("TDX", 3, 0) => Ok(info),
         (id, version, kind) => Err(format!("id {id}, version {version}, type {kind}")),
     }
 }
 
-fn qe_identity(collateral: &TdxCollateral) -> Result<QeIdentity, String> {
-    let identity = QeIdentity::parse(&collateral.qe_identity).map_err(|error| error.to_string())?;
+fn qe_identity(json: &str) -> Result<QeIdentity, String> {
+    let identity = QeIdentity::parse(json).map_err(|error| error.to_string())?;
     match (identity.id.as_str(), identity.version) {
         ("TD_QE", 2) => Ok(identity),
         (id, version) => Err(format!("id {id}, version {version}")),
@@ -459,6 +527,9 @@ fn appraise_with(
     findings.tcb_status = Some(assessment.status_name());
     let mut horizon = Horizon(findings.valid_until);
     platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
+    let early = contents.early.as_ref().map_err(Clone::clone);
+    let early = early.and_then(|early| early.assess(quote, &extension, now));
+    findings.early_tcb_status = platform::early(&assessment, early, policy, checks);
     platform::collateral(&contents.issued(), policy, now, &mut horizon, checks);
     platform::hardware(extension, policy, checks);
     findings.valid_until = horizon.0;
@@ -612,7 +683,10 @@ pub(crate) fn reference_values(
         Some(td15) => {
             checks.expect(&rules::MR_SERVICE_TD, &tdx.mr_service_td, &HexBytes(*td15.mr_service_td))
         }
-        None => checks.pass(&rules::MR_SERVICE_TD, "a TD 1.0 report, which has no service TD"),
+        None => match &tdx.mr_service_td {
+            Expect::Waive(reason) => checks.waive(&rules::MR_SERVICE_TD, reason, NO_SERVICE_TD),
+            Expect::AnyOf(_) => checks.pass(&rules::MR_SERVICE_TD, NO_SERVICE_TD),
+        },
     }
     let report_data = document.map(|recomputed| HexBytes(recomputed.report_data));
     bound(&rules::REPORT_DATA, &tdx.report_data, report_data, HexBytes(*report.report_data), checks);

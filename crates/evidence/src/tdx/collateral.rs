@@ -347,6 +347,7 @@ pub fn collateral_from_json(json: &[u8]) -> Result<TdxCollateral, CollateralErro
         bytes.try_into().map(Bytes).map_err(|_| json_error(format!("{name} of {size} bytes, expected 64")))
     };
     Ok(TdxCollateral {
+        early: None,
         pck_crl: ByteString(file.pck_crl),
         tcb_info: file.tcb_info,
         qe_identity: file.qe_identity,

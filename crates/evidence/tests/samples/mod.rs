@@ -188,6 +188,12 @@ pub fn batch_path() -> BatchPath {
 pub fn endorsements() -> Endorsements {
     Endorsements {
         tdx: Some(TdxCollateral {
+            early: Some(EarlyTcb {
+                tcb_info: "{\"id\":\"TDX\",\"early\":1}".into(),
+                qe_identity: "{\"id\":\"TD_QE\",\"early\":1}".into(),
+                tcb_info_signature: fill("early tcb info signature"),
+                qe_identity_signature: fill("early qe identity signature"),
+            }),
             pck_crl: text("pck crl"),
             tcb_info: "{\"id\":\"TDX\"}".into(),
             qe_identity: "{\"id\":\"TD_QE\"}".into(),

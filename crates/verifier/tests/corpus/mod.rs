@@ -71,6 +71,7 @@ impl Corpus {
         let (tcb_info, tcb_info_signature) = signed(&self.text(row, "tcb_info"), "tcbInfo");
         let (qe_identity, qe_identity_signature) = signed(&self.text(row, "qe_identity"), "enclaveIdentity");
         let tdx = TdxCollateral {
+            early: None,
             pck_crl: self.crl(row, "pck_crl"),
             tcb_info,
             qe_identity,
