@@ -114,6 +114,7 @@ impl Endorser {
         let signed_qe_identity =
             qe_identity.qe_identity().map_err(|error| failed(Wanted::QeIdentity(update), error.into()))?;
         Ok(TdxCollateral {
+            early: None,
             pck_crl: ByteString(pck_crl.body.clone()),
             tcb_info: signed_tcb_info.text,
             qe_identity: signed_qe_identity.text,

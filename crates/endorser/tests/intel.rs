@@ -441,6 +441,7 @@ mod corpus {
                 qe_identity_answer(&qe_identity).unwrap();
             let signing_chain = pem_chain(&read(signing_chain)).concat();
             let collateral = TdxCollateral {
+                early: None,
                 pck_crl: ByteString(read(pck_crl)),
                 tcb_info,
                 qe_identity,

@@ -426,6 +426,7 @@ mod tests {
 
     fn collateral(pck_certificate_chain: Option<String>) -> TdxCollateral {
         TdxCollateral {
+            early: None,
             pck_crl: vec![1, 0xfe].into(),
             tcb_info: "{\"id\" : \"TDX\"}".to_owned(),
             qe_identity: "{}".to_owned(),
