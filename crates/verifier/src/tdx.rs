@@ -362,7 +362,7 @@ impl Early {
         now: i64,
     ) -> Result<(u32, Assessment), String> {
         let (report, info) = (&quote.signature.qe_report, &self.tcb_info);
-        in_windows(&self.windows, now)?;
+        in_windows(|| self.windows.iter(), now)?;
         covers(info, extension)?;
         tcb::qe_matches(report, &self.qe_identity)?;
         tcb::module_matches(&quote.report, info)?;
