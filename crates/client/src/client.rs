@@ -1,6 +1,7 @@
 //! The client.
 
 use crate::appraised::Appraised;
+use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
@@ -26,6 +27,7 @@ pub struct ClientBuilder {
     endpoint: Endpoint,
     policy: PolicyText,
     endorsements: Endorsements,
+    endorsing: Option<Endorsing>,
     observer: Option<Observer>,
     second_verifier: Option<SecondVerifier>,
 }
@@ -53,6 +55,7 @@ impl Client {
             endpoint: url.parse()?,
             policy,
             endorsements: Endorsements::default(),
+            endorsing: None,
             observer: None,
             second_verifier: None,
         })
@@ -104,6 +107,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Fetches collateral for guests that staple none or some that is over, where [`endorsements`](Self::endorsements)
+    /// has none either. Without this nobody but the guest is asked.
+    #[must_use]
+    pub fn endorsing(mut self, endorsing: Endorsing) -> Self {
+        self.endorsing = Some(endorsing);
+        self
+    }
+
     /// Tells `observer` of every appraisal, accepted or not, before anything else happens with it.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
@@ -130,6 +141,7 @@ impl ClientBuilder {
             policy_text: self.policy.text().into(),
             policy: Arc::new(self.policy),
             endorsements: Arc::new(self.endorsements),
+            endorsing: self.endorsing,
             observer: self.observer,
             second_verifier: self.second_verifier,
         });

@@ -3,6 +3,7 @@
 use crate::appraised::Appraised;
 use crate::endpoint::EndpointError;
 use confide_channel::{ChannelError, RequestError};
+use confide_endorser::EndorserError;
 use confide_verifier::Outcome;
 use std::io;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub enum ClientError {
     /// The channel could not be opened or broke.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// The guest stapled no collateral that is valid, and there is none elsewhere. Nothing of the request was sent.
+    #[error("the guest staples no valid collateral, and there is none elsewhere: {0}")]
+    Endorsements(#[from] EndorserError),
     /// The evidence was not accepted. Nothing of the request was sent.
     #[error("the guest's {}evidence was not accepted: {}", simulated(.0), rejection(.0))]
     Rejected(Arc<Appraised>),
@@ -68,6 +72,7 @@ impl ClientError {
             Self::Dial { .. } => "dial_failed",
             Self::DialTimedOut { .. } => "timed_out",
             Self::Channel(error) => error.code(),
+            Self::Endorsements(error) => error.code(),
             Self::Rejected(appraised) => appraised.result.code.unwrap_or("rejected"),
             Self::Request(_) => "invalid_request",
             Self::Answered { .. } => "upstream_error",

@@ -22,6 +22,7 @@
 mod appraised;
 mod chat;
 mod client;
+mod endorsing;
 mod endpoint;
 mod error;
 mod openai;
@@ -35,6 +36,7 @@ pub use appraised::Appraised;
 pub use chat::{ChatAnswer, ChatRequest, ChatStream, Delta, Speaker, Turn, Usage};
 pub use client::{Client, ClientBuilder, Question};
 pub use confide_channel::{ApiKey, Prompt, Request};
+pub use endorsing::Endorsing;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::ClientError;
 pub use policy::PolicyText;

@@ -3,6 +3,7 @@
 use crate::ALGORITHMS;
 use crate::appraised::Appraised;
 use crate::client::Question;
+use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
@@ -49,6 +50,7 @@ pub(crate) struct Target {
     pub(crate) policy: Arc<PolicyText>,
     pub(crate) policy_text: Arc<str>,
     pub(crate) endorsements: Arc<Endorsements>,
+    pub(crate) endorsing: Option<Endorsing>,
     pub(crate) observer: Option<Observer>,
     pub(crate) second_verifier: Option<SecondVerifier>,
 }
@@ -81,10 +83,15 @@ pub struct Lease {
 }
 
 impl Target {
-    fn second_opinion(&self, document: &[u8], now: UnixTime) -> Option<SecondOpinion> {
+    fn second_opinion(
+        &self,
+        document: &[u8],
+        endorsements: &Endorsements,
+        now: UnixTime,
+    ) -> Option<SecondOpinion> {
         let verifier = self.second_verifier.as_ref()?;
         let document = EvidenceDocument::decode(document).ok()?;
-        let (endorsements, policy) = (&*self.endorsements, self.policy.policy());
+        let policy = self.policy.policy();
         verifier(&Question { document: &document, endorsements, policy, now })
     }
 }
@@ -200,11 +207,12 @@ impl Pool {
     async fn appraise(self: &Arc<Self>, challenged: Challenged) -> Result<AttestedChannel, ClientError> {
         let Challenged { channel, document, challenge } = challenged;
         let (recorded, now) = (challenge.recorded(), channel.asked().wall());
-        let pool = Arc::clone(self);
+        let (pool, beside) = (Arc::clone(self), self.endorsements(&document, now).await?);
+        let given = Arc::clone(&beside);
         let verdict = tokio::task::spawn_blocking(move || {
             let target = &pool.target;
-            let (endorsements, policy) = (&*target.endorsements, target.policy.policy());
-            let second_opinion = target.second_opinion(&document, now);
+            let (endorsements, policy) = (&*given, target.policy.policy());
+            let second_opinion = target.second_opinion(&document, endorsements, now);
             let appraisal = Appraisal {
                 document: &document,
                 endorsements,
@@ -226,7 +234,7 @@ impl Pool {
         let appraised = self.note(Appraised {
             result,
             document,
-            endorsements: Arc::clone(&self.target.endorsements),
+            endorsements: beside,
             policy: Arc::clone(&self.target.policy_text),
             challenge: recorded,
             time: now,
@@ -240,6 +248,18 @@ impl Pool {
                 Err(ClientError::Rejected(appraised))
             }
         }
+    }
+
+    /// The endorsements beside those that are stapled.
+    async fn endorsements(&self, document: &[u8], now: UnixTime) -> Result<Arc<Endorsements>, ClientError> {
+        let given = &self.target.endorsements;
+        let Some(endorsing) = self.target.endorsing.as_ref().filter(|_| given.tdx.is_none()) else {
+            return Ok(Arc::clone(given));
+        };
+        Ok(match endorsing.for_document(document, now).await? {
+            Some(tdx) => Arc::new(Endorsements { tdx: Some(tdx), nvidia: given.nvidia.clone() }),
+            None => Arc::clone(given),
+        })
     }
 
     fn note(&self, appraised: Appraised) -> Arc<Appraised> {

@@ -1,6 +1,7 @@
 //! `confide chat`: ask a model after its guest has been appraised.
 
 use crate::cross_check::CrossCheck;
+use crate::endorser::EndorserFlags;
 use crate::guest::{self, Recorder};
 use crate::input::{self, Otherwise, PolicyFlags};
 use crate::render;
@@ -33,6 +34,8 @@ pub(crate) struct Chat {
     policy: PolicyFlags,
     #[command(flatten)]
     cross_check: CrossCheck,
+    #[command(flatten)]
+    endorser: EndorserFlags,
     /// Model to ask [default: the one in the guest's appraised claims]
     #[arg(long)]
     model: Option<String>,
@@ -117,7 +120,7 @@ impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client)?;
         let (builder, recorder) =
-            Recorder::watch(guest::client(&self.url, policy, self.cross_check)?, self.record);
+            Recorder::watch(guest::client(&self.url, policy, &self.endorser, self.cross_check)?, self.record);
         let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
         let session = Session {
             client: builder.build(),

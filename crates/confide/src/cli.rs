@@ -1,5 +1,6 @@
 //! Command line.
 
+use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
@@ -21,7 +22,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Appraise evidence from files, at a given time, without a network
+    /// Appraise evidence from files, at a given time
     #[command(subcommand)]
     Verify(Verify),
     /// Ask a model after its guest has been appraised
@@ -34,6 +35,9 @@ enum Command {
     Replay(replay::Replay),
     /// Show an evidence document or record file as JSON, without appraising it
     Inspect(inspect::Inspect),
+    /// Fetch, show and keep what the vendor says of a platform
+    #[command(subcommand)]
+    Collateral(CollateralCommand),
     /// Work with appraisal policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -86,6 +90,7 @@ impl Cli {
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
             Command::Inspect(command) => command.run(),
+            Command::Collateral(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Completions { shell } => {
                 // The generator panics where it cannot write: a closed pipe must not make it.

@@ -1,6 +1,7 @@
 //! What every command that talks to a guest needs: a client, its verdicts on screen and in a record file.
 
 use crate::cross_check::CrossCheck;
+use crate::endorser::EndorserFlags;
 use crate::input::LoadedPolicy;
 use crate::status::{Failure, Status};
 use crate::{record, render};
@@ -9,15 +10,16 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
-/// Begins a client of the guest at `url`.
+/// Begins a client of the guest at `url`, which fetches collateral where the guest staples none that is valid.
 pub(crate) fn client(
     url: &str,
     policy: LoadedPolicy,
+    endorser: &EndorserFlags,
     cross_check: CrossCheck,
 ) -> Result<ClientBuilder, Failure> {
     let LoadedPolicy { policy, text } = policy;
     let builder = Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))?;
-    Ok(cross_check.watch(builder))
+    Ok(cross_check.watch(builder.endorsing(endorser.endorsing()?)))
 }
 
 /// Runs a command that needs the network.
@@ -82,6 +84,9 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
         _ => Status::Internal,
     };
     let failure = Failure::new(status, error.code(), error.to_string());
+    if let ClientError::Endorsements(error) = error {
+        return failure.hint(error.hint());
+    }
     match hint(error) {
         Some(hint) => failure.hint(hint),
         None => failure,

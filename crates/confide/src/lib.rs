@@ -5,7 +5,9 @@
 
 mod chat;
 mod cli;
+mod collateral;
 mod cross_check;
+mod endorser;
 mod guest;
 mod input;
 mod inspect;

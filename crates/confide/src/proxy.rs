@@ -1,6 +1,7 @@
 //! `confide proxy`: an OpenAI-compatible endpoint on this machine that attests first and then forwards.
 
 use crate::cross_check::CrossCheck;
+use crate::endorser::EndorserFlags;
 use crate::guest::{self, Recorder};
 use crate::input::{Otherwise, PolicyFlags};
 use crate::render;
@@ -38,6 +39,8 @@ pub(crate) struct Proxy {
     policy: PolicyFlags,
     #[command(flatten)]
     cross_check: CrossCheck,
+    #[command(flatten)]
+    endorser: EndorserFlags,
     /// Record file to append every appraisal to
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -55,8 +58,10 @@ struct Ready<'a> {
 impl Proxy {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client)?;
-        let (builder, recorder) =
-            Recorder::watch(guest::client(&self.upstream, policy, self.cross_check)?, self.record);
+        let (builder, recorder) = Recorder::watch(
+            guest::client(&self.upstream, policy, &self.endorser, self.cross_check)?,
+            self.record,
+        );
         let client = builder.build();
         let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
         guest::block_on(async move {

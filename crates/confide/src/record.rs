@@ -2,6 +2,7 @@
 
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
+use crate::endorser::EndorserFlags;
 use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
@@ -36,6 +37,8 @@ enum From {
         #[command(flatten)]
         policy: PolicyFlags,
         #[command(flatten)]
+        endorser: EndorserFlags,
+        #[command(flatten)]
         cross_check: CrossCheck,
         #[command(flatten)]
         shown: Shown,
@@ -64,9 +67,9 @@ enum From {
 impl RecordCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
-            From::Guest { url, policy, cross_check, shown, out } => {
+            From::Guest { url, policy, endorser, cross_check, shown, out } => {
                 let policy = policy.load(Otherwise::Client)?;
-                record_live::run(&url, policy, cross_check, shown.form(), &out)
+                record_live::run(&url, policy, &endorser, cross_check, shown.form(), &out)
             }
             From::Quote { quote, collateral, appraising, cross_check, out } => {
                 record_quote(&quote, &collateral, &appraising, cross_check, &out)

@@ -1,6 +1,7 @@
 //! `confide record guest`: the appraisal of a live guest in a file.
 
 use crate::cross_check::CrossCheck;
+use crate::endorser::EndorserFlags;
 use crate::guest::{self, Recorder};
 use crate::input::LoadedPolicy;
 use crate::render::{self, Form};
@@ -12,11 +13,13 @@ use std::path::Path;
 pub(crate) fn run(
     url: &str,
     policy: LoadedPolicy,
+    endorser: &EndorserFlags,
     cross_check: CrossCheck,
     form: Form,
     out: &Path,
 ) -> Result<Status, Failure> {
-    let (builder, recorder) = Recorder::watch(guest::client(url, policy, cross_check)?, Some(out.to_owned()));
+    let (builder, recorder) =
+        Recorder::watch(guest::client(url, policy, endorser, cross_check)?, Some(out.to_owned()));
     let client = builder.build();
     guest::block_on(async move {
         let outcome = client.verdict().await;

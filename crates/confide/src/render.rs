@@ -179,7 +179,7 @@ fn write_check(out: &mut String, check: &Check, colour: Colour) {
 
 /// Text that evidence or a recorded policy may have chosen, on one line: what a terminal would obey (control characters)
 /// or reorder text by (Unicode's bidirectional formatting, UAX 9 section 2) is shown as an escape.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let obeyed = |one: &char| {
         one.is_control()
             || matches!(one, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

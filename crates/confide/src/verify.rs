@@ -2,11 +2,13 @@
 
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
+use crate::endorser::{self, EndorserFlags};
+use crate::guest::block_on;
 use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
 use crate::render::{self, Form};
 use crate::status::{Failure, Status};
 use confide_evidence::bytes::{ByteString, Bytes};
-use confide_evidence::document::{Endorsements, MAX_DOCUMENT};
+use confide_evidence::document::{Endorsements, MAX_DOCUMENT, TdxCollateral};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::MAX_QUOTE;
 use confide_evidence::time::format_rfc3339;
@@ -18,6 +20,8 @@ use std::path::PathBuf;
 
 /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral up to the Intel SGX Root CA
 ///
+/// The collateral comes from the file, else from the cache, else from Intel's service or the PCCS.
+///
 /// Without a policy, the built-in policies/inspect.toml is used: it accepts TCB status UpToDate, refuses debug TDs, and
 /// waives measurements, report data and owner fields, for which no reference values are given.
 #[derive(Debug, clap::Args)]
@@ -25,9 +29,11 @@ pub(crate) struct Quote {
     /// The quote, binary; zero padding behind it is accepted
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// DCAP collateral, QuoteCollateralV3 JSON
+    /// DCAP collateral, QuoteCollateralV3 JSON; without it, it is fetched
     #[arg(long, value_name = "FILE")]
-    collateral: PathBuf,
+    collateral: Option<PathBuf>,
+    #[command(flatten)]
+    endorser: EndorserFlags,
     #[command(flatten)]
     appraising: Appraising,
     #[command(flatten)]
@@ -38,11 +44,16 @@ impl Quote {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Inspect)?;
         let quote = input::read(&self.quote, MAX_QUOTE)?;
-        let result = match input::collateral(&self.collateral)? {
+        let tdx = match &self.collateral {
+            Some(path) => input::collateral(path)?.map(Some),
+            None => Ok(self.fetched(&quote)?),
+        };
+        let result = match tdx {
             Ok(tdx) => {
                 let now = self.appraising.at;
-                let second_opinion = self.cross_check.on_quote(&quote, &tdx, &policy.policy, now);
-                let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
+                let second_opinion =
+                    tdx.as_ref().and_then(|tdx| self.cross_check.on_quote(&quote, tdx, &policy.policy, now));
+                let endorsements = Endorsements { tdx, nvidia: None };
                 evaluated(&Inputs {
                     subject: Subject::Quote(&quote),
                     endorsements: &endorsements,
@@ -61,6 +72,14 @@ impl Quote {
     }
 }
 
+impl Quote {
+    /// The collateral of the quote's platform; `None` for bytes that are no quote.
+    fn fetched(&self, quote: &[u8]) -> Result<Option<TdxCollateral>, Failure> {
+        let Some(platform) = endorser::platform(quote)? else { return Ok(None) };
+        block_on(self.endorser.collateral(platform, self.appraising.at)).map(Some)
+    }
+}
+
 /// Appraise an evidence document for a challenge given by its values
 ///
 /// The values are those of the connection that the document was asked on. The verdict is data: it opens no channel.
@@ -69,9 +88,12 @@ pub(crate) struct Document {
     /// The evidence document, canonical CBOR
     #[arg(long, value_name = "FILE")]
     document: PathBuf,
-    /// DCAP collateral, QuoteCollateralV3 JSON; without it, what is stapled to the document is used
+    /// DCAP collateral, QuoteCollateralV3 JSON; without it, what is stapled to the document is used, and where that is
+    /// missing or not valid at the time of the appraisal, it is fetched
     #[arg(long, value_name = "FILE")]
     collateral: Option<PathBuf>,
+    #[command(flatten)]
+    endorser: EndorserFlags,
     #[command(flatten)]
     challenge: ChallengeFlags,
     #[command(flatten)]
@@ -101,8 +123,11 @@ impl Document {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Client)?;
         let document = input::read(&self.document, MAX_DOCUMENT)?;
-        let collateral = self.collateral.as_deref().map(input::collateral).transpose()?;
-        let result = match collateral.transpose() {
+        let tdx = match &self.collateral {
+            Some(path) => input::collateral(path)?.map(Some),
+            None => Ok(self.fetched(&document)?),
+        };
+        let result = match tdx {
             Ok(tdx) => {
                 let now = self.appraising.at;
                 let endorsements = Endorsements { tdx, nvidia: None };
@@ -123,6 +148,15 @@ impl Document {
             Err(error) => malformed_collateral(&error, &policy.policy, self.appraising.at),
         };
         Ok(show(&result, &self.appraising))
+    }
+}
+
+impl Document {
+    /// Collateral, where what is stapled will not do.
+    fn fetched(&self, document: &[u8]) -> Result<Option<TdxCollateral>, Failure> {
+        let endorsing = self.endorser.endorsing()?;
+        let fetching = endorsing.for_document(document, self.appraising.at);
+        block_on(async { fetching.await.map_err(|error| endorser::failure(&error)) })
     }
 }
 

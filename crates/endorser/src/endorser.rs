@@ -12,7 +12,7 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::OnceCell;
 
 use crate::cache::{Cache, Kept};
-use crate::error::{EndorserError, Fault, SetupError};
+use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
 use crate::intel::{Intel, Update};
 use crate::limits::Limits;
@@ -264,22 +264,18 @@ impl EndorserBuilder {
         Self { proxies: Some(proxies), ..self }
     }
 
-    /// The endorser. It asks nobody yet.
-    ///
-    /// # Errors
-    /// [`SetupError::Proxy`].
-    pub fn build(self) -> Result<Endorser, SetupError> {
-        let proxies = match self.proxies {
-            Some(proxies) => proxies,
-            None => ProxySettings::from_environment()?,
-        };
-        Ok(Endorser {
+    /// The endorser. It asks nobody yet, and an environment with a proxy that it does not speak to is told of only when
+    /// it must.
+    #[must_use]
+    pub fn build(self) -> Endorser {
+        let proxies = self.proxies.map_or_else(ProxySettings::from_environment, Ok);
+        Endorser {
             intel: self.intel,
             fetcher: Fetcher { limits: self.limits, proxies },
             cache: self.cache,
             network: self.network,
             fresh: self.fresh,
             flights: Mutex::default(),
-        })
+        }
     }
 }

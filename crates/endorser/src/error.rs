@@ -38,6 +38,9 @@ pub enum EndorserError {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
+    /// The environment names a proxy that is not spoken to.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// No connection, or one that broke.
     #[error("the connection failed: {}", chain(.0))]
     Connection(Arc<dyn Error + Send + Sync>),
@@ -166,6 +169,7 @@ impl EndorserError {
                 "a PCCS with a certificate of its own needs it pinned: --pccs-certificate FILE; web authorities are \
                  read from the system or SSL_CERT_FILE"
             }
+            "endorser_proxy" => "set HTTPS_PROXY to http://HOST:PORT, or name the service's host in NO_PROXY",
             "endorsement_busy" | "endorsement_unavailable" => "ask again later",
             "endorsement_not_found" => {
                 "the service does not know this platform, CA or TCB evaluation data number"
@@ -184,6 +188,7 @@ impl Fault {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
+            Self::Setup(error) => error.code(),
             Self::Connection(_) => "endorsement_unreachable",
             Self::Proxy { .. } => "endorsement_proxy",
             Self::Tls(_) | Self::NoRoots => "endorsement_tls",

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use crate::error::Fault;
+use crate::error::{Fault, SetupError};
 use crate::intel::Origin;
 use crate::limits::{Limits, jitter};
 use crate::proxy::{Proxy, ProxySettings};
@@ -38,7 +38,7 @@ const AGENT: &str = concat!("confide/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
     pub(crate) limits: Limits,
-    pub(crate) proxies: ProxySettings,
+    pub(crate) proxies: Result<ProxySettings, SetupError>,
 }
 
 /// What is asked for.
@@ -133,7 +133,7 @@ impl Fetcher {
         let name = ServerName::try_from(host.to_owned()).map_err(Fault::connection)?;
         let config = origin.trust.config()?;
         let tls = TlsConnector::from(config);
-        match self.proxies.proxy_for(&origin.base) {
+        match self.proxies.as_ref().map_err(Clone::clone)?.proxy_for(&origin.base) {
             None => {
                 let stream = dial(origin.base.dial_address()).await?;
                 handshake(tls.connect(name, stream).await.map_err(Fault::handshake)?).await
@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     fn fetcher() -> Fetcher {
-        Fetcher { limits: Limits::default(), proxies: ProxySettings::none() }
+        Fetcher { limits: Limits::default(), proxies: Ok(ProxySettings::none()) }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!
 //! # async fn fetch() -> Result<(), Box<dyn std::error::Error>> {
 //! let platform = TdxPlatform { fmspc: [0x90, 0xc0, 0x6f, 0, 0, 0], ca: PckCa::Platform };
-//! let endorser = Endorser::builder().build()?;
+//! let endorser = Endorser::builder().build();
 //! let collateral = endorser.tdx(platform, Update::Standard, confide_endorser::now()).await?;
 //! std::fs::write("collateral.json", collateral_to_json(&collateral))?;
 //! # Ok(())

@@ -37,11 +37,11 @@ impl Kept {
     }
 
     fn endorser(&self) -> Endorser {
-        self.builder().build().unwrap()
+        self.builder().build()
     }
 
     fn offline(&self) -> Endorser {
-        self.builder().network(Network::Offline).build().unwrap()
+        self.builder().network(Network::Offline).build()
     }
 
     /// The files of one extension.
@@ -102,7 +102,7 @@ async fn offline_without_a_cache_there_is_nothing() {
     let kept = Kept::new().await;
     let error = kept.rig.ask(&kept.offline()).await.unwrap_err();
     assert_eq!(error.code(), "endorsement_offline");
-    let uncached = kept.rig.builder().network(Network::Offline).build().unwrap();
+    let uncached = kept.rig.builder().network(Network::Offline).build();
     assert_eq!(code(kept.rig.ask(&uncached).await), "endorsement_offline");
     assert_eq!(kept.asked(), 0, "nobody was asked");
 }
@@ -116,14 +116,14 @@ async fn another_platform_update_or_service_is_another_object() {
     assert_eq!(code(offline.tdx(other, Update::Standard, now()).await), "endorsement_offline");
     assert_eq!(code(offline.tdx(kept.rig.asked, Update::Early, now()).await), "endorsement_offline");
     let elsewhere = Rig::new(Manner::Pccs).await;
-    let endorser = elsewhere.builder().cache(Some(kept.cache())).network(Network::Offline).build().unwrap();
+    let endorser = elsewhere.builder().cache(Some(kept.cache())).network(Network::Offline).build();
     assert_eq!(code(elsewhere.ask(&endorser).await), "endorsement_offline");
 }
 
 #[tokio::test]
 async fn what_is_no_longer_fresh_is_asked_for_and_used_where_nobody_answers() {
     let kept = Kept::new().await;
-    let stale = || kept.builder().fresh(Duration::ZERO).build().unwrap();
+    let stale = || kept.builder().fresh(Duration::ZERO).build();
     kept.get(&stale()).await;
     kept.get(&stale()).await;
     assert_eq!(kept.asked(), 2 * OBJECTS, "each is asked for again");
@@ -229,7 +229,7 @@ async fn those_who_ask_at_the_same_time_share_one_request() {
     // Without a cache the tasks share the answer itself.
     for cache in [None, Some(kept.cache())] {
         let before = kept.asked();
-        let endorser = Arc::new(kept.rig.builder().cache(cache).build().unwrap());
+        let endorser = Arc::new(kept.rig.builder().cache(cache).build());
         let asked = kept.rig.asked;
         let tasks: Vec<_> = (0..32)
             .map(|_| {
@@ -249,7 +249,7 @@ async fn those_who_ask_at_the_same_time_share_one_failure() {
     let kept = Kept::new().await;
     kept.rig.vendor().always(Endpoint::TcbInfo, Misdeed::Silent);
     let limits = Limits { attempts: 1, attempt: Duration::from_millis(500), ..LIMITS };
-    let endorser = Arc::new(kept.builder().limits(limits).build().unwrap());
+    let endorser = Arc::new(kept.builder().limits(limits).build());
     let asked = kept.rig.asked;
     let tasks: Vec<_> = (0..8)
         .map(|_| {

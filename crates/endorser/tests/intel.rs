@@ -45,7 +45,7 @@ async fn the_early_set_and_a_numbered_set_are_asked_for_by_name() {
     let early = Platform::new(|options| options.evaluation_data_number = 21).unwrap().served();
     let rig = Rig::new(Manner::Pcs).await;
     let _same = rig.vendor().clone().endorsing("early", early.clone());
-    let endorser = rig.builder().build().unwrap();
+    let endorser = rig.builder().build();
     let number = |update| {
         let endorser = &endorser;
         async move {
@@ -62,7 +62,7 @@ async fn the_early_set_and_a_numbered_set_are_asked_for_by_name() {
 #[tokio::test]
 async fn a_cache_that_ignores_the_number_is_noticed() {
     let rig = Rig::new(Manner::Pccs).await;
-    let endorser = rig.builder().build().unwrap();
+    let endorser = rig.builder().build();
     let found = endorser.tdx(rig.asked, Update::Number(19), now()).await;
     assert_eq!(code(found), "endorsement_other_object");
 }
@@ -70,7 +70,7 @@ async fn a_cache_that_ignores_the_number_is_noticed() {
 #[tokio::test]
 async fn unknown_platforms_and_cas_are_not_found() {
     let rig = Rig::new(Manner::Pcs).await;
-    let endorser = rig.builder().build().unwrap();
+    let endorser = rig.builder().build();
     for asked in
         [TdxPlatform { fmspc: [1; 6], ..rig.asked }, TdxPlatform { ca: PckCa::Processor, ..rig.asked }]
     {
@@ -207,7 +207,7 @@ async fn a_wish_to_wait_longer_than_anybody_waits_ends_it_at_once() {
 async fn a_service_that_hangs_or_drips_is_left_in_time() {
     let rig = Rig::new(Manner::Pcs).await;
     let limits = Limits { attempt: Duration::from_millis(300), total: Duration::from_secs(2), ..LIMITS };
-    let endorser = rig.builder().limits(limits).build().unwrap();
+    let endorser = rig.builder().limits(limits).build();
     for misdeed in [Misdeed::Silent, Misdeed::Drip(Duration::from_millis(100))] {
         rig.vendor().always(Endpoint::QeIdentity, misdeed.clone());
         let start = Instant::now();
@@ -225,7 +225,7 @@ async fn nobody_listens() {
     let intel = rig.intel();
     let asked = rig.asked;
     drop(rig);
-    let endorser = confide_endorser::Endorser::builder().intel(intel).limits(LIMITS).build().unwrap();
+    let endorser = confide_endorser::Endorser::builder().intel(intel).limits(LIMITS).build();
     let error = endorser.tdx(asked, Update::Standard, now()).await.unwrap_err();
     assert_eq!(error.code(), "endorsement_unreachable");
 }
@@ -255,7 +255,7 @@ async fn objects_of_another_time_are_told_from_faults() {
         }
     }
     let rig = Rig::new(Manner::Pcs).await;
-    let endorser = rig.builder().build().unwrap();
+    let endorser = rig.builder().build();
     let past = parse_rfc3339("2024-01-01T00:00:00Z").unwrap();
     let found = endorser.tdx(rig.asked, Update::Standard, past).await;
     assert_eq!(code(found), "endorsement_not_yet_valid", "services have no past");
@@ -290,13 +290,13 @@ async fn only_the_pinned_certificate_or_a_web_authority_is_trusted() {
         pinned(rig.vendor().authority()),
     ] {
         let origin = Origin { base: rig.service.url().parse().unwrap(), trust };
-        let endorser = rig.builder().intel(Intel::pccs(origin)).build().unwrap();
+        let endorser = rig.builder().intel(Intel::pccs(origin)).build();
         assert_eq!(code(rig.ask(&endorser).await), "endorsement_tls");
     }
     assert_eq!(rig.vendor().requests().len(), 0);
     let both = [stranger.certificate(), rig.vendor().certificate()].concat();
     let origin = Origin { base: rig.service.url().parse().unwrap(), trust: pinned(&both) };
-    let endorser = rig.builder().intel(Intel::pccs(origin)).build().unwrap();
+    let endorser = rig.builder().intel(Intel::pccs(origin)).build();
     assert_eq!(code(rig.ask(&endorser).await), "ok", "one of two pinned certificates");
 }
 
@@ -318,7 +318,7 @@ async fn the_proxy_of_the_environment_is_asked() {
             "NO_PROXY" => Some(no_proxy.to_owned()),
             _ => None,
         });
-        rig.builder().proxies(settings.unwrap()).build().unwrap()
+        rig.builder().proxies(settings.unwrap()).build()
     };
     assert_eq!(rig.ask(&through("elsewhere.example")).await.unwrap(), rig.platform.served());
     let seen = proxy.seen();
@@ -340,7 +340,7 @@ async fn a_proxy_that_refuses_is_named_without_its_password() {
         let proxy = ConnectProxy::listen(status).await.unwrap();
         let url = proxy.url().replace("http://", "http://name:secret@");
         let settings = ProxySettings::from_variables(|name| (name == "https_proxy").then(|| url.clone()));
-        let endorser = rig.builder().proxies(settings.unwrap()).build().unwrap();
+        let endorser = rig.builder().proxies(settings.unwrap()).build();
         let error = rig.ask(&endorser).await.unwrap_err();
         assert_eq!(error.code(), "endorsement_proxy");
         let expected = format!("the proxy {} answered {status}", proxy.address);
@@ -460,8 +460,7 @@ mod corpus {
                 .intel(intel(&service, manner))
                 .limits(LIMITS)
                 .proxies(ProxySettings::none())
-                .build()
-                .unwrap();
+                .build();
             let at = UnixTime::since_unix_epoch(Duration::from_secs(time.parse().unwrap()));
             match endorser.tdx(platform, Update::Standard, at).await {
                 Ok(found) => assert_eq!(found, collateral, "{}", row[0]),

@@ -86,8 +86,10 @@ pub(crate) fn run(command: &[&str], flags: Vec<String>, more: &[&str]) -> Output
 /// The folder of a dependency's source.
 fn package(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output =
-        Command::new(cargo).args(["metadata", "--format-version", "1", "--offline"]).output().unwrap();
+    // Of other platforms not every package has been downloaded.
+    let platform = ["--filter-platform", "x86_64-unknown-linux-gnu"];
+    let arguments = ["metadata", "--format-version", "1", "--offline"].into_iter().chain(platform);
+    let output = Command::new(cargo).args(arguments).output().unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
     let manifest =

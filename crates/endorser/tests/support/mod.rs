@@ -68,7 +68,7 @@ impl Rig {
 
     /// Asks without a cache.
     pub(crate) async fn fetch(&self) -> Result<TdxCollateral, EndorserError> {
-        self.ask(&self.builder().build().unwrap()).await
+        self.ask(&self.builder().build()).await
     }
 }
 

@@ -7,7 +7,7 @@ use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::document::{
     Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
     Engine, EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm,
-    ReceiptKey, ServingKeys, VERSION, devices_digest,
+    ReceiptKey, ServingKeys, TdxCollateral, VERSION, devices_digest,
 };
 use confide_evidence::event::{
     Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
@@ -40,9 +40,19 @@ fn manifest() -> Digest {
     sha256(MODEL.as_bytes())
 }
 
+/// What is stapled to a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Staple {
+    Valid,
+    Nothing,
+    Over,
+}
+
 /// A simulated platform with one GPU, booted.
 pub(super) struct Machine {
     platform: SimulatedPlatform,
+    /// The same platform two months ago: its collateral of then is over.
+    before: SimulatedPlatform,
     gpu: SimulatedGpu,
     /// Everything but quote, GPU report and endorsements.
     template: EvidenceDocument,
@@ -52,13 +62,15 @@ impl Machine {
     pub(super) fn new(seed: u64) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let platform = SimulatedPlatform::new(PlatformOptions { seed, ..PlatformOptions::at(now) })?;
+        let before = PlatformOptions { seed, ..PlatformOptions::at(now - 60 * 86_400) };
+        let before = SimulatedPlatform::new(before)?;
         let gpu = SimulatedGpu::new(seed)?;
         let template = template(seed, now, &gpu)?;
-        Ok(Self { platform, gpu, template })
+        Ok(Self { platform, before, gpu, template })
     }
 
     /// An honest document, but for what `flaws` break in the quote.
-    pub(super) fn document(&self, binding: Binding, flaws: &[QuoteFlaw]) -> Result<Vec<u8>> {
+    pub(super) fn document(&self, binding: Binding, flaws: &[QuoteFlaw], staple: Staple) -> Result<Vec<u8>> {
         let mut document = self.template.clone();
         document.devices = vec![DeviceEvidence {
             kind: DeviceKind::NvidiaGpu,
@@ -78,9 +90,22 @@ impl Machine {
         }
         let report = td.report(transcript.report_data());
         document.cpu = CpuEvidence::Tdx { quote: ByteString(self.platform.flawed_quote(&report, flaws)) };
-        let collateral = collateral_from_json(self.platform.collateral_json().as_bytes())?;
-        document.endorsements = Some(Endorsements { tdx: Some(collateral), nvidia: None });
+        let stapled = match staple {
+            Staple::Valid => Some(&self.platform),
+            Staple::Over => Some(&self.before),
+            Staple::Nothing => None,
+        };
+        if let Some(platform) = stapled {
+            let collateral = collateral_from_json(platform.collateral_json().as_bytes())?;
+            document.endorsements = Some(Endorsements { tdx: Some(collateral), nvidia: None });
+        }
         Ok(document.encode()?)
+    }
+
+    /// What endorses the platform, as services give it: the PCK chain stands in the quote.
+    pub(super) fn collateral(&self) -> Result<TdxCollateral> {
+        let collateral = collateral_from_json(self.platform.collateral_json().as_bytes())?;
+        Ok(TdxCollateral { pck_certificate_chain: None, ..collateral })
     }
 }
 

@@ -21,6 +21,7 @@ use hyper::{Request, Response};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::evidence::Staple;
 use super::{Attestation, Chat, Inner, MODEL, SeenRequest, WORDS, lock};
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
@@ -69,12 +70,17 @@ async fn attest(inner: &Inner, exporter: &Exporter, request: &[u8]) -> Result<An
     let nonce = AttestationRequest::decode(request)?.nonce;
     let binding = Binding::Serve { nonce, exporter: exporter(&nonce)?, tls_spki: inner.identity.spki };
     let attestation = lock(&inner.attestation).clone();
-    let bound = |binding| inner.machine.document(binding, &[]);
+    let stapled = |binding, staple| inner.machine.document(binding, &[], staple);
+    let bound = |binding| stapled(binding, Staple::Valid);
     let document = match attestation {
         Attestation::OtherExporter => bound(other(binding, |_, exporter, _| exporter.0[0] ^= 1))?,
         Attestation::OtherNonce => bound(other(binding, |nonce, _, _| nonce.0[0] ^= 1))?,
         Attestation::OtherKey => bound(other(binding, |_, _, spki| spki.0[0] ^= 1))?,
-        Attestation::ForeignSigner => inner.machine.document(binding, &[QuoteFlaw::QuoteSigner])?,
+        Attestation::ForeignSigner => {
+            inner.machine.document(binding, &[QuoteFlaw::QuoteSigner], Staple::Valid)?
+        }
+        Attestation::Unstapled => stapled(binding, Staple::Nothing)?,
+        Attestation::StapledOver => stapled(binding, Staple::Over)?,
         Attestation::Fixed(document) => document,
         Attestation::Status(status) => {
             return Ok(json_answer(status, &json!({ "error": { "message": "no" } })));

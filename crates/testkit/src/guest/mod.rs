@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use confide_evidence::document::TdxCollateral;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -46,6 +47,10 @@ pub enum Attestation {
     OtherKey,
     /// Evidence whose quote another key than the attestation key signed.
     ForeignSigner,
+    /// Honest evidence to which nothing is stapled.
+    Unstapled,
+    /// Honest evidence to which collateral is stapled whose time is over.
+    StapledOver,
     /// These bytes as the document.
     Fixed(Vec<u8>),
     /// Another status.
@@ -196,6 +201,14 @@ impl Guest {
     /// Serves one connection to its end. How it ends is the client's to judge.
     pub async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
         let _ = wire::serve(&self.inner, stream).await;
+    }
+
+    /// What endorses the guest's platform, as services give it.
+    ///
+    /// # Errors
+    /// When the simulator's collateral cannot be read.
+    pub fn collateral(&self) -> Result<TdxCollateral> {
+        self.inner.machine.collateral()
     }
 
     /// What every connection so far brought, in the order of their opening.

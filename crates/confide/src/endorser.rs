@@ -1,0 +1,109 @@
+//! Where endorsements come from that no file and no guest gives.
+
+use crate::status::{Failure, Status};
+use confide_client::Endorsing;
+use confide_endorser::{
+    BaseUrl, Cache, Endorser, EndorserError, Intel, Network, Origin, PlatformError, SetupError, TdxPlatform,
+    Trust, Update,
+};
+use confide_evidence::document::TdxCollateral;
+use confide_evidence::pem::MAX_PEM;
+use confide_evidence::tdx::{Padding, Quote};
+use rustls_pki_types::UnixTime;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Where endorsements come from that no file and no guest gives.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct EndorserFlags {
+    /// Do not ask any vendor's service: the cache has to do
+    #[arg(long)]
+    offline: bool,
+    /// Provisioning Certificate Caching Service to ask in place of Intel's own service, https://HOST[:PORT]
+    #[arg(long, value_name = "URL")]
+    pccs: Option<BaseUrl>,
+    /// Certificate that the PCCS shows, PEM: exactly this one is trusted, in place of the web authorities
+    #[arg(long, value_name = "FILE", requires = "pccs")]
+    pccs_certificate: Option<PathBuf>,
+    /// TCB levels to ask for: standard, early (from the first day of a TCB recovery), or a tcbEvaluationDataNumber
+    #[arg(long, value_name = "UPDATE", default_value = "standard")]
+    update: Update,
+    #[command(flatten)]
+    cache: CacheFlag,
+}
+
+/// Where endorsements are kept.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct CacheFlag {
+    /// Folder of the cache; without it $XDG_CACHE_HOME/confide/endorsements or ~/.cache/confide/endorsements
+    #[arg(long, value_name = "DIR")]
+    cache: Option<PathBuf>,
+}
+
+impl CacheFlag {
+    /// The cache. There is none where nothing names its place.
+    pub(crate) fn cache(&self) -> Option<Cache> {
+        self.cache.clone().map(Cache::at).or_else(Cache::of_user)
+    }
+
+    /// The cache, of a command that is about it.
+    pub(crate) fn required(&self) -> Result<Cache, Failure> {
+        self.cache().ok_or_else(|| {
+            Failure::new(Status::Usage, "cache_unknown", "neither XDG_CACHE_HOME nor HOME is set")
+                .hint("name the cache's folder with --cache DIR")
+        })
+    }
+}
+
+impl EndorserFlags {
+    /// The endorser. It asks nobody yet.
+    fn endorser(&self) -> Result<Arc<Endorser>, Failure> {
+        let network = if self.offline { Network::Offline } else { Network::Online };
+        let builder = Endorser::builder().intel(self.intel()?).cache(self.cache.cache()).network(network);
+        Ok(Arc::new(builder.build()))
+    }
+
+    /// What fetches collateral for guests that staple none.
+    pub(crate) fn endorsing(&self) -> Result<Endorsing, Failure> {
+        Ok(Endorsing::new(self.endorser()?, self.update))
+    }
+
+    /// The collateral of a platform.
+    pub(crate) async fn collateral(
+        &self,
+        platform: TdxPlatform,
+        at: UnixTime,
+    ) -> Result<TdxCollateral, Failure> {
+        self.endorser()?.tdx(platform, self.update, at).await.map_err(|error| failure(&error))
+    }
+
+    fn intel(&self) -> Result<Intel, Failure> {
+        let Some(base) = self.pccs.clone() else { return Ok(Intel::pcs()) };
+        let trust = match &self.pccs_certificate {
+            None => Trust::web(),
+            Some(path) => {
+                let pem = crate::input::read(path, MAX_PEM)?;
+                Trust::pinned(&pem, path).map_err(|error| unusable(&error))?
+            }
+        };
+        Ok(Intel::pccs(Origin { base, trust }))
+    }
+}
+
+/// The platform that a quote is of. `None` for bytes that are no quote: the verifier says why.
+pub(crate) fn platform(quote: &[u8]) -> Result<Option<TdxPlatform>, Failure> {
+    let Ok(quote) = Quote::parse(quote, Padding::Zeros) else { return Ok(None) };
+    let malformed = |error: PlatformError| {
+        Failure::new(Status::Malformed, "quote_platform", format!("the quote's platform: {error}"))
+    };
+    TdxPlatform::of_quote(&quote).map(Some).map_err(malformed)
+}
+
+/// An endorser's error as a failure of the program.
+pub(crate) fn failure(error: &EndorserError) -> Failure {
+    Failure::new(Status::Internal, error.code(), error.to_string()).hint(error.hint())
+}
+
+fn unusable(error: &SetupError) -> Failure {
+    Failure::new(Status::Usage, error.code(), error.to_string())
+}
