@@ -1,6 +1,7 @@
 //! Errors in the form of the OpenAI API: `{"error": {message, type, param, code}}`.
 
 use crate::error::ClientError;
+use confide_evidence::text::{escape_json, steers};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +29,7 @@ impl<'a> ErrorBody<'a> {
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("strings always serialise")
+        escape_json(serde_json::to_string(self).expect("strings always serialise")).into_bytes()
     }
 }
 
@@ -60,7 +61,7 @@ struct PeerFields {
 
 /// A peer's text without what a terminal would obey, and not too much of it.
 fn printable(text: &str) -> String {
-    text.chars().take(MAX_TEXT).map(|one| if one.is_control() { ' ' } else { one }).collect()
+    text.chars().take(MAX_TEXT).map(|one| if steers(one) { ' ' } else { one }).collect()
 }
 
 #[cfg(test)]
@@ -73,6 +74,13 @@ mod tests {
         let expected =
             r#"{"error":{"message":"refused","type":"attestation_error","param":null,"code":"report_data"}}"#;
         assert_eq!(String::from_utf8(body).unwrap(), expected);
+    }
+
+    #[test]
+    fn an_error_holds_nothing_that_a_terminal_obeys() {
+        let body = ErrorBody::new("x", "y", "found \u{9b}2J\u{1b}[2J\u{202e}").to_json();
+        let text = String::from_utf8(body).unwrap();
+        assert!(text.contains(r"found \u009b2J\u001b[2J\u202e") && !text.contains(steers), "{text:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::input::{self, Otherwise, PolicyFlags};
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::{ApiKey, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
+use confide_evidence::text::escape_json;
 use confide_verifier::AttestationResult;
 use serde::Serialize;
 use std::fmt;
@@ -307,10 +308,8 @@ fn harmless(text: &str) -> String {
 }
 
 fn print_json(printed: &Printed<'_>) {
-    let mut json = serde_json::to_vec(printed).expect("strings, lists and structs always serialise");
-    json.push(b'\n');
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(&json).and_then(|()| out.flush());
+    let json = serde_json::to_string(printed).expect("strings, lists and structs always serialise");
+    render::line(&escape_json(json));
 }
 
 fn read_prompt() -> Result<Zeroizing<String>, Failure> {

@@ -4,6 +4,7 @@ use crate::input;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_evidence::document::{DocumentError, EvidenceDocument};
+use confide_evidence::text::escape_json;
 use confide_record::MAX_FILE;
 use std::path::PathBuf;
 
@@ -18,11 +19,11 @@ impl Inspect {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let bytes = input::read(&self.file, MAX_FILE)?;
         match (EvidenceDocument::decode(&bytes), confide_record::read(&bytes)) {
-            (Ok(document), _) => render::line(&format!("{:#}", document.to_json())),
+            (Ok(document), _) => render::line(&escape_json(format!("{:#}", document.to_json()))),
             (Err(_), Ok(records)) => {
                 for record in records {
                     let shown = serde_json::json!({ "hash": record.hash(), "record": record });
-                    render::line(&format!("{shown:#}"));
+                    render::line(&escape_json(format!("{shown:#}")));
                 }
             }
             (Err(error), Err(_)) => return Err(neither(&error)),

@@ -1,6 +1,7 @@
 //! Verdicts for people: a tree on standard output, colour only on a terminal.
 
 use crate::status::Failure;
+use confide_evidence::text::steers;
 use confide_verifier::{AttestationResult, Check, Outcome, Status};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -178,15 +179,11 @@ fn write_check(out: &mut String, check: &Check, colour: Colour) {
 }
 
 /// Text that evidence or a recorded policy may have chosen, on one line: what a terminal would obey (control characters)
-/// or reorder text by (Unicode's bidirectional formatting, UAX 9 section 2) is shown as an escape.
+/// or reorder text by (Unicode's bidirectional formatting) is shown as an escape.
 pub(crate) fn harmless(text: &str) -> String {
-    let obeyed = |one: &char| {
-        one.is_control()
-            || matches!(one, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut out = String::with_capacity(text.len());
     for one in text.chars() {
-        if obeyed(&one) {
+        if steers(one) {
             out.extend(one.escape_unicode());
         } else {
             out.push(one);

@@ -23,6 +23,7 @@ mod read;
 pub mod receipt;
 pub mod record;
 pub mod tdx;
+pub mod text;
 pub mod time;
 pub mod transcript;
 pub mod x509;

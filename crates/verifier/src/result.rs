@@ -1,6 +1,7 @@
 //! Attestation results: data that auditors replay, programs render and nobody draws authority from.
 
 use crate::check::Check;
+use confide_evidence::text::escape_json;
 use serde::Serialize;
 use thiserror::Error;
 
@@ -109,13 +110,14 @@ pub struct DeviceResult {
 }
 
 impl AttestationResult {
-    /// Canonical JSON text: the bytes that records keep and replays reproduce.
+    /// Canonical JSON text: the bytes that records keep and replays reproduce. Nothing in it steers a terminal: what
+    /// evidence chose is escaped.
     ///
     /// # Panics
     /// Never: the type has no maps and no floating point numbers.
     #[must_use]
     pub fn to_json(&self) -> String {
-        serde_json::to_string(self).expect("strings, lists and structs always serialise")
+        escape_json(serde_json::to_string(self).expect("strings, lists and structs always serialise"))
     }
 
     /// Whether every check passed or is waived.
