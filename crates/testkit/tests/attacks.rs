@@ -43,7 +43,7 @@ async fn refusal(which: Attack) -> Vec<&'static str> {
 
 #[tokio::test]
 async fn relayed_evidence_of_another_instance_is_refused() {
-    assert_eq!(refusal(Attack::Relay).await, ["report_data", "device_nonce"]);
+    assert_eq!(refusal(Attack::Relay).await, ["report_data"]);
 }
 
 #[tokio::test]
@@ -53,7 +53,27 @@ async fn one_changed_byte_of_the_model_manifest_is_refused() {
 
 #[tokio::test]
 async fn swapped_in_evidence_of_a_second_gpu_is_refused() {
-    assert_eq!(refusal(Attack::GpuSwap).await, ["report_data", "devices_event"]);
+    assert_eq!(refusal(Attack::GpuSwap).await, ["report_data"]);
+}
+
+#[tokio::test]
+async fn a_gpu_in_the_place_of_the_measured_one_is_refused_though_all_is_signed() {
+    assert_eq!(refusal(Attack::GpuReplaced).await, ["devices_event"]);
+}
+
+#[tokio::test]
+async fn evidence_for_an_earlier_nonce_is_refused() {
+    assert_eq!(refusal(Attack::Replay).await, ["report_data"]);
+}
+
+#[tokio::test]
+async fn evidence_for_another_use_is_refused() {
+    assert_eq!(refusal(Attack::Reflection).await, ["report_data"]);
+}
+
+#[tokio::test]
+async fn other_keys_beside_a_genuine_quote_are_refused() {
+    assert_eq!(refusal(Attack::KeySwap).await, ["report_data"]);
 }
 
 #[tokio::test]

@@ -165,6 +165,10 @@ impl Checks {
         self.list.extend_from_slice(checks);
     }
 
+    pub(crate) fn has_failed(&self, rule: &Rule) -> bool {
+        self.list.iter().any(|check| check.code == rule.code && check.status == Status::Fail)
+    }
+
     pub(crate) fn first_failure(&self) -> Option<&'static str> {
         self.list.iter().find(|check| check.status == Status::Fail).map(|check| check.code)
     }

@@ -133,7 +133,11 @@ fn recompute(document: &EvidenceDocument, binding: Binding) -> Recomputed {
     Recomputed { report_data: transcript.report_data(), rtmr3: document.events.replay() }
 }
 
-/// Everything that the report data covers. These checks are independent: all run.
+/// What checks of devices say that the quote does not sign.
+pub(crate) const NOT_COVERED: &str = "not reached: the quote's report data does not cover the devices";
+
+/// Everything that the report data covers. These checks are independent: all run, but for those of devices, which cost
+/// signatures, where the report data covers other ones.
 fn contents(
     document: &EvidenceDocument,
     binding: &Binding,
@@ -146,6 +150,11 @@ fn contents(
     events(document, role, policy, &mut progress.checks);
     claims(&document.claims, &policy.claims, choice, &mut progress.checks);
     gpus(document, role, policy, &mut progress.checks);
+    if progress.checks.has_failed(&rules::REPORT_DATA) {
+        // The devices are not those that the quote signs: their chains and signatures are worth no work.
+        nvidia::not_covered(&document.devices, &mut progress.checks);
+        return;
+    }
     let found = nvidia::appraise_devices(
         &document.devices,
         &|position| binding.gpu_nonce(position),
@@ -216,14 +225,20 @@ fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, che
         Err(format!("differing: {}", differing.join(", ")))
     };
     checks.require(&rules::EVENT_CLAIMS, &policy.claims.events, found);
-    if let Some(events) = serving {
-        let fingerprints: Vec<Bytes<32>> =
-            events.devices.devices.iter().map(|device| device.certificate).collect();
-        checks.require(
-            &rules::DEVICES_EVENT,
-            &policy.devices.event,
-            nvidia::fingerprints_match(&document.devices, &fingerprints),
-        );
+    match serving {
+        Some(_) if checks.has_failed(&rules::REPORT_DATA) => {
+            checks.not_run(&rules::DEVICES_EVENT, NOT_COVERED);
+        }
+        Some(events) => {
+            let fingerprints: Vec<Bytes<32>> =
+                events.devices.devices.iter().map(|device| device.certificate).collect();
+            checks.require(
+                &rules::DEVICES_EVENT,
+                &policy.devices.event,
+                nvidia::fingerprints_match(&document.devices, &fingerprints),
+            );
+        }
+        None => {}
     }
 }
 

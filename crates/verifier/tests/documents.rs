@@ -5,7 +5,9 @@
 mod guest;
 
 use confide_evidence::bytes::{ByteString, Bytes};
-use confide_evidence::document::{CpuEvidence, EgressMode, Endorsements, EvidenceDocument, KeySet, Platform};
+use confide_evidence::document::{
+    CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, Platform,
+};
 use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
@@ -229,9 +231,51 @@ fn an_expired_key_set_is_refused() {
 fn evidence_of_another_genuine_gpu_is_refused() {
     let other = SimulatedGpu::new(8).unwrap();
     let failures = failures_of(|document| document.devices = vec![Guest::device(&other, &serve())]);
-    assert_eq!(failures, ["report_data", "devices_event"]);
+    assert_eq!(failures, ["report_data"]);
     let failures = failures_of(|document| document.devices.clear());
-    assert_eq!(failures, ["report_data", "devices_event", "gpu_count", "gpu_claims"]);
+    assert_eq!(failures, ["report_data", "gpu_count", "gpu_claims"]);
+}
+
+#[test]
+fn another_gpu_than_the_measured_one_is_refused_even_if_quoted() {
+    let mut guest = Guest::new();
+    guest.gpu = SimulatedGpu::new(8).unwrap();
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["devices_event"]);
+}
+
+/// Signatures of devices cost more than the comparison that tells that the quote signs other ones.
+#[test]
+fn devices_that_the_quote_does_not_cover_are_not_looked_at() {
+    let elsewhere = Challenge::serve(NONCE, EXPORTER, [0xee; 32]).recorded();
+    let mut document = Guest::new().document();
+    document.devices.push(DeviceEvidence {
+        kind: DeviceKind::NvidiaGpu,
+        chain: ByteString(b"no chain".to_vec()),
+        report: ByteString(b"no report".to_vec()),
+    });
+    for (document, challenge) in [(&Guest::new().document(), &elsewhere), (&document, &challenge())] {
+        let result = verdict(document, Some(challenge), &danger(DANGER));
+        assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("report_data")));
+        let device = |check: &&confide_verifier::Check| check.code.starts_with("device");
+        let of_devices: Vec<_> = result.checks.iter().filter(device).collect();
+        assert_eq!(of_devices.len(), 1 + 13 * document.devices.len() + 3, "{of_devices:?}");
+        for check in of_devices {
+            assert_eq!(check.status, confide_verifier::Status::NotRun, "{}", check.code);
+        }
+        assert!(result.devices.is_empty());
+    }
+}
+
+#[test]
+fn a_verdicts_json_holds_nothing_that_a_terminal_obeys() {
+    let mut guest = Guest::new();
+    guest.claims.engine.kind = "\u{9b}2J\u{85}\u{7f}\u{202e}".into();
+    let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(failures(&result), ["engine_kind"]);
+    let json = result.to_json();
+    assert!(json.contains(r"\u009b2J\u0085\u007f\u202e"), "{json}");
+    assert!(!json.contains(confide_evidence::text::steers), "{json}");
 }
 
 #[test]

@@ -7,9 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use confide_evidence::bytes::ByteString;
+use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    CpuEvidence, DeviceEvidence, DeviceKind, Endorsements, EvidenceDocument, devices_digest,
+    AttestationRequest, CpuEvidence, DeviceEvidence, DeviceKind, Endorsements, EvidenceDocument, KeySet,
+    devices_digest,
 };
 use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
 use confide_evidence::tdx::{Padding, Quote, collateral_from_json};
@@ -25,6 +26,15 @@ pub enum Attack {
     Manifest,
     /// Replaces the first GPU's evidence with that of a second GPU, made for this very exchange and validly signed.
     GpuSwap,
+    /// Puts another GPU into the measured one's place: its evidence is asked for, signed and quoted as it should be, and
+    /// only the certificate in the measured events tells.
+    GpuReplaced,
+    /// Sends evidence again that the honest guest made for an earlier nonce.
+    Replay,
+    /// Sends evidence of this very exchange that was made and signed for another use: the release of disk keys.
+    Reflection,
+    /// Puts message and receipt keys of its own beside a quote that is bound to its own connection.
+    KeySwap,
     /// None at all: everything is bound to its own connection, as an honest guest would do. The control that shows
     /// that a victim refuses the others for what is wrong with them.
     Honest,
@@ -32,21 +42,40 @@ pub enum Attack {
 
 /// Seeds of the GPUs that belong to the attacker alone.
 const FOREIGN_GPU: u64 = 1_000_000;
+/// Seed of the GPU that the honest guest measured.
+const MEASURED_GPU: u64 = 0;
 
 impl Attack {
+    /// What the honest guest is asked when a victim asks this.
+    pub(super) fn request(self, victim: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Replay => AttestationRequest { nonce: Bytes([0x11; 32]) }.encode(),
+            _ => victim.to_vec(),
+        }
+    }
+
     /// The document that a victim with this binding gets, made from an honest one.
     pub(super) fn evidence(self, honest: Vec<u8>, binding: Binding) -> Result<Vec<u8>> {
-        if self == Self::Relay {
+        if matches!(self, Self::Relay | Self::Replay) {
             return Ok(honest);
         }
         let mut document = EvidenceDocument::decode(&honest).context("the honest guest's evidence")?;
         if self == Self::Manifest {
             change_manifest(&mut document)?;
         }
-        bind(&mut document, binding)?;
+        let (binding, first) = match (self, binding) {
+            (Self::Reflection, Binding::Serve { nonce, .. }) => (Binding::KeyRelease { nonce }, MEASURED_GPU),
+            (Self::GpuReplaced, _) => (binding, FOREIGN_GPU),
+            _ => (binding, MEASURED_GPU),
+        };
+        bind(&mut document, binding, first)?;
         if self == Self::GpuSwap {
             let first = document.devices.first_mut().context("the honest guest has no GPU")?;
             *first = gpu_evidence(FOREIGN_GPU, binding.gpu_nonce(0))?;
+        }
+        if let (Self::KeySwap, KeySet::Serving(keys)) = (self, &mut document.key_set) {
+            keys.kem.public = Bytes([0x22; 1216]);
+            keys.receipt.public = Bytes([0x22; 32]);
         }
         Ok(document.encode()?)
     }
@@ -68,11 +97,16 @@ fn change_manifest(document: &mut EvidenceDocument) -> Result<()> {
     Ok(())
 }
 
-/// Signs GPU reports and quote anew, so that all of them are bound to `binding`.
-fn bind(document: &mut EvidenceDocument, binding: Binding) -> Result<()> {
+/// Signs GPU reports and quote anew, so that all of them are bound to `binding`. The first GPU is that of the seed
+/// `first`.
+fn bind(document: &mut EvidenceDocument, binding: Binding, first: u64) -> Result<()> {
     for (position, device) in (0_u32..).zip(&mut document.devices) {
-        let gpu = SimulatedGpu::new(u64::from(position))?;
-        device.report = ByteString(gpu.report(binding.gpu_nonce(position)));
+        let evidence = gpu_evidence(first + u64::from(position), binding.gpu_nonce(position))?;
+        if first == MEASURED_GPU {
+            device.report = evidence.report;
+        } else {
+            *device = evidence;
+        }
     }
     let transcript = Transcript {
         binding,

@@ -71,7 +71,9 @@ impl Victim {
 
     /// Evidence for this victim's nonce, with the attack in it.
     async fn evidence(&self, request: &[u8], tapped: &Tapped) -> Result<Vec<u8>> {
-        let document = fetch(self.honest, request).await.context("asking the honest guest for evidence")?;
+        let document = fetch(self.honest, &self.attack.request(request))
+            .await
+            .context("asking the honest guest for evidence")?;
         let nonce = AttestationRequest::decode(request)?.nonce;
         let exporter = tapped.exporter(&nonce)?;
         let binding = Binding::Serve { nonce, exporter, tls_spki: self.identity.spki() };

@@ -83,6 +83,13 @@ pub(super) fn appraise<'a>(
     }
 }
 
+/// Marks all checks of a device as not run.
+pub(super) fn not_run(position: u32, why: &str, checks: &mut Checks) {
+    for rule in RULES {
+        checks.not_run(rule, format!("device {position}: {why}"));
+    }
+}
+
 /// The checks of one device: each names the device that it is about.
 struct Log<'c> {
     position: u32,

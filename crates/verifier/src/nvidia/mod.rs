@@ -10,6 +10,7 @@ mod node;
 
 use crate::Algorithms;
 use crate::check::{Check, Checks};
+use crate::document::NOT_COVERED;
 use crate::result::{DeviceResult, Outcome};
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::DeviceEvidence;
@@ -106,6 +107,16 @@ pub(crate) fn appraise_devices(
         }
     }
     findings
+}
+
+/// Marks the checks of devices that the CPU's evidence does not cover.
+pub(crate) fn not_covered(devices: &[DeviceEvidence], checks: &mut Checks) {
+    for (position, _) in (0..).zip(devices) {
+        device::not_run(position, NOT_COVERED, checks);
+    }
+    if !devices.is_empty() {
+        node::RULES.into_iter().for_each(|rule| checks.not_run(rule, NOT_COVERED));
+    }
 }
 
 fn earliest(so_far: Option<i64>, end: i64) -> Option<i64> {
