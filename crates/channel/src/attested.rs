@@ -60,8 +60,8 @@ impl AttestedChannel {
     /// This rests on the guest keeping its TLS key to itself: the verdict says that the guest drew it in memory.
     ///
     /// # Errors
-    /// [`ChannelError::EveryConnection`], [`ChannelError::KeyMismatch`], [`ChannelError::VerdictExpired`]. The
-    /// connection is then closed.
+    /// [`ChannelError::EveryConnection`], [`ChannelError::KeyMismatch`], [`ChannelError::VerdictExpired`],
+    /// [`ChannelError::VerdictRevoked`]. The connection is then closed.
     pub fn ride(channel: UnattestedChannel, verdict: &Arc<Verdict>) -> Result<Self, ChannelError> {
         verdict.check_ride(channel.spki(), Moment::now())?;
         Ok(Self { live: channel.into_live(), verdict: Arc::clone(verdict) })
@@ -116,8 +116,8 @@ impl AttestedChannel {
     /// has been read to its end.
     ///
     /// # Errors
-    /// [`SendError`]; the connection is then closed. [`ChannelError::VerdictExpired`] before a byte is written, when the
-    /// verdict's time is over.
+    /// [`SendError`]; the connection is then closed. [`ChannelError::VerdictExpired`] or
+    /// [`ChannelError::VerdictRevoked`] before a byte is written, when the verdict no longer holds.
     pub async fn send(mut self, request: Request) -> Result<Answer, SendError> {
         if let Err(error) = self.verdict.check(Moment::now()) {
             return Err(SendError { error, unsent: Some(request) });

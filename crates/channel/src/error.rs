@@ -56,10 +56,88 @@ pub enum ChannelError {
     /// The verdict's time is over.
     #[error("the verdict no longer holds")]
     VerdictExpired,
+    /// Later evidence for the same key was refused.
+    #[error("the verdict is revoked: later evidence for the same key was not accepted")]
+    VerdictRevoked,
 }
 
+/// Stable codes of [`ChannelError`]: code, what it means, what to do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    (
+        "random_source_failed",
+        "the operating system gave no random bytes for a nonce",
+        "check that the system's random source works; nothing was sent",
+    ),
+    (
+        "tls_failed",
+        "the TLS handshake failed",
+        "check that the address is that of a Confide guest and that nothing between ends TLS; nothing was sent",
+    ),
+    (
+        "tls_key_not_held",
+        "the peer does not hold the key of the certificate that it shows",
+        "somebody between you and the guest shows its certificate; do not use this address; nothing was sent",
+    ),
+    (
+        "tls_version",
+        "the peer speaks another TLS version than 1.3",
+        "check that the address is that of a Confide guest; nothing was sent",
+    ),
+    ("timed_out", "a step took too long", "check that the guest is up and reachable, and try again"),
+    (
+        "connection_failed",
+        "the connection ended or broke",
+        "try again; a request that had been sent may have been worked on",
+    ),
+    (
+        "attestation_status",
+        "the peer answered the attestation request with another status than 200",
+        "read the guest's log where it is yours: it may be overloaded or without evidence; no prompt was sent",
+    ),
+    (
+        "attestation_media_type",
+        "the peer's answer to the attestation request is no evidence document by its media type",
+        "check that the address is that of a Confide guest; no prompt was sent",
+    ),
+    (
+        "evidence_too_large",
+        "the peer's evidence document is larger than 4 MiB",
+        "check that the address is that of a Confide guest; no prompt was sent",
+    ),
+    (
+        "channel_key_mismatch",
+        "the verdict is about another TLS key than the connection's",
+        "attest the connection itself; nothing was sent on it",
+    ),
+    (
+        "channel_nonce_mismatch",
+        "the verdict is about another nonce than the one sent on the connection",
+        "open each channel with the witness of its own appraisal; nothing was sent on it",
+    ),
+    (
+        "channel_exporter_mismatch",
+        "the verdict is about another connection: its TLS exporter differs",
+        "open each channel with the witness of its own appraisal; nothing was sent on it",
+    ),
+    (
+        "attest_every_connection",
+        "the policy wants every connection attested, so that none rides on an earlier verdict",
+        "attest the connection, or say per-key under freshness in the policy",
+    ),
+    (
+        "verdict_expired",
+        "the verdict's time is over",
+        "attest again; clients of this crate do so by themselves",
+    ),
+    (
+        "verdict_revoked",
+        "later evidence for the same key was not accepted",
+        "see why the later evidence was refused; nothing more is sent to this guest until it is accepted again",
+    ),
+];
+
 impl ChannelError {
-    /// A stable code.
+    /// A stable code, one of [`CODES`].
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -77,6 +155,7 @@ impl ChannelError {
             Self::ExporterMismatch => "channel_exporter_mismatch",
             Self::EveryConnection => "attest_every_connection",
             Self::VerdictExpired => "verdict_expired",
+            Self::VerdictRevoked => "verdict_revoked",
         }
     }
 
@@ -94,6 +173,65 @@ impl ChannelError {
                 | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
             )) => Self::TlsVersion,
             _ => Self::Handshake(Arc::new(error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each. A new variant does not compile here before it stands in the list below.
+    fn every() -> Vec<ChannelError> {
+        let known = |error: ChannelError| match &error {
+            ChannelError::Random(_)
+            | ChannelError::Handshake(_)
+            | ChannelError::KeyNotHeld
+            | ChannelError::TlsVersion
+            | ChannelError::TimedOut { .. }
+            | ChannelError::Connection(_)
+            | ChannelError::AttestationStatus(_)
+            | ChannelError::AttestationMediaType
+            | ChannelError::DocumentTooLarge
+            | ChannelError::KeyMismatch
+            | ChannelError::NonceMismatch
+            | ChannelError::ExporterMismatch
+            | ChannelError::EveryConnection
+            | ChannelError::VerdictExpired
+            | ChannelError::VerdictRevoked => error,
+        };
+        [
+            ChannelError::Random(getrandom::Error::UNSUPPORTED),
+            ChannelError::Handshake(Arc::new(io::Error::other("broken"))),
+            ChannelError::KeyNotHeld,
+            ChannelError::TlsVersion,
+            ChannelError::TimedOut { step: "a step", limit: Duration::from_secs(1) },
+            ChannelError::AttestationStatus(404),
+            ChannelError::AttestationMediaType,
+            ChannelError::DocumentTooLarge,
+            ChannelError::KeyMismatch,
+            ChannelError::NonceMismatch,
+            ChannelError::ExporterMismatch,
+            ChannelError::EveryConnection,
+            ChannelError::VerdictExpired,
+            ChannelError::VerdictRevoked,
+        ]
+        .into_iter()
+        .map(known)
+        .collect()
+    }
+
+    #[test]
+    fn every_code_is_listed_and_says_what_to_do() {
+        let mut codes: Vec<&str> = every().iter().map(ChannelError::code).collect();
+        // hyper's errors cannot be made by hand: tests of broken connections hold this one.
+        codes.push("connection_failed");
+        let mut listed: Vec<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+        codes.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(codes, listed);
+        for (code, meaning, what_to_do) in CODES {
+            assert!(!meaning.is_empty() && !what_to_do.is_empty(), "{code}");
         }
     }
 }

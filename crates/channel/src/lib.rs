@@ -107,7 +107,7 @@ mod verdict;
 pub use answer::{Answer, AnswerBody};
 pub use attested::{AttestedChannel, SendError};
 pub use clock::Moment;
-pub use error::ChannelError;
+pub use error::{CODES, ChannelError};
 pub use live::KeyExchange;
 pub use request::{ApiKey, Prompt, Request, RequestError};
 pub use unattested::{Challenged, ChallengedChannel, UnattestedChannel};

@@ -7,7 +7,8 @@ use confide_policy::Attest;
 use confide_verifier::{AttestationResult, Attested};
 use rustls_pki_types::UnixTime;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// What a channel rests on: the witness of an appraisal that one connection was opened with.
@@ -17,11 +18,13 @@ pub struct Verdict {
     attested: Attested,
     asked: Moment,
     attest: Attest,
+    /// Whether later evidence for the same key was refused.
+    revoked: AtomicBool,
 }
 
 impl Verdict {
     pub(crate) fn new(attested: Attested, asked: Moment, attest: Attest) -> Self {
-        Self { attested, asked, attest }
+        Self { attested, asked, attest, revoked: AtomicBool::new(false) }
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the verdict is about.
@@ -60,16 +63,23 @@ impl Verdict {
         self.asked
     }
 
-    /// How long the verdict still holds at a moment; zero when its time is over.
+    /// How long the verdict still holds at a moment; zero when its time is over or it has been revoked.
     #[must_use]
     pub fn left(&self, now: Moment) -> Duration {
+        if self.revoked.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
         now.left_until(self.attested.valid_until(), self.asked)
     }
 
     /// # Errors
-    /// [`ChannelError::VerdictExpired`].
+    /// [`ChannelError::VerdictRevoked`], [`ChannelError::VerdictExpired`].
     pub(crate) fn check(&self, now: Moment) -> Result<(), ChannelError> {
-        if self.left(now).is_zero() { Err(ChannelError::VerdictExpired) } else { Ok(()) }
+        match self.left(now) {
+            _ if self.revoked.load(Ordering::Acquire) => Err(ChannelError::VerdictRevoked),
+            Duration::ZERO => Err(ChannelError::VerdictExpired),
+            _ => Ok(()),
+        }
     }
 
     /// Whether a further connection to `spki` may rest on this verdict.
@@ -97,6 +107,8 @@ impl fmt::Debug for Verdict {
 #[derive(Debug, Default)]
 pub struct VerdictCache {
     verdicts: Vec<Arc<Verdict>>,
+    /// Every verdict that something still rests on: channels keep theirs when a younger one takes its place here.
+    resting: Vec<Weak<Verdict>>,
 }
 
 /// The most keys that a cache holds: instances of one service. The verdict with the least time left makes way.
@@ -104,9 +116,11 @@ const MAX_VERDICTS: usize = 64;
 
 impl VerdictCache {
     /// Keeps a verdict, in the place of an earlier one about the same key. Verdicts that no connection may ride on are
-    /// not kept.
+    /// not kept, and can be revoked all the same.
     pub fn insert(&mut self, verdict: Arc<Verdict>) {
         let now = Moment::now();
+        self.resting.retain(|verdict| verdict.strong_count() > 0);
+        self.resting.push(Arc::downgrade(&verdict));
         self.forget(verdict.spki());
         self.verdicts.retain(|kept| !kept.left(now).is_zero());
         if verdict.check_ride(verdict.spki(), now).is_err() {
@@ -128,8 +142,17 @@ impl VerdictCache {
         self.verdicts.iter().find(|kept| kept.check_ride(spki, now).is_ok()).cloned()
     }
 
-    /// Drops the verdict about a key.
-    pub fn forget(&mut self, spki: &[u8; 32]) {
+    /// Revokes every verdict about a key that was ever inserted: its evidence is no longer accepted. Channels that rest
+    /// on one of them send nothing more.
+    pub fn revoke(&mut self, spki: &[u8; 32]) {
+        let resting = self.resting.iter().filter_map(Weak::upgrade);
+        for verdict in resting.filter(|verdict| verdict.spki() == spki) {
+            verdict.revoked.store(true, Ordering::Release);
+        }
+        self.forget(spki);
+    }
+
+    fn forget(&mut self, spki: &[u8; 32]) {
         self.verdicts.retain(|kept| kept.spki() != spki);
     }
 }

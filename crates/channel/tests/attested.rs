@@ -183,9 +183,33 @@ async fn a_cache_keeps_one_verdict_a_key() {
     }
     let found = cache.verdict_for(first.verdict().spki()).unwrap();
     assert!(Arc::ptr_eq(&found, second.verdict()));
-    cache.forget(first.verdict().spki());
-    assert!(cache.verdict_for(first.verdict().spki()).is_none());
     assert!(cache.verdict_for(other.verdict().spki()).is_some());
+}
+
+#[tokio::test]
+async fn nothing_rests_on_a_revoked_verdict() {
+    let guest = Guest::new(0).unwrap();
+    let (first, second) = (open(&guest, Attest::PerKey, 30).await, open(&guest, Attest::PerKey, LONG).await);
+    let alone = open(&guest, Attest::EveryConnection, LONG).await;
+    let other = open(&Guest::new(0).unwrap(), Attest::PerKey, LONG).await;
+    let spki = *first.verdict().spki();
+    let mut cache = VerdictCache::default();
+    for channel in [&first, &second, &alone, &other] {
+        cache.insert(Arc::clone(channel.verdict()));
+    }
+    let riding = AttestedChannel::ride(connect(&guest).await.unwrap(), second.verdict()).unwrap();
+    cache.revoke(&spki);
+    assert!(cache.verdict_for(&spki).is_none());
+    let refused = AttestedChannel::ride(connect(&guest).await.unwrap(), second.verdict()).unwrap_err();
+    assert!(matches!(refused, ChannelError::VerdictRevoked), "{refused}");
+    let before = guest.requests().len();
+    for channel in [first, second, riding, alone] {
+        let Err(failure) = channel.send(prompt()).await else { panic!("sent") };
+        assert!(matches!(failure.error, ChannelError::VerdictRevoked), "{}", failure.error);
+        assert!(failure.unsent.is_some(), "the prompt comes back");
+    }
+    assert_eq!(guest.requests().len(), before);
+    assert_eq!(other.send(prompt()).await.unwrap().status, 200, "another key's verdict holds");
 }
 
 #[tokio::test]

@@ -97,13 +97,15 @@ async fn what_is_no_evidence_document_is_refused() {
 
 /// Time stands still but for what everybody waits for.
 #[tokio::test(start_paused = true)]
-async fn a_guest_that_never_answers_is_given_up() {
-    let guest = Guest::new(0).unwrap().attesting(Attestation::Silent);
-    let refused = connect(&guest).await.unwrap().attest().await.unwrap_err();
-    assert!(
-        matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }),
-        "{refused}"
-    );
+async fn a_guest_that_never_answers_or_never_ends_is_given_up() {
+    for attestation in [Attestation::Silent, Attestation::Dripping] {
+        let guest = Guest::new(0).unwrap().attesting(attestation);
+        let refused = connect(&guest).await.unwrap().attest().await.unwrap_err();
+        assert!(
+            matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }),
+            "{refused}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -339,6 +339,27 @@ mod tests {
         assert_eq!(std::str::from_utf8(&json).unwrap(), expected);
     }
 
+    /// Does not compile where the type implements a trait: the call would then have two candidates.
+    macro_rules! assert_not {
+        ($trait:path: $($kind:ty),+) => {
+            $({
+                trait Ambiguous<A> {
+                    fn call() {}
+                }
+                struct Implements;
+                impl<T: ?Sized> Ambiguous<()> for T {}
+                impl<T: ?Sized + $trait> Ambiguous<Implements> for T {}
+                <$kind as Ambiguous<_>>::call();
+            })+
+        };
+    }
+
+    #[test]
+    fn nothing_that_holds_content_can_be_shown() {
+        assert_not!(std::fmt::Debug: ChatRequest, Turn, ChatAnswer, ChatStream, Delta, Response);
+        assert_not!(std::fmt::Display: ChatRequest, Turn, ChatAnswer, ChatStream, Delta, Response);
+    }
+
     #[test]
     fn the_buffer_never_grows() {
         let request = ChatRequest::new("\u{2}").turn(Turn::user("\u{1}".repeat(10_000)));

@@ -4,7 +4,8 @@ use crate::appraised::Appraised;
 use crate::endpoint::EndpointError;
 use confide_channel::{ChannelError, RequestError};
 use confide_endorser::EndorserError;
-use confide_verifier::Outcome;
+use confide_verifier::{Check, Outcome};
+use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,51 @@ pub enum ClientError {
     Internal,
 }
 
+/// Stable codes of [`ClientError`] beside those of channels ([`confide_channel::CODES`]) and of checks
+/// ([`confide_verifier::rules::ALL`]): code, what it means, what to do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    (
+        "plain_http_refused",
+        "the address of the guest begins with http://",
+        "give the guest's address as https://HOST:PORT; nothing was sent",
+    ),
+    (
+        "invalid_url",
+        "the address of the guest is not one",
+        "give the guest's address as https://HOST:PORT; nothing was sent",
+    ),
+    (
+        "dial_failed",
+        "the guest could not be reached",
+        "check that the guest is up and that the address is right; no prompt was sent",
+    ),
+    (
+        "rejected",
+        "the evidence was not accepted, and no check says why",
+        "report it: this is an error of this program; no prompt was sent",
+    ),
+    (
+        "invalid_request",
+        "the request cannot be sent over HTTP",
+        "correct the path or header field that the message names",
+    ),
+    (
+        "upstream_error",
+        "the guest answered with an error",
+        "see the guest's own code and sentence in the message",
+    ),
+    (
+        "invalid_answer",
+        "the guest's answer is not what the API describes",
+        "report it to the guest's operator; the prompt had been sent",
+    ),
+    (
+        "internal",
+        "the appraisal itself failed",
+        "report it: this is an error of this program; no prompt was sent",
+    ),
+];
+
 impl ClientError {
     /// A stable code: for rejected evidence that of the first check that failed.
     #[must_use]
@@ -79,6 +125,19 @@ impl ClientError {
             Self::Answer(_) => "invalid_answer",
             Self::Internal => "internal",
         }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn what_to_do(&self) -> Option<Cow<'static, str>> {
+        if let Self::Rejected(appraised) = self {
+            return failed(appraised).and_then(|check| check.remedy.clone());
+        }
+        if let Self::Endorsements(error) = self {
+            return Some(error.hint().into());
+        }
+        let mut known = CODES.iter().chain(confide_channel::CODES);
+        known.find(|(code, ..)| *code == self.code()).map(|(_, _, what_to_do)| Cow::Borrowed(*what_to_do))
     }
 
     /// The exit status of a program that ends with this error: 2 wrong usage, 10 rejected, 20 unsupported format, 30
@@ -106,7 +165,8 @@ fn channel_exit_status(error: &ChannelError) -> u8 {
         | ChannelError::NonceMismatch
         | ChannelError::ExporterMismatch
         | ChannelError::EveryConnection
-        | ChannelError::VerdictExpired => 10,
+        | ChannelError::VerdictExpired
+        | ChannelError::VerdictRevoked => 10,
         ChannelError::AttestationMediaType | ChannelError::DocumentTooLarge => 30,
         _ => 1,
     }
@@ -121,9 +181,69 @@ fn simulated(appraised: &Appraised) -> &'static str {
 }
 
 fn rejection(appraised: &Appraised) -> String {
-    let result = &appraised.result;
-    match result.checks.iter().find(|check| Some(check.code) == result.code) {
+    match failed(appraised) {
         Some(check) => format!("{}: expected {}, found {}", check.code, check.expected, check.actual),
-        None => result.code.unwrap_or("no check failed").to_owned(),
+        None => appraised.result.code.unwrap_or("no check failed").to_owned(),
+    }
+}
+
+/// The check that the verdict's code names.
+fn failed(appraised: &Appraised) -> Option<&Check> {
+    let result = &appraised.result;
+    result.checks.iter().find(|check| Some(check.code) == result.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io_error() -> Arc<io::Error> {
+        Arc::new(io::Error::other("broken"))
+    }
+
+    /// One of each that needs no appraisal and no endorser, whose errors have codes and hints of their own. A new variant does not compile here before it is in the list below.
+    fn every() -> Vec<ClientError> {
+        let known = |error: ClientError| match &error {
+            ClientError::Endpoint(_)
+            | ClientError::Dial { .. }
+            | ClientError::DialTimedOut { .. }
+            | ClientError::Channel(_)
+            | ClientError::Endorsements(_)
+            | ClientError::Rejected(_)
+            | ClientError::Request(_)
+            | ClientError::Answered { .. }
+            | ClientError::Answer(_)
+            | ClientError::Internal => error,
+        };
+        let to = || "guest.example:443".to_owned();
+        let endpoints = [
+            EndpointError::PlainHttp,
+            EndpointError::Scheme,
+            EndpointError::Malformed,
+            EndpointError::UserInfo,
+            EndpointError::Path,
+        ];
+        let others = [
+            ClientError::Dial { to: to(), source: io_error() },
+            ClientError::DialTimedOut { to: to(), limit: Duration::from_secs(1) },
+            ClientError::Channel(ChannelError::KeyNotHeld),
+            ClientError::Request(RequestError::Target),
+            ClientError::Answered { status: 404, code: None, message: "no".to_owned() },
+            ClientError::Answer("not as expected"),
+            ClientError::Internal,
+        ];
+        endpoints.into_iter().map(ClientError::from).chain(others).map(known).collect()
+    }
+
+    #[test]
+    fn every_code_is_listed_and_says_what_to_do() {
+        for error in every() {
+            assert!(error.what_to_do().is_some(), "{}", error.code());
+        }
+        let codes: Vec<&str> = every().iter().map(ClientError::code).collect();
+        for (code, meaning, what_to_do) in CODES {
+            assert!(codes.contains(code) || *code == "rejected", "{code} is no code of a client");
+            assert!(!meaning.is_empty() && !what_to_do.is_empty(), "{code}");
+        }
     }
 }

@@ -38,7 +38,7 @@ pub use client::{Client, ClientBuilder, Question};
 pub use confide_channel::{ApiKey, Prompt, Request};
 pub use endorsing::Endorsing;
 pub use endpoint::{Endpoint, EndpointError};
-pub use error::ClientError;
+pub use error::{CODES, ClientError};
 pub use policy::PolicyText;
 pub use pool::Lease;
 pub use response::{Response, ResponseBody};

@@ -19,6 +19,7 @@ use confide_verifier::{Appraisal, AttestationResult, Attested, Memo, appraise};
 use rustix::net::sockopt;
 use rustls_pki_types::UnixTime;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -60,8 +61,6 @@ pub(crate) struct Pool {
     /// What earlier appraisals have established of the guest's platform and its collateral.
     memo: Memo,
     state: Mutex<State>,
-    /// Held by the one attestation that others of the same policy wait for.
-    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -70,10 +69,17 @@ struct State {
     verdicts: VerdictCache,
     latest: Option<Arc<Appraised>>,
     last_use: Option<Instant>,
-    /// How many shared attestations have begun.
-    attempts: u64,
-    /// The last one that failed.
-    failure: Option<(u64, ClientError)>,
+    /// By key: a peer that is slow to attest holds up nobody who reached another.
+    turns: Vec<([u8; 32], Weak<Turn>)>,
+}
+
+/// The attestations of one key that its further connections wait for, one at a time.
+#[derive(Default)]
+struct Turn {
+    /// How many have begun.
+    begun: AtomicU64,
+    /// Why the last one failed. Held by the one under way.
+    failure: tokio::sync::Mutex<Option<ClientError>>,
 }
 
 /// An attested channel on loan from a pool. It returns there when the answer has been read, or when nothing was sent.
@@ -98,8 +104,7 @@ impl Target {
 
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        let (state, turn) = (Mutex::default(), tokio::sync::Mutex::default());
-        Arc::new(Self { target, memo: Memo::new(), state, turn })
+        Arc::new(Self { target, memo: Memo::new(), state: Mutex::default() })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -179,24 +184,33 @@ impl Pool {
         if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }
-        let seen = self.state().attempts;
-        let _turn = self.turn.lock().await;
-        let attempt = {
-            let mut state = self.state();
-            if let Some(verdict) = state.verdicts.verdict_for(channel.spki()) {
-                return Ok(AttestedChannel::ride(channel, &verdict)?);
-            }
-            if let Some((attempt, failure)) = &state.failure
-                && *attempt > seen
-            {
-                return Err(failure.clone());
-            }
-            state.attempts = state.attempts.wrapping_add(1);
-            state.attempts
-        };
+        let turn = self.turn(channel.spki());
+        let seen = turn.begun.load(Ordering::Acquire);
+        let mut failure = turn.failure.lock().await;
+        if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
+            return Ok(AttestedChannel::ride(channel, &verdict)?);
+        }
+        if turn.begun.load(Ordering::Acquire) > seen
+            && let Some(failure) = &*failure
+        {
+            return Err(failure.clone());
+        }
+        turn.begun.fetch_add(1, Ordering::AcqRel);
+        *failure = None;
         let attested = self.attest(channel).await;
-        self.state().failure = attested.as_ref().err().map(|error| (attempt, error.clone()));
+        *failure = attested.as_ref().err().cloned();
         attested
+    }
+
+    fn turn(&self, spki: &[u8; 32]) -> Arc<Turn> {
+        let mut state = self.state();
+        state.turns.retain(|(_, turn)| turn.strong_count() > 0);
+        let known = state.turns.iter().find(|(key, _)| key == spki).and_then(|(_, turn)| turn.upgrade());
+        known.unwrap_or_else(|| {
+            let turn = Arc::default();
+            state.turns.push((*spki, Arc::downgrade(&turn)));
+            turn
+        })
     }
 
     async fn attest(self: &Arc<Self>, channel: UnattestedChannel) -> Result<AttestedChannel, ClientError> {
@@ -283,10 +297,10 @@ impl Pool {
         Ok(channel)
     }
 
-    /// Ends what rests on an earlier verdict about a key whose evidence is no longer accepted.
+    /// Ends what rests on an earlier verdict about a key whose evidence is no longer accepted, wherever it is.
     fn expel(&self, spki: &[u8; 32]) {
         let mut state = self.state();
-        state.verdicts.forget(spki);
+        state.verdicts.revoke(spki);
         state.idle.retain(|channel| channel.verdict().spki() != spki);
     }
 
@@ -359,7 +373,7 @@ impl Lease {
     }
 
     /// Sends a request. One of which nothing was written, because the guest had closed the idle connection or its
-    /// verdict had just ended, is sent over another attested channel, once.
+    /// verdict no longer holds, is sent over another attested channel, once.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -367,7 +381,8 @@ impl Lease {
         match self.send_once(request).await {
             Ok(response) => Ok(response),
             Err(SendError {
-                error: ChannelError::Connection(_) | ChannelError::VerdictExpired,
+                error:
+                    ChannelError::Connection(_) | ChannelError::VerdictExpired | ChannelError::VerdictRevoked,
                 unsent: Some(request),
             }) => {
                 let mut other = self.pool.lease().await?;

@@ -11,9 +11,13 @@ use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 /// The largest answer that is read as a whole, in bytes. Streamed answers have no limit.
 pub(crate) const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// How long an error's sentence may take.
+const ERROR_LIMIT: Duration = Duration::from_secs(5);
 
 /// The guest's answer. Not `Debug`: it may repeat the prompt.
 pub struct Response {
@@ -43,11 +47,14 @@ impl Response {
     /// The same answer, where the guest accepted the request.
     ///
     /// # Errors
-    /// [`ClientError::Answered`] with what the guest says, for every status but 200.
+    /// [`ClientError::Answered`] with what the guest says within [`ERROR_LIMIT`], for every status but 200.
     pub(crate) async fn accepted(self) -> Result<Self, ClientError> {
         match self.status {
             StatusCode::OK => Ok(self),
-            status => Err(openai::read_error(status, &self.whole().await.unwrap_or_default())),
+            status => {
+                let body = tokio::time::timeout(ERROR_LIMIT, self.whole()).await;
+                Err(openai::read_error(status, &body.ok().and_then(Result::ok).unwrap_or_default()))
+            }
         }
     }
 

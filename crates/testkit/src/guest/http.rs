@@ -1,10 +1,12 @@
 //! What the guest says.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use confide_evidence::bytes::Bytes as Fixed;
@@ -22,19 +24,50 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::evidence::Staple;
-use super::{Attestation, Chat, Inner, MODEL, SeenRequest, WORDS, lock};
+use super::{Attestation, Chat, Inner, MODEL, Raw, SeenRequest, Then, WORDS, lock};
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
-type Exporter = Arc<dyn Fn(&Fixed<32>) -> Result<Fixed<32>> + Send + Sync>;
 
-pub(super) async fn serve<IO>(inner: Arc<Inner>, place: usize, exporter: Exporter, io: IO) -> Result<()>
+/// One TLS connection, in reach beside HTTP.
+pub(super) trait Line: Send + Sync {
+    /// The exporter of this connection for a nonce.
+    fn export(&self, nonce: &Fixed<32>) -> Result<Fixed<32>>;
+    /// Writes bytes past HTTP.
+    fn poll_write(&self, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
+    /// Hands over all that was written.
+    fn poll_flush(&self, task: &mut Task<'_>) -> Poll<io::Result<()>>;
+    /// Ends the connection, with TLS's goodbye or without it.
+    fn poll_end(&self, task: &mut Task<'_>, end: Then) -> Poll<io::Result<()>>;
+}
+
+/// Writes bytes past HTTP, and what follows them.
+pub(super) async fn write(line: &dyn Line, Raw { bytes, then }: &Raw) -> io::Result<()> {
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let written = poll_fn(|task| line.poll_write(task, rest)).await?;
+        rest = &rest[written..];
+    }
+    poll_fn(|task| line.poll_flush(task)).await?;
+    match then {
+        Then::Wait => Ok(()),
+        end => poll_fn(|task| line.poll_end(task, *end)).await,
+    }
+}
+
+/// Writes bytes in the place of an answer.
+async fn instead(line: &dyn Line, raw: &Raw) -> Result<Answer> {
+    write(line, raw).await?;
+    std::future::pending().await
+}
+
+pub(super) async fn serve<IO>(inner: Arc<Inner>, place: usize, line: Arc<dyn Line>, io: IO) -> Result<()>
 where
     IO: Read + Write + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| {
-        let (inner, exporter) = (Arc::clone(&inner), Arc::clone(&exporter));
+        let (inner, line) = (Arc::clone(&inner), Arc::clone(&line));
         async move {
-            let answered = respond(&inner, place, &exporter, request).await;
+            let answered = respond(&inner, place, &*line, request).await;
             let answer =
                 answered.unwrap_or_else(|error| json_answer(500, &json!({ "error": error.to_string() })));
             Ok::<_, Infallible>(answer)
@@ -43,12 +76,7 @@ where
     Ok(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await?)
 }
 
-async fn respond(
-    inner: &Inner,
-    place: usize,
-    exporter: &Exporter,
-    request: Request<Incoming>,
-) -> Result<Answer> {
+async fn respond(inner: &Inner, place: usize, line: &dyn Line, request: Request<Incoming>) -> Result<Answer> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
     let headers = head.headers.iter().map(|(name, value)| {
@@ -60,15 +88,15 @@ async fn respond(
         body: body.to_vec(),
     });
     match head.uri.path() {
-        ATTESTATION_PATH => attest(inner, exporter, &body).await,
+        ATTESTATION_PATH => attest(inner, line, &body).await,
         "/v1/models" => Ok(json_answer(200, &models())),
-        _ => Ok(chat(inner, &body)),
+        _ => chat(inner, line, &body).await,
     }
 }
 
-async fn attest(inner: &Inner, exporter: &Exporter, request: &[u8]) -> Result<Answer> {
+async fn attest(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> {
     let nonce = AttestationRequest::decode(request)?.nonce;
-    let binding = Binding::Serve { nonce, exporter: exporter(&nonce)?, tls_spki: inner.identity.spki };
+    let binding = Binding::Serve { nonce, exporter: line.export(&nonce)?, tls_spki: inner.identity.spki };
     let attestation = lock(&inner.attestation).clone();
     let stapled = |binding, staple| inner.machine.document(binding, &[], staple);
     let bound = |binding| stapled(binding, Staple::Valid);
@@ -89,12 +117,14 @@ async fn attest(inner: &Inner, exporter: &Exporter, request: &[u8]) -> Result<An
         Attestation::TooLarge => return Ok(answer(200, MEDIA_TYPE, full(vec![0; MAX_DOCUMENT + 1]))),
         Attestation::Endless => return Ok(answer(200, MEDIA_TYPE, endless())),
         Attestation::Silent => std::future::pending().await,
+        Attestation::Dripping => return Ok(answer(200, MEDIA_TYPE, dripping())),
+        Attestation::Raw(raw) => return instead(line, &raw).await,
         Attestation::Torn => {
             let mut document = bound(binding)?;
             document.truncate(document.len() / 2);
             return Ok(answer(200, MEDIA_TYPE, torn(vec![document.into()])));
         }
-        Attestation::Honest => bound(binding)?,
+        Attestation::Honest | Attestation::Eager(_) => bound(binding)?,
     };
     Ok(answer(200, MEDIA_TYPE, full(document)))
 }
@@ -113,10 +143,13 @@ fn models() -> Value {
     json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "created": 0, "owned_by": "testkit" }] })
 }
 
-fn chat(inner: &Inner, request: &[u8]) -> Answer {
+async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> {
     let request: Value = serde_json::from_slice(request).unwrap_or_default();
     let streamed = request["stream"] == true;
-    match lock(&inner.chat).clone() {
+    let chat = lock(&inner.chat).clone();
+    Ok(match chat {
+        Chat::Raw(raw) => return instead(line, &raw).await,
+        Chat::Endless => answer(200, "text/event-stream", forever(events().next().unwrap_or_default())),
         Chat::Refuse(status) => json_answer(
             status,
             &json!({ "error": { "message": "refused", "type": "x", "param": null, "code": "no_such_model" } }),
@@ -139,7 +172,7 @@ fn chat(inner: &Inner, request: &[u8]) -> Answer {
             answer(200, "text/event-stream", full(stream))
         }
         Chat::Answer => json_answer(200, &completion()),
-    }
+    })
 }
 
 fn completion() -> Value {
@@ -185,8 +218,22 @@ fn full(bytes: Vec<u8>) -> BoxBody<Bytes, io::Error> {
 }
 
 fn endless() -> BoxBody<Bytes, io::Error> {
+    forever(Bytes::from_static(&[0; 65_536]))
+}
+
+fn forever(piece: Bytes) -> BoxBody<Bytes, io::Error> {
     let (sender, pieces) = mpsc::channel(1);
-    tokio::spawn(async move { while sender.send(Ok(Bytes::from_static(&[0; 65_536]))).await.is_ok() {} });
+    tokio::spawn(async move { while sender.send(Ok(piece.clone())).await.is_ok() {} });
+    Pieces(pieces).boxed()
+}
+
+fn dripping() -> BoxBody<Bytes, io::Error> {
+    let (sender, pieces) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while sender.send(Ok(Bytes::from_static(&[0]))).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
     Pieces(pieces).boxed()
 }
 

@@ -65,6 +65,32 @@ pub enum Attestation {
     Silent,
     /// Half the document, then the connection breaks.
     Torn,
+    /// A byte of a document each second, for ever.
+    Dripping,
+    /// These bytes in the place of an HTTP answer.
+    Raw(Raw),
+    /// These bytes as soon as TLS is up, before anything was asked.
+    Eager(Vec<u8>),
+}
+
+/// Bytes that are written past HTTP, right after TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What happens then.
+    pub then: Then,
+}
+
+/// What follows raw bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing more; the connection stays.
+    Wait,
+    /// The connection ends with TLS's goodbye (close_notify).
+    Close,
+    /// The connection ends without it, as whoever owns the network can end it.
+    Cut,
 }
 
 /// What a guest answers to everything else.
@@ -83,6 +109,10 @@ pub enum Chat {
     TornEvent,
     /// Answers, then closes the connection.
     Close,
+    /// A stream without end.
+    Endless,
+    /// These bytes in the place of an HTTP answer.
+    Raw(Raw),
 }
 
 /// What the model says, in the pieces of a stream.
@@ -118,6 +148,8 @@ pub struct Listening {
 pub struct Seen {
     /// All bytes as they came over the wire.
     pub wire: Vec<u8>,
+    /// Whether TLS resumed an earlier session.
+    pub resumed: bool,
     /// All bytes after TLS.
     pub plaintext: Vec<u8>,
     /// The requests that the plaintext made.

@@ -11,15 +11,15 @@ use confide_evidence::hash::sha256;
 use confide_evidence::transcript::EXPORTER_LABEL;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{self, sign::any_supported_type};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Inner, Seen, Tls, http, lock};
+use super::{Attestation, Inner, Raw, Seen, Then, Tls, http, lock};
 
 /// A TLS key with its certificate.
 pub(super) struct Identity {
@@ -42,6 +42,8 @@ impl Identity {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Offered to every client: one that resumed a session would send its first bytes under keys of the last one.
+        config.max_early_data_size = u32::MAX;
         Ok(Self { tls, config: Arc::new(config), spki: sha256(&own.subject_public_key_info()) })
     }
 }
@@ -69,17 +71,21 @@ where
         Tls::Honest | Tls::OtherKey => {}
     }
     let tls = TlsAcceptor::from(Arc::clone(&inner.identity.config)).accept(wire).await?;
+    lock(&inner.seen)[place].resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let shared = Shared(Arc::new(Mutex::new(tls)));
     let note = {
         let inner = Arc::clone(inner);
         move |bytes: &[u8]| lock(&inner.seen)[place].plaintext.extend_from_slice(bytes)
     };
-    let exporter = {
-        let shared = shared.clone();
-        move |nonce: &Bytes<32>| shared.export(nonce)
+    let line = Arc::new(shared.clone());
+    let eager = match &*lock(&inner.attestation) {
+        Attestation::Eager(bytes) => Some(Raw { bytes: bytes.clone(), then: Then::Wait }),
+        _ => None,
     };
-    http::serve(Arc::clone(inner), place, Arc::new(exporter), TokioIo::new(Noted { stream: shared, note }))
-        .await
+    if let Some(eager) = eager {
+        http::write(&*line, &eager).await?;
+    }
+    http::serve(Arc::clone(inner), place, line, TokioIo::new(Noted { stream: shared, note })).await
 }
 
 async fn answer_with<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> Result<()> {
@@ -111,11 +117,27 @@ impl<S> Clone for Shared<S> {
     }
 }
 
-impl<S> Shared<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> http::Line for Shared<S> {
     fn export(&self, nonce: &Bytes<32>) -> Result<Bytes<32>> {
         let exporter =
             lock(&self.0).get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0))?;
         Ok(Bytes(exporter))
+    }
+
+    fn poll_write(&self, task: &mut Task<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *lock(&self.0)).poll_write(task, bytes)
+    }
+
+    fn poll_flush(&self, task: &mut Task<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *lock(&self.0)).poll_flush(task)
+    }
+
+    fn poll_end(&self, task: &mut Task<'_>, end: Then) -> Poll<io::Result<()>> {
+        let mut tls = lock(&self.0);
+        match end {
+            Then::Cut => Pin::new(tls.get_mut().0).poll_shutdown(task),
+            Then::Wait | Then::Close => Pin::new(&mut *tls).poll_shutdown(task),
+        }
     }
 }
 
