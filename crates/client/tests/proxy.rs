@@ -5,7 +5,7 @@ use bytes::Bytes;
 use confide_client::proxy::{Exposure, Proxy, ProxyError};
 use confide_client::{Client, PolicyText};
 use confide_policy::Loaded;
-use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening};
+use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, Raw, Then};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
@@ -90,6 +90,16 @@ async fn raw(address: SocketAddr, request: &[u8]) -> String {
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+/// The same, of a peer that keeps its side open: the last request asks for the connection to be closed.
+async fn raw_open(address: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let reading = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    reading.expect("the connection is closed").unwrap();
     String::from_utf8(answer).unwrap()
 }
 
@@ -258,7 +268,13 @@ async fn bad_requests_are_refused_before_anything_is_asked() {
         ("GET", "/confide/verdict", vec![("origin", "null")], 403, "origin_refused"),
         ("GET", "/v1/models", vec![("sec-fetch-site", "cross-site")], 403, "origin_refused"),
         ("GET", "/v1/models", vec![("host", "evil.example:8787")], 403, "host_refused"),
+        ("GET", "/v1/models", vec![("host", "localhost"), ("host", "localhost")], 400, "host_malformed"),
+        ("GET", "http://api.example/v1/models", vec![], 403, "host_refused"),
+        ("CONNECT", "api.example:443", vec![], 403, "host_refused"),
+        ("CONNECT", "127.0.0.1:443", vec![], 404, "unknown_path"),
         ("OPTIONS", CHAT, vec![("origin", "http://localhost")], 405, "method_not_allowed"),
+        ("TRACE", CHAT, vec![], 405, "method_not_allowed"),
+        ("GET", CHAT, vec![("upgrade", "websocket"), ("connection", "upgrade")], 405, "method_not_allowed"),
         ("GET", CHAT, vec![("host", local.as_str())], 405, "method_not_allowed"),
         ("PUT", "/v1/models", vec![], 405, "method_not_allowed"),
         ("GET", "/", vec![], 404, "unknown_path"),
@@ -320,6 +336,117 @@ async fn what_is_no_http_is_told_so_and_harms_nothing() {
     }
     assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
     assert_eq!(rig.ask().await.status(), 200, "the proxy stays up");
+}
+
+#[tokio::test]
+async fn a_redirect_of_the_guest_is_not_passed_on() {
+    for status in ["301 Moved", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect", "600 x"]
+    {
+        let answer =
+            format!("HTTP/1.1 {status}\r\nlocation: http://evil.example/v1\r\ncontent-length: 0\r\n\r\n");
+        let raw = Raw { bytes: answer.into_bytes(), then: Then::Wait };
+        let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
+        let answer = rig.ask().await;
+        assert!(!answer.headers().contains_key("location"));
+        let told = error(answer, 502).await;
+        assert_eq!(told, ("upstream_error".to_owned(), "invalid_answer".to_owned()), "{status}");
+    }
+}
+
+/// OpenAI's clients would read `{"a":` for the whole answer where the length were passed on.
+#[tokio::test]
+async fn an_answers_framing_is_this_endpoints_own() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n7\r\n{\"a\":1}\r\n0\r\n\r\n";
+    let raw = Raw { bytes: answer.into(), then: Then::Wait };
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 200);
+    assert!(!answer.headers().contains_key("content-length"));
+    assert_eq!(whole(answer).await, b"{\"a\":1}");
+}
+
+/// The chunks count, and nothing behind them is believed (RFC 9112 section 6.1).
+#[tokio::test]
+async fn a_body_with_two_lengths_smuggles_nothing() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let hidden = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let request = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n{hidden}",
+        15 + hidden.len()
+    );
+    let answer = raw_open(rig.address, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.matches("HTTP/1.1 ").count() == 1, "{answer}");
+    let requests = rig.guest.guest.requests();
+    let lines: Vec<&str> = requests.iter().map(|request| request.line.as_str()).collect();
+    assert_eq!(lines[1..], ["POST /v1/chat/completions"]);
+    assert_eq!(requests[1].body, b"hello");
+    let length = ("content-length".to_owned(), "5".to_owned());
+    assert!(requests[1].headers.contains(&length), "{:?}", requests[1].headers);
+    assert!(requests[1].headers.iter().all(|(name, _)| name != "transfer-encoding"));
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n\
+        GET /v1/nothing HTTP/1.1\r\nhost: localhost\r\n\r\n\
+        nonsense\r\n\r\n";
+    let answer = raw(rig.address, request.as_bytes()).await;
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
+    assert_eq!(statuses, ["200", "405", "400"], "{answer}");
+    assert!(answer.ends_with(r#""code":"malformed_http"}}"#), "{answer}");
+}
+
+#[tokio::test]
+async fn a_program_of_http_1_0_is_served() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let answer = raw_open(rig.address, "GET /v1/models HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.contains(guest::MODEL), "{answer}");
+    let answer = raw_open(rig.address, "GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("host_malformed"), "{answer}");
+}
+
+/// A program that waits to be asked for its body is asked only once the guest is accepted.
+#[tokio::test]
+async fn a_body_is_asked_for_after_the_verdict() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherKey)).await;
+    let head = format!(
+        "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 2\r\nconnection: close\r\n\r\n"
+    );
+    let answer = raw_open(rig.address, &head).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    let _ = rig.guest.guest.clone().attesting(Attestation::Honest);
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    stream.read_exact(&mut interim).await.unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"{}").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_program_that_leaves_ends_its_request() {
+    let gate = Arc::new(Semaphore::new(1));
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    let body = String::from_utf8(question()).unwrap();
+    let request =
+        format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut first = [0; 15];
+    stream.read_exact(&mut first).await.unwrap();
+    drop(stream);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let _ = rig.guest.guest.clone().chatting(Chat::Answer);
+    assert_eq!(rig.ask().await.status(), 200);
+    assert_eq!(
+        rig.guest.guest.seen().len(),
+        2,
+        "the connection with the rest of the answer is not used again"
+    );
 }
 
 #[tokio::test]

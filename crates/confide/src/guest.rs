@@ -84,26 +84,8 @@ pub(crate) fn failure(error: &ClientError) -> Failure {
         _ => Status::Internal,
     };
     let failure = Failure::new(status, error.code(), error.to_string());
-    if let ClientError::Endorsements(error) = error {
-        return failure.hint(error.hint());
-    }
-    match hint(error) {
-        Some(hint) => failure.hint(hint),
+    match error.what_to_do() {
+        Some(what_to_do) => failure.hint(what_to_do),
         None => failure,
     }
-}
-
-fn hint(error: &ClientError) -> Option<&'static str> {
-    Some(match error.code() {
-        "plain_http_refused" => "give the guest's address as https://HOST:PORT; nothing was sent",
-        "dial_failed" | "timed_out" => {
-            "check that the guest is up and that the address is right; no prompt was sent"
-        }
-        "tls_key_not_held" => "somebody shows a certificate whose key they do not hold; no prompt was sent",
-        "tls_failed" | "tls_version" => "is this a Confide guest? no prompt was sent",
-        "attestation_status" | "attestation_media_type" | "evidence_too_large" => {
-            "the peer answers, but not as a Confide guest; no prompt was sent"
-        }
-        _ => return None,
-    })
 }

@@ -6,7 +6,7 @@ use crate::guest::{self, Recorder};
 use crate::input::{Otherwise, PolicyFlags};
 use crate::render;
 use crate::status::{Failure, Status};
-use confide_client::proxy::{Exposure, Proxy as Endpoint, ProxyError};
+use confide_client::proxy::{CODES, Exposure, Proxy as Endpoint, ProxyError};
 use confide_client::{Appraised, Client};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -109,7 +109,8 @@ async fn keep(recorder: Recorder, stopped: oneshot::Receiver<()>) {
     let mut shown = 0_usize;
     loop {
         let ended = tokio::time::timeout(RECORD_EVERY, &mut stopped).await.is_ok();
-        match recorder.write() {
+        // Record files are read and written here: other tasks of this thread must not wait for that.
+        match tokio::task::block_in_place(|| recorder.write()) {
             Ok(appraisals) => {
                 appraisals.iter().skip(1_usize.saturating_sub(shown)).for_each(note);
                 shown = shown.saturating_add(appraisals.len());
@@ -144,9 +145,13 @@ fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
 }
 
 fn fault(error: &ProxyError) -> Failure {
-    match error {
-        ProxyError::NotLoopback(_) => Failure::new(Status::Usage, "listen_not_loopback", error.to_string())
-            .hint("listen on 127.0.0.1, or give --danger-listen-anywhere where you want exactly that"),
-        _ => Failure::new(Status::Internal, "listen_failed", error.to_string()),
+    let status = match error {
+        ProxyError::NotLoopback(_) => Status::Usage,
+        _ => Status::Internal,
+    };
+    let failure = Failure::new(status, error.code(), error.to_string());
+    match CODES.iter().find(|(code, ..)| *code == error.code()) {
+        Some((_, _, what_to_do)) => failure.hint(*what_to_do),
+        None => failure,
     }
 }

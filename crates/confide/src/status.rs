@@ -1,6 +1,7 @@
 //! Exit statuses, and failures that are not verdicts.
 
 use confide_verifier::{AttestationResult, Outcome};
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 /// How the program ends.
@@ -50,7 +51,7 @@ pub struct Failure {
     status: Status,
     code: &'static str,
     message: String,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
 }
 
 impl Failure {
@@ -61,8 +62,8 @@ impl Failure {
 
     /// Adds what to do about it.
     #[must_use]
-    pub fn hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
+    pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// The exit status.
@@ -85,7 +86,7 @@ impl Failure {
 
     /// What to do about it.
     #[must_use]
-    pub fn what_to_do(&self) -> Option<&'static str> {
-        self.hint
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
     }
 }

@@ -194,7 +194,7 @@ fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraisin
         expected: "an appraisal policy that this build reads".into(),
         actual: failure.message().to_owned().into(),
         reference: "appraisal policy",
-        remedy: failure.what_to_do().map(Into::into),
+        remedy: failure.what_to_do().map(|hint| hint.to_owned().into()),
     };
     AttestationResult {
         outcome,

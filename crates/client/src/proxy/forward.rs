@@ -8,6 +8,7 @@ use crate::openai::ErrorBody;
 use bytes::Bytes;
 use confide_channel::{ApiKey, ChannelError, Prompt, Request as Outgoing, RequestError};
 use http::header::{self, HeaderName};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
@@ -30,24 +31,19 @@ const VERDICT_PATH: &str = "/confide/verdict";
 const FORWARDED: [HeaderName; 4] =
     [header::ACCEPT, header::CONTENT_ENCODING, header::CONTENT_TYPE, HeaderName::from_static("x-request-id")];
 
-/// Fields of an answer that are not passed on: they concern one connection (RFC 9110 section 7.6.1), would let web
-/// pages read the answer, or are this endpoint's to set.
-const KEPT_BACK: [HeaderName; 14] = [
-    header::CONNECTION,
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::SET_COOKIE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::ALT_SVC,
-    header::STRICT_TRANSPORT_SECURITY,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    VERDICT,
-    SIMULATED,
+/// Fields of an answer that are passed on: what OpenAI's clients read. Others concern one connection (RFC 9110 section
+/// 7.6.1), would let web pages read the answer, send a program elsewhere, or are this endpoint's to set.
+const PASSED_ON: [HeaderName; 7] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::RETRY_AFTER,
+    HeaderName::from_static("retry-after-ms"),
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("x-should-retry"),
 ];
+/// Beginnings of the names of further such fields.
+const PASSED_ON_FAMILIES: [&str; 2] = ["openai-", "x-ratelimit-"];
 
 pub(super) type Answer = Response<Either<Full<Bytes>, PassedBody>>;
 
@@ -57,6 +53,8 @@ struct Fault {
     kind: &'static str,
     code: String,
     message: String,
+    /// The method that the path takes (RFC 9110 section 15.5.6).
+    allow: Option<&'static str>,
 }
 
 /// Answers one local request. Every outcome is an answer.
@@ -68,11 +66,12 @@ pub(super) async fn answer(client: &Client, local: SocketAddr, request: Request<
 }
 
 async fn handle(client: &Client, local: SocketAddr, request: Request<Incoming>) -> Result<Answer, Fault> {
-    gate::check(request.headers(), local)
-        .map_err(|refusal| Fault::refused(StatusCode::FORBIDDEN, refusal.code(), refusal.message()))?;
-    match route(request.method(), request.uri())? {
+    let (head, body) = request.into_parts();
+    gate::check(&head, local)
+        .map_err(|refusal| Fault::refused(refusal.status(), refusal.code(), refusal.message()))?;
+    match route(&head.method, &head.uri)? {
         Route::Verdict => verdict(client).await,
-        Route::Upstream => forward(client, request).await,
+        Route::Upstream => forward(client, head, body).await,
     }
 }
 
@@ -89,11 +88,8 @@ fn route(method: &Method, uri: &Uri) -> Result<Route, Fault> {
         (&Method::GET, VERDICT_PATH) => Ok(Route::Verdict),
         (&Method::GET, _) if is_models => Ok(Route::Upstream),
         (&Method::POST, _) if path.starts_with("/v1/") && !is_models => Ok(Route::Upstream),
-        _ if path == VERDICT_PATH || path.starts_with("/v1/") => Err(Fault::refused(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "method_not_allowed",
-            "this path does not take this method",
-        )),
+        _ if path == VERDICT_PATH || is_models => Err(Fault::method("GET")),
+        _ if path.starts_with("/v1/") => Err(Fault::method("POST")),
         _ => Err(Fault::unknown_path()),
     }
 }
@@ -113,8 +109,7 @@ async fn verdict(client: &Client) -> Result<Answer, Fault> {
 }
 
 /// Attests first; only then is the body read, and its first byte sent.
-async fn forward(client: &Client, request: Request<Incoming>) -> Result<Answer, Fault> {
-    let (head, body) = request.into_parts();
+async fn forward(client: &Client, head: Parts, body: Incoming) -> Result<Answer, Fault> {
     if usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= MAX_PROMPT) {
         let lease = client.lease().await?;
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -124,10 +119,12 @@ async fn forward(client: &Client, request: Request<Incoming>) -> Result<Answer, 
         };
         let outgoing = outgoing.and_then(|outgoing| with_fields(outgoing, &head.headers))?;
         let response = lease.send(outgoing).await?;
+        check_status(response.status)?;
+        let headers = passed_on(&response.headers);
         let body = PassedBody::new(response.body, &response.headers);
         let mut answer = Response::new(Either::Right(body));
         *answer.status_mut() = response.status;
-        *answer.headers_mut() = passed_on(response.headers);
+        *answer.headers_mut() = headers;
         answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
         if response.verdict.result().simulated {
             answer.headers_mut().insert(SIMULATED, HeaderValue::from_static("true"));
@@ -152,23 +149,23 @@ fn with_fields(mut outgoing: Outgoing, headers: &HeaderMap) -> Result<Outgoing, 
     }
 }
 
-fn passed_on(mut headers: HeaderMap) -> HeaderMap {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named.iter().chain(&KEPT_BACK) {
-        headers.remove(name);
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let known = |name: &HeaderName| {
+        PASSED_ON.contains(name) || PASSED_ON_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
+    };
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers.iter().filter(|(name, _)| known(name)) {
+        passed.append(name.clone(), value.clone());
     }
-    let cross_origin: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with("access-control-")).cloned().collect();
-    for name in &cross_origin {
-        headers.remove(name);
+    passed
+}
+
+/// An answer, not what leads elsewhere: OpenAI's clients follow a redirect and take the prompt with them.
+fn check_status(status: StatusCode) -> Result<(), Fault> {
+    if status.is_success() || status.is_client_error() || status.is_server_error() {
+        return Ok(());
     }
-    headers
+    Err(ClientError::Answer("its status is neither success nor error").into())
 }
 
 async fn read_prompt(mut body: Incoming) -> Result<Prompt, Fault> {
@@ -208,7 +205,13 @@ fn append(prompt: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
 impl Fault {
     fn refused(status: StatusCode, code: &str, message: &str) -> Self {
         let kind = "invalid_request_error";
-        Self { status, kind, code: code.to_owned(), message: message.to_owned() }
+        Self { status, kind, code: code.to_owned(), message: message.to_owned(), allow: None }
+    }
+
+    fn method(allow: &'static str) -> Self {
+        let message = format!("this path takes {allow} alone");
+        let refused = Self::refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
+        Self { allow: Some(allow), ..refused }
     }
 
     fn unknown_path() -> Self {
@@ -221,7 +224,11 @@ impl Fault {
     }
 
     fn into_answer(self) -> Answer {
-        json(self.status, ErrorBody::new(self.kind, &self.code, &self.message).to_json())
+        let mut answer = json(self.status, ErrorBody::new(self.kind, &self.code, &self.message).to_json());
+        if let Some(allow) = self.allow {
+            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        answer
     }
 }
 
@@ -236,7 +243,7 @@ impl From<ClientError> for Fault {
             _ if error.exit_status() >= 10 => (StatusCode::BAD_GATEWAY, "attestation_error"),
             _ => (StatusCode::BAD_GATEWAY, "upstream_error"),
         };
-        Self { status, kind, code: error.code().to_owned(), message: error.to_string() }
+        Self { status, kind, code: error.code().to_owned(), message: error.to_string(), allow: None }
     }
 }
 
@@ -279,6 +286,10 @@ mod tests {
             (Method::DELETE, "/v1/models/tiny", Err(405)),
             (Method::POST, "/v1/models", Err(405)),
             (Method::OPTIONS, "/v1/chat/completions", Err(405)),
+            (Method::TRACE, "/v1/chat/completions", Err(405)),
+            (Method::HEAD, "/v1/models", Err(405)),
+            (Method::OPTIONS, "*", Err(404)),
+            (Method::CONNECT, "127.0.0.1:443", Err(404)),
             (Method::GET, "/", Err(404)),
             (Method::POST, "/.well-known/confide/attestation", Err(404)),
             (Method::POST, "/v1/../.well-known/confide/attestation", Err(404)),
@@ -290,24 +301,55 @@ mod tests {
     }
 
     #[test]
-    fn an_answers_fields_of_one_connection_are_kept_back() {
+    fn of_an_answers_fields_those_are_passed_on_that_clients_read() {
         let mut headers = HeaderMap::new();
         for (name, value) in [
             ("content-type", "text/event-stream"),
+            ("x-ratelimit-remaining-requests", "1"),
+            ("openai-processing-ms", "1"),
+            ("x-request-id", "7"),
+            ("retry-after", "1"),
             ("connection", "close, x-private"),
             ("x-private", "1"),
+            ("content-length", "5"),
             ("transfer-encoding", "chunked"),
+            ("trailer", "x-later"),
+            ("upgrade", "websocket"),
             ("access-control-allow-origin", "*"),
+            ("cross-origin-resource-policy", "cross-origin"),
+            ("location", "http://evil.example/"),
+            ("refresh", "0; url=http://evil.example/"),
+            ("link", "<http://evil.example/>; rel=preload"),
+            ("set-cookie", "a=b"),
+            ("alt-svc", "h2=\"evil.example:443\""),
+            ("www-authenticate", "Basic"),
             ("x-confide-verdict", "forged"),
             ("x-confide-simulated", "false"),
-            ("x-request-id", "7"),
         ] {
             headers.append(name, value.parse().unwrap());
         }
-        let passed = passed_on(headers);
+        let passed = passed_on(&headers);
         let mut names: Vec<&str> = passed.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["content-type", "x-request-id"]);
+        let expected = [
+            "content-type",
+            "openai-processing-ms",
+            "retry-after",
+            "x-ratelimit-remaining-requests",
+            "x-request-id",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn only_success_and_errors_are_answers() {
+        for status in [200, 201, 204, 400, 404, 429, 500, 503] {
+            assert!(check_status(StatusCode::from_u16(status).unwrap()).is_ok(), "{status}");
+        }
+        for status in [100, 101, 103, 300, 301, 302, 303, 307, 308, 600, 999] {
+            let fault = check_status(StatusCode::from_u16(status).unwrap()).unwrap_err();
+            assert_eq!((fault.status.as_u16(), fault.code.as_str()), (502, "invalid_answer"), "{status}");
+        }
     }
 
     #[test]

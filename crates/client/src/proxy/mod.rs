@@ -3,9 +3,11 @@
 //! Programs that know nothing of attestation talk plain HTTP to it on loopback. It holds the authority of the person
 //! who started it, so requests that a web page made a browser send are refused (`gate`).
 
+mod codes;
 mod forward;
 mod gate;
 mod passed;
 mod server;
 
+pub use codes::CODES;
 pub use server::{Exposure, Proxy, ProxyError};

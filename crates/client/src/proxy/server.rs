@@ -64,6 +64,17 @@ pub struct Proxy {
     address: SocketAddr,
 }
 
+impl ProxyError {
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotLoopback(_) => "listen_not_loopback",
+            Self::Listen { .. } => "listen_failed",
+        }
+    }
+}
+
 impl Proxy {
     /// Listens.
     ///
