@@ -5,6 +5,7 @@ Uses the standard library alone and shares nothing with the Rust code: it has it
 own reader of the CDDL subset that these files use, and its own hashing. Exits 1 on the first kind of disagreement.
 """
 
+import base64
 import hashlib
 import json
 import pathlib
@@ -349,6 +350,100 @@ def check_that_cddl_refuses(cddl, document):
     return [name for name, changed in changes.items() if cddl.matches(changed, ("name", "evidence"))]
 
 
+# Signatures over files of reference values: Ed25519 (RFC 8032 section 5.1.7) and ECDSA on P-256 (FIPS 186-5 section 6.4).
+
+def pem(text):
+    return base64.b64decode("".join(line for line in text.splitlines() if not line.startswith("-----")))
+
+
+def ed25519_verifies(key, message, signature):
+    prime = 2**255 - 19
+    order = 2**252 + 27742317777372353535851937790883648493
+    d = -121665 * pow(121666, -1, prime) % prime
+
+    def point(data):
+        y = int.from_bytes(data, "little")
+        sign, y = y >> 255, y & (1 << 255) - 1
+        square = (y * y - 1) * pow(d * y * y + 1, -1, prime) % prime
+        x = pow(square, (prime + 3) // 8, prime)
+        if (x * x - square) % prime:
+            x = x * pow(2, (prime - 1) // 4, prime) % prime
+        if (x * x - square) % prime:
+            raise ValueError("not a point")
+        return (prime - x if x & 1 != sign else x), y
+
+    def add(one, other):
+        (x1, y1), (x2, y2) = one, other
+        product = d * x1 * x2 * y1 * y2
+        return ((x1 * y2 + x2 * y1) * pow(1 + product, -1, prime) % prime,
+                (y1 * y2 + x1 * x2) * pow(1 - product, -1, prime) % prime)
+
+    base = point((4 * pow(5, -1, prime) % prime).to_bytes(32, "little"))
+    s = int.from_bytes(signature[32:], "little")
+    k = int.from_bytes(hashlib.sha512(signature[:32] + key + message).digest(), "little") % order
+    if len(signature) != 64 or s >= order:
+        return False
+    return times(s, base, add, (0, 1)) == add(point(signature[:32]), times(k, point(key), add, (0, 1)))
+
+
+def p256_verifies(key, message, signature):
+    prime = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    base = (0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+            0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5)
+
+    def add(one, other):
+        if one is None or other is None:
+            return one or other
+        (x1, y1), (x2, y2) = one, other
+        if x1 == x2 and (y1 + y2) % prime == 0:
+            return None
+        if one == other:
+            slope = 3 * (x1 * x1 - 1) * pow(2 * y1, -1, prime)
+        else:
+            slope = (y2 - y1) * pow(x2 - x1, -1, prime)
+        x = (slope * slope - x1 - x2) % prime
+        return x, (slope * (x1 - x) - y1) % prime
+
+    def integer(data):
+        size = data[1]
+        return int.from_bytes(data[2:2 + size], "big"), data[2 + size:]
+
+    r, rest = integer(signature[2:])
+    s, rest = integer(rest)
+    if rest or not (0 < r < order and 0 < s < order):
+        return False
+    e = int.from_bytes(sha256(message), "big")
+    public = int.from_bytes(key[1:33], "big"), int.from_bytes(key[33:], "big")
+    inverse = pow(s, -1, order)
+    found = add(times(e * inverse % order, base, add, None), times(r * inverse % order, public, add, None))
+    return found is not None and found[0] % order == r
+
+
+def times(factor, point, add, zero):
+    result = zero
+    for bit in bin(factor)[2:]:
+        result = add(result, result)
+        if bit == "1":
+            result = add(result, point)
+    return result
+
+
+def check_references():
+    """The example file under both of its signatures, which must fail for every changed byte that is tried."""
+    folder = HERE / "references"
+    file = (folder / "example.toml").read_bytes()
+    problems = []
+    for name, verifies, key_size in (("ed25519", ed25519_verifies, 32), ("p256", p256_verifies, 65)):
+        key = pem((folder / f"{name}.pem").read_text())[-key_size:]
+        signature = (folder / f"example.toml.{name}.sig").read_bytes()
+        if not verifies(key, file, signature):
+            problems.append((f"references {name}", "does not verify"))
+        if verifies(key, file.replace(b"version = 3", b"version = 4"), signature):
+            problems.append((f"references {name}", "verifies for a changed file"))
+    return problems
+
+
 def main():
     cddl = Cddl("\n".join(path.read_text() for path in sorted(HERE.glob("*.cddl"))))
     vectors = json.loads((HERE / "vectors.json").read_text(), object_hook=restore)["vectors"]
@@ -356,9 +451,10 @@ def main():
     failures += [(kind, "has no vector") for kind in COMPUTE if kind not in {vector["kind"] for vector in vectors}]
     samples = [vector["inputs"]["value"] for vector in vectors if vector["inputs"].get("rule") == "evidence"]
     failures += [(f"CDDL: {name}", "is accepted") for name in check_that_cddl_refuses(cddl, samples[0])]
+    failures += check_references()
     for name, problem in failures:
         print(f"{name}: {problem}", file=sys.stderr)
-    print(f"{len(vectors)} vectors, {len(failures)} failures")
+    print(f"{len(vectors)} vectors, 2 signatures, {len(failures)} failures")
     return 1 if failures else 0
 
 

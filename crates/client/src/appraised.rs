@@ -2,7 +2,7 @@
 
 use confide_channel::KeyExchange;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{RecordedChallenge, SecondOpinion, Subject};
+use confide_evidence::record::{RecordedChallenge, RecordedReferences, SecondOpinion, Subject};
 use confide_record::Recording;
 use confide_verifier::AttestationResult;
 use rustls_pki_types::UnixTime;
@@ -26,6 +26,8 @@ pub struct Appraised {
     pub time: UnixTime,
     /// What the second verifier found, where the client has one.
     pub second_opinion: Option<SecondOpinion>,
+    /// The signed file of reference values, where the policy names one.
+    pub references: Option<Arc<RecordedReferences>>,
     /// The key exchange of the connection.
     pub key_exchange: KeyExchange,
 }
@@ -40,6 +42,7 @@ impl Appraised {
             policy: &self.policy,
             challenge: Some(self.challenge.clone()),
             time: self.time,
+            references: self.references.as_deref().cloned(),
             second_opinion: self.second_opinion.clone(),
         }
     }

@@ -1,5 +1,6 @@
 //! The client.
 
+use crate::ALGORITHMS;
 use crate::appraised::Appraised;
 use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
@@ -9,8 +10,9 @@ use crate::pool::{Lease, Observer, Pool, SecondVerifier, Target};
 use crate::response::Response;
 use confide_channel::{Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
-use confide_evidence::record::SecondOpinion;
+use confide_evidence::record::{RecordedReferences, SecondOpinion};
 use confide_policy::AppraisalPolicy;
+use confide_verifier::PreparedReferences;
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ pub struct ClientBuilder {
     endorsing: Option<Endorsing>,
     observer: Option<Observer>,
     second_verifier: Option<SecondVerifier>,
+    references: Option<RecordedReferences>,
 }
 
 /// What a second verifier is asked: the quote of a guest's evidence document.
@@ -58,6 +61,7 @@ impl Client {
             endorsing: None,
             observer: None,
             second_verifier: None,
+            references: None,
         })
     }
 
@@ -115,6 +119,13 @@ impl ClientBuilder {
         self
     }
 
+    /// The signed file of reference values that the policy names. Its signature is verified once, here.
+    #[must_use]
+    pub fn references(mut self, references: RecordedReferences) -> Self {
+        self.references = Some(references);
+        self
+    }
+
     /// Tells `observer` of every appraisal, accepted or not, before anything else happens with it.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
@@ -136,7 +147,10 @@ impl ClientBuilder {
     /// The client. It connects when it is first used.
     #[must_use]
     pub fn build(self) -> Client {
+        let prepare = |given| PreparedReferences::new(given, self.policy.policy(), &ALGORITHMS);
         let pool = Pool::new(Target {
+            prepared_references: self.references.as_ref().map(prepare),
+            references: self.references.map(Arc::new),
             endpoint: self.endpoint,
             policy_text: self.policy.text().into(),
             policy: Arc::new(self.policy),

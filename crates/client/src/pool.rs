@@ -13,9 +13,9 @@ use confide_channel::{
     VerdictCache,
 };
 use confide_evidence::document::{Endorsements, EvidenceDocument};
-use confide_evidence::record::SecondOpinion;
+use confide_evidence::record::{RecordedReferences, SecondOpinion};
 use confide_policy::Attest;
-use confide_verifier::{Appraisal, AttestationResult, Attested, Memo, appraise};
+use confide_verifier::{Appraisal, AttestationResult, Attested, Memo, PreparedReferences, appraise};
 use rustix::net::sockopt;
 use rustls_pki_types::UnixTime;
 use std::fmt;
@@ -54,6 +54,9 @@ pub(crate) struct Target {
     pub(crate) endorsing: Option<Endorsing>,
     pub(crate) observer: Option<Observer>,
     pub(crate) second_verifier: Option<SecondVerifier>,
+    pub(crate) references: Option<Arc<RecordedReferences>>,
+    /// The same, its signature verified.
+    pub(crate) prepared_references: Option<PreparedReferences>,
 }
 
 pub(crate) struct Pool {
@@ -233,6 +236,7 @@ impl Pool {
                 prepared: None,
                 memo: Some(&pool.memo),
                 second_opinion: second_opinion.as_ref(),
+                references: target.prepared_references.as_ref(),
                 policy,
                 now,
                 algorithms: &ALGORITHMS,
@@ -253,6 +257,7 @@ impl Pool {
             challenge: recorded,
             time: now,
             second_opinion,
+            references: self.target.references.clone(),
             key_exchange: channel.key_exchange(),
         });
         match verdict {

@@ -17,8 +17,12 @@ pub(crate) fn client(
     endorser: &EndorserFlags,
     cross_check: CrossCheck,
 ) -> Result<ClientBuilder, Failure> {
-    let LoadedPolicy { policy, text } = policy;
+    let LoadedPolicy { policy, text, references } = policy;
     let builder = Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))?;
+    let builder = match references {
+        Some(given) => builder.references(given.recorded),
+        None => builder,
+    };
     Ok(cross_check.watch(builder.endorsing(endorser.endorsing()?)))
 }
 

@@ -1,12 +1,14 @@
 //! Files that the user names: bounded reads, policies, collateral, algorithms.
 
+use crate::references::{Given, ReferenceFlags};
 use crate::status::{Failure, Status};
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::hex;
-use confide_evidence::tdx::{CollateralError, collateral_from_json};
+use confide_evidence::record::RecordedReferences;
+use confide_evidence::tdx::{CollateralError, MAX_QUOTE, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, PolicyError};
-use confide_verifier::Algorithms;
+use confide_verifier::{Algorithms, PreparedReferences};
 use rustls_pki_types::UnixTime;
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub(crate) static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 
 /// Reads a file, or standard input for `-`, up to one byte more than `limit`: the parser then names the size.
@@ -39,6 +42,47 @@ pub(crate) fn collateral(path: &Path) -> Result<Result<TdxCollateral, Collateral
     Ok(collateral_from_json(&bytes))
 }
 
+/// A bare quote and its collateral.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct QuoteFiles {
+    /// The quote, binary; zero padding behind it is accepted
+    #[arg(long, value_name = "FILE")]
+    quote: PathBuf,
+    /// DCAP collateral, QuoteCollateralV3 JSON
+    #[arg(long, value_name = "FILE")]
+    collateral: PathBuf,
+    /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
+    #[arg(long, value_name = "FILE")]
+    early_collateral: Option<PathBuf>,
+}
+
+impl QuoteFiles {
+    /// The quote.
+    pub(crate) fn quote(&self) -> Result<Vec<u8>, Failure> {
+        read(&self.quote, MAX_QUOTE)
+    }
+
+    /// The collateral, with its early set where there is one. As [`collateral`].
+    pub(crate) fn collateral(&self) -> Result<Result<TdxCollateral, CollateralError>, Failure> {
+        collateral_and_early(&self.collateral, self.early_collateral.as_deref())
+    }
+}
+
+/// Reads collateral, and beside it that of the next TCB recovery where there is any. As [`collateral`].
+pub(crate) fn collateral_and_early(
+    path: &Path,
+    early: Option<&Path>,
+) -> Result<Result<TdxCollateral, CollateralError>, Failure> {
+    let standard = collateral(path)?;
+    let Some(early) = early.map(collateral).transpose()? else { return Ok(standard) };
+    Ok(standard.and_then(|standard| Ok(TdxCollateral { early: Some(early?.into_early()), ..standard })))
+}
+
+/// The time of this machine's clock.
+pub(crate) fn now() -> UnixTime {
+    UnixTime::now()
+}
+
 /// Parses `--at`.
 pub(crate) fn time(text: &str) -> Result<UnixTime, String> {
     parse_rfc3339(text).ok_or_else(|| "expected an RFC 3339 time such as 2026-06-08T11:32:35Z".to_owned())
@@ -58,6 +102,8 @@ pub(crate) struct PolicyFlags {
     /// Policy that accepts simulated evidence: a file danger-*.toml with a [danger] table
     #[arg(long, value_name = "FILE", conflicts_with = "policy")]
     danger_policy: Option<PathBuf>,
+    #[command(flatten)]
+    references: ReferenceFlags,
 }
 
 /// A policy and the text that it was read from, which records keep.
@@ -67,6 +113,24 @@ pub(crate) struct LoadedPolicy {
     pub(crate) policy: AppraisalPolicy,
     /// Its text.
     pub(crate) text: String,
+    /// The signed file of reference values that it names, where one is given.
+    pub(crate) references: Option<Given>,
+}
+
+impl LoadedPolicy {
+    fn new(policy: AppraisalPolicy, text: String) -> Self {
+        Self { policy, text, references: None }
+    }
+
+    /// The signed file of reference values, its signature verified.
+    pub(crate) fn prepared(&self) -> Option<&PreparedReferences> {
+        self.references.as_ref().map(|given| &given.prepared)
+    }
+
+    /// The signed file of reference values, as records keep it.
+    pub(crate) fn recorded(&self) -> Option<RecordedReferences> {
+        self.references.as_ref().map(|given| given.recorded.clone())
+    }
 }
 
 /// Which built-in policy stands in where none is named.
@@ -79,16 +143,22 @@ pub(crate) enum Otherwise {
 }
 
 impl PolicyFlags {
-    /// Reads the named policy, or the built-in one.
-    pub(crate) fn load(&self, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
+    /// Reads the named policy, or the built-in one, and the signed file of reference values for an appraisal at `now`.
+    pub(crate) fn load(&self, otherwise: Otherwise, now: UnixTime) -> Result<LoadedPolicy, Failure> {
+        let loaded = self.load_policy(otherwise)?;
+        let references = self.references.load(&loaded.policy, now)?;
+        Ok(LoadedPolicy { references, ..loaded })
+    }
+
+    fn load_policy(&self, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
         match (&self.policy, &self.danger_policy, otherwise) {
             (Some(path), _, _) => load(path, Loaded::Normally),
             (None, Some(path), _) => load_danger(path),
             (None, None, Otherwise::Inspect) => {
-                Ok(LoadedPolicy { policy: AppraisalPolicy::inspect(), text: INSPECT.to_owned() })
+                Ok(LoadedPolicy::new(AppraisalPolicy::inspect(), INSPECT.to_owned()))
             }
             (None, None, Otherwise::Client) => {
-                Ok(LoadedPolicy { policy: AppraisalPolicy::client(), text: CLIENT.to_owned() })
+                Ok(LoadedPolicy::new(AppraisalPolicy::client(), CLIENT.to_owned()))
             }
         }
     }
@@ -122,5 +192,5 @@ pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure>
         ),
         other => malformed(other.to_string()),
     })?;
-    Ok(LoadedPolicy { policy, text })
+    Ok(LoadedPolicy::new(policy, text))
 }

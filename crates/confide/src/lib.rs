@@ -15,6 +15,7 @@ mod policy;
 mod proxy;
 mod record;
 mod record_live;
+mod references;
 pub mod render;
 mod replay;
 mod status;

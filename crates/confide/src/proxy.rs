@@ -3,7 +3,7 @@
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
 use crate::guest::{self, Recorder};
-use crate::input::{Otherwise, PolicyFlags};
+use crate::input::{self, Otherwise, PolicyFlags};
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::proxy::{CODES, Exposure, Proxy as Endpoint, ProxyError};
@@ -57,7 +57,7 @@ struct Ready<'a> {
 
 impl Proxy {
     pub(crate) fn run(self) -> Result<Status, Failure> {
-        let policy = self.policy.load(Otherwise::Client)?;
+        let policy = self.policy.load(Otherwise::Client, input::now())?;
         let (builder, recorder) = Recorder::watch(
             guest::client(&self.upstream, policy, &self.endorser, self.cross_check)?,
             self.record,

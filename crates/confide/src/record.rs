@@ -3,7 +3,7 @@
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags};
+use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags, QuoteFiles};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
 use crate::{record_live, render, replay};
@@ -11,7 +11,6 @@ use clap::Subcommand;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
-use confide_evidence::tdx::MAX_QUOTE;
 use confide_record::{MAX_FILE, Recording};
 use confide_verifier::{AttestationResult, Inputs, evaluate};
 use std::fs::OpenOptions;
@@ -48,12 +47,8 @@ enum From {
     },
     /// Appraise a bare TDX quote and record that
     Quote {
-        /// The quote, binary
-        #[arg(long, value_name = "FILE")]
-        quote: PathBuf,
-        /// DCAP collateral, QuoteCollateralV3 JSON
-        #[arg(long, value_name = "FILE")]
-        collateral: PathBuf,
+        #[command(flatten)]
+        files: QuoteFiles,
         #[command(flatten)]
         appraising: Appraising,
         #[command(flatten)]
@@ -68,26 +63,26 @@ impl RecordCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
             From::Guest { url, policy, endorser, cross_check, shown, out } => {
-                let policy = policy.load(Otherwise::Client)?;
+                let policy = policy.load(Otherwise::Client, input::now())?;
                 record_live::run(&url, policy, &endorser, cross_check, shown.form(), &out)
             }
-            From::Quote { quote, collateral, appraising, cross_check, out } => {
-                record_quote(&quote, &collateral, &appraising, cross_check, &out)
+            From::Quote { files, appraising, cross_check, out } => {
+                record_quote(&files, &appraising, cross_check, &out)
             }
         }
     }
 }
 
 fn record_quote(
-    quote: &Path,
-    collateral: &Path,
+    files: &QuoteFiles,
     appraising: &Appraising,
     cross_check: CrossCheck,
     out: &Path,
 ) -> Result<Status, Failure> {
-    let policy = appraising.policy.load(Otherwise::Inspect)?;
-    let quote = input::read(quote, MAX_QUOTE)?;
-    let tdx = input::collateral(collateral)?
+    let policy = appraising.policy.load(Otherwise::Inspect, appraising.at)?;
+    let quote = files.quote()?;
+    let tdx = files
+        .collateral()?
         .map_err(|error| Failure::new(Status::Malformed, "collateral_file", error.to_string()))?;
     let second_opinion = cross_check.on_quote(&quote, &tdx, &policy.policy, appraising.at);
     let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
@@ -97,6 +92,7 @@ fn record_quote(
         prepared: None,
         memo: None,
         second_opinion: second_opinion.as_ref(),
+        references: policy.prepared(),
         policy: &policy.policy,
         challenge: None,
         now: appraising.at,
@@ -109,6 +105,7 @@ fn record_quote(
         policy: &policy.text,
         challenge: None,
         time: appraising.at,
+        references: policy.recorded(),
         second_opinion,
     };
     append(recording, &result, out)?;

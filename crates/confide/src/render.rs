@@ -75,6 +75,12 @@ pub(crate) fn line(text: &str) {
     bytes(format!("{text}\n").as_bytes());
 }
 
+/// Prints text for people to standard output, with a line end: what a terminal would obey in it is shown.
+pub(crate) fn prose(text: &str) {
+    let lines: Vec<String> = text.split('\n').map(harmless).collect();
+    bytes(format!("{}\n", lines.join("\n")).as_bytes());
+}
+
 /// Prints to standard output.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();

@@ -32,6 +32,9 @@ pub(crate) struct Quote {
     /// DCAP collateral, QuoteCollateralV3 JSON; without it, it is fetched
     #[arg(long, value_name = "FILE")]
     collateral: Option<PathBuf>,
+    /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
+    #[arg(long, value_name = "FILE", requires = "collateral")]
+    early_collateral: Option<PathBuf>,
     #[command(flatten)]
     endorser: EndorserFlags,
     #[command(flatten)]
@@ -44,8 +47,9 @@ impl Quote {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Inspect)?;
         let quote = input::read(&self.quote, MAX_QUOTE)?;
+        let early = self.early_collateral.as_deref();
         let tdx = match &self.collateral {
-            Some(path) => input::collateral(path)?.map(Some),
+            Some(path) => input::collateral_and_early(path, early)?.map(Some),
             None => Ok(self.fetched(&quote)?),
         };
         let result = match tdx {
@@ -60,6 +64,7 @@ impl Quote {
                     prepared: None,
                     memo: None,
                     second_opinion: second_opinion.as_ref(),
+                    references: policy.prepared(),
                     policy: &policy.policy,
                     challenge: None,
                     now,
@@ -92,6 +97,9 @@ pub(crate) struct Document {
     /// missing or not valid at the time of the appraisal, it is fetched
     #[arg(long, value_name = "FILE")]
     collateral: Option<PathBuf>,
+    /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
+    #[arg(long, value_name = "FILE", requires = "collateral")]
+    early_collateral: Option<PathBuf>,
     #[command(flatten)]
     endorser: EndorserFlags,
     #[command(flatten)]
@@ -123,8 +131,9 @@ impl Document {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Client)?;
         let document = input::read(&self.document, MAX_DOCUMENT)?;
+        let early = self.early_collateral.as_deref();
         let tdx = match &self.collateral {
-            Some(path) => input::collateral(path)?.map(Some),
+            Some(path) => input::collateral_and_early(path, early)?.map(Some),
             None => Ok(self.fetched(&document)?),
         };
         let result = match tdx {
@@ -139,6 +148,7 @@ impl Document {
                     prepared: None,
                     memo: None,
                     second_opinion: second_opinion.as_ref(),
+                    references: policy.prepared(),
                     policy: &policy.policy,
                     challenge: Some(&self.challenge.recorded()),
                     now,
@@ -174,7 +184,7 @@ impl ChallengeFlags {
 
 /// Loads the policy. In a machine's format, one that cannot be used is told as an object of a verdict's form, too.
 fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
-    appraising.policy.load(otherwise).inspect_err(|failure| {
+    appraising.policy.load(otherwise, appraising.at).inspect_err(|failure| {
         let outcome = match failure.status() {
             Status::Malformed => Outcome::Malformed,
             Status::Unsupported => Outcome::Unsupported,

@@ -33,6 +33,8 @@ pub struct Record {
     pub challenge: Option<RecordedChallenge>,
     /// Name and version of the evaluator.
     pub evaluator: String,
+    /// The signed file of reference values, where the policy names one.
+    pub references: Option<RecordedReferences>,
     /// The endorsements that were used; empty when only stapled ones were.
     pub endorsements: Endorsements,
     /// What another verifier found, where one was asked.
@@ -61,6 +63,28 @@ pub struct RecordedChallenge {
     pub nonce: Bytes<32>,
     /// The connection's TLS exporter; empty for `key-release`.
     pub exporter: ByteString,
+}
+
+/// A signed file of reference values as it was given, and what had been seen of its series before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedReferences {
+    /// The file, the exact bytes that are signed.
+    pub file: ByteString,
+    /// The newest file of the series that was accepted before; `None` where none was.
+    pub last_seen: Option<SeenReferences>,
+    /// The detached signature: 64 bytes for Ed25519 (RFC 8032), DER for ECDSA (RFC 3279 section 2.2.3).
+    pub signature: ByteString,
+}
+
+/// One file of a series of reference values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeenReferences {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Its version.
+    pub version: u64,
 }
 
 /// What another verifier said of the same quote with the same collateral at the same time: data, which a program brings.
@@ -122,6 +146,7 @@ mod tests {
             subject: Subject::Quote(vec![1].into()),
             challenge: None,
             evaluator: "confide 0.1.0".into(),
+            references: None,
             endorsements: Endorsements::default(),
             second_opinion: None,
         }

@@ -40,7 +40,9 @@ impl Grace {
         now > self.until.0
     }
 
-    pub(crate) fn field(&self) -> Field<'_> {
+    /// The grace as a field of the policy.
+    #[must_use]
+    pub fn field(&self) -> Field<'_> {
         let subject = format!("the TCB status, by the grace {:?}", self.name);
         Field::named(format!("tdx.grace.{}", self.name), "tcb_status", subject, self)
     }

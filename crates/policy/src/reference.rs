@@ -95,7 +95,13 @@ impl ReferenceSet {
     /// Whether the set has a value for a field, by the field's name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.values().iter().any(|(field, _)| *field == name)
+        self.names().contains(&name)
+    }
+
+    /// Names of the fields that have a value.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        self.values().into_iter().map(|(name, _)| name).collect()
     }
 }
 

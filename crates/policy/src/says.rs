@@ -3,6 +3,7 @@
 use crate::Until;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::fmt;
 
 /// What a field says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,6 +144,36 @@ fn order(order: Ordering) -> Change {
         Ordering::Equal => Change::Same,
         Ordering::Greater => Change::Stricter,
     }
+}
+
+impl fmt::Display for Says {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => formatter.write_str("nothing"),
+            Self::AnyOf(set) if set.is_empty() => formatter.write_str("any of no values"),
+            Self::AnyOf(set) => write!(formatter, "any of {}", listed(set)),
+            Self::NoneOf(set) if set.is_empty() => formatter.write_str("none denied"),
+            Self::NoneOf(set) => write!(formatter, "none of {}", listed(set)),
+            Self::Recomputed => formatter.write_str("recomputed"),
+            Self::Reference => formatter.write_str("of the reference set"),
+            Self::All => formatter.write_str("all"),
+            Self::Grace { status, advisories, until } if advisories.is_empty() => {
+                write!(formatter, "{status} without a named advisory until {until}")
+            }
+            Self::Grace { status, advisories, until } => {
+                write!(formatter, "{status} with {} until {until}", listed(advisories))
+            }
+            Self::Required => formatter.write_str("required"),
+            Self::Waived(reason) => write!(formatter, "waived: {reason}"),
+            Self::AtLeast(bound) => write!(formatter, "at least {bound}"),
+            Self::AtMost(bound) => write!(formatter, "at most {bound}"),
+            Self::Choice { word, .. } => formatter.write_str(word),
+        }
+    }
+}
+
+fn listed(set: &BTreeSet<String>) -> String {
+    set.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

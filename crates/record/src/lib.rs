@@ -7,10 +7,10 @@
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{
-    FIRST, MAX_RECORD, Record, RecordedChallenge, SecondOpinion, Subject, read_all,
+    FIRST, MAX_RECORD, Record, RecordedChallenge, RecordedReferences, SecondOpinion, Subject, read_all,
 };
 use confide_policy::{AppraisalPolicy, PolicyError};
-use confide_verifier::{Algorithms, AttestationResult, Inputs, evaluate};
+use confide_verifier::{Algorithms, AttestationResult, Inputs, PreparedReferences, evaluate};
 use rustls_pki_types::UnixTime;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -78,6 +78,8 @@ pub struct Recording<'a> {
     pub challenge: Option<RecordedChallenge>,
     /// Time of the appraisal.
     pub time: UnixTime,
+    /// The signed file of reference values, where the policy names one.
+    pub references: Option<RecordedReferences>,
     /// What another verifier found, where one was asked.
     pub second_opinion: Option<SecondOpinion>,
 }
@@ -94,6 +96,7 @@ impl Recording<'_> {
             subject: self.subject,
             challenge: self.challenge,
             evaluator: EVALUATOR.to_owned(),
+            references: self.references,
             endorsements: self.endorsements,
             second_opinion: self.second_opinion,
         }
@@ -165,6 +168,8 @@ pub enum Agreement {
 pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<Replayed, RecordError> {
     let policy = AppraisalPolicy::parse_recorded(&record.policy)
         .map_err(|source| RecordError::Policy { index, source })?;
+    let prepare = |given| PreparedReferences::new(given, &policy, algorithms);
+    let references = record.references.as_ref().map(prepare);
     let inputs = Inputs {
         subject: match &record.subject {
             Subject::Quote(bytes) => confide_verifier::Subject::Quote(bytes.as_bytes()),
@@ -174,6 +179,7 @@ pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<
         prepared: None,
         memo: None,
         second_opinion: record.second_opinion.as_ref(),
+        references: references.as_ref(),
         policy: &policy,
         challenge: record.challenge.as_ref(),
         now: UnixTime::since_unix_epoch(Duration::from_secs(record.time)),

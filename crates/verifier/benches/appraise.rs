@@ -27,10 +27,12 @@ const ROUNDS: usize = 400;
 const AWS_LC: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 const RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ed25519: webpki::ring::ED25519,
 };
 
 fn main() {
@@ -96,6 +98,7 @@ impl Case {
             prepared,
             memo: None,
             second_opinion: None,
+            references: None,
             policy: &self.policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(Duration::from_secs(self.now)),

@@ -11,6 +11,7 @@ use crate::result::{
 };
 use crate::rules;
 use crate::signature::Algorithms;
+use crate::signed::{self, PreparedReferences, Taken};
 use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
 use crate::witness::{Attested, Challenge};
 use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
@@ -45,6 +46,8 @@ pub struct Inputs<'a> {
     pub memo: Option<&'a Memo>,
     /// What another verifier found for the same quote, collateral and time. Where it differs, evidence is rejected.
     pub second_opinion: Option<&'a SecondOpinion>,
+    /// The signed file of reference values that the policy names.
+    pub references: Option<&'a PreparedReferences>,
     /// The appraisal policy.
     pub policy: &'a AppraisalPolicy,
     /// What the relying party asked. Documents need one; bare quotes have none.
@@ -68,6 +71,8 @@ pub struct Appraisal<'a> {
     pub memo: Option<&'a Memo>,
     /// As [`Inputs::second_opinion`].
     pub second_opinion: Option<&'a SecondOpinion>,
+    /// As [`Inputs::references`].
+    pub references: Option<&'a PreparedReferences>,
     /// The appraisal policy.
     pub policy: &'a AppraisalPolicy,
     /// Time of the appraisal.
@@ -93,8 +98,17 @@ pub fn evaluate(inputs: &Inputs<'_>) -> Result<AttestationResult, Rejection> {
 /// # Errors
 /// [`Rejection`] with the whole result.
 pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attested, Rejection> {
-    let Appraisal { document, endorsements, prepared, memo, second_opinion, policy, now, algorithms } =
-        *appraisal;
+    let Appraisal {
+        document,
+        endorsements,
+        prepared,
+        memo,
+        second_opinion,
+        references,
+        policy,
+        now,
+        algorithms,
+    } = *appraisal;
     let recorded = challenge.recorded();
     let inputs = Inputs {
         subject: Subject::Document(document),
@@ -102,6 +116,7 @@ pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attes
         prepared,
         memo,
         second_opinion,
+        references,
         policy,
         challenge: Some(&recorded),
         now,
@@ -242,10 +257,11 @@ impl<'a> Progress<'a> {
 
 impl<'a> Progress<'a> {
     /// The reference sets that evidence may match.
-    pub(crate) fn candidates(&self) -> Vec<Candidate<'a>> {
-        let policy = self.inputs.policy;
-        let of_policy = policy.reference.iter();
-        of_policy.map(|(name, set)| Candidate { name, origin: "of the policy", set }).collect()
+    pub(crate) fn candidates(&mut self) -> Vec<Candidate<'a>> {
+        let Inputs { policy, references, now, .. } = *self.inputs;
+        let Taken { candidates, until } = signed::take(policy, references, seconds(now), &mut self.checks);
+        self.valid_until = [self.valid_until, until].into_iter().flatten().min();
+        candidates
     }
 
     /// Parses a quote and notes its fields.
@@ -431,12 +447,14 @@ mod tests {
             prepared: None,
             memo: None,
             second_opinion: None,
+            references: None,
             policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(std::time::Duration::from_secs(0)),
             algorithms: &Algorithms {
                 ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
                 ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+                ed25519: webpki::ring::ED25519,
             },
         };
         let mut progress = Progress::new(&inputs);

@@ -10,6 +10,7 @@ const TDX_MODULE: &str = "Intel TDX Module 1.5 ABI, TDREPORT_STRUCT";
 const TRANSCRIPT: &str = "docs/protocol/README.md, transcript";
 const EVENTS: &str = "docs/protocol/README.md, runtime events";
 const CLAIMS: &str = "docs/protocol/README.md, claims";
+const REFERENCES: &str = "docs/protocol/README.md, reference values";
 const POLICY: &str = "appraisal policy";
 const SPDM: &str = "DMTF DSP0274 1.1.0 sections 10.11.1 and 10.11.2";
 const DEVICE_CHAIN: &str = "RFC 5280 section 6.1; NVIDIA device identity certificates";
@@ -176,6 +177,18 @@ rules! {
     /// RTMR3.
     RTMR3 = "rtmr3", "RTMR3 is what the runtime events replay to", EVENTS,
         "do not trust this document: its runtime events are not those that the guest measured";
+    /// Signature of the file of reference values.
+    REFERENCE_SIGNATURE = "reference_signature", "the file of reference values is signed, over its exact bytes, by a key that the policy names", REFERENCES,
+        "get file and signature again from their publisher: they were changed, or are another publisher's";
+    /// Form and name of the file of reference values.
+    REFERENCE_FILE = "reference_file", "the file of reference values that the policy names", REFERENCES,
+        "give the publisher's file and signature with --references, under a policy that names it in signed_references";
+    /// Version of the file of reference values.
+    REFERENCE_VERSION = "reference_version", "no earlier version of the file than the policy asks for and than was seen before", REFERENCES,
+        "get the publisher's present file: somebody may want you to accept a release that was withdrawn";
+    /// Window of the file of reference values.
+    REFERENCE_WINDOW = "reference_window", "the time lies between the file's issued and expires", REFERENCES,
+        "get the publisher's present file, and check that the time of the appraisal is right";
     /// Reference set.
     REFERENCE_SET = "reference_set", "every value that the policy takes from reference sets is of one set", POLICY,
         "run one whole release that the policy has a reference set for, or add the set of the release that you chose";

@@ -13,6 +13,8 @@ pub struct Algorithms {
     pub ecdsa_p256_sha256: &'static dyn SignatureVerificationAlgorithm,
     /// ECDSA on P-384 with SHA-384.
     pub ecdsa_p384_sha384: &'static dyn SignatureVerificationAlgorithm,
+    /// Ed25519, for signed reference values.
+    pub ed25519: &'static dyn SignatureVerificationAlgorithm,
 }
 
 /// Why a signature does not hold.

@@ -58,6 +58,7 @@ impl Case {
             prepared: None,
             memo,
             second_opinion: None,
+            references: None,
             policy: &self.policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(Duration::from_secs(self.now)),

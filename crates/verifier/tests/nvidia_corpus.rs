@@ -16,10 +16,12 @@ use corpus::Item;
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 static RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ed25519: webpki::ring::ED25519,
 };
 
 /// 2026-10-01, inside every device certificate's window.

@@ -10,6 +10,7 @@ use confide_verifier::{Algorithms, Outcome, Status};
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 
 /// 2026-10-01.

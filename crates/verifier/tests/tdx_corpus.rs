@@ -21,10 +21,12 @@ use std::time::Duration;
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 static RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ed25519: webpki::ring::ED25519,
 };
 
 fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationResult {
@@ -34,6 +36,7 @@ fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationR
         prepared: None,
         memo: None,
         second_opinion: None,
+        references: None,
         policy: &AppraisalPolicy::inspect(),
         challenge: None,
         now: UnixTime::since_unix_epoch(Duration::from_secs(row.seconds())),

@@ -29,6 +29,7 @@ const MUTATIONS: usize = 300;
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 
 #[derive(Clone)]
@@ -45,6 +46,7 @@ fn ours(case: &Case, second_opinion: &SecondOpinion) -> AttestationResult {
         prepared: None,
         memo: None,
         second_opinion: Some(second_opinion),
+        references: None,
         policy: &AppraisalPolicy::inspect(),
         challenge: None,
         now: UnixTime::since_unix_epoch(Duration::from_secs(case.time)),

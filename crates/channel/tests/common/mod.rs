@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 pub static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 
 /// The longest age of a verdict, in seconds, where a test does not wait for its end.
@@ -58,6 +59,7 @@ pub fn judge(
         prepared: None,
         memo: None,
         second_opinion: None,
+        references: None,
         policy,
         now,
         algorithms: &ALGORITHMS,

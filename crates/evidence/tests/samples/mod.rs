@@ -10,7 +10,9 @@ use confide_evidence::document::*;
 use confide_evidence::event::*;
 use confide_evidence::manifest::{FileHasher, ModelManifest};
 use confide_evidence::receipt::{Receipt, Usage};
-use confide_evidence::record::{FIRST, Finding, Record, RecordedChallenge, SecondOpinion, Subject};
+use confide_evidence::record::{
+    FIRST, Finding, Record, RecordedChallenge, RecordedReferences, SecondOpinion, SeenReferences, Subject,
+};
 use confide_evidence::transcript::{BatchPath, BatchTree, Role, batch_leaf};
 
 /// `N` bytes: the label, repeated.
@@ -261,6 +263,7 @@ pub fn records() -> [Record; 2] {
             exporter: text("32 bytes that TLS has exported.."),
         }),
         evaluator: "confide-verifier 0.1.0".into(),
+        references: None,
         endorsements: Endorsements::default(),
         second_opinion: None,
     };
@@ -269,6 +272,11 @@ pub fn records() -> [Record; 2] {
         outcome: None,
         subject: Subject::Quote(text("quote")),
         challenge: None,
+        references: Some(RecordedReferences {
+            file: text("format = \"confide-reference-values/1\"\n"),
+            last_seen: Some(SeenReferences { digest: fill("an earlier file"), version: 7 }),
+            signature: text("signature"),
+        }),
         endorsements: endorsements(),
         second_opinion: Some(SecondOpinion {
             found: Finding::Status("UpToDate".into()),

@@ -22,6 +22,7 @@ use std::time::Duration;
 pub(crate) static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
 };
 
 /// 2026-10-01.
@@ -167,6 +168,7 @@ pub(crate) fn verdict_of(
         prepared: None,
         memo: None,
         second_opinion: None,
+        references: None,
         policy,
         challenge,
         now: now(),

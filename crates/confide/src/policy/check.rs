@@ -1,0 +1,72 @@
+//! `confide policy check`: waivers, graces, and what is surely not meant.
+
+use crate::render;
+use crate::status::Failure;
+use confide_evidence::time::seconds;
+use confide_policy::{AppraisalPolicy, Field, Says};
+use rustls_pki_types::UnixTime;
+use std::path::Path;
+
+/// Lists of what may be there, in which no entry is a choice and no mistake.
+const MAY_BE_EMPTY: [&str; 2] = ["claims.host_visible", "claims.verity_roots"];
+
+pub(super) fn run(file: &Path, now: UnixTime) -> Result<(), Failure> {
+    let policy = super::read(file)?.policy;
+    let (waivers, graces) = (policy.waivers(), &policy.tdx.grace);
+    let count = format!("{} waivers, {} graces", waivers.len(), graces.len());
+    render::prose(&format!("{}: policy {:?}, {count}", file.display(), policy.name));
+    for (field, reason) in &waivers {
+        render::prose(&format!("  {field}: {reason}"));
+    }
+    for grace in graces {
+        let field = grace.field();
+        render::prose(&format!("  {}: {} ({})", field.path, field.says(), grace.reason));
+    }
+    for warning in warnings(&policy, seconds(now)) {
+        render::prose(&format!("  warning: {warning}"));
+    }
+    Ok(())
+}
+
+/// What is surely not meant, or soon will not be.
+fn warnings(policy: &AppraisalPolicy, now: i64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for grace in policy.tdx.grace.iter().filter(|grace| grace.ended(now)) {
+        warnings.push(format!(
+            "the grace {:?} ended at {}: it accepts nothing any more",
+            grace.name, grace.until
+        ));
+    }
+    let fields = policy.fields();
+    let empty = |field: &&Field<'_>| {
+        matches!(field.says(), Says::AnyOf(set) if set.is_empty())
+            && !MAY_BE_EMPTY.contains(&field.path.as_ref())
+    };
+    let empty: Vec<&str> = fields.iter().filter(empty).map(|field| field.path.as_ref()).collect();
+    if !empty.is_empty() {
+        warnings.push(format!("lists without a value accept nothing: {}", empty.join(", ")));
+    }
+    let taken = fields.iter().filter(|field| field.says() == Says::Reference);
+    let taken: Vec<&str> = taken.map(|field| field.path.as_ref()).collect();
+    if policy.signed_references.is_none() && policy.reference.is_empty() && !taken.is_empty() {
+        let fields = taken.join(", ");
+        warnings.push(format!("there is no reference set, so that nothing is accepted by: {fields}"));
+    }
+    let names: Vec<&str> = taken.iter().filter_map(|path| path.rsplit('.').next()).collect();
+    for (name, set) in &policy.reference {
+        let lacking: Vec<&str> = names.iter().copied().filter(|field| !set.has(field)).collect();
+        if !lacking.is_empty() {
+            let lacking = lacking.join(", ");
+            warnings.push(format!("the reference set {name} has no {lacking}: it matches nothing"));
+        }
+        for unused in set.names().into_iter().filter(|field| !names.contains(field)) {
+            warnings.push(format!(
+                "{unused} of the reference set {name} is not looked at: the policy does not take it from reference sets"
+            ));
+        }
+    }
+    if taken.is_empty() && policy.signed_references.is_some() {
+        warnings.push("no field is taken from the signed file of reference values".to_owned());
+    }
+    warnings
+}

@@ -1,0 +1,57 @@
+//! `confide policy diff`: what changes, field by field, and in which direction.
+
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_policy::{AppraisalPolicy, Change, Says};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+pub(super) fn run(before: &Path, after: &Path) -> Result<Status, Failure> {
+    let (before, after) = (super::read(before)?.policy, super::read(after)?.policy);
+    let mut counts = [0_usize; 4];
+    for (path, from, to) in pairs(&before, &after) {
+        let (word, place) = match from.change_to(&to) {
+            Change::Same => continue,
+            Change::Looser => ("looser", 0),
+            Change::Stricter => ("stricter", 1),
+            Change::Other => ("other", 2),
+            Change::Reworded => ("reworded", 3),
+        };
+        counts[place] += 1;
+        render::prose(&format!("{word:<9} {path}: {}", told(&from, &to)));
+    }
+    let [looser, stricter, other, reworded] = counts;
+    render::prose(&format!(
+        "{:?} to {:?}: {looser} looser, {stricter} stricter, {other} other, {reworded} reworded",
+        before.name, after.name
+    ));
+    Ok(if looser + other == 0 { Status::Accepted } else { Status::Rejected })
+}
+
+/// Every field of either policy, in the order of the first and then of the second. A field that one of them lacks says
+/// nothing there.
+fn pairs(before: &AppraisalPolicy, after: &AppraisalPolicy) -> Vec<(String, Says, Says)> {
+    let (first, second) = (before.fields(), after.fields());
+    let mut pairs = Vec::new();
+    for field in &first {
+        let same = second.iter().find(|other| other.path == field.path);
+        pairs.push((field.path.to_string(), field.says(), same.map_or(Says::Nothing, |same| same.says())));
+    }
+    for field in second.iter().filter(|field| !first.iter().any(|other| other.path == field.path)) {
+        pairs.push((field.path.to_string(), Says::Nothing, field.says()));
+    }
+    pairs
+}
+
+/// Of two sets what comes and goes; of everything else both.
+fn told(from: &Says, to: &Says) -> String {
+    let less = |one: &BTreeSet<String>, other: &BTreeSet<String>, sign: char| -> Vec<String> {
+        one.difference(other).map(|value| format!("{sign} {value}")).collect()
+    };
+    match (from, to) {
+        (Says::AnyOf(from), Says::AnyOf(to)) | (Says::NoneOf(from), Says::NoneOf(to)) => {
+            [less(from, to, '-'), less(to, from, '+')].concat().join(", ")
+        }
+        _ => format!("{from} -> {to}"),
+    }
+}

@@ -1,0 +1,83 @@
+//! `confide policy explain`: what a policy accepts, in sentences.
+
+use crate::render;
+use crate::status::{Failure, Status};
+use confide_policy::{Field, Says};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Tables in the order in which they are told, with their headings.
+const TABLES: [(&str, &str); 7] = [
+    ("danger", "Trust anchors"),
+    ("tdx", "The TD and its platform"),
+    ("devices", "Devices"),
+    ("claims", "What the guest says of itself"),
+    ("reference", "Reference sets: evidence must match one of them as a whole"),
+    ("signed_references", "The signed file of further reference sets"),
+    ("freshness", "How long a verdict holds"),
+];
+
+pub(super) fn run(file: &Path) -> Result<Status, Failure> {
+    let policy = super::read(file)?.policy;
+    render::prose(&format!("The policy {:?} accepts evidence where all of this holds.", policy.name));
+    if let Some(danger) = &policy.danger {
+        render::prose(&format!("It accepts SIMULATED evidence, which proves nothing: {}", danger.reason));
+    }
+    let fields = policy.fields();
+    for (table, heading) in TABLES {
+        let of_table = fields.iter().filter(|field| field.path.split('.').next() == Some(table));
+        let sentences: Vec<String> = of_table.filter_map(sentence).collect();
+        if sentences.is_empty() {
+            continue;
+        }
+        render::prose(&format!("\n{heading}"));
+        sentences.iter().for_each(|sentence| render::prose(&format!("- {sentence}")));
+    }
+    Ok(Status::Accepted)
+}
+
+/// One field; nothing where it says nothing.
+fn sentence(field: &Field<'_>) -> Option<String> {
+    let subject = &field.subject;
+    let told = match field.says() {
+        Says::Nothing => return None,
+        Says::NoneOf(set) if set.is_empty() => return None,
+        Says::AnyOf(set) if set.is_empty() => format!("{subject}: nothing is accepted"),
+        Says::AnyOf(set) if set.len() == 1 => format!("{subject} is {}", listed(&set)),
+        Says::AnyOf(set) => format!("{subject} is one of {}", listed(&set)),
+        Says::NoneOf(set) => format!("{subject} is not {}", listed(&set)),
+        Says::Recomputed => {
+            format!(
+                "{subject} is what the verifier computes from the evidence document and its own challenge"
+            )
+        }
+        Says::Reference => format!("{subject} is that of the reference set"),
+        Says::All => format!("{subject} may be any that there is"),
+        Says::Grace { status, advisories, until } => {
+            let open = match advisories.is_empty() {
+                true => "no advisory is named".to_owned(),
+                false => format!("nothing but {} is open", listed(&advisories)),
+            };
+            format!("until {until}, {subject} may also be {status} where {open}")
+        }
+        Says::Required => subject.to_string(),
+        Says::Waived(reason) => format!("not looked at: {subject} ({reason})"),
+        Says::AtLeast(bound) => format!("{subject} is at least {bound}"),
+        Says::AtMost(bound) => format!("{subject} is at most {bound}"),
+        Says::Choice { meaning, .. } => format!("{subject}: {meaning}"),
+        other => format!("{subject}: {other}"),
+    };
+    Some(capitalised(&told))
+}
+
+fn listed(set: &BTreeSet<String>) -> String {
+    set.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).collect::<String>() + ".",
+        None => String::new(),
+    }
+}

@@ -1,0 +1,193 @@
+//! `--references`: a signed file of reference values, and what was seen of its series before.
+//!
+//! A folder of the user's keeps the newest version that was accepted of each series and signer. No older one is accepted
+//! after it: whoever can choose which file the user gets must not be able to bring a withdrawn release back.
+
+use crate::input::{self, ALGORITHMS};
+use crate::status::{Failure, Status};
+use confide_evidence::bytes::ByteString;
+use confide_evidence::record::{RecordedReferences, SeenReferences};
+use confide_evidence::time::seconds;
+use confide_evidence::{bytes::Bytes, hex};
+use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE, ReferenceKey};
+use confide_verifier::PreparedReferences;
+use rustls_pki_types::UnixTime;
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+/// The largest signature file read, in bytes.
+const MAX_SIGNATURE_FILE: usize = 1024;
+/// The largest state file read, in bytes: thousands of series.
+const MAX_STATE: usize = 1024 * 1024;
+/// First field of the state file.
+const FORMAT: &str = "confide-reference-state/1";
+
+/// Which signed file of reference values there is.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ReferenceFlags {
+    /// Signed file of reference values that the policy names
+    #[arg(long, value_name = "FILE")]
+    references: Option<PathBuf>,
+    /// Its detached signature; without it, the file's name with .sig behind it
+    #[arg(long, value_name = "FILE", requires = "references")]
+    references_signature: Option<PathBuf>,
+    /// Folder that remembers the newest files of reference values, so that no older one is accepted after them; without
+    /// it, confide in $XDG_STATE_HOME or ~/.local/state
+    #[arg(long, value_name = "DIR", requires = "references")]
+    state: Option<PathBuf>,
+}
+
+/// A signed file of reference values.
+#[derive(Debug, Clone)]
+pub(crate) struct Given {
+    /// As records keep it.
+    pub(crate) recorded: RecordedReferences,
+    /// The same, its signature verified.
+    pub(crate) prepared: PreparedReferences,
+}
+
+impl ReferenceFlags {
+    /// Reads the file, where one is named, with what the state folder knows of its series. A file that the policy accepts
+    /// at `now` is remembered there.
+    pub(crate) fn load(&self, policy: &AppraisalPolicy, now: UnixTime) -> Result<Option<Given>, Failure> {
+        let Some(path) = &self.references else { return Ok(None) };
+        let Some(signed) = &policy.signed_references else {
+            let message = format!("{}: the policy has no table [signed_references]", path.display());
+            return Err(Failure::new(Status::Usage, "references_not_asked", message));
+        };
+        let beside = || PathBuf::from(format!("{}.sig", path.display()));
+        let signature = self.references_signature.clone().unwrap_or_else(beside);
+        let file = ByteString(input::read(path, MAX_REFERENCE_FILE)?);
+        let signature = ByteString(input::read(&signature, MAX_SIGNATURE_FILE)?);
+        let folder = self.state.clone().or_else(state_home).ok_or_else(|| {
+            let message =
+                "neither HOME nor XDG_STATE_HOME is set: nothing remembers versions of reference files";
+            Failure::new(Status::Usage, "state_folder", message).hint("name a folder with --state")
+        })?;
+        let mut state = State::open(&folder)?;
+        let last_seen = state.newest(signed.name.as_str(), &signed.keys);
+        let recorded = RecordedReferences { file, last_seen, signature };
+        let prepared = PreparedReferences::new(&recorded, policy, &ALGORITHMS);
+        if let Some((name, key, seen)) = prepared.accepted(policy, seconds(now)) {
+            state.remember(name.as_str(), key, &seen)?;
+        }
+        Ok(Some(Given { recorded, prepared }))
+    }
+}
+
+/// The XDG Base Directory Specification's folder for state, 0.8.
+fn state_home() -> Option<PathBuf> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let home = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(home.join("confide"))
+}
+
+/// The state file, held open by this process alone.
+struct State {
+    folder: PathBuf,
+    contents: Contents,
+    /// Other processes wait for it.
+    _lock: File,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Contents {
+    format: String,
+    series: Vec<Series>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Series {
+    name: String,
+    /// DER SubjectPublicKeyInfo of the signer, in hexadecimal digits.
+    key: String,
+    version: u64,
+    /// SHA-256 of the file, in hexadecimal digits.
+    digest: String,
+}
+
+impl State {
+    fn open(folder: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        let lock = folder.join("references.lock");
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+        let file = file.map_err(|error| unwritable(&lock, &error))?;
+        file.lock().map_err(|error| unwritable(&lock, &error))?;
+        let path = folder.join("references.json");
+        let contents = match fs::metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Contents { format: FORMAT.to_owned(), series: Vec::new() }
+            }
+            _ => read(&path)?,
+        };
+        Ok(Self { folder: folder.to_owned(), contents, _lock: file })
+    }
+
+    /// The newest file of a series that one of these keys has signed.
+    fn newest(&self, name: &str, keys: &[ReferenceKey]) -> Option<SeenReferences> {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let series = self.contents.series.iter();
+        let newest = series
+            .filter(|series| series.name == name && keys.contains(&series.key))
+            .max_by_key(|series| series.version)?;
+        let digest = hex::decode_array(&newest.digest)?;
+        Some(SeenReferences { digest: Bytes(digest), version: newest.version })
+    }
+
+    /// Notes a file, in place of an older one. The state file is replaced as a whole or not at all.
+    fn remember(&mut self, name: &str, key: &ReferenceKey, seen: &SeenReferences) -> Result<(), Failure> {
+        let entry = Series {
+            name: name.to_owned(),
+            key: key.to_string(),
+            version: seen.version,
+            digest: seen.digest.to_string(),
+        };
+        let series = &mut self.contents.series;
+        match series.iter_mut().find(|series| series.name == entry.name && series.key == entry.key) {
+            Some(known) if known.version >= entry.version => return Ok(()),
+            Some(known) => *known = entry,
+            None => series.push(entry),
+        }
+        let (new, path) = (self.folder.join("references.json.new"), self.folder.join("references.json"));
+        let text = serde_json::to_vec_pretty(&self.contents).expect("strings and integers always serialise");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().map_err(|error| unwritable(&path, &error))
+    }
+}
+
+fn read(path: &Path) -> Result<Contents, Failure> {
+    let malformed = |what: String| {
+        let message = format!("{}: {what}", path.display());
+        Failure::new(Status::Malformed, "state_malformed", message)
+            .hint("restore the file; without it, older reference files would be accepted again")
+    };
+    let bytes = input::read(path, MAX_STATE)?;
+    if bytes.len() > MAX_STATE {
+        return Err(malformed(format!("more than {MAX_STATE} bytes")));
+    }
+    let contents: Contents = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    if contents.format != FORMAT {
+        return Err(malformed(format!("format {:?}, this build reads {FORMAT:?}", contents.format)));
+    }
+    let digests = contents.series.iter().all(|series| hex::decode_array::<32>(&series.digest).is_some());
+    if digests {
+        Ok(contents)
+    } else {
+        Err(malformed("a digest that is not 64 hexadecimal digits".to_owned()))
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Status::Internal, "state_unwritable", format!("{}: {error}", path.display()))
+        .hint("what was seen of reference files must be remembered; name another folder with --state")
+}
