@@ -6,6 +6,7 @@ use confide_evidence::document::{
     Claims, CpuEvidence, DeviceEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
 };
 use confide_evidence::event::{DevicesInUse, EventLog, EventLogError, RuntimeEvent};
+use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::transcript::{Binding, Transcript};
 
 use crate::device::{Cpu, Device, Nature};
@@ -135,6 +136,18 @@ impl Attester {
             platform: Platform::Tdx,
             endorsements: measured.cpu.endorsements(),
         })
+    }
+
+    /// The PCK chain, PEM, that certifies this machine's quotes. It says which platform this is, for whoever fetches its
+    /// endorsements. It is taken from a quote over zeros, which goes no further.
+    ///
+    /// Blocks while the host makes the quote; callers keep it off asynchronous threads.
+    ///
+    /// # Errors
+    /// When the CPU gives no quote, or none of a form that is known.
+    pub fn pck_chain(&self) -> Result<Vec<u8>, AttesterError> {
+        let quote = lock(&self.measured).cpu.quote(&[0; 64])?;
+        Ok(Quote::parse(&quote, Padding::Refused)?.signature.pck_chain.to_vec())
     }
 
     fn device_evidence(&self, binding: &Binding) -> Result<Vec<DeviceEvidence>, AttesterError> {

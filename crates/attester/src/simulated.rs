@@ -133,6 +133,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_pck_chain_is_that_of_the_quotes() {
+        let chain = Attester::simulated(SimulatedMachine { seed: 1, gpus: 0 }).unwrap().pck_chain().unwrap();
+        let names: Vec<_> = pem::certificates(&chain)
+            .unwrap()
+            .iter()
+            .map(|der| confide_evidence::x509::Certificate::parse(der).unwrap().common_name)
+            .collect();
+        assert_eq!(names.len(), 3);
+        assert_eq!(names[1..], ["SIMULATED SGX PCK Platform CA", "SIMULATED SGX Root CA"]);
+    }
+
+    #[test]
     fn machines_and_their_gpus_are_told_apart_by_seed() {
         let machine = |seed| Attester::simulated(SimulatedMachine { seed, gpus: 2 }).unwrap();
         let (one, two) = (machine(1), machine(2));

@@ -31,6 +31,7 @@ mod limits;
 mod object;
 mod platform;
 mod proxy;
+mod staple;
 mod trust;
 mod url;
 
@@ -41,5 +42,6 @@ pub use intel::{Intel, Origin, Update};
 pub use limits::Limits;
 pub use platform::{PckCa, PlatformError, TdxPlatform};
 pub use proxy::ProxySettings;
+pub use staple::{FindPlatform, MAX_STAPLE, Pace, Source, Staple, StapleError, Stapler};
 pub use trust::Trust;
 pub use url::{BaseUrl, UrlError};

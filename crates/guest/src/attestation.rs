@@ -6,9 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use confide_attester::Attester;
 use confide_channel_guest::ConnectionExporter;
+use confide_endorser::Staple;
 use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::document::{
-    AttestationRequest, Claims, KeySet, MAX_REQUEST, MEDIA_TYPE, REQUEST_MEDIA_TYPE,
+    AttestationRequest, Claims, Endorsements, KeySet, MAX_REQUEST, MEDIA_TYPE, REQUEST_MEDIA_TYPE,
+    TdxCollateral,
 };
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
@@ -25,16 +27,19 @@ pub(crate) struct Attestation {
     attester: Arc<Attester>,
     key_set: KeySet,
     claims: Claims,
+    /// What takes the place of the platform's own endorsements, where the configuration says so.
+    staple: Option<Staple>,
     turns: Semaphore,
     body_time: Duration,
 }
 
 impl Attestation {
-    pub(crate) fn new(booted: &Booted, limits: &Limits) -> Self {
+    pub(crate) fn new(booted: &Booted, staple: Option<Staple>, limits: &Limits) -> Self {
         Self {
             attester: Arc::clone(&booted.attester),
             key_set: booted.keys.key_set().clone(),
             claims: booted.claims.clone(),
+            staple,
             turns: Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS)),
             body_time: limits.read_time(),
         }
@@ -81,9 +86,20 @@ impl Attestation {
         let key_set = self.key_set.clone();
         let claims = Claims { changing: boot::changing(), ..self.claims.clone() };
         let attesting = tokio::task::spawn_blocking(move || attester.attest(&binding, &key_set, &claims));
-        let document = attesting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let mut document =
+            attesting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        if let Some(staple) = &self.staple {
+            document.endorsements = stapled(staple, document.endorsements);
+        }
         document.encode().map_err(|error| failed(&error))
     }
+}
+
+/// What is stapled to a document beside the endorsements of its devices.
+fn stapled(staple: &Staple, own: Option<Endorsements>) -> Option<Endorsements> {
+    let tdx = staple.current(confide_endorser::now()).map(|collateral| TdxCollateral::clone(&collateral));
+    let nvidia = own.and_then(|own| own.nvidia);
+    (tdx.is_some() || nvidia.is_some()).then_some(Endorsements { tdx, nvidia })
 }
 
 /// Devices fail by the host's doing: the operator learns why, the peer only that.

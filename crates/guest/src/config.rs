@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use confide_endorser::{BaseUrl, Update, UrlError};
 use confide_service::logging::{Filter, Format};
 use serde::Deserialize;
 
@@ -38,6 +39,8 @@ pub struct Config {
     /// The keys drawn at boot.
     #[serde(default)]
     pub keys: Keys,
+    /// What is stapled to evidence; nothing where this table is missing.
+    pub endorsements: Option<Endorsements>,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -174,6 +177,107 @@ impl Default for Keys {
     }
 }
 
+/// What is stapled to evidence, so that clients need nobody else.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "EndorsementsTable")]
+pub struct Endorsements {
+    /// Where collateral comes from.
+    pub source: EndorsementSource,
+    /// Which set of TCB levels is asked for.
+    pub update: Update,
+    /// Folder in which collateral is kept between starts; none where it is missing.
+    pub cache: Option<PathBuf>,
+    /// Seconds between refreshes.
+    pub refresh_seconds: NonZeroU32,
+}
+
+/// Where collateral comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndorsementSource {
+    /// Intel's own service.
+    Intel,
+    /// A Provisioning Certificate Caching Service.
+    Pccs {
+        /// Its address, `https://host[:port]`.
+        url: BaseUrl,
+        /// The certificate that it shows, PEM; without one it must come from a web authority.
+        certificate: Option<PathBuf>,
+    },
+    /// A file in the form `QuoteCollateralV3`, which somebody else replaces in time. No network is used.
+    File(PathBuf),
+}
+
+/// The table as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndorsementsTable {
+    source: SourceName,
+    pccs: Option<String>,
+    pccs_certificate: Option<PathBuf>,
+    file: Option<PathBuf>,
+    update: Option<String>,
+    cache: Option<PathBuf>,
+    refresh_seconds: Option<NonZeroU32>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum SourceName {
+    Intel,
+    Pccs,
+    File,
+}
+
+impl Endorsements {
+    /// Between refreshes.
+    pub(crate) fn refresh_time(&self) -> Duration {
+        time(self.refresh_seconds)
+    }
+}
+
+impl TryFrom<EndorsementsTable> for Endorsements {
+    type Error = String;
+
+    fn try_from(table: EndorsementsTable) -> Result<Self, String> {
+        let EndorsementsTable { source, pccs, pccs_certificate, file, update, cache, refresh_seconds } =
+            table;
+        let beside = [
+            ("pccs", pccs.is_some(), source == SourceName::Pccs),
+            ("pccs_certificate", pccs_certificate.is_some(), source == SourceName::Pccs),
+            ("file", file.is_some(), source == SourceName::File),
+            ("update", update.is_some(), source != SourceName::File),
+            ("cache", cache.is_some(), source != SourceName::File),
+        ];
+        if let Some((field, ..)) = beside.into_iter().find(|(_, given, fits)| *given && !fits) {
+            return Err(format!("{field} does not go with this source"));
+        }
+        let source = match source {
+            SourceName::Intel => EndorsementSource::Intel,
+            SourceName::File => {
+                EndorsementSource::File(file.ok_or("source = \"file\" needs the field file")?)
+            }
+            SourceName::Pccs => {
+                let url = pccs.ok_or("source = \"pccs\" needs the field pccs, its address")?;
+                let url = url.parse().map_err(|error: UrlError| format!("pccs: {error}"))?;
+                EndorsementSource::Pccs { url, certificate: pccs_certificate }
+            }
+        };
+        let default = if matches!(source, EndorsementSource::File(_)) { FILE_REFRESH } else { REFRESH };
+        let update = update.map_or(Ok(Update::default()), |text| text.parse());
+        Ok(Self {
+            source,
+            update: update.map_err(|error| format!("update: {error}"))?,
+            cache,
+            refresh_seconds: refresh_seconds.unwrap_or(default),
+        })
+    }
+}
+
+/// Seconds between refreshes from a service: a revocation or a TCB recovery can come on any day.
+const REFRESH: NonZeroU32 = NonZeroU32::new(24 * 60 * 60).expect("a day has seconds");
+/// Seconds after which a file is read again.
+const FILE_REFRESH: NonZeroU32 = NonZeroU32::new(10 * 60).expect("minutes have seconds");
+
 /// What is logged, to standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -260,6 +364,9 @@ mod tests {
         let text = include_bytes!("../../../deploy/guest.toml");
         let config: Config = parse(text, Path::new("guest.toml")).unwrap();
         assert_eq!((config.limits, config.keys), (Limits::default(), Keys::default()));
+        let endorsements = config.endorsements.unwrap();
+        assert_eq!(endorsements.refresh_seconds, REFRESH);
+        assert_eq!(endorsements.source, EndorsementSource::Intel);
     }
 
     #[test]
@@ -285,6 +392,61 @@ mod tests {
         for (text, expected) in cases {
             let found = refusal(&text);
             assert!(found.starts_with(expected), "{found}\nexpected {expected}");
+        }
+    }
+
+    fn endorsements(table: &str) -> Result<Option<Endorsements>, String> {
+        let text = format!("{SMALLEST}[endorsements]\n{table}");
+        let config = parse::<Config>(text.as_bytes(), Path::new("guest.toml"));
+        config.map(|config| config.endorsements).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn endorsements_come_from_one_source() {
+        let config: Config = parse(SMALLEST.as_bytes(), Path::new("guest.toml")).unwrap();
+        assert_eq!(config.endorsements, None);
+        let found = endorsements("source = \"intel\"\n").unwrap().unwrap();
+        assert_eq!((found.source, found.update), (EndorsementSource::Intel, Update::Standard));
+        assert_eq!(found.refresh_seconds.get(), 86_400);
+        let found = endorsements(
+            "source = \"pccs\"\npccs = \"https://a.example:8081/\"\npccs_certificate = \"/a.pem\"\nupdate = \"early\"\ncache = \"/c\"\n",
+        );
+        let found = found.unwrap().unwrap();
+        let url = "https://a.example:8081".parse().unwrap();
+        assert_eq!(found.source, EndorsementSource::Pccs { url, certificate: Some("/a.pem".into()) });
+        assert_eq!((found.update, found.cache), (Update::Early, Some("/c".into())));
+        let found =
+            endorsements("source = \"file\"\nfile = \"/c.json\"\nrefresh_seconds = 5\n").unwrap().unwrap();
+        assert_eq!(
+            (found.source, found.refresh_seconds.get()),
+            (EndorsementSource::File("/c.json".into()), 5)
+        );
+    }
+
+    #[test]
+    fn endorsements_of_two_minds_are_refused() {
+        for (table, expected) in [
+            ("", "missing field `source`"),
+            ("source = \"amd\"\n", "unknown variant `amd`"),
+            ("source = \"file\"\n", "source = \"file\" needs the field file"),
+            ("source = \"pccs\"\n", "source = \"pccs\" needs the field pccs"),
+            ("source = \"intel\"\nfile = \"/c\"\n", "file does not go with this source"),
+            ("source = \"file\"\nfile = \"/c\"\nupdate = \"early\"\n", "update does not go with this source"),
+            (
+                "source = \"intel\"\npccs_certificate = \"/c\"\n",
+                "pccs_certificate does not go with this source",
+            ),
+            (
+                "source = \"pccs\"\npccs = \"http://a.example\"\n",
+                "pccs: the address does not begin with https://",
+            ),
+            ("source = \"intel\"\nupdate = \"late\"\n", "update: expected standard, early or"),
+            ("source = \"intel\"\nrefresh_seconds = 0\n", "invalid value"),
+            ("source = \"intel\"\nproxy = \"x\"\n", "unknown field `proxy`"),
+        ] {
+            let found = endorsements(table).unwrap_err();
+            assert!(found.contains(expected), "{found}\nexpected {expected}");
+            assert!(found.starts_with("guest.toml:"), "{found}");
         }
     }
 

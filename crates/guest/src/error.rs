@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use confide_attester::AttesterError;
 use confide_channel_guest::ChannelError;
+use confide_endorser::SetupError;
 use confide_engine::process::{ChildError, ProcessError};
 use confide_evidence::event::EventLogError;
 use confide_service::ConfigError;
@@ -26,6 +28,18 @@ pub enum GuestError {
     /// The table `[simulated]` stands beside another platform.
     #[error("the table [simulated] is for platform = \"simulated\" alone")]
     SimulatedTable,
+    /// The certificate of the PCCS cannot be read.
+    #[error("{path}: the certificate of the PCCS cannot be read")]
+    PccsCertificate {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Endorsements cannot be fetched as they are configured.
+    #[error("endorsements cannot be fetched")]
+    Endorser(#[from] SetupError),
     /// Events cannot be logged.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -81,6 +95,8 @@ impl GuestError {
             Self::Config(error) => error.code(),
             Self::SimulatorNotBuilt => "simulator_not_built",
             Self::SimulatedTable => "config_invalid",
+            Self::PccsCertificate { .. } => "pccs_certificate_unreadable",
+            Self::Endorser(error) => error.code(),
             Self::Log(error) => error.code(),
             Self::Attester(AttesterError::NoPlatform { .. }) => "platform_missing",
             Self::Attester(_) => "attestation_failed",
@@ -100,9 +116,12 @@ impl GuestError {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Config(_) | Self::SimulatorNotBuilt | Self::SimulatedTable | Self::Log(_) => {
-                ExitCode::from(2)
-            }
+            Self::Config(_)
+            | Self::SimulatorNotBuilt
+            | Self::SimulatedTable
+            | Self::PccsCertificate { .. }
+            | Self::Endorser(_)
+            | Self::Log(_) => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }

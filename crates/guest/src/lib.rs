@@ -11,6 +11,7 @@ mod attestation;
 mod boot;
 mod cli;
 mod config;
+mod endorsements;
 mod error;
 mod marking;
 mod serve;

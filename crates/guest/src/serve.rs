@@ -15,6 +15,7 @@ use crate::api::{Api, ModelFacts};
 use crate::attestation::Attestation;
 use crate::boot::{self, Booted};
 use crate::config::Config;
+use crate::endorsements::{Prepared, Stapling};
 use crate::error::GuestError;
 use crate::marking;
 use crate::server::{self, Server};
@@ -33,6 +34,7 @@ struct Ready<'a> {
 
 /// Boots and serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<(), GuestError> {
+    let prepared = config.endorsements.as_ref().map(Prepared::of).transpose()?;
     let attester = boot::attester(&config)?;
     let (format, filter) = config.log.parse()?;
     marking::install(format, filter, attester.nature())?;
@@ -41,7 +43,11 @@ pub(crate) fn run(config: Config) -> Result<(), GuestError> {
     runtime.block_on(async {
         let booted = boot::boot(&config, attester).await?;
         let listener = listen(config.listen).await?;
-        serve(&config, booted, listener).await
+        let stapling = match prepared {
+            Some(prepared) => Some(prepared.begin(&booted.attester).await),
+            None => None,
+        };
+        serve(&config, booted, stapling, listener).await
     })
 }
 
@@ -49,12 +55,17 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, GuestError> {
     TcpListener::bind(address).await.map_err(|source| GuestError::Listen { address, source })
 }
 
-async fn serve(config: &Config, mut booted: Booted, listener: TcpListener) -> Result<(), GuestError> {
+async fn serve(
+    config: &Config,
+    mut booted: Booted,
+    stapling: Option<Stapling>,
+    listener: TcpListener,
+) -> Result<(), GuestError> {
     let address = listener.local_addr().map_err(GuestError::Runtime)?;
     let lifecycle = Lifecycle::new();
     let server = Arc::new(Server {
         acceptor: Acceptor::new(&booted.keys)?,
-        attestation: Attestation::new(&booted, &config.limits),
+        attestation: Attestation::new(&booted, stapling.as_ref().map(Stapling::staple), &config.limits),
         api: api(&booted, config, &lifecycle),
         limits: config.limits,
         lifecycle: lifecycle.clone(),

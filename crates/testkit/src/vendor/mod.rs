@@ -191,6 +191,12 @@ impl Vendor {
         self
     }
 
+    /// The set `update` of its collateral.
+    #[must_use]
+    pub fn collateral(&self, update: &str) -> Option<TdxCollateral> {
+        lock(&self.inner.state).collateral.get(update).cloned()
+    }
+
     /// Does this with the next request for an endpoint that nothing was chosen for yet.
     pub fn next(&self, endpoint: Endpoint, misdeed: Misdeed) {
         lock(&self.inner.state).script.entry(endpoint).or_default().push_back(misdeed);
