@@ -4,7 +4,7 @@ use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
-use crate::{chat, inspect, policy, proxy, record, render, replay, verify};
+use crate::{chat, conformance, inspect, policy, proxy, record, render, replay, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -41,6 +41,8 @@ enum Command {
     /// Work with appraisal policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Appraise the cases of a conformance suite from standard input
+    Conformance(conformance::Conformance),
     /// Print a shell completion script
     Completions {
         /// Shell
@@ -92,6 +94,7 @@ impl Cli {
             Command::Inspect(command) => command.run(),
             Command::Collateral(command) => command.run(),
             Command::Policy(command) => command.run(),
+            Command::Conformance(command) => command.run(),
             Command::Completions { shell } => {
                 // The generator panics where it cannot write: a closed pipe must not make it.
                 let mut script = Vec::new();

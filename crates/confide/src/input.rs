@@ -177,20 +177,53 @@ pub(crate) fn load_danger(path: &Path) -> Result<LoadedPolicy, Failure> {
 /// Reads a policy file.
 pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
     let bytes = read(path, confide_policy::MAX_POLICY)?;
-    let malformed = |message: String| {
-        Failure::new(Status::Malformed, "policy_malformed", format!("{}: {message}", path.display()))
-    };
-    let text = String::from_utf8(bytes).map_err(|_| malformed("not UTF-8 text".to_owned()))?;
-    let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| match error {
-        PolicyError::DangerNotAsked | PolicyError::NotDanger => {
-            Failure::new(Status::Usage, "danger_policy_flag", format!("{}: {error}", path.display()))
-        }
-        PolicyError::DangerNotBuilt => Failure::new(
-            Status::Unsupported,
-            "danger_policy_unsupported",
-            format!("{}: {error}", path.display()),
-        ),
-        other => malformed(other.to_string()),
-    })?;
+    let name = path.display().to_string();
+    let text = String::from_utf8(bytes).map_err(|_| malformed_policy(&name, "not UTF-8 text"))?;
+    let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| refused_policy(&name, &error))?;
     Ok(LoadedPolicy::new(policy, text))
+}
+
+/// Whether the policies of a conformance suite's cases may have a [danger] table.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DangerPolicies {
+    /// They may.
+    Accepted,
+    /// They may not.
+    Refused,
+}
+
+/// Reads the policy of a case of a conformance suite.
+pub(crate) fn parse_case_policy(
+    text: &str,
+    name: &str,
+    danger: DangerPolicies,
+) -> Result<AppraisalPolicy, Failure> {
+    let parsed = match danger {
+        DangerPolicies::Accepted => AppraisalPolicy::parse_recorded(text),
+        DangerPolicies::Refused => AppraisalPolicy::parse(text, Loaded::Normally),
+    };
+    parsed.map_err(|error| match error {
+        PolicyError::DangerNotAsked => {
+            let message = format!("{name} has a [danger] table: --danger appraises such cases");
+            Failure::new(Status::Usage, "danger_policy_flag", message)
+        }
+        other => refused_policy(name, &other),
+    })
+}
+
+fn refused_policy(name: &str, error: &PolicyError) -> Failure {
+    let message = format!("{name}: {error}");
+    match error {
+        PolicyError::DangerNotAsked | PolicyError::NotDanger => {
+            Failure::new(Status::Usage, "danger_policy_flag", message)
+        }
+        PolicyError::DangerNotBuilt => {
+            Failure::new(Status::Unsupported, "danger_policy_unsupported", message)
+        }
+        _ => malformed_policy(name, &error.to_string()),
+    }
+}
+
+fn malformed_policy(name: &str, why: &str) -> Failure {
+    Failure::new(Status::Malformed, "policy_malformed", format!("{name}: {why}"))
 }

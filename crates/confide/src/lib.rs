@@ -6,6 +6,7 @@
 mod chat;
 mod cli;
 mod collateral;
+mod conformance;
 mod cross_check;
 mod endorser;
 mod guest;

@@ -92,11 +92,16 @@ impl Authority {
 
     /// What signs certificates and CRLs in this authority's name.
     pub(crate) fn issuer(self) -> Result<Issuer<'static, SigningKey>, SimulatorError> {
+        Ok(self.issuer_with(self.key()?))
+    }
+
+    /// What signs in this authority's name with any key.
+    pub(crate) fn issuer_with<S: rcgen::SigningKey>(self, key: S) -> Issuer<'static, S> {
         let mut params = CertificateParams::default();
         params.distinguished_name = self.name();
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Ok(Issuer::new(params, self.key()?))
+        Issuer::new(params, key)
     }
 
     /// The authority's own key.

@@ -34,9 +34,9 @@ mod text;
 
 pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate, tdx_root_certificate};
 pub use error::SimulatorError;
-pub use gpu::{GpuOptions, SimulatedGpu};
+pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
 pub use tdx::{
-    Collateral, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PlatformOptions, QeOptions, QuoteFlaw, Revocable,
-    SeamOptions, SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window,
-    Windows, simulated_measurement,
+    Collateral, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckProfile, PlatformOptions, QeOptions, QuoteFlaw,
+    QuoteForm, Revocable, SeamOptions, SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements,
+    TdReport, Window, Windows, simulated_measurement,
 };

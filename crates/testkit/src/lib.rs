@@ -4,6 +4,7 @@
 //! A development crate. Nothing that ships depends on it.
 
 pub mod attacker;
+pub mod fixtures;
 pub mod guest;
 pub mod vendor;
 

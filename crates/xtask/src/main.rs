@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod fixtures;
 mod kills;
 mod layers;
 mod load;
@@ -49,6 +50,8 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`
+    Fixtures,
     /// Train the tiny model anew from its committed text; takes minutes
     TrainTiny,
 }
@@ -76,6 +79,7 @@ fn main() -> Result<ExitCode> {
         Task::Demo => demo::run()?,
         Task::Layers => layers::run()?,
         Task::Bench { out } => bench::run(out.as_deref())?,
+        Task::Fixtures => fixtures::run()?,
         Task::TrainTiny => train::run()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -28,10 +28,15 @@ pub(crate) fn run() -> Result<Tally> {
     let client = cargo::root().join("policies/client.toml");
     let mut configuration = plain.guest();
     configuration.arg("serve").arg("--config").arg(folder.join("guest.toml"));
+    let suite = cargo::root().join("fixtures/tdx");
+    let mut conformance = plain.confide();
+    conformance.args(["conformance", "--danger", "--base"]).arg(&suite);
+    conformance.stdin(std::fs::File::open(suite.join("accept-v4/case.json"))?);
     let refusals = [
         Refusal::new(plain.confide().args(["policy", "check"]).arg(&danger), 20, "danger-simulator feature"),
         Refusal::new(chat(&plain, &url, &danger).arg(PROMPT), 20, "danger-simulator feature"),
         Refusal::new(plain.confide().arg("replay").arg(&record), 20, "danger-simulator feature"),
+        Refusal::new(&mut conformance, 20, "danger-simulator feature"),
         Refusal::new(ordinary(&plain, &url, &client).arg(PROMPT), 10, "root"),
         Refusal::new(ordinary(&plain, &url, &inspect).arg(PROMPT), 10, "root"),
         Refusal::new(&mut configuration, 2, "danger-simulator"),

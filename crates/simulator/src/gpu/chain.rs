@@ -5,7 +5,7 @@ use rcgen::{
     KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 
-use super::device::GpuOptions;
+use super::device::{GpuOptions, LeafUsage};
 use crate::authority::{Authority, nvidia_style_name};
 use crate::keys::{SigningKey, seeded_array};
 use crate::text::{date_time, hex_upper};
@@ -66,7 +66,10 @@ fn leaf_certificate(brom: &SigningKey, options: &GpuOptions) -> Result<Certifica
     // Positive and of full length in DER.
     serial[0] = serial[0] & 0x3f | 0x40;
     let mut params = device_certificate("GH100 A01 GSP FMC LF SIMULATED", &serial)?;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![match options.leaf_usage {
+        LeafUsage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
+        LeafUsage::CertificateSigning => KeyUsagePurpose::KeyCertSign,
+    }];
     let unit: [u8; 5] = seeded_array("unit", options.seed);
     // 48B02D is NVIDIA's OUI, which a simulated device has no right to.
     let device = format!("SIMULATED:GH100:000000{}", hex_upper(&unit));

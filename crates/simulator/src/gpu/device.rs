@@ -5,6 +5,16 @@ use crate::SimulatorError;
 use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
 
+/// What the leaf certificate's key may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeafUsage {
+    /// Sign reports.
+    #[default]
+    DigitalSignature,
+    /// Sign certificates, which is wrong.
+    CertificateSigning,
+}
+
 /// What can be chosen about a GPU. Start from [`GpuOptions::hopper`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GpuOptions {
@@ -24,6 +34,10 @@ pub struct GpuOptions {
     pub protected_pcie: u8,
     /// FEATURE_FLAG (opaque field 36): 0 single pass-through, 1 multi pass-through, 2 protected PCIe.
     pub feature_flag: u16,
+    /// PDIs of the switches that the GPU is linked to (opaque field 22, which is left out where there are none).
+    pub switch_pdis: Vec<[u8; 8]>,
+    /// What the leaf certificate's key may do.
+    pub leaf_usage: LeafUsage,
 }
 
 impl GpuOptions {
@@ -41,6 +55,8 @@ impl GpuOptions {
             nvdec0: 0x55,
             protected_pcie: 0x55,
             feature_flag: 0,
+            switch_pdis: Vec::new(),
+            leaf_usage: LeafUsage::DigitalSignature,
         }
     }
 }

@@ -4,4 +4,4 @@ mod chain;
 mod device;
 mod report;
 
-pub use device::{GpuOptions, SimulatedGpu};
+pub use device::{GpuOptions, LeafUsage, SimulatedGpu};

@@ -23,6 +23,8 @@ const ALL_BLOCKS: u8 = 0xff;
 const BLOCKS: u8 = 64;
 /// Measurement specification DMTF.
 const DMTF: u8 = 0x01;
+/// NVLinks of a Hopper.
+const NVLINKS: usize = 18;
 /// DMTF value type: mutable firmware, raw bit clear, as NVIDIA's devices say for each block.
 const FIRMWARE: u8 = 0x01;
 
@@ -111,6 +113,12 @@ fn opaque_data(options: &GpuOptions) -> Vec<u8> {
         records.push((20, fwid));
     }
     records.push((21, std::slice::from_ref(&options.protected_pcie)));
+    // A GPU writes one PDI for each NVLink, with its bytes reversed, and zeros where a link is off.
+    let mut pdis: Vec<u8> = options.switch_pdis.iter().flat_map(|pdi| pdi.iter().rev().copied()).collect();
+    if !pdis.is_empty() {
+        pdis.resize(NVLINKS * 8, 0);
+        records.push((22, &pdis));
+    }
     records.push((34, &[1, 0]));
     let feature_flag = options.feature_flag.to_le_bytes();
     records.push((36, &feature_flag));

@@ -8,8 +8,8 @@ mod report;
 
 pub use collateral::Collateral;
 pub use platform::{
-    FMSPC, ModuleIdentity, ModuleLevel, PCEID, PlatformOptions, QeOptions, Revocable, SeamOptions,
-    SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
+    FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckProfile, PlatformOptions, QeOptions, QuoteForm, Revocable,
+    SeamOptions, SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
 };
 pub use quote::QuoteFlaw;
 pub use report::{SimulatedTd, TdMeasurements, TdReport, simulated_measurement};

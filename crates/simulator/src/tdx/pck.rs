@@ -1,8 +1,11 @@
 //! The PCK certificate and its SGX extension (Intel SGX PCK Certificate and CRL Profile Specification, 1.5).
 
-use rcgen::{CertificateParams, CrlDistributionPoint, CustomExtension, IsCa, KeyUsagePurpose, SerialNumber};
+use rcgen::{
+    BasicConstraints, CertificateParams, CrlDistributionPoint, CustomExtension, IsCa, KeyUsagePurpose,
+    SerialNumber,
+};
 
-use super::platform::{FMSPC, PCEID, PlatformOptions};
+use super::platform::{FMSPC, PCEID, PckProfile, PlatformOptions};
 use crate::authority::{Authority, intel_style_name};
 use crate::keys::{SigningKey, seeded_array};
 use crate::text::date_time;
@@ -21,8 +24,12 @@ pub(crate) fn serial_number(seed: u64) -> SerialNumber {
     SerialNumber::from_slice(&serial)
 }
 
-/// The platform's PCK certificate, PEM.
-pub(crate) fn certificate(key: &SigningKey, options: &PlatformOptions) -> Result<String, SimulatorError> {
+/// The platform's PCK certificate, PEM, signed with `signer` in the PCK CA's name.
+pub(crate) fn certificate(
+    key: &SigningKey,
+    signer: &SigningKey,
+    options: &PlatformOptions,
+) -> Result<String, SimulatorError> {
     let mut params = CertificateParams::default();
     params.distinguished_name = intel_style_name("SIMULATED SGX PCK Certificate");
     params.serial_number = Some(serial_number(options.seed));
@@ -33,9 +40,14 @@ pub(crate) fn certificate(key: &SigningKey, options: &PlatformOptions) -> Result
     params.use_authority_key_identifier_extension = true;
     params.crl_distribution_points =
         vec![CrlDistributionPoint { uris: vec!["https://simulated.invalid/pck.crl".into()] }];
-    params.custom_extensions =
-        vec![CustomExtension::from_oid_content(&SGX_EXTENSION, sgx_extension(options))];
-    Ok(params.signed_by(key, &Authority::PckCa.issuer()?)?.pem())
+    if options.pck_profile != PckProfile::WithoutSgxExtension {
+        params.custom_extensions =
+            vec![CustomExtension::from_oid_content(&SGX_EXTENSION, sgx_extension(options))];
+    }
+    if options.pck_profile == PckProfile::Authority {
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    }
+    Ok(params.signed_by(key, &Authority::PckCa.issuer_with(signer))?.pem())
 }
 
 /// The value of the SGX extension: a SEQUENCE of (OID, value) pairs.

@@ -174,6 +174,33 @@ pub enum Revocable {
     TcbSigning,
 }
 
+/// The layouts of a TDX quote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QuoteForm {
+    /// Version 4 with a body of TDX 1.0.
+    #[default]
+    V4,
+    /// Version 5 with a body of TDX 1.0, type 2.
+    V5Td10,
+    /// Version 5 with a body of TDX 1.5, type 3.
+    V5Td15,
+    /// Version 5 with the extended body of TDX 1.5, type 4; what it adds is zero.
+    V5Td15Extended,
+}
+
+/// What kind of certificate the platform's PCK certificate is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PckProfile {
+    /// As the profile demands.
+    #[default]
+    Usual,
+    /// It has no SGX extension.
+    WithoutSgxExtension,
+    /// It is a CA's.
+    Authority,
+}
+
 /// Everything that can be chosen about a platform. Start from [`PlatformOptions::at`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlatformOptions {
@@ -185,8 +212,14 @@ pub struct PlatformOptions {
     pub sgx_svn: [u8; 16],
     /// SVN of the PCE that the PCK certificate names.
     pub pce_svn: u16,
+    /// What kind of certificate the PCK certificate is.
+    pub pck_profile: PckProfile,
+    /// Layout of quotes.
+    pub quote_form: QuoteForm,
     /// TEE_TCB_SVN of the TD report: module ISVSVN, module major version, then the TDX components.
     pub tee_tcb_svn: [u8; 16],
+    /// TEE_TCB_SVN_2 of bodies of TDX 1.5: what the platform has by now.
+    pub tee_tcb_svn_2: [u8; 16],
     /// The TDX module in the TD report.
     pub seam: SeamOptions,
     /// The quoting enclave.
@@ -215,6 +248,7 @@ impl PlatformOptions {
             until: now_unix.saturating_add(6 * 365 * DAY),
         };
         let sgx_svn = [4, 4, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0];
+        let tee_tcb_svn = [11, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let older_sgx = [3, 3, 2, 2, 4, 1, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0];
         Self {
             seed: 0,
@@ -227,7 +261,10 @@ impl PlatformOptions {
             },
             sgx_svn,
             pce_svn: 11,
-            tee_tcb_svn: [11, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            pck_profile: PckProfile::Usual,
+            quote_form: QuoteForm::V4,
+            tee_tcb_svn,
+            tee_tcb_svn_2: tee_tcb_svn,
             seam: SeamOptions::default(),
             qe: QeOptions::default(),
             tcb_levels: vec![
@@ -282,13 +319,13 @@ impl SimulatedPlatform {
     pub fn new(options: PlatformOptions) -> Result<Self, SimulatorError> {
         let pck_key = SigningKey::derive(Curve::P256, "PCK key", options.seed)?;
         let attestation_key = SigningKey::derive(Curve::P256, "attestation key", options.seed)?;
-        let pck_certificate = pck::certificate(&pck_key, &options)?;
+        let pck_certificate = pck::certificate(&pck_key, &Authority::PckCa.key()?, &options)?;
         let chain = [&pck_certificate, Authority::PckCa.pem(), Authority::TdxRoot.pem()].concat();
         let collateral = Collateral::issue(&options, chain)?;
         Ok(Self { options, pck_key, attestation_key, pck_certificate, collateral })
     }
 
-    /// A version 4 TDX quote over the report, certified by the PCK chain that it carries.
+    /// A TDX quote over the report, certified by the PCK chain that it carries.
     #[must_use]
     pub fn quote(&self, report: &TdReport) -> Vec<u8> {
         quote::encode(self, report, &[])

@@ -1,16 +1,15 @@
-//! Version 4 quotes with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3).
+//! Quotes of versions 4 and 5 with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3 and A.4).
 
 use rcgen::{CertificateParams, IsCa};
 use sha2::{Digest, Sha256};
 
-use super::platform::SimulatedPlatform;
+use super::pck;
+use super::platform::{QuoteForm, SimulatedPlatform};
 use super::report::TdReport;
 use crate::authority::Authority;
 use crate::ecdsa::Curve;
 use crate::keys::SigningKey;
 
-/// Quote version with a TD report body of version 1.0.
-const VERSION: u16 = 4;
 /// Attestation key type ECDSA-256-with-P-256.
 const ECDSA_P256: u16 = 2;
 /// TEE type TDX.
@@ -33,6 +32,8 @@ pub enum QuoteFlaw {
     QeReportDataTail,
     /// The QE report is signed by another key than the PCK certificate's.
     QeReportSigner,
+    /// The PCK certificate is signed by another key than the PCK CA's.
+    PckSigner,
     /// The report is signed by another key than the attestation key.
     QuoteSigner,
     /// The outer certification data says this type instead of 6.
@@ -47,7 +48,7 @@ pub enum QuoteFlaw {
     ForeignRoot,
     /// The header's QE vendor id is all zero.
     VendorId,
-    /// The header names another version; the layout stays that of version 4.
+    /// The header names another version; the layout stays that of the platform's form.
     Version(u16),
     /// The header names another TEE type.
     TeeType(u32),
@@ -57,17 +58,34 @@ pub enum QuoteFlaw {
 
 /// Header, body, signature data.
 pub(crate) fn encode(platform: &SimulatedPlatform, report: &TdReport, flaws: &[QuoteFlaw]) -> Vec<u8> {
-    let mut quote = header(flaws);
-    quote.extend(report.body(&platform.options.tee_tcb_svn, &platform.options.seam));
+    let form = platform.options.quote_form;
+    let body = report.body(&platform.options);
+    let mut quote = header(form, flaws);
+    if let Some(body_type) = body_type(form) {
+        quote.extend(body_type.to_le_bytes());
+        quote.extend((body.len() as u32).to_le_bytes());
+    }
+    quote.extend(body);
     let signature_data = signature_data(platform, &quote, flaws);
     quote.extend((signature_data.len() as u32).to_le_bytes());
     quote.extend(signature_data);
     quote
 }
 
+/// The body descriptor's type, which version 4 does not have.
+fn body_type(form: QuoteForm) -> Option<u16> {
+    match form {
+        QuoteForm::V4 => None,
+        QuoteForm::V5Td10 => Some(2),
+        QuoteForm::V5Td15 => Some(3),
+        QuoteForm::V5Td15Extended => Some(4),
+    }
+}
+
 /// The 48-byte quote header.
-fn header(flaws: &[QuoteFlaw]) -> Vec<u8> {
-    let (mut version, mut key_type, mut tee_type, mut vendor) = (VERSION, ECDSA_P256, TDX, INTEL_QE_VENDOR);
+fn header(form: QuoteForm, flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let mut version: u16 = if form == QuoteForm::V4 { 4 } else { 5 };
+    let (mut key_type, mut tee_type, mut vendor) = (ECDSA_P256, TDX, INTEL_QE_VENDOR);
     for flaw in flaws {
         match flaw {
             QuoteFlaw::Version(value) => version = *value,
@@ -190,6 +208,12 @@ fn chain(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> String {
             QuoteFlaw::ForeignRoot => chain[2] = foreign_root(),
             QuoteFlaw::ChainWithoutRoot => chain.truncate(2),
             QuoteFlaw::ReversedChain => chain.reverse(),
+            QuoteFlaw::PckSigner => {
+                let other = stranger("PCK signer");
+                let certificate = pck::certificate(&platform.pck_key, &other, &platform.options);
+                chain[0] =
+                    certificate.expect("the platform's own certificate was made from the same options");
+            }
             _ => {}
         }
     }

@@ -2,12 +2,15 @@
 
 use sha2::{Digest, Sha384};
 
-use super::platform::SeamOptions;
+use super::platform::{PlatformOptions, QuoteForm};
 
 /// TD attribute SEPT_VE_DISABLE, bit 28: set in every ordinary production TD.
 const SEPT_VE_DISABLE: u64 = 1 << 28;
 /// Extended features of a usual production TD: x87, SSE, AVX, AVX-512, PKRU, AMX.
 const USUAL_XFAM: u64 = 0x0006_02e7;
+
+/// Length of the extended body of TDX 1.5.
+const EXTENDED_BODY: usize = 885;
 
 /// SHA-384 of `SIMULATED ` and the name: a measurement of nothing.
 #[must_use]
@@ -34,6 +37,8 @@ pub struct TdMeasurements {
     pub mrownerconfig: [u8; 48],
     /// RTMR0 to RTMR3.
     pub rtmr: [[u8; 48]; 4],
+    /// MRSERVICETD, in bodies of TDX 1.5.
+    pub mrservicetd: [u8; 48],
 }
 
 impl Default for TdMeasurements {
@@ -52,6 +57,7 @@ impl Default for TdMeasurements {
                 simulated_measurement("RTMR2"),
                 [0; 48],
             ],
+            mrservicetd: [0; 48],
         }
     }
 }
@@ -66,11 +72,11 @@ pub struct TdReport {
 }
 
 impl TdReport {
-    /// The TD quote body of version 1.0: 584 bytes.
-    pub(crate) fn body(&self, tee_tcb_svn: &[u8; 16], seam: &SeamOptions) -> Vec<u8> {
-        let td = &self.measurements;
-        let mut body = Vec::with_capacity(584);
-        body.extend(tee_tcb_svn);
+    /// The TD quote body: 584 bytes of TDX 1.0, 648 of TDX 1.5, 885 of the extended form.
+    pub(crate) fn body(&self, options: &PlatformOptions) -> Vec<u8> {
+        let (td, seam) = (&self.measurements, &options.seam);
+        let mut body = Vec::with_capacity(EXTENDED_BODY);
+        body.extend(options.tee_tcb_svn);
         body.extend(seam.mrseam);
         body.extend(seam.mrsignerseam);
         body.extend(seam.attributes);
@@ -81,6 +87,13 @@ impl TdReport {
         }
         body.extend(td.rtmr.as_flattened());
         body.extend(self.report_data);
+        if matches!(options.quote_form, QuoteForm::V5Td15 | QuoteForm::V5Td15Extended) {
+            body.extend(options.tee_tcb_svn_2);
+            body.extend(td.mrservicetd);
+        }
+        if options.quote_form == QuoteForm::V5Td15Extended {
+            body.resize(EXTENDED_BODY, 0);
+        }
         body
     }
 }
@@ -144,7 +157,8 @@ mod tests {
             *register = [index as u8 + 1; 48];
         }
         let report = TdReport { measurements: measurements.clone(), report_data: [9; 64] };
-        let body = report.body(&[5; 16], &SeamOptions::default());
+        let options = PlatformOptions::at(1_790_812_800);
+        let body = report.body(&options);
         assert_eq!(body.len(), 584);
         // Offsets of tdx-evidence count the 48-byte header, which is not part of the body.
         assert_eq!(body[168 - 48..176 - 48], measurements.td_attributes);
@@ -152,5 +166,10 @@ mod tests {
         assert_eq!(body[376 - 48..376], [1; 48]);
         assert_eq!(body[520 - 48..568 - 48], [4; 48]);
         assert_eq!(body[568 - 48..], [9; 64]);
+        let with = |quote_form| report.body(&PlatformOptions { quote_form, ..options.clone() });
+        assert_eq!(with(QuoteForm::V5Td10), body);
+        let body = with(QuoteForm::V5Td15);
+        assert_eq!((body.len(), &body[584..600]), (648, &options.tee_tcb_svn_2[..]));
+        assert_eq!(with(QuoteForm::V5Td15Extended).len(), 885);
     }
 }

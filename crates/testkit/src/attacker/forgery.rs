@@ -139,6 +139,7 @@ fn measurements(document: &EvidenceDocument) -> Result<TdMeasurements> {
         mrowner: *body.mr_owner,
         mrownerconfig: *body.mr_owner_config,
         rtmr: [*rtmr0, *rtmr1, *rtmr2, document.events.replay()],
+        ..TdMeasurements::default()
     })
 }
 

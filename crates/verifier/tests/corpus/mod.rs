@@ -38,6 +38,10 @@ impl Corpus {
         None
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn rows(&self, table: &str) -> Vec<Row> {
         let text = std::fs::read_to_string(self.0.join(table)).unwrap();
         let mut lines = text.lines();

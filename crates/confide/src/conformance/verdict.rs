@@ -1,0 +1,152 @@
+//! The verdict on a case, as JSON.
+
+use super::case::{self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Evidence, Object, Policy};
+use super::files::Files;
+use crate::input::{self, ALGORITHMS, DangerPolicies};
+use crate::status::Failure;
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::{
+    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DOCUMENT, TdxCollateral,
+};
+use confide_evidence::record::{RecordedChallenge, RecordedReferences};
+use confide_evidence::tdx::{CollateralError, MAX_COLLATERAL, MAX_QUOTE, collateral_from_json};
+use confide_evidence::time::{parse_rfc3339, seconds};
+use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE};
+use confide_verifier::{
+    AttestationResult, Inputs, PreparedReferences, Subject, evaluate, malformed_collateral, nvidia,
+};
+use rustls_pki_types::UnixTime;
+use serde_json::{Value, json};
+
+/// The most bytes of a detached signature that are read.
+const MAX_SIGNATURE: usize = 1024;
+
+/// Appraises a case.
+///
+/// # Errors
+/// What keeps the appraisal from beginning: a file, policy or time that cannot be read, an unknown kind.
+pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<Value, Failure> {
+    let time = &case.time;
+    let now =
+        parse_rfc3339(time).ok_or_else(|| case::malformed(format!("{time:?} is not an RFC 3339 time")))?;
+    let policy = &policy(&case.policy, files, danger)?;
+    let references = references(case, files)?;
+    let references = references.map(|given| PreparedReferences::new(&given, policy, &ALGORITHMS));
+    let cpu = |subject, challenge: Option<&RecordedChallenge>| {
+        Ok(match collateral(case, files)? {
+            Err(error) => json(&malformed_collateral(&error, policy, now)),
+            Ok(tdx) => {
+                let endorsements = Endorsements { tdx, nvidia: None };
+                let inputs = Inputs {
+                    subject,
+                    endorsements: &endorsements,
+                    prepared: None,
+                    memo: None,
+                    second_opinion: case.second_opinion.as_ref().map(|Object(opinion)| opinion),
+                    references: references.as_ref(),
+                    policy,
+                    challenge,
+                    now,
+                    algorithms: &ALGORITHMS,
+                };
+                json(&evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result))
+            }
+        })
+    };
+    match &case.evidence {
+        Evidence::TdxQuote { quote } => cpu(Subject::Quote(&files.bytes(quote, MAX_QUOTE)?), None),
+        Evidence::Document { document, challenge } => {
+            let document = files.bytes(document, MAX_DOCUMENT)?;
+            let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));
+            cpu(Subject::Document(&document), challenge.as_ref())
+        }
+        Evidence::NvidiaDevices { devices } => nvidia_devices(devices, files, policy, now),
+        Evidence::Unknown => {
+            Err(case::unsupported("a kind of evidence that this build does not know".to_owned()))
+        }
+    }
+}
+
+fn policy(policy: &Policy, files: &Files, danger: DangerPolicies) -> Result<AppraisalPolicy, Failure> {
+    match policy {
+        Policy::Builtin(Builtin::Inspect) => Ok(AppraisalPolicy::inspect()),
+        Policy::Builtin(Builtin::Client) => Ok(AppraisalPolicy::client()),
+        Policy::Text(text) => input::parse_case_policy(text, "the case's policy", danger),
+        Policy::File(name) => {
+            let bytes = input::read(&files.path(name)?, confide_policy::MAX_POLICY)?;
+            let text = String::from_utf8(bytes);
+            let text = text.map_err(|_| case::malformed(format!("{name}: not UTF-8 text")))?;
+            input::parse_case_policy(&text, name, danger)
+        }
+    }
+}
+
+/// The inner error is a malformed collateral file, which is a verdict.
+type Collateral = Result<Option<TdxCollateral>, CollateralError>;
+
+fn collateral(case: &Case, files: &Files) -> Result<Collateral, Failure> {
+    let read = |blob: &Option<Blob>| {
+        let bytes = blob.as_ref().map(|blob| files.bytes(blob, MAX_COLLATERAL)).transpose()?;
+        Ok::<_, Failure>(bytes.map(|bytes| collateral_from_json(&bytes)).transpose())
+    };
+    let endorsements = &case.endorsements;
+    let (standard, early) = (read(&endorsements.tdx_collateral)?, read(&endorsements.tdx_early_collateral)?);
+    Ok(standard.and_then(|standard| {
+        let early = early?.map(TdxCollateral::into_early);
+        Ok(standard.map(|standard| TdxCollateral { early, ..standard }))
+    }))
+}
+
+fn references(case: &Case, files: &Files) -> Result<Option<RecordedReferences>, Failure> {
+    let Some(Object(given)) = &case.references else { return Ok(None) };
+    Ok(Some(RecordedReferences {
+        file: ByteString(files.bytes(&given.file, MAX_REFERENCE_FILE)?),
+        last_seen: given.last_seen.as_ref().map(|Object(seen)| seen.clone()),
+        signature: ByteString(files.bytes(&given.signature, MAX_SIGNATURE)?),
+    }))
+}
+
+fn recorded(challenge: &Challenge) -> RecordedChallenge {
+    RecordedChallenge {
+        role: challenge.role,
+        spki: challenge.spki.clone(),
+        nonce: challenge.nonce,
+        exporter: challenge.exporter.clone(),
+    }
+}
+
+fn json(result: &AttestationResult) -> Value {
+    serde_json::to_value(result).expect("strings, lists and structs always serialise")
+}
+
+fn nvidia_devices(
+    devices: &[Object<Device>],
+    files: &Files,
+    policy: &AppraisalPolicy,
+    now: UnixTime,
+) -> Result<Value, Failure> {
+    let evidence = devices
+        .iter()
+        .map(|Object(device)| {
+            let kind = match device.kind {
+                DeviceKind::NvidiaGpu => Kind::NvidiaGpu,
+                DeviceKind::NvidiaSwitch => Kind::NvidiaSwitch,
+            };
+            let bytes = |blob| files.bytes(blob, MAX_DOCUMENT).map(ByteString);
+            Ok(DeviceEvidence { kind, chain: bytes(&device.chain)?, report: bytes(&device.report)? })
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    let nonce = |position: u32| {
+        let device = usize::try_from(position).ok().and_then(|position| devices.get(position));
+        device.map(|Object(device)| device.nonce.0).unwrap_or_default()
+    };
+    let result = nvidia::evaluate(&evidence, &nonce, policy, &ALGORITHMS, seconds(now));
+    Ok(json!({
+        "outcome": result.outcome,
+        "code": result.code,
+        "simulated": result.simulated,
+        "policy": policy.name,
+        "devices": result.devices,
+        "checks": result.checks,
+    }))
+}

@@ -1,0 +1,25 @@
+//! `cargo xtask fixtures`: the cases of the conformance suite, made anew from their recipes.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{cargo, process};
+
+/// The folders of `fixtures` that hold recipes.
+const SUITES: [&str; 1] = ["tdx"];
+
+/// Writes what differs from what the recipes make, and removes what they do not make.
+///
+/// # Errors
+/// When a recipe cannot be made; the message names it.
+pub(crate) fn run() -> Result<()> {
+    let mut build = cargo::command();
+    build.args(["build", "--locked", "--workspace", "--bins", "--example", "vectors"]);
+    process::run(build.args(["--features", &cargo::danger_features()?]))?;
+    for suite in SUITES {
+        let mut command = Command::new(cargo::root().join("target/debug/confide-fixtures"));
+        process::run(command.arg(cargo::root().join("fixtures").join(suite)))?;
+    }
+    Ok(())
+}
