@@ -96,6 +96,11 @@ impl Client {
         self.lease().await?.send(request).await
     }
 
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// Where the guest listens.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {

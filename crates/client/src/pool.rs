@@ -378,7 +378,8 @@ impl Lease {
     }
 
     /// Sends a request. One of which nothing was written, because the guest had closed the idle connection or its
-    /// verdict no longer holds, is sent over another attested channel, once.
+    /// verdict no longer holds, is sent over another attested channel, once. That one may rest on another verdict under
+    /// the same policy: the response has it.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -415,5 +416,29 @@ impl Drop for Lease {
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+    use confide_policy::Loaded;
+    use confide_testkit::guest::{self, Guest};
+
+    /// The second appraisal finds collateral and platform known.
+    #[tokio::test]
+    async fn what_an_appraisal_established_is_kept_for_the_next() {
+        let guest = Guest::new(0).unwrap().listen().await.unwrap();
+        let policy = guest::policy("every-connection", 300);
+        let policy = PolicyText::parse(policy, Loaded::AsDanger).unwrap();
+        let client = Client::builder(&guest.url(), policy).unwrap().build();
+        let pool = client.pool();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            held.push(pool.lease().await.unwrap());
+            assert_eq!((pool.memo.collaterals(), pool.memo.platforms()), (1, 1));
+        }
+        assert_eq!(guest.guest.attestations(), 2);
     }
 }

@@ -115,6 +115,11 @@ async fn broken_answers_are_errors() {
             "connection_failed",
         ),
         (
+            "trailers without end",
+            raw(format!("{chunked}0\r\nx: {}", "a".repeat(300_000)), Then::Wait),
+            "connection_failed",
+        ),
+        (
             "cut off by the network",
             raw(format!("HTTP/1.1 200 OK\r\n\r\n{whole}"), Then::Cut),
             "connection_failed",

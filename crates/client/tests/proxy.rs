@@ -259,6 +259,18 @@ async fn an_answer_that_breaks_within_an_event_breaks_here() {
     assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
 }
 
+/// An error event would fill up what is announced, and its end would be missing.
+#[tokio::test]
+async fn a_stream_of_announced_length_that_breaks_off_breaks_here() {
+    let answer =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 40\r\n\r\ndata: {}\n\n";
+    let raw = Raw { bytes: answer.into(), then: Then::Close };
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 200);
+    assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
+}
+
 #[tokio::test]
 async fn bad_requests_are_refused_before_anything_is_asked() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;

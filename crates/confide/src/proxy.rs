@@ -41,7 +41,7 @@ pub(crate) struct Proxy {
     cross_check: CrossCheck,
     #[command(flatten)]
     endorser: EndorserFlags,
-    /// Record file to append every appraisal to
+    /// Record file to append every appraisal to; where it cannot be written, the endpoint ends
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 }
@@ -71,11 +71,20 @@ impl Proxy {
             ready(&endpoint, &client);
             let first = tokio::spawn(first_verdict(client));
             let (stop, stopped) = oneshot::channel();
-            let recording = tokio::spawn(keep(recorder, stopped));
-            endpoint.serve(shutdown).await;
+            let (recording_on, recording_off) = oneshot::channel();
+            let recording = tokio::spawn(keep(recorder, stopped, recording_on));
+            let end = async {
+                tokio::select! {
+                    () = shutdown => {}
+                    _ = recording_off => {}
+                }
+            };
+            endpoint.serve(end).await;
             first.abort();
             drop(stop);
-            let _ = recording.await;
+            recording
+                .await
+                .map_err(|error| Failure::new(Status::Internal, "internal", error.to_string()))??;
             Ok(Status::Accepted)
         })
     }
@@ -103,22 +112,23 @@ async fn first_verdict(client: Client) {
     }
 }
 
-/// Writes appraisals down as they are made and tells of those after the first, until `stopped`.
-async fn keep(recorder: Recorder, stopped: oneshot::Receiver<()>) {
+/// Writes appraisals down as they are made and tells of those after the first, until `stopped`. Where they cannot be
+/// written it ends, and drops `_on`: nothing is forwarded that the record does not account for.
+async fn keep(
+    recorder: Recorder,
+    stopped: oneshot::Receiver<()>,
+    _on: oneshot::Sender<()>,
+) -> Result<(), Failure> {
     let mut stopped = std::pin::pin!(stopped);
     let mut shown = 0_usize;
     loop {
         let ended = tokio::time::timeout(RECORD_EVERY, &mut stopped).await.is_ok();
         // Record files are read and written here: other tasks of this thread must not wait for that.
-        match tokio::task::block_in_place(|| recorder.write()) {
-            Ok(appraisals) => {
-                appraisals.iter().skip(1_usize.saturating_sub(shown)).for_each(note);
-                shown = shown.saturating_add(appraisals.len());
-            }
-            Err(failure) => render::failure(&failure),
-        }
+        let appraisals = tokio::task::block_in_place(|| recorder.write())?;
+        appraisals.iter().skip(1_usize.saturating_sub(shown)).for_each(note);
+        shown = shown.saturating_add(appraisals.len());
         if ended {
-            return;
+            return Ok(());
         }
     }
 }

@@ -289,3 +289,12 @@ async fn the_proxy_listens_on_loopback_unless_told_otherwise() {
     command.args(["proxy", "--upstream", &plain, "--danger-policy"]).arg(rig.path("danger-test.toml"));
     assert!(err(&run(&mut command, 2)).contains("[plain_http_refused]"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_whose_record_cannot_be_written_ends() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let mut command = rig.command(&["proxy"], "--upstream");
+    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.folder.path());
+    let output = run(&mut command, 1);
+    assert!(err(&output).contains("[file_unwritable]"), "{}", err(&output));
+}

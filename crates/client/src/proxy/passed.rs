@@ -15,10 +15,10 @@ use std::task::{Context, Poll, ready};
 ///
 /// A stream of server-sent events that the guest breaks off ends with an error event, where it broke off between two
 /// events: a program that reads to the end of the connection would take what came for the whole answer. Every other
-/// body that breaks off breaks the connection.
+/// body that breaks off breaks the connection, a stream of announced length among them, which has no room for an event.
 pub(super) struct PassedBody {
     body: Option<ResponseBody>,
-    /// The last two bytes that were passed on, of an event stream.
+    /// The last two bytes that were passed on, of an event stream without an announced length.
     events: Option<[u8; 2]>,
 }
 
@@ -26,7 +26,8 @@ impl PassedBody {
     pub(super) fn new(body: ResponseBody, headers: &HeaderMap) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         // Before the first byte of a stream an event may begin, as after an empty line.
-        let events = kind.starts_with("text/event-stream").then_some(BETWEEN);
+        let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
+        let events = open.then_some(BETWEEN);
         Self { body: Some(body), events }
     }
 
