@@ -8,6 +8,7 @@
 )]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+pub mod boot_log;
 pub mod bytes;
 pub mod cbor;
 pub mod configuration;

@@ -1,12 +1,14 @@
 //! Intel TDX: quotes, PCK certificates and DCAP collateral.
 
 mod answer;
+mod attributes;
 mod collateral;
 mod pck;
 mod quote;
 mod window;
 
 pub use answer::*;
+pub use attributes::*;
 pub use collateral::*;
 pub use pck::*;
 pub use quote::*;

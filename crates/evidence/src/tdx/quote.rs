@@ -1,6 +1,7 @@
 //! TDX quotes, versions 4 and 5 (Intel TDX DCAP Quoting Library API, appendix A.3 and A.4).
 
 use crate::read::{Reader, Short};
+use crate::tdx::TdAttributes;
 use thiserror::Error;
 
 /// The largest bare quote accepted, in bytes: a file may pad a quote with zeros up to this size.
@@ -167,21 +168,53 @@ pub struct Td15<'a> {
     pub tee_tcb_svn_2: &'a [u8; 16],
     /// MRSERVICETD: measurement of the service TDs bound to the TD.
     pub mr_service_td: &'a [u8; 48],
-    /// The 237 bytes of the extended form, uninterpreted.
-    pub extension: &'a [u8],
+    /// Fields of the extended form.
+    pub extended: Option<Td15Extended<'a>>,
+}
+
+/// What the extended form adds to a TD report of TDX 1.5: 237 bytes, in this order. The fields from the initial service
+/// TD hash on are zero but for a TD with the attribute SERVTD_EXT, whose MRSERVICETD then is the initial hash.
+#[derive(Debug, Clone)]
+pub struct Td15Extended<'a> {
+    /// Index of the VM that asked for the report: 0 for a TD that is not partitioned, or for its L1 VMM.
+    pub vm_id: u8,
+    /// Statistically unique id of this instance of the TD, drawn anew at each launch.
+    pub td_id: &'a [u8; 32],
+    /// Hash over the information about devices assigned to the TD.
+    pub device_info: &'a [u8; 48],
+    /// Hash of the service TDs that were bound when the TD was created.
+    pub init_service_td: &'a [u8; 48],
+    /// Attributes of the service TD that was bound when the TD was created.
+    pub init_service_td_attributes: &'a [u8; 8],
+    /// CPUSVN of the platform that the TD was created on.
+    pub init_cpu_svn: &'a [u8; 16],
+    /// TEE_TCB_SVN of the platform that the TD was created on.
+    pub init_tee_tcb_svn: &'a [u8; 16],
+    /// FMSPC of the platform that the TD was created on, in its 12-byte form.
+    pub init_fmspc: &'a [u8; 12],
+    /// Hash of the service TDs that are bound now.
+    pub current_service_td: &'a [u8; 48],
+    /// Attributes of the service TD that is bound now.
+    pub current_service_td_attributes: &'a [u8; 8],
 }
 
 impl TdReport<'_> {
+    /// TDATTRIBUTES, bit by bit.
+    #[must_use]
+    pub fn attributes(&self) -> TdAttributes {
+        TdAttributes::from_bytes(self.td_attributes)
+    }
+
     /// The debug bit (TDATTRIBUTES bit 0): the host can read the TD's memory.
     #[must_use]
     pub fn is_debug(&self) -> bool {
-        u64::from_le_bytes(*self.td_attributes) & 1 != 0
+        self.attributes().is_debug()
     }
 
     /// The migratable bit (TDATTRIBUTES bit 29).
     #[must_use]
     pub fn is_migratable(&self) -> bool {
-        u64::from_le_bytes(*self.td_attributes) & (1 << 29) != 0
+        self.attributes().is_migratable()
     }
 }
 
@@ -339,17 +372,32 @@ fn td_report_fields<'a>(kind: BodyKind, reader: &mut Reader<'a>) -> Result<TdRep
         report_data: reader.array()?,
         td15: match kind {
             BodyKind::Td10 => None,
-            BodyKind::Td15 => Some(td15(0, reader)?),
-            BodyKind::Td15Extended => Some(td15(TD_REPORT_15_EXTENDED - TD_REPORT_15, reader)?),
+            BodyKind::Td15 | BodyKind::Td15Extended => Some(td15(kind, reader)?),
         },
     })
 }
 
-fn td15<'a>(extension: usize, reader: &mut Reader<'a>) -> Result<Td15<'a>, Short> {
+fn td15<'a>(kind: BodyKind, reader: &mut Reader<'a>) -> Result<Td15<'a>, Short> {
     Ok(Td15 {
         tee_tcb_svn_2: reader.array()?,
         mr_service_td: reader.array()?,
-        extension: reader.take(extension)?,
+        extended: if kind == BodyKind::Td15Extended { Some(td15_extended(reader)?) } else { None },
+    })
+}
+
+fn td15_extended<'a>(reader: &mut Reader<'a>) -> Result<Td15Extended<'a>, Short> {
+    let [vm_id] = *reader.array()?;
+    Ok(Td15Extended {
+        vm_id,
+        td_id: reader.array()?,
+        device_info: reader.array()?,
+        init_service_td: reader.array()?,
+        init_service_td_attributes: reader.array()?,
+        init_cpu_svn: reader.array()?,
+        init_tee_tcb_svn: reader.array()?,
+        init_fmspc: reader.array()?,
+        current_service_td: reader.array()?,
+        current_service_td_attributes: reader.array()?,
     })
 }
 
@@ -467,5 +515,6 @@ const _: () = {
     assert!(HEADER == 2 + 2 + 4 + 4 + 16 + 20);
     assert!(TD_REPORT_10 == 16 + 48 + 48 + 8 + 8 + 8 + 48 * 4 + 48 * 4 + 64);
     assert!(TD_REPORT_15 == TD_REPORT_10 + 16 + 48);
+    assert!(TD_REPORT_15_EXTENDED == TD_REPORT_15 + 1 + 32 + 48 + 48 + 8 + 16 + 16 + 12 + 48 + 8);
     assert!(SGX_REPORT == 16 + 4 + 28 + 16 + 32 + 32 + 32 + 96 + 2 + 2 + 60 + 64);
 };
