@@ -43,12 +43,56 @@ pub struct Record {
 
 /// What was appraised.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "SubjectWire", into = "SubjectWire")]
 pub enum Subject {
     /// A bare CPU quote.
     Quote(ByteString),
+    /// A bare CPU quote and the boot event log of its machine.
+    QuoteWithLog {
+        /// The quote.
+        quote: ByteString,
+        /// The log, as the firmware's table or without its padding.
+        boot_log: ByteString,
+    },
     /// An evidence document.
     Document(ByteString),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SubjectWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    quote: Option<ByteString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot_log: Option<ByteString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    document: Option<ByteString>,
+}
+
+impl From<Subject> for SubjectWire {
+    fn from(subject: Subject) -> Self {
+        let none = Self { quote: None, boot_log: None, document: None };
+        match subject {
+            Subject::Quote(quote) => Self { quote: Some(quote), ..none },
+            Subject::QuoteWithLog { quote, boot_log } => {
+                Self { quote: Some(quote), boot_log: Some(boot_log), ..none }
+            }
+            Subject::Document(document) => Self { document: Some(document), ..none },
+        }
+    }
+}
+
+impl TryFrom<SubjectWire> for Subject {
+    type Error = &'static str;
+
+    fn try_from(wire: SubjectWire) -> Result<Self, Self::Error> {
+        match (wire.quote, wire.boot_log, wire.document) {
+            (Some(quote), None, None) => Ok(Self::Quote(quote)),
+            (Some(quote), Some(boot_log), None) => Ok(Self::QuoteWithLog { quote, boot_log }),
+            (None, None, Some(document)) => Ok(Self::Document(document)),
+            _ => Err("subject is neither {quote}, {quote, boot_log} nor {document}"),
+        }
+    }
 }
 
 /// A challenge as data: it proves nothing and opens nothing.
@@ -163,6 +207,16 @@ mod tests {
     }
 
     #[test]
+    fn a_quote_with_its_boot_log_reads_back_and_one_without_keeps_its_encoding() {
+        let quote: ByteString = vec![1].into();
+        let with = Subject::QuoteWithLog { quote: quote.clone(), boot_log: vec![2].into() };
+        let bytes = cbor::to_canonical(&with).unwrap();
+        assert_eq!(bytes, b"\xa2\x65quote\x41\x01\x68boot_log\x41\x02");
+        assert_eq!(cbor::from_canonical::<Subject>(&bytes).unwrap(), with);
+        assert_eq!(cbor::to_canonical(&Subject::Quote(quote)).unwrap(), b"\xa1\x65quote\x41\x01");
+    }
+
+    #[test]
     fn a_truncated_file_gives_its_whole_records_and_an_error() {
         let file = [record(FIRST).encode(), record(FIRST).encode()].concat();
         let read: Vec<_> = read_all(&file[..file.len() - 1]).collect();
@@ -177,8 +231,21 @@ mod tests {
             quote: ByteString,
             document: ByteString,
         }
+        #[derive(Serialize)]
+        struct Logged {
+            boot_log: ByteString,
+            document: ByteString,
+        }
+        #[derive(Serialize)]
+        struct Log {
+            boot_log: ByteString,
+        }
         let both = cbor::to_canonical(&Both { quote: vec![].into(), document: vec![].into() }).unwrap();
-        assert!(cbor::from_canonical::<Subject>(&both).is_err());
+        let logged = cbor::to_canonical(&Logged { boot_log: vec![].into(), document: vec![].into() }).unwrap();
+        let log = cbor::to_canonical(&Log { boot_log: vec![].into() }).unwrap();
+        for refused in [both, logged, log] {
+            assert!(cbor::from_canonical::<Subject>(&refused).is_err());
+        }
         assert!(cbor::from_canonical::<Subject>(b"\xa0").is_err());
         assert!(cbor::from_canonical::<Subject>(b"\x65quote").is_err());
     }

@@ -56,9 +56,8 @@ fn sorted(value: Cbor) -> Cbor {
 
 #[test]
 fn every_struct_declares_its_fields_in_canonical_order() {
-    let [first, second] = samples::records();
-    let mut encodings =
-        vec![first.encode(), second.encode(), samples::receipt().encode(), samples::manifest().encode()];
+    let mut encodings = vec![samples::receipt().encode(), samples::manifest().encode()];
+    encodings.extend(samples::records().iter().map(|record| record.encode()));
     encodings.extend(documents().map(|document| document.encode().unwrap()));
     encodings.extend(samples::locked_events().iter().map(|event| event.payload()));
     encodings.push(cbor::to_canonical(&samples::configuration()).unwrap());

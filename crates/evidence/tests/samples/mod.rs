@@ -248,8 +248,8 @@ pub fn short_document() -> EvidenceDocument {
     }
 }
 
-/// Two records: of a document, and of a bare quote.
-pub fn records() -> [Record; 2] {
+/// Three records: of a document, of a bare quote, and of a quote with its boot log.
+pub fn records() -> [Record; 3] {
     let first = Record {
         prev: FIRST,
         time: 1_750_000_061,
@@ -284,7 +284,12 @@ pub fn records() -> [Record; 2] {
         }),
         ..first.clone()
     };
-    [first, second]
+    let third = Record {
+        prev: second.hash(),
+        subject: Subject::QuoteWithLog { quote: text("quote"), boot_log: text("boot log") },
+        ..second.clone()
+    };
+    [first, second, third]
 }
 
 pub fn receipt() -> Receipt {

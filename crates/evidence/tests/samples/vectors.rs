@@ -87,7 +87,7 @@ fn encoding<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T) -> Value 
 }
 
 fn encodings() -> Vec<Value> {
-    let [first, second] = records();
+    let [first, second, third] = records();
     vec![
         encoding("evidence document: every optional entry", "evidence", &document()),
         encoding("evidence document: no optional entry", "evidence", &short_document()),
@@ -95,6 +95,7 @@ fn encodings() -> Vec<Value> {
         encoding("receipt", "receipt", &receipt()),
         encoding("record: of a document", "record", &first),
         encoding("record: of a quote", "record", &second),
+        encoding("record: of a quote with its boot log", "record", &third),
         encoding("model manifest", "model-manifest", &manifest()),
     ]
 }
@@ -251,7 +252,7 @@ fn manifests() -> Vec<Value> {
 }
 
 fn records_and_receipts() -> Vec<Value> {
-    let [first, second] = records();
+    let [first, second, third] = records();
     let mut vectors = vec![
         vector("record-hash", "record: first", json!({ "value": value(&first) }), &first.hash().0),
         vector(
@@ -260,9 +261,15 @@ fn records_and_receipts() -> Vec<Value> {
             json!({ "value": value(&second) }),
             &second.hash().0,
         ),
+        vector(
+            "record-hash",
+            "record: third, of a quote with its boot log",
+            json!({ "value": value(&third) }),
+            &third.hash().0,
+        ),
     ];
-    let chain = json!({ "records": [value(&first), value(&second)] });
-    vectors.push(vector("record-chain", "record: head of the chain of both", chain, &second.hash().0));
+    let chain = json!({ "records": [value(&first), value(&second), value(&third)] });
+    vectors.push(vector("record-chain", "record: head of the chain of all three", chain, &third.hash().0));
     let (request, response) = (b"{\"messages\":[]}", b"{\"choices\":[]}");
     let receipt = receipt();
     let salted = [salted_hash(&receipt.salt, request), salted_hash(&receipt.salt, response)];
