@@ -2,6 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
     Claims, CpuEvidence, DeviceEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
 };
@@ -132,7 +133,7 @@ impl Attester {
             devices,
             key_set: key_set.clone(),
             version: VERSION,
-            boot_log: None,
+            boot_log: measured.cpu.boot_log().map(ByteString),
             platform: Platform::Tdx,
             endorsements: measured.cpu.endorsements(),
         })
@@ -204,6 +205,10 @@ mod tests {
 
         fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
             Ok(report_data.to_vec())
+        }
+
+        fn boot_log(&self) -> Option<Vec<u8>> {
+            Some(b"log".to_vec())
         }
 
         fn endorsements(&self) -> Option<Endorsements> {
@@ -293,6 +298,7 @@ mod tests {
         let CpuEvidence::Tdx { quote } = &document.cpu else { panic!("{:?}", document.cpu) };
         assert_eq!(quote.as_bytes(), transcript.report_data());
         assert_eq!(document.boot_id, Bytes([7; 16]));
+        assert_eq!(document.boot_log.as_ref().map(|log| log.as_bytes()), Some(&b"log"[..]));
         assert_eq!(document.events.events(), events());
         let expected: Vec<_> = events().iter().map(RuntimeEvent::digest).collect();
         assert_eq!(*lock(&extended), expected);

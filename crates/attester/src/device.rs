@@ -24,6 +24,9 @@ pub(crate) trait Cpu: Send {
     /// A quote over this report data, without padding. Blocks while the host makes it.
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError>;
 
+    /// The firmware's event log, if the machine has one. It is complete before this process starts.
+    fn boot_log(&self) -> Option<Vec<u8>>;
+
     /// What the platform can staple to its quotes.
     fn endorsements(&self) -> Option<Endorsements>;
 }

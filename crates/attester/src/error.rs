@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use confide_evidence::boot_log::BootLogError;
 use confide_evidence::document::DocumentError;
 use confide_evidence::event::EventLogError;
 use confide_evidence::tdx::QuoteError;
@@ -26,6 +27,14 @@ pub enum AttesterError {
     Provider {
         /// What the kernel calls it.
         found: String,
+    },
+    /// The firmware's event log is none that a verifier could read.
+    #[error("the boot event log {path} cannot be used: {source}")]
+    BootLog {
+        /// Where the kernel shows it.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: BootLogError,
     },
     /// The kernel or the host refused.
     #[error("cannot {action} {path}")]

@@ -9,6 +9,7 @@
 //! (`Attester::simulated`). Neither falls back to the other.
 
 mod attester;
+mod boot_log;
 mod device;
 mod error;
 #[cfg(feature = "danger-simulator")]

@@ -7,7 +7,9 @@ use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, TdxCo
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hash::sha256;
 use confide_evidence::pem;
-use confide_simulator::{Collateral, PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd};
+use confide_simulator::{
+    Collateral, PlatformOptions, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd,
+};
 
 use crate::attester::Attester;
 use crate::device::{Cpu, Device, Nature};
@@ -62,6 +64,10 @@ impl Cpu for SimulatedCpu {
 
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
         Ok(self.platform.quote(&self.td.report(*report_data)))
+    }
+
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        Some(SimulatedBootLog::default().to_bytes())
     }
 
     fn endorsements(&self) -> Option<Endorsements> {

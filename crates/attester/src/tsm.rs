@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use confide_evidence::document::Endorsements;
 use confide_evidence::tdx::{MAX_QUOTE, Padding, Quote};
 
+use crate::boot_log;
 use crate::device::{Cpu, Nature};
 use crate::error::AttesterError;
 
@@ -47,6 +48,7 @@ impl Requests for Configfs {
 pub(crate) struct ConfigfsTdx {
     reports: PathBuf,
     rtmr3: PathBuf,
+    boot_log: Option<Vec<u8>>,
     requests: Box<dyn Requests>,
     patience: Duration,
     /// Requests so far: names each one's directory.
@@ -55,7 +57,9 @@ pub(crate) struct ConfigfsTdx {
 
 impl ConfigfsTdx {
     pub(crate) fn open() -> Result<Self, AttesterError> {
-        Self::at(REPORTS.into(), RTMR3.into(), Box::new(Configfs), PATIENCE)
+        let mut tdx = Self::at(REPORTS.into(), RTMR3.into(), Box::new(Configfs), PATIENCE)?;
+        tdx.boot_log = boot_log::read(Path::new(boot_log::CCEL))?;
+        Ok(tdx)
     }
 
     fn at(
@@ -67,7 +71,7 @@ impl ConfigfsTdx {
         for path in [&reports, &rtmr3] {
             fs::metadata(path).map_err(|source| AttesterError::NoPlatform { path: path.clone(), source })?;
         }
-        Ok(Self { reports, rtmr3, requests, patience, count: 0 })
+        Ok(Self { reports, rtmr3, boot_log: None, requests, patience, count: 0 })
     }
 
     /// A name that no other process uses: the kernel shares the directory between all of them.
@@ -102,6 +106,10 @@ impl Cpu for ConfigfsTdx {
         let padding = Quote::parse(&quote, Padding::Zeros)?.padding;
         quote.truncate(quote.len() - padding);
         Ok(quote)
+    }
+
+    fn boot_log(&self) -> Option<Vec<u8>> {
+        self.boot_log.clone()
     }
 
     fn endorsements(&self) -> Option<Endorsements> {

@@ -2,9 +2,11 @@
 
 use crate::references::{Given, ReferenceFlags};
 use crate::status::{Failure, Status};
+use confide_evidence::boot_log::MAX_BOOT_LOG;
+use confide_evidence::bytes::ByteString;
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::hex;
-use confide_evidence::record::RecordedReferences;
+use confide_evidence::record::{RecordedReferences, Subject};
 use confide_evidence::tdx::{CollateralError, MAX_QUOTE, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, PolicyError};
@@ -42,6 +44,11 @@ pub(crate) fn collateral(path: &Path) -> Result<Result<TdxCollateral, Collateral
     Ok(collateral_from_json(&bytes))
 }
 
+/// Reads a boot event log, where one is named.
+pub(crate) fn event_log(path: Option<&Path>) -> Result<Option<Vec<u8>>, Failure> {
+    path.map(|path| read(path, MAX_BOOT_LOG)).transpose()
+}
+
 /// A bare quote and its collateral.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct QuoteFiles {
@@ -54,12 +61,19 @@ pub(crate) struct QuoteFiles {
     /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
     #[arg(long, value_name = "FILE")]
     early_collateral: Option<PathBuf>,
+    /// Boot event log of the TD, as /sys/firmware/acpi/tables/data/CCEL shows it: held against RTMR0 to RTMR2
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
 }
 
 impl QuoteFiles {
-    /// The quote.
-    pub(crate) fn quote(&self) -> Result<Vec<u8>, Failure> {
-        read(&self.quote, MAX_QUOTE)
+    /// The quote and its log, to be recorded.
+    pub(crate) fn subject(&self) -> Result<Subject, Failure> {
+        let quote = ByteString(read(&self.quote, MAX_QUOTE)?);
+        Ok(match event_log(self.event_log.as_deref())? {
+            Some(log) => Subject::QuoteWithLog { quote, boot_log: ByteString(log) },
+            None => Subject::Quote(quote),
+        })
     }
 
     /// The collateral, with its early set where there is one. As [`collateral`].

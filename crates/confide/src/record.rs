@@ -8,7 +8,6 @@ use crate::render::Shown;
 use crate::status::{Failure, Status};
 use crate::{record_live, render, replay};
 use clap::Subcommand;
-use confide_evidence::bytes::ByteString;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
 use confide_record::{MAX_FILE, Recording};
@@ -73,6 +72,13 @@ impl RecordCommand {
     }
 }
 
+fn quote_of(subject: &Subject) -> &[u8] {
+    match subject {
+        Subject::Quote(quote) | Subject::QuoteWithLog { quote, .. } => quote.as_bytes(),
+        Subject::Document(_) => &[],
+    }
+}
+
 fn record_quote(
     files: &QuoteFiles,
     appraising: &Appraising,
@@ -80,14 +86,14 @@ fn record_quote(
     out: &Path,
 ) -> Result<Status, Failure> {
     let policy = appraising.policy.load(Otherwise::Inspect, appraising.at)?;
-    let quote = files.quote()?;
+    let subject = files.subject()?;
     let tdx = files
         .collateral()?
         .map_err(|error| Failure::new(Status::Malformed, "collateral_file", error.to_string()))?;
-    let second_opinion = cross_check.on_quote(&quote, &tdx, &policy.policy, appraising.at);
+    let second_opinion = cross_check.on_quote(quote_of(&subject), &tdx, &policy.policy, appraising.at);
     let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
     let inputs = Inputs {
-        subject: confide_verifier::Subject::Quote(&quote),
+        subject: confide_record::borrowed(&subject),
         endorsements: &endorsements,
         prepared: None,
         memo: None,
@@ -100,7 +106,7 @@ fn record_quote(
     };
     let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
     let recording = Recording {
-        subject: Subject::Quote(ByteString(quote)),
+        subject,
         endorsements,
         policy: &policy.text,
         challenge: None,

@@ -23,7 +23,8 @@ use std::path::PathBuf;
 /// The collateral comes from the file, else from the cache, else from Intel's service or the PCCS.
 ///
 /// Without a policy, the built-in policies/inspect.toml is used: it accepts TCB status UpToDate, refuses debug TDs, and
-/// waives measurements, report data and owner fields, for which no reference values are given.
+/// waives measurements, report data and owner fields, for which no reference values are given. A boot event log, where one
+/// is given, must replay to the quote's registers.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Quote {
     /// The quote, binary; zero padding behind it is accepted
@@ -35,6 +36,9 @@ pub(crate) struct Quote {
     /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
     #[arg(long, value_name = "FILE", requires = "collateral")]
     early_collateral: Option<PathBuf>,
+    /// Boot event log of the TD, as /sys/firmware/acpi/tables/data/CCEL shows it: held against RTMR0 to RTMR2
+    #[arg(long, value_name = "FILE")]
+    event_log: Option<PathBuf>,
     #[command(flatten)]
     endorser: EndorserFlags,
     #[command(flatten)]
@@ -47,6 +51,11 @@ impl Quote {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Inspect)?;
         let quote = input::read(&self.quote, MAX_QUOTE)?;
+        let log = input::event_log(self.event_log.as_deref())?;
+        let subject = match &log {
+            Some(boot_log) => Subject::QuoteWithLog { quote: &quote, boot_log },
+            None => Subject::Quote(&quote),
+        };
         let early = self.early_collateral.as_deref();
         let tdx = match &self.collateral {
             Some(path) => input::collateral_and_early(path, early)?.map(Some),
@@ -59,7 +68,7 @@ impl Quote {
                     tdx.as_ref().and_then(|tdx| self.cross_check.on_quote(&quote, tdx, &policy.policy, now));
                 let endorsements = Endorsements { tdx, nvidia: None };
                 evaluated(&Inputs {
-                    subject: Subject::Quote(&quote),
+                    subject,
                     endorsements: &endorsements,
                     prepared: None,
                     memo: None,

@@ -241,7 +241,8 @@ mod tests {
             boot_log: ByteString,
         }
         let both = cbor::to_canonical(&Both { quote: vec![].into(), document: vec![].into() }).unwrap();
-        let logged = cbor::to_canonical(&Logged { boot_log: vec![].into(), document: vec![].into() }).unwrap();
+        let logged =
+            cbor::to_canonical(&Logged { boot_log: vec![].into(), document: vec![].into() }).unwrap();
         let log = cbor::to_canonical(&Log { boot_log: vec![].into() }).unwrap();
         for refused in [both, logged, log] {
             assert!(cbor::from_canonical::<Subject>(&refused).is_err());

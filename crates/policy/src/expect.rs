@@ -112,6 +112,34 @@ pub enum Require {
     Waive(String),
 }
 
+/// A check of something that evidence may lack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequireGiven {
+    /// It must be there, and the check must pass.
+    Required,
+    /// Where it is there, the check must pass; that it is absent is not held against the evidence.
+    WhenGiven,
+    /// The check may fail or be impossible, for this reason.
+    Waive(String),
+}
+
+impl RequireGiven {
+    /// The reason, where the check is waived.
+    #[must_use]
+    pub fn waiver(&self) -> Option<&str> {
+        match self {
+            Self::Waive(reason) => Some(reason),
+            Self::Required | Self::WhenGiven => None,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Waiver {
+    waive: String,
+}
+
 impl<'de> Deserialize<'de> for Require {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
@@ -125,13 +153,30 @@ impl<'de> Deserialize<'de> for Require {
         enum Word {
             Required,
         }
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Word(Word::Required) => Self::Required,
+            Form::Waiver(waiver) => Self::Waive(waiver.waive),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for RequireGiven {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Waiver {
-            waive: String,
+        #[serde(untagged, expecting = "\"required\", \"when-given\" or { waive = \"reason\" }")]
+        enum Form {
+            Word(Word),
+            Waiver(Waiver),
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        enum Word {
+            Required,
+            WhenGiven,
         }
         Ok(match Form::deserialize(deserializer)? {
             Form::Word(Word::Required) => Self::Required,
+            Form::Word(Word::WhenGiven) => Self::WhenGiven,
             Form::Waiver(waiver) => Self::Waive(waiver.waive),
         })
     }

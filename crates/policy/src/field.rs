@@ -1,6 +1,6 @@
 //! Fields of a policy, for those who list them: waivers, comparison, explanation, documentation.
 
-use crate::{Expect, ExpectBound, ExpectReference, Require, Says};
+use crate::{Expect, ExpectBound, ExpectReference, Require, RequireGiven, Says};
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 
@@ -64,6 +64,24 @@ impl Expectation for Require {
     fn says(&self) -> Says {
         match self {
             Self::Required => Says::Required,
+            Self::Waive(reason) => Says::Waived(reason.clone()),
+        }
+    }
+}
+
+impl Expectation for RequireGiven {
+    fn waiver(&self) -> Option<&str> {
+        self.waiver()
+    }
+
+    fn says(&self) -> Says {
+        match self {
+            Self::Required => {
+                Says::Choice { word: "required", meaning: "it must be there and hold", looseness: 0 }
+            }
+            Self::WhenGiven => {
+                Says::Choice { word: "when-given", meaning: "it must hold where it is there", looseness: 1 }
+            }
             Self::Waive(reason) => Says::Waived(reason.clone()),
         }
     }

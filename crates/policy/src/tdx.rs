@@ -3,10 +3,11 @@
 use crate::grace::{self, Grace};
 use crate::{
     AgeLimit, Expect, ExpectBound, ExpectReference, Field, HardwareList, HexBytes, Minimum, PolicyError,
-    Require,
+    Require, RequireGiven,
 };
 use confide_evidence::tdx::TcbStatus;
 use serde::Deserialize;
+use std::fmt;
 
 /// Expectations of a TDX quote.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,8 +42,14 @@ pub struct TdxPolicy {
     pub td_attributes: Expect<HexBytes<8>>,
     /// XFAM, all 8 bytes in memory order.
     pub xfam: Expect<HexBytes<8>>,
+    /// No bit of TDATTRIBUTES and XFAM is set for which the TDX module's specification has no name.
+    pub reserved_bits: Require,
     /// MRSEAM.
     pub mr_seam: Expect<HexBytes<48>>,
+    /// MRSIGNERSEAM, beside the signer that TCB info names: zero for Intel's modules.
+    pub mr_signer_seam: Expect<HexBytes<48>>,
+    /// SEAMATTRIBUTES, all 8 bytes in memory order, beside those that TCB info names under its mask.
+    pub seam_attributes: Expect<HexBytes<8>>,
     /// MRTD.
     pub mr_td: ExpectReference<HexBytes<48>>,
     /// RTMR0: firmware configuration, among it ACPI tables that the host supplies.
@@ -53,18 +60,124 @@ pub struct TdxPolicy {
     pub rtmr2: ExpectReference<HexBytes<48>>,
     /// RTMR3: runtime events.
     pub rtmr3: ExpectBound<HexBytes<48>>,
+    /// The boot event log replays to RTMR0, RTMR1 and RTMR2.
+    pub boot_log: RequireGiven,
+    /// The measured events of the boot event log: a list of them names the first one that differs.
+    pub boot_events: Expect<BootReference>,
     /// MRCONFIGID.
     pub mr_config_id: Expect<HexBytes<48>>,
     /// MROWNER.
     pub mr_owner: Expect<HexBytes<48>>,
     /// MROWNERCONFIG.
     pub mr_owner_config: Expect<HexBytes<48>>,
-    /// MRSERVICETD, of bodies that have it.
+    /// MRSERVICETD, of bodies that have it; in the extended body also the hashes of the service TDs bound at the TD's
+    /// creation and now.
     pub mr_service_td: Expect<HexBytes<48>>,
     /// REPORTDATA.
     pub report_data: ExpectBound<HexBytes<64>>,
     /// Whether another verifier must have appraised the quote, too. Where one has, it must agree in any case.
     pub cross_check: Require,
+    /// Fields of the extended TD 1.5 body.
+    pub extended: ExtendedPolicy,
+}
+
+/// The events that a boot must measure: the SHA-384 digests of each register, in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootReference {
+    /// A name for verdicts, such as that of the image and the shape of the machine.
+    pub name: String,
+    /// Events of RTMR0.
+    pub rtmr0: Vec<HexBytes<48>>,
+    /// Events of RTMR1.
+    pub rtmr1: Vec<HexBytes<48>>,
+    /// Events of RTMR2.
+    pub rtmr2: Vec<HexBytes<48>>,
+}
+
+/// Name and digests, all of them: two references of one name and different events are two values.
+impl fmt::Display for BootReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.name)?;
+        for (register, digests) in [("RTMR0", &self.rtmr0), ("RTMR1", &self.rtmr1), ("RTMR2", &self.rtmr2)] {
+            write!(f, " {register} of {} events", digests.len())?;
+            digests.iter().try_for_each(|digest| write!(f, " {digest}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Expectations of what the extended TD 1.5 body adds. Reports of other forms have none of these fields.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExtendedPolicy {
+    /// Index of the VM that asked for the report: 0 for a TD that is not partitioned.
+    pub vm_id: Expect<u8>,
+    /// Id of this instance of the TD.
+    pub td_id: Expect<HexBytes<32>>,
+    /// Hash over the information about devices assigned to the TD.
+    pub device_info: Expect<HexBytes<48>>,
+    /// Attributes of the service TDs bound at the TD's creation and now, 8 bytes in memory order.
+    pub service_td_attributes: Expect<HexBytes<8>>,
+    /// CPUSVN of the platform that the TD was created on: zero but for TDs with SERVTD_EXT.
+    pub init_cpu_svn: Expect<HexBytes<16>>,
+    /// TEE_TCB_SVN of the platform that the TD was created on: zero but for TDs with SERVTD_EXT.
+    pub init_tee_tcb_svn: Expect<HexBytes<16>>,
+    /// FMSPC of the platform that the TD was created on: zero but for TDs with SERVTD_EXT.
+    pub init_fmspc: Expect<HexBytes<12>>,
+}
+
+impl ExtendedPolicy {
+    fn fields(&self) -> Vec<Field<'_>> {
+        let Self {
+            vm_id,
+            td_id,
+            device_info,
+            service_td_attributes,
+            init_cpu_svn,
+            init_tee_tcb_svn,
+            init_fmspc,
+        } = self;
+        vec![
+            Field::new(
+                "tdx.extended.vm_id",
+                "td_vm_id",
+                "the index of the VM that asked for the report",
+                vm_id,
+            ),
+            Field::new("tdx.extended.td_id", "td_id", "the id of this instance of the TD", td_id),
+            Field::new(
+                "tdx.extended.device_info",
+                "device_info",
+                "the hash over the TD's devices",
+                device_info,
+            ),
+            Field::new(
+                "tdx.extended.service_td_attributes",
+                "service_td_attributes",
+                "the attributes of service TDs",
+                service_td_attributes,
+            ),
+            Field::new(
+                "tdx.extended.init_cpu_svn",
+                "init_cpu_svn",
+                "the CPUSVN that the TD was created on",
+                init_cpu_svn,
+            ),
+            Field::new(
+                "tdx.extended.init_tee_tcb_svn",
+                "init_tee_tcb_svn",
+                "the TEE_TCB_SVN that the TD was created on",
+                init_tee_tcb_svn,
+            ),
+            Field::new(
+                "tdx.extended.init_fmspc",
+                "init_fmspc",
+                "the FMSPC that the TD was created on",
+                init_fmspc,
+            ),
+        ]
+    }
 }
 
 impl TdxPolicy {
@@ -85,18 +198,24 @@ impl TdxPolicy {
             migratable,
             td_attributes,
             xfam,
+            reserved_bits,
             mr_seam,
+            mr_signer_seam,
+            seam_attributes,
             mr_td,
             rtmr0,
             rtmr1,
             rtmr2,
             rtmr3,
+            boot_log,
+            boot_events,
             mr_config_id,
             mr_owner,
             mr_owner_config,
             mr_service_td,
             report_data,
             cross_check,
+            extended,
         } = self;
         let mut fields = vec![
             Field::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
@@ -139,12 +258,32 @@ impl TdxPolicy {
             Field::new("tdx.migratable", "td_migratable", "the MIGRATABLE bit of TDATTRIBUTES", migratable),
             Field::new("tdx.td_attributes", "td_attributes", "TDATTRIBUTES", td_attributes),
             Field::new("tdx.xfam", "xfam", "XFAM", xfam),
+            Field::new(
+                "tdx.reserved_bits",
+                "td_reserved_bits",
+                "no reserved bit of TDATTRIBUTES or XFAM is set",
+                reserved_bits,
+            ),
             Field::new("tdx.mr_seam", "mr_seam", "MRSEAM, the measurement of the TDX module", mr_seam),
+            Field::new(
+                "tdx.mr_signer_seam",
+                "mr_signer_seam",
+                "MRSIGNERSEAM, the signer of the TDX module",
+                mr_signer_seam,
+            ),
+            Field::new("tdx.seam_attributes", "seam_attributes", "SEAMATTRIBUTES", seam_attributes),
             Field::new("tdx.mr_td", "mr_td", "MRTD, the measurement of the TD's firmware", mr_td),
             Field::new("tdx.rtmr0", "rtmr0", "RTMR0, the firmware's configuration", rtmr0),
             Field::new("tdx.rtmr1", "rtmr1", "RTMR1, the kernel", rtmr1),
             Field::new("tdx.rtmr2", "rtmr2", "RTMR2, the command line and the initial file system", rtmr2),
             Field::new("tdx.rtmr3", "rtmr3", "RTMR3, the runtime events", rtmr3),
+            Field::new(
+                "tdx.boot_log",
+                "boot_log",
+                "the boot event log replays to RTMR0, RTMR1 and RTMR2",
+                boot_log,
+            ),
+            Field::new("tdx.boot_events", "boot_events", "the measured boot events", boot_events),
             Field::new("tdx.mr_config_id", "mr_config_id", "MRCONFIGID", mr_config_id),
             Field::new("tdx.mr_owner", "mr_owner", "MROWNER", mr_owner),
             Field::new("tdx.mr_owner_config", "mr_owner_config", "MROWNERCONFIG", mr_owner_config),
@@ -152,6 +291,7 @@ impl TdxPolicy {
             Field::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
             Field::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
         ];
+        fields.extend(extended.fields());
         fields.extend(grace.iter().map(Grace::field));
         fields
     }

@@ -138,6 +138,19 @@ pub fn read(bytes: &[u8]) -> Result<Vec<Record>, RecordError> {
     if records.is_empty() { Err(RecordError::Empty) } else { Ok(records) }
 }
 
+/// A recorded subject as the verifier takes it.
+#[must_use]
+pub fn borrowed(subject: &Subject) -> confide_verifier::Subject<'_> {
+    use confide_verifier::Subject as Borrowed;
+    match subject {
+        Subject::Quote(quote) => Borrowed::Quote(quote.as_bytes()),
+        Subject::QuoteWithLog { quote, boot_log } => {
+            Borrowed::QuoteWithLog { quote: quote.as_bytes(), boot_log: boot_log.as_bytes() }
+        }
+        Subject::Document(document) => Borrowed::Document(document.as_bytes()),
+    }
+}
+
 /// What a replay found.
 #[derive(Debug, Clone)]
 pub struct Replayed {
@@ -171,10 +184,7 @@ pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<
     let prepare = |given| PreparedReferences::new(given, &policy, algorithms);
     let references = record.references.as_ref().map(prepare);
     let inputs = Inputs {
-        subject: match &record.subject {
-            Subject::Quote(bytes) => confide_verifier::Subject::Quote(bytes.as_bytes()),
-            Subject::Document(bytes) => confide_verifier::Subject::Document(bytes.as_bytes()),
-        },
+        subject: borrowed(&record.subject),
         endorsements: &record.endorsements,
         prepared: None,
         memo: None,

@@ -36,7 +36,8 @@ pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certifi
 pub use error::SimulatorError;
 pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
 pub use tdx::{
-    Collateral, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckProfile, PlatformOptions, QeOptions, QuoteFlaw,
-    QuoteForm, Revocable, SeamOptions, SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements,
-    TdReport, Window, Windows, simulated_measurement,
+    BootEvent, Collateral, ExtendedMeasurements, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckCa,
+    PckProfile, PlatformOptions, QeOptions, QuoteFlaw, QuoteForm, Revocable, SeamOptions, SimulatedBootLog,
+    SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window, Windows,
+    simulated_measurement,
 };

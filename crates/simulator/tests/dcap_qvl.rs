@@ -3,13 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use confide_simulator::{
-    FMSPC, PlatformOptions, QuoteFlaw, Revocable, SimulatedPlatform, SimulatedTd, SvnLevel, TdMeasurements,
-    Window, tdx_root_certificate,
+    FMSPC, PckCa, PlatformOptions, QuoteFlaw, QuoteForm, Revocable, SimulatedPlatform, SimulatedTd, SvnLevel,
+    TdMeasurements, Window, tdx_root_certificate,
 };
 use dcap_qvl::verify::{QuoteVerifier, VerifiedReport};
 
 const NOW: u64 = 1_780_000_000;
 const DAY: u64 = 86_400;
+/// A TEE_TCB_SVN above the one that simulated platforms start their TDs with.
+const NEWER: [u8; 16] = [13, 1, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 fn options() -> PlatformOptions {
     PlatformOptions::at(NOW)
@@ -50,6 +52,67 @@ fn a_quote_verifies_and_its_fields_are_those_reported() {
     assert_eq!(body.mr_seam, platform.options().seam.mrseam);
     let parsed = dcap_qvl::quote::Quote::parse(&quote(&platform)).unwrap();
     assert_eq!(dcap_qvl::intel::quote_fmspc(&parsed).unwrap(), FMSPC);
+}
+
+#[test]
+fn quotes_of_version_5_verify_in_each_form_of_the_body() {
+    for form in [QuoteForm::V5Td10, QuoteForm::V5Td15, QuoteForm::V5Td15Extended] {
+        let platform = platform(PlatformOptions { quote_form: form, tee_tcb_svn_2: NEWER, ..options() });
+        let td = SimulatedTd::default();
+        let verified = verify(&platform, &platform.quote(&td.report([7; 64])), NOW).unwrap();
+        assert_eq!(verified.status, "UpToDate", "{form:?}");
+        let body = verified.report.as_td10().unwrap();
+        assert_eq!((body.report_data, body.rt_mr2), ([7; 64], td.measurements().rtmr[2]), "{form:?}");
+        let td15 = verified.report.as_td15().map(|body| (body.tee_tcb_svn2, body.mr_service_td));
+        assert_eq!(td15, (form != QuoteForm::V5Td10).then_some((NEWER, [0; 48])), "{form:?}");
+        let extended = verified.report.as_td15_ex().map(|body| (body.vmid, body.td_id));
+        let expected = (0, td.measurements().extended.td_id);
+        assert_eq!(extended, (form == QuoteForm::V5Td15Extended).then_some(expected), "{form:?}");
+    }
+}
+
+#[test]
+fn each_field_of_the_extended_body_lies_where_dcap_qvl_reads_it() {
+    let platform = platform(PlatformOptions { quote_form: QuoteForm::V5Td15Extended, ..options() });
+    let mut measurements = TdMeasurements::default();
+    let extended = &mut measurements.extended;
+    extended.device_info = [1; 48];
+    extended.init_service_td = [2; 48];
+    extended.init_service_td_attributes = [3; 8];
+    extended.init_cpu_svn = [4; 16];
+    extended.init_tee_tcb_svn = [5; 16];
+    extended.init_fmspc = [6; 12];
+    extended.current_service_td = [7; 48];
+    extended.current_service_td_attributes = [8; 8];
+    let quote = platform.quote(&SimulatedTd::new(measurements).report([0; 64]));
+    let report = verify(&platform, &quote, NOW).unwrap().report;
+    let body = report.as_td15_ex().unwrap();
+    assert_eq!((body.dev_info, body.init_service_td_hash), ([1; 48], [2; 48]));
+    assert_eq!((body.init_service_td_attributes, body.init_cpu_svn), ([3; 8], [4; 16]));
+    assert_eq!((body.init_tee_tcb_svn, body.init_tee_fmspc), ([5; 16], [6; 12]));
+    assert_eq!((body.cur_service_td_hash, body.cur_service_td_attributes), ([7; 48], [8; 8]));
+}
+
+#[test]
+fn a_body_descriptor_that_does_not_fit_is_rejected() {
+    let platform = platform(PlatformOptions { quote_form: QuoteForm::V5Td15, ..options() });
+    let report = SimulatedTd::default().report([7; 64]);
+    for flaw in [QuoteFlaw::BodyType(1), QuoteFlaw::BodyType(5), QuoteFlaw::BodySize(647)] {
+        let quote = platform.flawed_quote(&report, std::slice::from_ref(&flaw));
+        assert!(verify(&platform, &quote, NOW).is_err(), "{flaw:?}");
+    }
+}
+
+#[test]
+fn platforms_under_the_processor_ca_verify_and_can_be_revoked() {
+    let processor = PlatformOptions { pck_ca: PckCa::Processor, ..options() };
+    let platform_ = platform(processor.clone());
+    assert_eq!(verify(&platform_, &quote(&platform_), NOW).unwrap().status, "UpToDate");
+    for revoked in [Revocable::PckCertificate, Revocable::PckCa] {
+        let platform = platform(PlatformOptions { revoked: vec![revoked], ..processor.clone() });
+        let error = verify(&platform, &quote(&platform), NOW).unwrap_err();
+        assert!(error.to_lowercase().contains("revoked"), "{revoked:?}: {error}");
+    }
 }
 
 #[test]

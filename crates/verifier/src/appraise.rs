@@ -1,5 +1,6 @@
 //! The two entry points: [`evaluate`] for data, [`appraise`] for authority.
 
+use crate::boot_log;
 use crate::check::{Checks, Stop};
 use crate::cross_check;
 use crate::document;
@@ -28,6 +29,13 @@ use std::sync::Arc;
 pub enum Subject<'a> {
     /// A bare TDX quote, which zero bytes may follow.
     Quote(&'a [u8]),
+    /// As [`Subject::Quote`], with the boot event log of its machine.
+    QuoteWithLog {
+        /// The quote.
+        quote: &'a [u8],
+        /// The log, which padding may follow.
+        boot_log: &'a [u8],
+    },
     /// A canonical evidence document.
     Document(&'a [u8]),
 }
@@ -192,7 +200,10 @@ pub(crate) struct Progress<'a> {
 fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>), Rejection> {
     let mut progress = Progress::new(inputs);
     let document = match inputs.subject {
-        Subject::Quote(bytes) => bare_quote(bytes, &mut progress).map(|()| None),
+        Subject::Quote(quote) => bare_quote(quote, None, &mut progress).map(|()| None),
+        Subject::QuoteWithLog { quote, boot_log } => {
+            bare_quote(quote, Some(boot_log), &mut progress).map(|()| None)
+        }
         Subject::Document(bytes) => document::appraise(bytes, &mut progress).map(|document| {
             progress.witness_rules();
             Some(document)
@@ -219,7 +230,7 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
     Ok((result, accepted))
 }
 
-fn bare_quote(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(), Stop> {
+fn bare_quote(bytes: &[u8], log: Option<&[u8]>, progress: &mut Progress<'_>) -> Result<(), Stop> {
     let quote = progress.parse_quote(bytes, Padding::Zeros)?;
     if quote.padding > 0 {
         progress.checks.pass(&rules::QUOTE_PADDING, format!("{} zero bytes", quote.padding));
@@ -233,6 +244,7 @@ fn bare_quote(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(), Stop> {
     choice.report(&mut progress.checks);
     progress.reference_set = choice.matched().map(ToString::to_string);
     tdx::reference_values(&quote, policy, &choice, None, &mut progress.checks);
+    boot_log::appraise(log, quote.report.rtmr, progress);
     Ok(())
 }
 

@@ -114,11 +114,23 @@ impl Checks {
         expected: &Expect<T>,
         actual: &T,
     ) {
+        self.expect_each(rule, expected, std::slice::from_ref(actual), actual.to_string());
+    }
+
+    /// Holds several values, each of which must be in the policy's set. `shown` is what the verdict says was found.
+    pub(crate) fn expect_each<T: PartialEq + Display>(
+        &mut self,
+        rule: &'static Rule,
+        expected: &Expect<T>,
+        actual: &[T],
+        shown: String,
+    ) {
         match expected {
-            Expect::Waive(reason) => self.waive(rule, reason, actual.to_string()),
+            Expect::Waive(reason) => self.waive(rule, reason, shown),
             Expect::AnyOf(values) => {
-                let status = if values.contains(actual) { Status::Pass } else { Status::Fail };
-                self.push(rule, status, any_of(values), actual.to_string());
+                let all = actual.iter().all(|value| values.contains(value));
+                let status = if all { Status::Pass } else { Status::Fail };
+                self.push(rule, status, any_of(values), shown);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Appraisal of evidence documents: the quote, and everything that its report data covers.
 
 use crate::appraise::{Inputs, Progress};
+use crate::boot_log;
 use crate::check::{Checks, Stop};
 use crate::nvidia;
 use crate::references::{Choice, Columns, Found, Of};
@@ -51,6 +52,8 @@ pub(crate) fn appraise(bytes: &[u8], progress: &mut Progress<'_>) -> Result<Evid
     choice.report(&mut progress.checks);
     progress.reference_set = choice.matched().map(ToString::to_string);
     tdx::reference_values(&quote, policy, &choice, Some(&recomputed), &mut progress.checks);
+    let log = document.boot_log.as_ref().map(|log| log.as_bytes());
+    boot_log::appraise(log, quote.report.rtmr, progress);
     contents(&document, &binding, &choice, progress);
     Ok(document)
 }

@@ -12,6 +12,7 @@
 )]
 
 mod appraise;
+mod boot_log;
 mod check;
 mod cross_check;
 mod document;

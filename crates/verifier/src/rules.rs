@@ -7,6 +7,9 @@ const PCK_PROFILE: &str = "Intel SGX PCK Certificate and CRL Profile 1.5; RFC 52
 const PCS: &str = "Intel SGX/TDX Provisioning Certification Service API v4";
 const CRL: &str = "RFC 5280 sections 5.1 and 6.3";
 const TDX_MODULE: &str = "Intel TDX Module 1.5 ABI, TDREPORT_STRUCT";
+const BOOT: &str = "TCG PC Client Platform Firmware Profile 1.06 section 10; UEFI 2.10 section 38.4.1";
+const TDX_EXTENDED: &str =
+    "Intel TDX Module 1.5 ABI, TDINFO and SERVTD_EXT structures; DCAP quote body type 4";
 const TRANSCRIPT: &str = "docs/protocol/README.md, transcript";
 const EVENTS: &str = "docs/protocol/README.md, runtime events";
 const CLAIMS: &str = "docs/protocol/README.md, claims";
@@ -159,9 +162,18 @@ rules! {
     /// XFAM.
     XFAM = "xfam", "XFAM", TDX_MODULE,
         "start the TD with extended features that the policy lists, or add these after having looked at every bit";
+    /// Reserved bits.
+    TD_RESERVED_BITS = "td_reserved_bits", "no reserved bit of TDATTRIBUTES or XFAM is set", TDX_MODULE,
+        "use a version of this program that knows the bit, or waive it in the policy after having looked it up";
     /// MRSEAM.
     MR_SEAM = "mr_seam", "MRSEAM", TDX_MODULE,
         "have the operator load a TDX module that the policy lists, or add this one after having checked its origin";
+    /// MRSIGNERSEAM.
+    MR_SIGNER_SEAM = "mr_signer_seam", "MRSIGNERSEAM", TDX_MODULE,
+        "have the operator load a TDX module of a signer that the policy lists";
+    /// SEAMATTRIBUTES.
+    SEAM_ATTRIBUTES = "seam_attributes", "SEAMATTRIBUTES", TDX_MODULE,
+        "have the operator load a production TDX module, or list these attributes after having looked at every bit";
     /// MRTD.
     MR_TD = "mr_td", "MRTD", TDX_MODULE,
         "start the TD with the firmware that the policy lists, or add this one after having built and measured it";
@@ -192,6 +204,15 @@ rules! {
     /// Reference set.
     REFERENCE_SET = "reference_set", "every value that the policy takes from reference sets is of one set", POLICY,
         "run one whole release that the policy has a reference set for, or add the set of the release that you chose";
+    /// The boot event log parses.
+    BOOT_LOG_FORMAT = "boot_log_format", "a crypto-agile event log with SHA-384 digests", BOOT,
+        "give the log as the kernel shows it (/sys/firmware/acpi/tables/data/CCEL), whole and unchanged";
+    /// The boot event log replays.
+    BOOT_LOG = "boot_log", "a boot event log that replays to RTMR0, RTMR1 and RTMR2 and leaves RTMR3 to the runtime", BOOT,
+        "give the log of this very boot; where it is, the log was changed on its way, or software extended a register without logging it";
+    /// The boot events are those of a reference.
+    BOOT_EVENTS = "boot_events", "the measured events of a reference", BOOT,
+        "boot the image and machine shape that the reference was made of, or add the event to a reference after having explained it";
     /// MRCONFIGID.
     MR_CONFIG_ID = "mr_config_id", "MRCONFIGID", TDX_MODULE,
         "start the TD with a configuration id that the policy lists, or add this one";
@@ -202,8 +223,29 @@ rules! {
     MR_OWNER_CONFIG = "mr_owner_config", "MROWNERCONFIG", TDX_MODULE,
         "start the TD with an owner configuration that the policy lists, or add this one";
     /// MRSERVICETD.
-    MR_SERVICE_TD = "mr_service_td", "MRSERVICETD", TDX_MODULE,
+    MR_SERVICE_TD = "mr_service_td", "MRSERVICETD; of an extended report also the service TDs at creation and now", TDX_MODULE,
         "start the TD with service TDs that the policy lists, or add this one after having checked what it can do";
+    /// The VM that asked for an extended report.
+    TD_VM_ID = "td_vm_id", "VMID of the extended report", TDX_EXTENDED,
+        "run the guest unpartitioned, or list the VM's index in the policy";
+    /// Instance of an extended report.
+    TD_ID = "td_id", "TDID of the extended report", TDX_EXTENDED,
+        "list the id of this launch in the policy, or waive it: it changes with every launch";
+    /// Devices of an extended report.
+    DEVICE_INFO = "device_info", "DEVICE_INFO hash of the extended report", TDX_EXTENDED,
+        "start the TD with the devices that the policy lists, or add this hash after having checked them";
+    /// Service TD attributes of an extended report.
+    SERVICE_TD_ATTRIBUTES = "service_td_attributes", "attributes of the service TDs, at creation and now", TDX_EXTENDED,
+        "start the TD with service TDs of the attributes that the policy lists";
+    /// CPUSVN at the creation of a TD.
+    INIT_CPU_SVN = "init_cpu_svn", "INIT_CPUSVN of the extended report", TDX_EXTENDED,
+        "start the TD anew on this machine, or list the platform that it came from in the policy";
+    /// TEE_TCB_SVN at the creation of a TD.
+    INIT_TEE_TCB_SVN = "init_tee_tcb_svn", "INIT_TEE_TCB_SVN of the extended report", TDX_EXTENDED,
+        "start the TD anew on this machine, or list the platform that it came from in the policy";
+    /// FMSPC at the creation of a TD.
+    INIT_FMSPC = "init_fmspc", "INIT_FMSPC of the extended report", TDX_EXTENDED,
+        "start the TD anew on this machine, or list the platform that it came from in the policy";
     /// Report data.
     REPORT_DATA = "report_data", "REPORTDATA is the transcript of this challenge and this document", TRANSCRIPT,
         "do not use this connection: the quote was made for another challenge, connection, key or document";

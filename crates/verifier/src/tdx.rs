@@ -13,11 +13,15 @@ use crate::signature::{Algorithms, SignatureFault};
 use crate::tcb::{self, Assessment};
 use confide_evidence::document::{EarlyTcb, TdxCollateral};
 use confide_evidence::pem;
-use confide_evidence::tdx::{PckError, PckExtension, QeIdentity, Quote, TcbInfo};
+use confide_evidence::tdx::{
+    PckError, PckExtension, QeIdentity, Quote, SeamAttributes, TcbInfo, Td15Extended, TdAttributes, TdReport,
+    Xfam,
+};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::{Certificate, Crl, KeyAlgorithm};
 use confide_policy::{
-    AppraisalPolicy, Expect, ExpectBound, ExpectReference, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
+    AppraisalPolicy, Expect, ExpectBound, ExpectReference, ExtendedPolicy, HexBytes,
+    INTEL_SGX_ROOT_SPKI_SHA256, TdxPolicy,
 };
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -666,11 +670,12 @@ pub(crate) fn reference_values(
     checks: &mut Checks,
 ) {
     let (report, tdx) = (&quote.report, &policy.tdx);
-    checks.expect(&rules::TD_DEBUG, &tdx.debug, &report.is_debug());
-    checks.expect(&rules::TD_MIGRATABLE, &tdx.migratable, &report.is_migratable());
-    checks.expect(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &HexBytes(*report.td_attributes));
-    checks.expect(&rules::XFAM, &tdx.xfam, &HexBytes(*report.xfam));
+    attributes(report, tdx, checks);
     checks.expect(&rules::MR_SEAM, &tdx.mr_seam, &HexBytes(*report.mr_seam));
+    checks.expect(&rules::MR_SIGNER_SEAM, &tdx.mr_signer_seam, &HexBytes(*report.mr_signer_seam));
+    let seam = named(report.seam_attributes, &SeamAttributes::from_bytes(report.seam_attributes));
+    let seam_attributes = [HexBytes(*report.seam_attributes)];
+    checks.expect_each(&rules::SEAM_ATTRIBUTES, &tdx.seam_attributes, &seam_attributes, seam);
     for Measured { rule, expected, found, of, .. } in measured(quote, policy) {
         choice.expect(rule, expected, &found, of, checks);
     }
@@ -679,15 +684,7 @@ pub(crate) fn reference_values(
     checks.expect(&rules::MR_CONFIG_ID, &tdx.mr_config_id, &HexBytes(*report.mr_config_id));
     checks.expect(&rules::MR_OWNER, &tdx.mr_owner, &HexBytes(*report.mr_owner));
     checks.expect(&rules::MR_OWNER_CONFIG, &tdx.mr_owner_config, &HexBytes(*report.mr_owner_config));
-    match &report.td15 {
-        Some(td15) => {
-            checks.expect(&rules::MR_SERVICE_TD, &tdx.mr_service_td, &HexBytes(*td15.mr_service_td))
-        }
-        None => match &tdx.mr_service_td {
-            Expect::Waive(reason) => checks.waive(&rules::MR_SERVICE_TD, reason, NO_SERVICE_TD),
-            Expect::AnyOf(_) => checks.pass(&rules::MR_SERVICE_TD, NO_SERVICE_TD),
-        },
-    }
+    service_td(report, tdx, checks);
     let report_data = document.map(|recomputed| HexBytes(recomputed.report_data));
     bound(&rules::REPORT_DATA, &tdx.report_data, report_data, HexBytes(*report.report_data), checks);
 }
@@ -724,6 +721,68 @@ pub(crate) fn columns(quote: &Quote<'_>, policy: &AppraisalPolicy, columns: &mut
     for Measured { field, expected, found, of, .. } in measured(quote, policy) {
         columns.add(field, expected, found, of);
     }
+}
+
+fn attributes(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
+    let (attributes, xfam) = (report.attributes(), Xfam::from_bytes(report.xfam));
+    checks.expect(&rules::TD_DEBUG, &tdx.debug, &attributes.is_debug());
+    checks.expect(&rules::TD_MIGRATABLE, &tdx.migratable, &attributes.is_migratable());
+    let shown = named(report.td_attributes, &attributes);
+    checks.expect_each(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &[HexBytes(*report.td_attributes)], shown);
+    checks.expect_each(&rules::XFAM, &tdx.xfam, &[HexBytes(*report.xfam)], named(report.xfam, &xfam));
+    let reserved = match (attributes.reserved(), xfam.reserved()) {
+        (0, 0) => Ok("none is set".to_owned()),
+        (0, bits) => Err(format!("XFAM: {}", Xfam(bits))),
+        (bits, 0) => Err(format!("TDATTRIBUTES: {}", TdAttributes(bits))),
+        (one, other) => Err(format!("TDATTRIBUTES: {}; XFAM: {}", TdAttributes(one), Xfam(other))),
+    };
+    checks.require(&rules::TD_RESERVED_BITS, &tdx.reserved_bits, reserved);
+}
+
+/// The bytes of a bit field and the names of its bits.
+fn named(bytes: &[u8; 8], names: &impl std::fmt::Display) -> String {
+    format!("{} ({names})", HexBytes(*bytes))
+}
+
+/// Who may act for the TD from outside: service TDs, and in the extended form everything else that this form adds.
+fn service_td(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
+    let Some(td15) = &report.td15 else {
+        return match &tdx.mr_service_td {
+            Expect::Waive(reason) => checks.waive(&rules::MR_SERVICE_TD, reason, NO_SERVICE_TD),
+            Expect::AnyOf(_) => checks.pass(&rules::MR_SERVICE_TD, NO_SERVICE_TD),
+        };
+    };
+    let bound = HexBytes(*td15.mr_service_td);
+    let Some(extended) = &td15.extended else {
+        return checks.expect(&rules::MR_SERVICE_TD, &tdx.mr_service_td, &bound);
+    };
+    let (created, now) = (HexBytes(*extended.init_service_td), HexBytes(*extended.current_service_td));
+    let shown = format!("{bound}, at creation {created}, now {now}");
+    // Without SERVTD_EXT the extended fields say nothing: they must be empty.
+    let counts = report.attributes().has_extended_service_td();
+    let consistent = counts || [created.0, now.0] == [[0; 48]; 2];
+    let held = if counts { vec![bound, created, now] } else { vec![bound] };
+    match &tdx.mr_service_td {
+        Expect::AnyOf(_) if !consistent => {
+            checks.fail(&rules::MR_SERVICE_TD, format!("{shown}, without the attribute SERVTD_EXT"))
+        }
+        expected => checks.expect_each(&rules::MR_SERVICE_TD, expected, &held, shown),
+    }
+    extended_fields(extended, &tdx.extended, checks);
+}
+
+fn extended_fields(report: &Td15Extended<'_>, policy: &ExtendedPolicy, checks: &mut Checks) {
+    checks.expect(&rules::TD_VM_ID, &policy.vm_id, &report.vm_id);
+    checks.expect(&rules::TD_ID, &policy.td_id, &HexBytes(*report.td_id));
+    checks.expect(&rules::DEVICE_INFO, &policy.device_info, &HexBytes(*report.device_info));
+    let attributes = [report.init_service_td_attributes, report.current_service_td_attributes]
+        .map(|bytes| HexBytes(*bytes));
+    let [created, now] = &attributes;
+    let shown = format!("at creation {created}, now {now}");
+    checks.expect_each(&rules::SERVICE_TD_ATTRIBUTES, &policy.service_td_attributes, &attributes, shown);
+    checks.expect(&rules::INIT_CPU_SVN, &policy.init_cpu_svn, &HexBytes(*report.init_cpu_svn));
+    checks.expect(&rules::INIT_TEE_TCB_SVN, &policy.init_tee_tcb_svn, &HexBytes(*report.init_tee_tcb_svn));
+    checks.expect(&rules::INIT_FMSPC, &policy.init_fmspc, &HexBytes(*report.init_fmspc));
 }
 
 /// What the verifier recomputes from an evidence document and its own challenge.

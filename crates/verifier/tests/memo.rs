@@ -78,7 +78,8 @@ impl Case {
 /// The danger policy for a bare quote, which has no document to be bound to.
 fn bare() -> AppraisalPolicy {
     let waive = "{ waive = \"a bare quote\" }";
-    danger(&DANGER.replace("{ from = \"document\" }", waive))
+    let text = DANGER.replace("{ from = \"document\" }", waive);
+    danger(&text.replace("boot_log = \"required\"", &format!("boot_log = {waive}")))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use confide_evidence::document::EvidenceDocument;
 use confide_evidence::event::{LoadedModel, RuntimeEvent};
 use confide_evidence::tdx::collateral_from_json;
 use confide_policy::{AppraisalPolicy, HexBytes, Loaded, PolicyError};
-use confide_simulator::{FMSPC, PlatformOptions, SimulatedPlatform, SvnLevel, Window, simulated_measurement};
+use confide_simulator::{FMSPC, PlatformOptions, SimulatedPlatform, SvnLevel, TdMeasurements, Window};
 use confide_verifier::{AttestationResult, Check, Outcome, Status, rules};
 use guest::{DANGER, Guest, NOW, challenge, danger, failures, verdict};
 
@@ -279,14 +279,15 @@ const FROM_SETS: [&str; 5] = [
 
 /// A reference set with the simulator's measurements, but for those given.
 fn set(name: &str, rtmr1: Option<&str>, configuration: [u8; 32]) -> String {
-    let simulated = |register: &str| HexBytes(simulated_measurement(register)).to_string();
-    let rtmr1 = rtmr1.map_or_else(|| simulated("RTMR1"), str::to_owned);
+    let td = TdMeasurements::default();
+    let [rtmr0, simulated, rtmr2, _] = td.rtmr.map(HexBytes);
+    let rtmr1 = rtmr1.map_or_else(|| simulated.to_string(), str::to_owned);
     format!(
         "[reference.{name}]\nmr_td = [\"{}\"]\nrtmr0 = [\"{}\", \"{}\"]\nrtmr1 = [\"{rtmr1}\"]\nrtmr2 = [\"{}\"]\nconfiguration = [\"{}\"]\n",
-        simulated("MRTD"),
+        HexBytes(td.mrtd),
         "11".repeat(48),
-        simulated("RTMR0"),
-        simulated("RTMR2"),
+        rtmr0,
+        rtmr2,
         HexBytes(configuration),
     )
 }

@@ -1,8 +1,8 @@
 //! CRLs, TCB info and QE identity in the formats of Intel's Provisioning Certification Service, version 4.
 
 use rcgen::{
-    CertificateRevocationListParams, KeyIdMethod, PublicKeyData as _, RevocationReason, RevokedCertParams,
-    SerialNumber,
+    CertificateRevocationListParams, Issuer, KeyIdMethod, PublicKeyData as _, RevocationReason,
+    RevokedCertParams, SerialNumber,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -48,14 +48,14 @@ impl Collateral {
         let signer = Authority::TcbSigning.key()?;
         let revokes = |what| options.revoked.contains(&what);
         let below_root = [
-            revokes(Revocable::PckCa).then(|| authority_serial(Authority::PckCa)),
+            revokes(Revocable::PckCa).then(|| options.pck_ca.serial_number()),
             revokes(Revocable::TcbSigning).then(|| authority_serial(Authority::TcbSigning)),
         ];
         let below_pck_ca = [revokes(Revocable::PckCertificate).then(|| Ok(pck::serial_number(options.seed)))];
         Ok(Self {
-            pck_crl_issuer_chain: [Authority::PckCa.pem(), Authority::TdxRoot.pem()].concat(),
-            root_ca_crl: crl(Authority::TdxRoot, options.windows.root_ca_crl, below_root)?,
-            pck_crl: crl(Authority::PckCa, options.windows.pck_crl, below_pck_ca)?,
+            pck_crl_issuer_chain: [&options.pck_ca.pem()?, Authority::TdxRoot.pem()].concat(),
+            root_ca_crl: crl(&Authority::TdxRoot.issuer()?, options.windows.root_ca_crl, below_root)?,
+            pck_crl: crl(&options.pck_ca.issuer()?, options.windows.pck_crl, below_pck_ca)?,
             tcb_info_issuer_chain: signing_chain.clone(),
             tcb_info_signature: signer.sign(tcb_info.as_bytes()),
             tcb_info,
@@ -112,7 +112,7 @@ fn authority_serial(authority: Authority) -> Result<SerialNumber, SimulatorError
 
 /// A CRL of this issuer, DER.
 fn crl(
-    issuer: Authority,
+    issuer: &Issuer<'_, SigningKey>,
     window: Window,
     revoked: impl IntoIterator<Item = Option<Result<SerialNumber, SimulatorError>>>,
 ) -> Result<Vec<u8>, SimulatorError> {
@@ -137,7 +137,7 @@ fn crl(
         revoked_certs,
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    Ok(params.signed_by(&issuer.issuer()?)?.der().to_vec())
+    Ok(params.signed_by(issuer)?.der().to_vec())
 }
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
 //! A platform with its keys, its TCB and the windows of everything that endorses it.
 
 use super::collateral::Collateral;
-use super::pck;
+use super::pck::{self, PckCa};
 use super::quote::{self, QuoteFlaw};
 use super::report::{TdReport, simulated_measurement};
 use crate::SimulatorError;
@@ -174,18 +174,34 @@ pub enum Revocable {
     TcbSigning,
 }
 
-/// The layouts of a TDX quote.
+/// Version of a quote, and form of the body that it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuoteForm {
-    /// Version 4 with a body of TDX 1.0.
+    /// Version 4, whose body is always that of TDX 1.0.
     #[default]
     V4,
-    /// Version 5 with a body of TDX 1.0, type 2.
+    /// Version 5 with a TD 1.0 body: type 2, 584 bytes.
     V5Td10,
-    /// Version 5 with a body of TDX 1.5, type 3.
+    /// Version 5 with a TD 1.5 body: type 3, 648 bytes.
     V5Td15,
-    /// Version 5 with the extended body of TDX 1.5, type 4; what it adds is zero.
+    /// Version 5 with an extended TD 1.5 body: type 4, 885 bytes.
     V5Td15Extended,
+}
+
+impl QuoteForm {
+    pub(super) fn version(self) -> u16 {
+        if self == Self::V4 { 4 } else { 5 }
+    }
+
+    /// Type and size of the body, which version 5 writes before it.
+    pub(super) fn descriptor(self) -> Option<(u16, u32)> {
+        match self {
+            Self::V4 => None,
+            Self::V5Td10 => Some((2, 584)),
+            Self::V5Td15 => Some((3, 648)),
+            Self::V5Td15Extended => Some((4, 885)),
+        }
+    }
 }
 
 /// What kind of certificate the platform's PCK certificate is.
@@ -208,6 +224,8 @@ pub struct PlatformOptions {
     pub seed: u64,
     /// When the endorsements are valid.
     pub windows: Windows,
+    /// Which CA has certified the platform.
+    pub pck_ca: PckCa,
     /// SVNs of the 16 SGX TCB components that the PCK certificate names; also its CPUSVN.
     pub sgx_svn: [u8; 16],
     /// SVN of the PCE that the PCK certificate names.
@@ -218,7 +236,7 @@ pub struct PlatformOptions {
     pub quote_form: QuoteForm,
     /// TEE_TCB_SVN of the TD report: module ISVSVN, module major version, then the TDX components.
     pub tee_tcb_svn: [u8; 16],
-    /// TEE_TCB_SVN_2 of bodies of TDX 1.5: what the platform has by now.
+    /// TEE_TCB_SVN_2 of TD 1.5 reports: what the platform has now, where it has been updated under the running TD.
     pub tee_tcb_svn_2: [u8; 16],
     /// The TDX module in the TD report.
     pub seam: SeamOptions,
@@ -259,10 +277,11 @@ impl PlatformOptions {
                 tcb_info: month,
                 qe_identity: month,
             },
+            quote_form: QuoteForm::V4,
+            pck_ca: PckCa::Platform,
             sgx_svn,
             pce_svn: 11,
             pck_profile: PckProfile::Usual,
-            quote_form: QuoteForm::V4,
             tee_tcb_svn,
             tee_tcb_svn_2: tee_tcb_svn,
             seam: SeamOptions::default(),
@@ -306,6 +325,7 @@ pub struct SimulatedPlatform {
     pub(super) pck_key: SigningKey,
     pub(super) attestation_key: SigningKey,
     pub(super) pck_certificate: String,
+    pub(super) pck_ca: String,
     collateral: Collateral,
 }
 
@@ -319,10 +339,11 @@ impl SimulatedPlatform {
     pub fn new(options: PlatformOptions) -> Result<Self, SimulatorError> {
         let pck_key = SigningKey::derive(Curve::P256, "PCK key", options.seed)?;
         let attestation_key = SigningKey::derive(Curve::P256, "attestation key", options.seed)?;
-        let pck_certificate = pck::certificate(&pck_key, &Authority::PckCa.key()?, &options)?;
-        let chain = [&pck_certificate, Authority::PckCa.pem(), Authority::TdxRoot.pem()].concat();
+        let pck_certificate = pck::certificate(&pck_key, &options.pck_ca.key()?, &options)?;
+        let pck_ca = options.pck_ca.pem()?;
+        let chain = [&pck_certificate, &pck_ca, Authority::TdxRoot.pem()].concat();
         let collateral = Collateral::issue(&options, chain)?;
-        Ok(Self { options, pck_key, attestation_key, pck_certificate, collateral })
+        Ok(Self { options, pck_key, attestation_key, pck_certificate, pck_ca, collateral })
     }
 
     /// A TDX quote over the report, certified by the PCK chain that it carries.

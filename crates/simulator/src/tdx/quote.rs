@@ -1,4 +1,5 @@
-//! Quotes of versions 4 and 5 with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3 and A.4).
+//! Quotes of versions 4 and 5 with certification data of type 6 around type 5 (Intel TDX DCAP Quoting Library API, A.3 and
+//! A.4).
 
 use rcgen::{CertificateParams, IsCa};
 use sha2::{Digest, Sha256};
@@ -50,6 +51,10 @@ pub enum QuoteFlaw {
     VendorId,
     /// The header names another version; the layout stays that of the platform's form.
     Version(u16),
+    /// The body descriptor of a version 5 quote names another type.
+    BodyType(u16),
+    /// The body descriptor of a version 5 quote names another size, in bytes.
+    BodySize(u32),
     /// The header names another TEE type.
     TeeType(u32),
     /// The header names another attestation key type.
@@ -58,34 +63,20 @@ pub enum QuoteFlaw {
 
 /// Header, body, signature data.
 pub(crate) fn encode(platform: &SimulatedPlatform, report: &TdReport, flaws: &[QuoteFlaw]) -> Vec<u8> {
-    let form = platform.options.quote_form;
-    let body = report.body(&platform.options);
-    let mut quote = header(form, flaws);
-    if let Some(body_type) = body_type(form) {
-        quote.extend(body_type.to_le_bytes());
-        quote.extend((body.len() as u32).to_le_bytes());
-    }
-    quote.extend(body);
+    let options = &platform.options;
+    let mut quote = header(options.quote_form, flaws);
+    quote.extend(descriptor(options.quote_form, flaws));
+    quote.extend(report.body(options));
     let signature_data = signature_data(platform, &quote, flaws);
     quote.extend((signature_data.len() as u32).to_le_bytes());
     quote.extend(signature_data);
     quote
 }
 
-/// The body descriptor's type, which version 4 does not have.
-fn body_type(form: QuoteForm) -> Option<u16> {
-    match form {
-        QuoteForm::V4 => None,
-        QuoteForm::V5Td10 => Some(2),
-        QuoteForm::V5Td15 => Some(3),
-        QuoteForm::V5Td15Extended => Some(4),
-    }
-}
-
 /// The 48-byte quote header.
 fn header(form: QuoteForm, flaws: &[QuoteFlaw]) -> Vec<u8> {
-    let mut version: u16 = if form == QuoteForm::V4 { 4 } else { 5 };
-    let (mut key_type, mut tee_type, mut vendor) = (ECDSA_P256, TDX, INTEL_QE_VENDOR);
+    let (mut version, mut key_type) = (form.version(), ECDSA_P256);
+    let (mut tee_type, mut vendor) = (TDX, INTEL_QE_VENDOR);
     for flaw in flaws {
         match flaw {
             QuoteFlaw::Version(value) => version = *value,
@@ -105,6 +96,19 @@ fn header(form: QuoteForm, flaws: &[QuoteFlaw]) -> Vec<u8> {
     // User data: the QE's id in Intel's quotes.
     header.extend([0; 20]);
     header
+}
+
+/// The 6-byte body descriptor of version 5.
+fn descriptor(form: QuoteForm, flaws: &[QuoteFlaw]) -> Vec<u8> {
+    let Some((mut kind, mut size)) = form.descriptor() else { return Vec::new() };
+    for flaw in flaws {
+        match flaw {
+            QuoteFlaw::BodyType(value) => kind = *value,
+            QuoteFlaw::BodySize(value) => size = *value,
+            _ => {}
+        }
+    }
+    [&kind.to_le_bytes()[..], &size.to_le_bytes()].concat()
 }
 
 /// Signature over header and body, attestation key, QE certification data.
@@ -198,11 +202,8 @@ fn qe_report_data(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> [u8; 64]
 
 /// The PCK chain, PEM, leaf first.
 fn chain(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> String {
-    let mut chain = vec![
-        platform.pck_certificate.clone(),
-        Authority::PckCa.pem().into(),
-        Authority::TdxRoot.pem().into(),
-    ];
+    let mut chain =
+        vec![platform.pck_certificate.clone(), platform.pck_ca.clone(), Authority::TdxRoot.pem().into()];
     for flaw in flaws {
         match flaw {
             QuoteFlaw::ForeignRoot => chain[2] = foreign_root(),

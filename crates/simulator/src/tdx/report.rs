@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha384};
 
+use super::boot_log::SimulatedBootLog;
 use super::platform::{PlatformOptions, QuoteForm};
 
 /// TD attribute SEPT_VE_DISABLE, bit 28: set in every ordinary production TD.
@@ -37,12 +38,79 @@ pub struct TdMeasurements {
     pub mrownerconfig: [u8; 48],
     /// RTMR0 to RTMR3.
     pub rtmr: [[u8; 48]; 4],
-    /// MRSERVICETD, in bodies of TDX 1.5.
+    /// MRSERVICETD, of TD 1.5 bodies.
     pub mrservicetd: [u8; 48],
+    /// What the extended TD 1.5 body adds.
+    pub extended: ExtendedMeasurements,
+}
+
+/// The fields of the extended TD 1.5 body that belong to the TD, in the order of the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtendedMeasurements {
+    /// VMID.
+    pub vm_id: u8,
+    /// TDID.
+    pub td_id: [u8; 32],
+    /// Hash over the device information.
+    pub device_info: [u8; 48],
+    /// Hash of the service TDs at the TD's creation.
+    pub init_service_td: [u8; 48],
+    /// Attributes of the service TD at the TD's creation.
+    pub init_service_td_attributes: [u8; 8],
+    /// CPUSVN at the TD's creation.
+    pub init_cpu_svn: [u8; 16],
+    /// TEE_TCB_SVN at the TD's creation.
+    pub init_tee_tcb_svn: [u8; 16],
+    /// FMSPC at the TD's creation.
+    pub init_fmspc: [u8; 12],
+    /// Hash of the service TDs now.
+    pub current_service_td: [u8; 48],
+    /// Attributes of the service TD now.
+    pub current_service_td_attributes: [u8; 8],
+}
+
+impl Default for ExtendedMeasurements {
+    /// A TD without service TDs: an id, and zero in every other field.
+    fn default() -> Self {
+        let mut td_id = [0; 32];
+        td_id.copy_from_slice(&simulated_measurement("TDID")[..32]);
+        Self {
+            vm_id: 0,
+            td_id,
+            device_info: [0; 48],
+            init_service_td: [0; 48],
+            init_service_td_attributes: [0; 8],
+            init_cpu_svn: [0; 16],
+            init_tee_tcb_svn: [0; 16],
+            init_fmspc: [0; 12],
+            current_service_td: [0; 48],
+            current_service_td_attributes: [0; 8],
+        }
+    }
+}
+
+impl ExtendedMeasurements {
+    /// The 237 bytes that the extended body adds.
+    fn encode(&self) -> Vec<u8> {
+        [
+            &[self.vm_id][..],
+            &self.td_id,
+            &self.device_info,
+            &self.init_service_td,
+            &self.init_service_td_attributes,
+            &self.init_cpu_svn,
+            &self.init_tee_tcb_svn,
+            &self.init_fmspc,
+            &self.current_service_td,
+            &self.current_service_td_attributes,
+        ]
+        .concat()
+    }
 }
 
 impl Default for TdMeasurements {
-    /// An ordinary TD: no debug, MRTD and RTMR0..2 as [`simulated_measurement`] of their names, RTMR3 zero.
+    /// An ordinary TD: no debug, MRTD as [`simulated_measurement`] of its name, RTMR0 to RTMR2 as the default
+    /// [`SimulatedBootLog`] extends them, RTMR3 zero.
     fn default() -> Self {
         Self {
             td_attributes: SEPT_VE_DISABLE.to_le_bytes(),
@@ -51,13 +119,9 @@ impl Default for TdMeasurements {
             mrconfigid: [0; 48],
             mrowner: [0; 48],
             mrownerconfig: [0; 48],
-            rtmr: [
-                simulated_measurement("RTMR0"),
-                simulated_measurement("RTMR1"),
-                simulated_measurement("RTMR2"),
-                [0; 48],
-            ],
+            rtmr: SimulatedBootLog::default().replay(),
             mrservicetd: [0; 48],
+            extended: ExtendedMeasurements::default(),
         }
     }
 }
@@ -92,7 +156,7 @@ impl TdReport {
             body.extend(td.mrservicetd);
         }
         if options.quote_form == QuoteForm::V5Td15Extended {
-            body.resize(EXTENDED_BODY, 0);
+            body.extend(td.extended.encode());
         }
         body
     }
@@ -168,8 +232,10 @@ mod tests {
         assert_eq!(body[568 - 48..], [9; 64]);
         let with = |quote_form| report.body(&PlatformOptions { quote_form, ..options.clone() });
         assert_eq!(with(QuoteForm::V5Td10), body);
-        let body = with(QuoteForm::V5Td15);
-        assert_eq!((body.len(), &body[584..600]), (648, &options.tee_tcb_svn_2[..]));
-        assert_eq!(with(QuoteForm::V5Td15Extended).len(), 885);
+        let td15 = with(QuoteForm::V5Td15);
+        assert_eq!((&td15[..584], &td15[584..600], td15.len()), (&body[..], &options.tee_tcb_svn_2[..], 648));
+        let extended = with(QuoteForm::V5Td15Extended);
+        assert_eq!((&extended[..648], extended.len()), (&td15[..], EXTENDED_BODY));
+        assert_eq!(extended[649..681], measurements.extended.td_id);
     }
 }

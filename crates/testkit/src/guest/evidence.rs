@@ -16,7 +16,9 @@ use confide_evidence::hash::sha256;
 use confide_evidence::pem;
 use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::transcript::{Binding, Transcript};
-use confide_simulator::{PlatformOptions, QuoteFlaw, SimulatedGpu, SimulatedPlatform, SimulatedTd};
+use confide_simulator::{
+    PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd,
+};
 
 use super::MODEL;
 
@@ -126,7 +128,7 @@ fn template(seed: u64, now: u64, gpu: &SimulatedGpu) -> Result<EvidenceDocument>
             not_after: now + KEYS_LAST,
         }),
         version: VERSION,
-        boot_log: None,
+        boot_log: Some(ByteString(SimulatedBootLog::default().to_bytes())),
         platform: Platform::Tdx,
         endorsements: None,
     })

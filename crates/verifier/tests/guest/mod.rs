@@ -14,7 +14,9 @@ use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::transcript::{Binding, Transcript};
 use confide_policy::{AppraisalPolicy, Loaded};
-use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements};
+use confide_simulator::{
+    PlatformOptions, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements,
+};
 use confide_verifier::{Algorithms, AttestationResult, Challenge, Inputs, Subject, evaluate};
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
@@ -142,7 +144,7 @@ impl Guest {
             devices,
             key_set: self.keys.clone(),
             version: 1,
-            boot_log: None,
+            boot_log: Some(ByteString(SimulatedBootLog::default().to_bytes())),
             platform: Platform::Tdx,
             endorsements: Some(Endorsements { tdx: Some(tdx), nvidia: None }),
         }
