@@ -168,6 +168,9 @@ struct Shown {
     fmspc: String,
     tcb_evaluation_data_number: u32,
     qe_tcb_evaluation_data_number: u32,
+    /// That of the next TCB recovery, where the collateral holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    early_tcb_evaluation_data_number: Option<u32>,
     at: String,
     parts: Vec<Part>,
     expires_first: String,
@@ -219,12 +222,14 @@ impl Shown {
     fn of(collateral: &TdxCollateral, at: UnixTime) -> Result<Self, CollateralError> {
         let tcb_info = TcbInfo::parse(&collateral.tcb_info)?;
         let windows = collateral_windows(collateral)?;
+        let early = collateral.early.as_ref().map(|early| TcbInfo::parse(&early.tcb_info)).transpose()?;
         let first = windows.iter().min_by_key(|window| window.until);
         Ok(Self {
             fmspc: hex::encode(&tcb_info.fmspc),
             tcb_evaluation_data_number: tcb_info.tcb_evaluation_data_number,
             qe_tcb_evaluation_data_number: QeIdentity::parse(&collateral.qe_identity)?
                 .tcb_evaluation_data_number,
+            early_tcb_evaluation_data_number: early.map(|early| early.tcb_evaluation_data_number),
             at: format_seconds(seconds(at)),
             expires_first: first.map(|window| window.part.clone()).unwrap_or_default(),
             valid_until: first.map(|window| format_seconds(window.until)).unwrap_or_default(),
@@ -243,6 +248,9 @@ fn show(collateral: &TdxCollateral, at: UnixTime, as_json: bool) -> Result<Statu
     let (tcb, qe) = (shown.tcb_evaluation_data_number, shown.qe_tcb_evaluation_data_number);
     render::line(&format!("FMSPC: {}", shown.fmspc));
     render::line(&format!("tcbEvaluationDataNumber: {tcb} of the TCB info, {qe} of the QE identity"));
+    if let Some(early) = shown.early_tcb_evaluation_data_number {
+        render::line(&format!("tcbEvaluationDataNumber of the next TCB recovery: {early}"));
+    }
     shown.parts.iter().for_each(|part| render::line(&part.sentence()));
     render::line(&format!(
         "expires first: {}, {}",

@@ -25,7 +25,8 @@ pub(crate) struct EndorserFlags {
     /// Certificate that the PCCS shows, PEM: exactly this one is trusted, in place of the web authorities
     #[arg(long, value_name = "FILE", requires = "pccs")]
     pccs_certificate: Option<PathBuf>,
-    /// TCB levels to ask for: standard, early (from the first day of a TCB recovery), or a tcbEvaluationDataNumber
+    /// TCB levels to ask for: standard, early (those of the latest TCB recovery, from its first day), both (the verdict
+    /// rests on the standard ones and warns of the early ones), or a tcbEvaluationDataNumber
     #[arg(long, value_name = "UPDATE", default_value = "standard")]
     update: Update,
     #[command(flatten)]

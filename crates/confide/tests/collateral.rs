@@ -151,6 +151,30 @@ async fn fetched_collateral_verifies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_names_what_the_next_tcb_recovery_brings() {
+    let rig = Rig::new().await;
+    let next = Platform::new(|options| {
+        options.evaluation_data_number = 21;
+        for level in &mut options.tcb_levels {
+            level.verdict.status = "OutOfDate".to_owned();
+        }
+    });
+    let _same = rig.vendor().clone().endorsing("early", next.unwrap().served());
+    let file = rig.path("both.json");
+    let shown = json(&run(rig.fetch().args(["--update", "both", "--out"]).arg(&file), 0));
+    assert_eq!(shown["tcb_evaluation_data_number"], json!(20));
+    assert_eq!(shown["early_tcb_evaluation_data_number"], json!(21));
+    let written = json(&run(rig.confide(&["collateral", "show", "--json"]).arg(&file), 0));
+    assert_eq!(written["early_tcb_evaluation_data_number"], json!(21), "the file keeps it");
+    let verdict = json(&run(rig.verify().args(["--update", "both"]), 0));
+    assert_eq!(
+        (&verdict["tcb_status"], &verdict["early_tcb_status"]),
+        (&json!("UpToDate"), &json!("OutOfDate")),
+        "{verdict}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_fetched_is_verified_and_not_believed() {
     let rig = Rig::new().await;
     let mut signature = rig.platform.served();

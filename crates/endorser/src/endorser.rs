@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use confide_evidence::bytes::ByteString;
-use confide_evidence::document::TdxCollateral;
-use confide_evidence::tdx::CollateralWindow;
+use confide_evidence::document::{EarlyTcb, TdxCollateral};
+use confide_evidence::tdx::{CollateralError, CollateralWindow};
 use confide_evidence::time::seconds;
 use rustls_pki_types::UnixTime;
 use tokio::sync::OnceCell;
@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use crate::cache::{Cache, Kept};
 use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
-use crate::intel::{Intel, Update};
+use crate::intel::{Intel, Set, Update};
 use crate::limits::Limits;
 use crate::object::{Object, Wanted};
 use crate::platform::TdxPlatform;
@@ -101,30 +101,78 @@ impl Endorser {
         at: UnixTime,
     ) -> Result<TdxCollateral, EndorserError> {
         let at = seconds(at);
+        let set = update.set();
         let (tcb_info, qe_identity, pck_crl, root_ca_crl) = tokio::try_join!(
-            self.object(Wanted::TcbInfo(platform.fmspc, update), at),
-            self.object(Wanted::QeIdentity(update), at),
+            self.object(Wanted::TcbInfo(platform.fmspc, set), at),
+            self.object(Wanted::QeIdentity(set), at),
             self.object(Wanted::PckCrl(platform.ca), at),
             self.object(Wanted::RootCaCrl, at),
         )?;
-        let failed = |wanted: Wanted, fault: Fault| self.failed(wanted, fault);
-        let signed_tcb_info = tcb_info
-            .tcb_info()
-            .map_err(|error| failed(Wanted::TcbInfo(platform.fmspc, update), error.into()))?;
-        let signed_qe_identity =
-            qe_identity.qe_identity().map_err(|error| failed(Wanted::QeIdentity(update), error.into()))?;
+        let early = match update {
+            Update::Both => self.early(platform.fmspc, &tcb_info, &qe_identity, at).await,
+            _ => None,
+        };
+        let signed = self.signed(platform.fmspc, set, &tcb_info, &qe_identity)?;
         Ok(TdxCollateral {
-            early: None,
+            early,
             pck_crl: ByteString(pck_crl.body.clone()),
-            tcb_info: signed_tcb_info.text,
-            qe_identity: signed_qe_identity.text,
+            tcb_info: signed.tcb_info,
+            qe_identity: signed.qe_identity,
             root_ca_crl: ByteString(root_ca_crl.body.clone()),
-            tcb_info_signature: signed_tcb_info.signature,
+            tcb_info_signature: signed.tcb_info_signature,
             pck_crl_issuer_chain: pck_crl.chain().to_owned(),
             pck_certificate_chain: None,
-            qe_identity_signature: signed_qe_identity.signature,
+            qe_identity_signature: signed.qe_identity_signature,
             tcb_info_issuer_chain: tcb_info.chain().to_owned(),
             qe_identity_issuer_chain: qe_identity.chain().to_owned(),
+        })
+    }
+
+    /// What the next TCB recovery brings, where it differs from the set in force and was signed by the same certificates.
+    /// It is a warning: without it the collateral is whole.
+    async fn early(
+        &self,
+        fmspc: [u8; 6],
+        tcb_info: &Object,
+        qe_identity: &Object,
+        at: i64,
+    ) -> Option<EarlyTcb> {
+        let found = tokio::try_join!(
+            self.object(Wanted::TcbInfo(fmspc, Set::Early), at),
+            self.object(Wanted::QeIdentity(Set::Early), at),
+        );
+        let (early_tcb_info, early_qe_identity) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::debug!(code = error.code(), %error, "no early TCB levels");
+                return None;
+            }
+        };
+        let same_signers =
+            early_tcb_info.chain == tcb_info.chain && early_qe_identity.chain == qe_identity.chain;
+        let differs = early_tcb_info.body != tcb_info.body || early_qe_identity.body != qe_identity.body;
+        (same_signers && differs)
+            .then(|| self.signed(fmspc, Set::Early, &early_tcb_info, &early_qe_identity).ok())
+            .flatten()
+    }
+
+    /// The signed objects of one set.
+    fn signed(
+        &self,
+        fmspc: [u8; 6],
+        set: Set,
+        tcb_info: &Object,
+        qe_identity: &Object,
+    ) -> Result<EarlyTcb, EndorserError> {
+        let failed = |wanted, error: CollateralError| self.failed(wanted, error.into());
+        let tcb_info = tcb_info.tcb_info().map_err(|error| failed(Wanted::TcbInfo(fmspc, set), error))?;
+        let qe_identity =
+            qe_identity.qe_identity().map_err(|error| failed(Wanted::QeIdentity(set), error))?;
+        Ok(EarlyTcb {
+            tcb_info: tcb_info.text,
+            qe_identity: qe_identity.text,
+            tcb_info_signature: tcb_info.signature,
+            qe_identity_signature: qe_identity.signature,
         })
     }
 

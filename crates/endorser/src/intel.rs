@@ -55,7 +55,18 @@ pub enum Update {
     Standard,
     /// The set of the latest TCB recovery, from its first day.
     Early,
+    /// The set in force, and beside it, where it differs and is to be had, that of the latest TCB recovery: the verdict rests
+    /// on the first and can warn of the second.
+    Both,
     /// The set with this `tcbEvaluationDataNumber`. PCCS does not know this parameter.
+    Number(u32),
+}
+
+/// One set of TCB levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Set {
+    Standard,
+    Early,
     Number(u32),
 }
 
@@ -116,14 +127,14 @@ impl Intel {
         format!("{kind}-{}-{}", host.trim_matches('.'), digest.get(..8).unwrap_or_default())
     }
 
-    pub(crate) fn tcb_info(&self, fmspc: [u8; 6], update: Update) -> Get<'_> {
+    pub(crate) fn tcb_info(&self, fmspc: [u8; 6], set: Set) -> Get<'_> {
         let fmspc = hex::encode(&fmspc);
-        let path = format!("/tdx/certification/v4/tcb?fmspc={fmspc}&{}", update.query());
+        let path = format!("/tdx/certification/v4/tcb?fmspc={fmspc}&{}", set.query());
         Get { origin: &self.api, path, media_types: JSON, limit: MAX_SIGNED_ANSWER }
     }
 
-    pub(crate) fn qe_identity(&self, update: Update) -> Get<'_> {
-        let path = format!("/tdx/certification/v4/qe/identity?{}", update.query());
+    pub(crate) fn qe_identity(&self, set: Set) -> Get<'_> {
+        let path = format!("/tdx/certification/v4/qe/identity?{}", set.query());
         Get { origin: &self.api, path, media_types: JSON, limit: MAX_SIGNED_ANSWER }
     }
 
@@ -141,17 +152,16 @@ impl Intel {
     }
 }
 
-impl Update {
+impl Set {
     fn query(self) -> String {
         match self {
-            Self::Standard => "update=standard".to_owned(),
-            Self::Early => "update=early".to_owned(),
+            Self::Standard | Self::Early => format!("update={self}"),
             Self::Number(number) => format!("tcbEvaluationDataNumber={number}"),
         }
     }
 }
 
-impl fmt::Display for Update {
+impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Standard => f.write_str("standard"),
@@ -161,21 +171,56 @@ impl fmt::Display for Update {
     }
 }
 
-impl FromStr for Update {
+impl FromStr for Set {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "standard" => Ok(Self::Standard),
             "early" => Ok(Self::Early),
-            _ if !text.starts_with('+') => text.parse().map(Self::Number).map_err(|_| expected()),
-            _ => Err(expected()),
+            _ if text.starts_with('+') => Err(expected()),
+            _ => text.parse().map(Self::Number).map_err(|_| expected()),
         }
     }
 }
 
+impl Update {
+    /// The set on which the verdict rests.
+    pub(crate) fn set(self) -> Set {
+        match self {
+            Self::Standard | Self::Both => Set::Standard,
+            Self::Early => Set::Early,
+            Self::Number(number) => Set::Number(number),
+        }
+    }
+}
+
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Both => f.write_str("both"),
+            _ => self.set().fmt(f),
+        }
+    }
+}
+
+impl FromStr for Update {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "both" {
+            return Ok(Self::Both);
+        }
+        Ok(match text.parse()? {
+            Set::Standard => Self::Standard,
+            Set::Early => Self::Early,
+            Set::Number(number) => Self::Number(number),
+        })
+    }
+}
+
 fn expected() -> String {
-    "expected standard, early or a tcbEvaluationDataNumber".to_owned()
+    "expected standard, early, both or a tcbEvaluationDataNumber".to_owned()
 }
 
 #[cfg(test)]
@@ -188,11 +233,11 @@ mod tests {
         let fmspc = [0x90, 0xc0, 0x6f, 0, 0, 0];
         let url = |get: Get<'_>| format!("{}{}", get.origin.base, get.path);
         assert_eq!(
-            url(pcs.tcb_info(fmspc, Update::Standard)),
+            url(pcs.tcb_info(fmspc, Set::Standard)),
             "https://api.trustedservices.intel.com/tdx/certification/v4/tcb?fmspc=90c06f000000&update=standard"
         );
         assert_eq!(
-            url(pcs.qe_identity(Update::Number(17))),
+            url(pcs.qe_identity(Set::Number(17))),
             "https://api.trustedservices.intel.com/tdx/certification/v4/qe/identity?tcbEvaluationDataNumber=17"
         );
         assert_eq!(
@@ -217,8 +262,10 @@ mod tests {
 
     #[test]
     fn updates_are_read() {
-        assert_eq!("early".parse(), Ok(Update::Early));
-        assert_eq!("17".parse(), Ok(Update::Number(17)));
+        for update in [Update::Standard, Update::Early, Update::Both, Update::Number(17)] {
+            assert_eq!(update.to_string().parse(), Ok(update));
+        }
+        assert_eq!("17".parse(), Ok(Set::Number(17)));
         for text in ["", "Early", "-1", "+1", "4294967296"] {
             assert!(text.parse::<Update>().is_err(), "{text}");
         }

@@ -12,7 +12,7 @@ use confide_evidence::x509::{Certificate, Crl};
 
 use crate::error::Fault;
 use crate::fetch::{Answer, Get};
-use crate::intel::{Intel, Update};
+use crate::intel::{Intel, Set};
 use crate::platform::PckCa;
 
 /// What is asked for.
@@ -23,9 +23,9 @@ pub(crate) enum Wanted {
     /// The CRL of a PCK CA.
     PckCrl(PckCa),
     /// TCB info of an FMSPC, for TDX.
-    TcbInfo([u8; 6], Update),
+    TcbInfo([u8; 6], Set),
     /// Identity of the TD quoting enclave.
-    QeIdentity(Update),
+    QeIdentity(Set),
 }
 
 /// What came, in the form in which it is kept. It may be anything: [`Wanted::check`] reads it.
@@ -50,8 +50,8 @@ impl Wanted {
         match self {
             Self::RootCaCrl => intel.root_ca_crl(),
             Self::PckCrl(ca) => intel.pck_crl(ca),
-            Self::TcbInfo(fmspc, update) => intel.tcb_info(fmspc, update),
-            Self::QeIdentity(update) => intel.qe_identity(update),
+            Self::TcbInfo(fmspc, set) => intel.tcb_info(fmspc, set),
+            Self::QeIdentity(set) => intel.qe_identity(set),
         }
     }
 
@@ -82,17 +82,17 @@ impl Wanted {
                 check_issuer(ca, &object.body, &chain)?;
                 crl_window(PCK_CRL_WHAT, &object.body)?
             }
-            Self::TcbInfo(fmspc, update) => {
+            Self::TcbInfo(fmspc, set) => {
                 let info = TcbInfo::parse(&tcb_info_answer(&object.body)?.text)?;
                 let found = format!("{} {}", info.id, hex::encode(&info.fmspc));
                 same(format!("TDX {}", hex::encode(&fmspc)), found)?;
-                check_number(update, info.tcb_evaluation_data_number)?;
+                check_number(set, info.tcb_evaluation_data_number)?;
                 CollateralWindow { part: self.to_string(), from: info.issue_date, until: info.next_update }
             }
-            Self::QeIdentity(update) => {
+            Self::QeIdentity(set) => {
                 let identity = QeIdentity::parse(&qe_identity_answer(&object.body)?.text)?;
                 same("TD_QE".to_owned(), identity.id)?;
-                check_number(update, identity.tcb_evaluation_data_number)?;
+                check_number(set, identity.tcb_evaluation_data_number)?;
                 CollateralWindow {
                     part: self.to_string(),
                     from: identity.issue_date,
@@ -112,8 +112,8 @@ impl Wanted {
         match self {
             Self::RootCaCrl => "root-ca-crl".to_owned(),
             Self::PckCrl(ca) => format!("pck-crl-{ca}"),
-            Self::TcbInfo(fmspc, update) => format!("tdx-tcb-info-{}-{update}", hex::encode(&fmspc)),
-            Self::QeIdentity(update) => format!("tdx-qe-identity-{update}"),
+            Self::TcbInfo(fmspc, set) => format!("tdx-tcb-info-{}-{set}", hex::encode(&fmspc)),
+            Self::QeIdentity(set) => format!("tdx-qe-identity-{set}"),
         }
     }
 
@@ -124,8 +124,8 @@ impl Wanted {
         } else if let Some(ca) = stem.strip_prefix("pck-crl-") {
             Self::PckCrl(ca.parse().ok()?)
         } else if let Some(rest) = stem.strip_prefix("tdx-tcb-info-") {
-            let (fmspc, update) = rest.split_once('-')?;
-            Self::TcbInfo(hex::decode_array(fmspc)?, update.parse().ok()?)
+            let (fmspc, set) = rest.split_once('-')?;
+            Self::TcbInfo(hex::decode_array(fmspc)?, set.parse().ok()?)
         } else {
             Self::QeIdentity(stem.strip_prefix("tdx-qe-identity-")?.parse().ok()?)
         };
@@ -138,8 +138,8 @@ impl fmt::Display for Wanted {
         match self {
             Self::RootCaCrl => f.write_str(ROOT_CA_CRL_WHAT),
             Self::PckCrl(ca) => write!(f, "{PCK_CRL_WHAT} of the {ca} CA"),
-            Self::TcbInfo(fmspc, update) => write!(f, "TCB info of FMSPC {} ({update})", hex::encode(fmspc)),
-            Self::QeIdentity(update) => write!(f, "QE identity ({update})"),
+            Self::TcbInfo(fmspc, set) => write!(f, "TCB info of FMSPC {} ({set})", hex::encode(fmspc)),
+            Self::QeIdentity(set) => write!(f, "QE identity ({set})"),
         }
     }
 }
@@ -189,9 +189,9 @@ fn check_issuer(ca: PckCa, der: &[u8], chain: &[Certificate]) -> Result<(), Faul
     }
 }
 
-fn check_number(update: Update, found: u32) -> Result<(), Fault> {
-    match update {
-        Update::Number(asked) => {
+fn check_number(set: Set, found: u32) -> Result<(), Fault> {
+    match set {
+        Set::Number(asked) => {
             let number = |number| format!("tcbEvaluationDataNumber {number}");
             same(number(asked), number(found))
         }
@@ -213,9 +213,9 @@ mod tests {
             Wanted::RootCaCrl,
             Wanted::PckCrl(PckCa::Platform),
             Wanted::PckCrl(PckCa::Processor),
-            Wanted::TcbInfo([0x90, 0xc0, 0x6f, 0, 0, 0xff], Update::Standard),
-            Wanted::TcbInfo([0; 6], Update::Number(17)),
-            Wanted::QeIdentity(Update::Early),
+            Wanted::TcbInfo([0x90, 0xc0, 0x6f, 0, 0, 0xff], Set::Standard),
+            Wanted::TcbInfo([0; 6], Set::Number(17)),
+            Wanted::QeIdentity(Set::Early),
         ];
         for wanted in all {
             let stem = wanted.file_stem();

@@ -60,6 +60,30 @@ async fn the_early_set_and_a_numbered_set_are_asked_for_by_name() {
 }
 
 #[tokio::test]
+async fn both_sets_are_fetched_where_the_early_one_is_to_be_had_and_another() {
+    let rig = Rig::new(Manner::Pcs).await;
+    let endorser = rig.builder().build();
+    let both = || endorser.tdx(rig.asked, Update::Both, now());
+    assert_eq!(both().await.unwrap(), rig.platform.served(), "the service has no early set");
+    let vendor = rig.vendor().clone().endorsing("early", rig.platform.served());
+    assert_eq!(both().await.unwrap().early, None, "the early set is the standard one");
+    let next = Platform::new(|options| options.evaluation_data_number = 21).unwrap().served();
+    let vendor = vendor.endorsing("early", next.clone());
+    let found = both().await.unwrap();
+    let early = found.early.clone().unwrap();
+    assert_eq!((early.tcb_info, early.tcb_info_signature), (next.tcb_info.clone(), next.tcb_info_signature));
+    assert_eq!(early.qe_identity, next.qe_identity);
+    assert_eq!(found.tcb_info, rig.platform.served().tcb_info, "the verdict rests on the standard set");
+    // Another signer's set cannot stand beside: the collateral has one chain for both.
+    let mut other = next;
+    other.tcb_info_issuer_chain = other.pck_crl_issuer_chain.clone();
+    let _same = vendor.endorsing("early", other);
+    assert_eq!(both().await.unwrap().early, None);
+    rig.vendor().next(Endpoint::TcbInfo, Misdeed::Status(500, None));
+    assert_eq!(code(both().await), "ok");
+}
+
+#[tokio::test]
 async fn a_cache_that_ignores_the_number_is_noticed() {
     let rig = Rig::new(Manner::Pccs).await;
     let endorser = rig.builder().build();

@@ -4,7 +4,7 @@
 //! (Intel SGX/TDX Provisioning Certification Service API v4).
 
 use crate::bytes::{ByteString, Bytes};
-use crate::document::TdxCollateral;
+use crate::document::{EarlyTcb, TdxCollateral};
 use crate::pem::PemError;
 use crate::x509::X509Error;
 use crate::{hex, time};
@@ -327,10 +327,25 @@ struct QuoteCollateralV3 {
     qe_identity_signature: Vec<u8>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pck_certificate_chain: Option<String>,
+    /// Ours: other readers leave it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    early: Option<EarlyFile>,
+}
+
+/// The early set in a collateral file.
+#[derive(Serialize, Deserialize)]
+struct EarlyFile {
+    tcb_info: String,
+    #[serde(with = "hex_bytes")]
+    tcb_info_signature: Vec<u8>,
+    qe_identity: String,
+    #[serde(with = "hex_bytes")]
+    qe_identity_signature: Vec<u8>,
 }
 
 /// Reads collateral from the de-facto JSON form `QuoteCollateralV3`: chains as PEM, revocation lists and signatures as
-/// hexadecimal, signed objects as strings of their exact bytes. Fields that it does not define are ignored.
+/// hexadecimal, signed objects as strings of their exact bytes. One field is ours: `early` holds TCB info and QE identity
+/// of the next TCB recovery, each with its signature. Other fields are ignored.
 ///
 /// # Errors
 /// [`CollateralError`], with line and column of what is wrong.
@@ -346,8 +361,16 @@ pub fn collateral_from_json(json: &[u8]) -> Result<TdxCollateral, CollateralErro
         let size = bytes.len();
         bytes.try_into().map(Bytes).map_err(|_| json_error(format!("{name} of {size} bytes, expected 64")))
     };
+    let early = file.early.map(|early| {
+        Ok(EarlyTcb {
+            tcb_info: early.tcb_info,
+            qe_identity: early.qe_identity,
+            tcb_info_signature: signature(early.tcb_info_signature, "early.tcb_info_signature")?,
+            qe_identity_signature: signature(early.qe_identity_signature, "early.qe_identity_signature")?,
+        })
+    });
     Ok(TdxCollateral {
-        early: None,
+        early: early.transpose()?,
         pck_crl: ByteString(file.pck_crl),
         tcb_info: file.tcb_info,
         qe_identity: file.qe_identity,
@@ -378,6 +401,12 @@ pub fn collateral_to_json(collateral: &TdxCollateral) -> String {
         qe_identity: collateral.qe_identity.clone(),
         qe_identity_signature: collateral.qe_identity_signature.as_bytes().to_vec(),
         pck_certificate_chain: collateral.pck_certificate_chain.clone(),
+        early: collateral.early.as_ref().map(|early| EarlyFile {
+            tcb_info: early.tcb_info.clone(),
+            tcb_info_signature: early.tcb_info_signature.as_bytes().to_vec(),
+            qe_identity: early.qe_identity.clone(),
+            qe_identity_signature: early.qe_identity_signature.as_bytes().to_vec(),
+        }),
     };
     let mut json = serde_json::to_string(&file).expect("strings and hexadecimal digits always serialise");
     json.push('\n');
@@ -448,5 +477,21 @@ mod tests {
             assert_eq!(json.contains("pck_certificate_chain"), chain.is_some());
             assert_eq!(collateral_from_json(json.as_bytes()).unwrap(), collateral);
         }
+    }
+
+    #[test]
+    fn the_early_set_stands_in_the_file_where_there_is_one() {
+        let early = EarlyTcb {
+            tcb_info: "{\"early\":1}".to_owned(),
+            qe_identity: "{}".to_owned(),
+            tcb_info_signature: Bytes([5; 64]),
+            qe_identity_signature: Bytes([6; 64]),
+        };
+        let collateral = TdxCollateral { early: Some(early), ..collateral(None) };
+        let json = collateral_to_json(&collateral);
+        assert_eq!(collateral_from_json(json.as_bytes()).unwrap(), collateral);
+        let short = json.replace(&"05".repeat(64), "05");
+        let error = collateral_from_json(short.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains("early.tcb_info_signature of 1 bytes, expected 64"), "{error}");
     }
 }
