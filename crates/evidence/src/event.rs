@@ -175,7 +175,8 @@ pub struct DevicesInUse {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceInUse {
-    /// The confidential-computing mode that the guest read from the device.
+    /// The confidential-computing mode that the device's report signs: `spt`, `mpt`, `ppcie`, or `unknown` where it signs
+    /// none, as switches do.
     pub mode: String,
     /// SHA-256 of the DER of the device's leaf certificate.
     pub certificate: Digest,

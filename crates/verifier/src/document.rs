@@ -10,7 +10,7 @@ use crate::rules;
 use crate::tdx::{self, Recomputed};
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{
-    Claims, CpuEvidence, DeviceKind, DocumentError, EgressMode, EvidenceDocument, KeySet,
+    Claims, CpuEvidence, DeviceKind, DocumentError, EgressMode, EvidenceDocument, KeySet, Volume,
 };
 use confide_evidence::event::ServingEvents;
 use confide_evidence::record::RecordedChallenge;
@@ -233,13 +233,8 @@ fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, che
             checks.not_run(&rules::DEVICES_EVENT, NOT_COVERED);
         }
         Some(events) => {
-            let fingerprints: Vec<Bytes<32>> =
-                events.devices.devices.iter().map(|device| device.certificate).collect();
-            checks.require(
-                &rules::DEVICES_EVENT,
-                &policy.devices.event,
-                nvidia::fingerprints_match(&document.devices, &fingerprints),
-            );
+            let found = nvidia::in_use(&document.devices, &events.devices.devices);
+            checks.require(&rules::DEVICES_EVENT, &policy.devices.event, found);
         }
         None => {}
     }
@@ -251,6 +246,15 @@ fn note(fields: &mut Vec<&'static str>, field: &'static str, equal: bool) {
     }
 }
 
+/// Whether `names` are those of all volumes, each once, in any order.
+fn are_named(volumes: &[Volume], names: &[String]) -> bool {
+    let mut open: Vec<&str> = volumes.iter().map(|volume| volume.name.as_str()).collect();
+    let mut released: Vec<&str> = names.iter().map(String::as_str).collect();
+    open.sort_unstable();
+    released.sort_unstable();
+    open == released
+}
+
 fn differing(document: &EvidenceDocument, events: &ServingEvents<'_>) -> Vec<&'static str> {
     let claims = &document.claims;
     let mut fields = Vec::new();
@@ -260,6 +264,8 @@ fn differing(document: &EvidenceDocument, events: &ServingEvents<'_>) -> Vec<&'s
     note(&mut fields, "model manifest", events.model.manifest == claims.model.manifest);
     let volumes = events.volumes.map_or(&[][..], |volumes| &volumes.volumes);
     note(&mut fields, "volumes", volumes == claims.volumes);
+    let released = events.released.map_or(&[][..], |released| &released.volumes);
+    note(&mut fields, "released volumes", are_named(&claims.volumes, released));
     let locked = match events.egress_locked {
         Some(locked) => {
             claims.egress.policy == Some(locked.policy) && claims.egress.ruleset == Some(locked.ruleset)

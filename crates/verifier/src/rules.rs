@@ -298,7 +298,7 @@ rules! {
     GPU_CLAIMS = "gpu_claims", "the measured guest counts the GPUs of the document and has set their ready state", CLAIMS,
         "do not trust this guest: its count of GPUs or their ready state is not that of the evidence";
     /// Devices event.
-    DEVICES_EVENT = "devices_event", "device certificates are those of the devices runtime event", EVENTS,
+    DEVICES_EVENT = "devices_event", "device certificates and signed modes are those of the devices runtime event", EVENTS,
         "do not trust this document: it has other devices than the guest measured at boot";
     /// A device report parses.
     DEVICE_REPORT_FORMAT = "device_report_format", "an SPDM 1.1 measurement report of a GPU or an LS10 switch", SPDM,

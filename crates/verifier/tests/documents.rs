@@ -7,8 +7,9 @@ mod guest;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, Platform,
+    Volume,
 };
-use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
+use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
 use confide_policy::AppraisalPolicy;
@@ -278,6 +279,71 @@ fn a_verdicts_json_holds_nothing_that_a_terminal_obeys() {
     let json = result.to_json();
     assert!(json.contains(r"\u009b2J\u0085\u007f\u202e"), "{json}");
     assert!(!json.contains(confide_evidence::text::steers), "{json}");
+}
+
+/// A guest whose `devices` event says this mode; its GPU signs `spt`.
+fn guest_in_mode(mode: &str) -> Guest {
+    let mut guest = Guest::new();
+    for event in &mut guest.events {
+        if let RuntimeEvent::Devices(devices) = event {
+            devices.devices[0].mode = mode.to_owned();
+        }
+    }
+    guest
+}
+
+#[test]
+fn a_mode_other_than_the_signed_one_is_refused() {
+    let result = verdict(&guest_in_mode("spt").document(), Some(&challenge()), &danger(DANGER));
+    assert_eq!(result.code, None, "{:?}", failures(&result));
+    for mode in ["ppcie", "mpt", "unknown", "SPT", ""] {
+        let result = verdict(&guest_in_mode(mode).document(), Some(&challenge()), &danger(DANGER));
+        assert_eq!(failures(&result), ["devices_event"], "{mode:?}");
+        let check = result.checks.iter().find(|check| check.code == "devices_event").unwrap();
+        assert_eq!(check.actual, format!("device 0: mode spt in the signed report, the event says {mode}"));
+    }
+}
+
+/// A guest that says that it opened `open`, and for whose volumes `released` keys were released.
+fn guest_with_volumes(open: &[&str], released: &[&str]) -> Guest {
+    let volume = |name: &&str| Volume {
+        name: (*name).to_owned(),
+        header: Bytes([3; 32]),
+        integrity: "hmac".into(),
+        generation: 1,
+        verity_root: None,
+    };
+    let mut guest = Guest::new();
+    let volumes: Vec<Volume> = open.iter().map(volume).collect();
+    guest.claims.volumes.clone_from(&volumes);
+    let names = released.iter().map(|name| (*name).to_owned()).collect();
+    let events =
+        [RuntimeEvent::Released(Released { volumes: names }), RuntimeEvent::Volumes(OpenVolumes { volumes })];
+    guest.events.splice(2..3, events);
+    guest
+}
+
+#[test]
+fn volumes_other_than_the_released_ones_are_refused() {
+    for (open, released) in [(&["a", "b"][..], &["a", "b"][..]), (&["a", "b"], &["b", "a"]), (&[], &[])] {
+        let document = guest_with_volumes(open, released).document();
+        let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+        assert_eq!(result.code, None, "{open:?} {released:?}: {:?}", failures(&result));
+    }
+    for (open, released) in [
+        (&["a", "b"][..], &["a"][..]),
+        (&["a"], &["a", "b"]),
+        (&["a"], &["b"]),
+        (&["a"], &["a", "a"]),
+        (&["a"], &[]),
+        (&[], &["a"]),
+    ] {
+        let document = guest_with_volumes(open, released).document();
+        let result = verdict(&document, Some(&challenge()), &danger(DANGER));
+        assert_eq!(failures(&result), ["event_claims"], "{open:?} {released:?}");
+        let check = result.checks.iter().find(|check| check.code == "event_claims").unwrap();
+        assert_eq!(check.actual, "differing: released volumes");
+    }
 }
 
 #[test]

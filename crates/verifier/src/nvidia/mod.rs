@@ -12,10 +12,10 @@ use crate::Algorithms;
 use crate::check::{Check, Checks};
 use crate::document::NOT_COVERED;
 use crate::result::{DeviceResult, Outcome};
-use confide_evidence::bytes::Bytes;
 use confide_evidence::document::DeviceEvidence;
+use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
-use confide_evidence::nvidia::DeviceChain;
+use confide_evidence::nvidia::{DeviceChain, Report};
 use confide_policy::AppraisalPolicy;
 use sha2::{Digest as _, Sha256};
 
@@ -123,24 +123,29 @@ fn earliest(so_far: Option<i64>, end: i64) -> Option<i64> {
     Some(so_far.map_or(end, |so_far| so_far.min(end)))
 }
 
-/// Whether the devices' leaf certificates are those of the runtime event, in order.
-pub(crate) fn fingerprints_match(
-    devices: &[DeviceEvidence],
-    fingerprints: &[Bytes<32>],
-) -> Result<String, String> {
-    if devices.len() != fingerprints.len() {
-        return Err(format!("{} devices, the event names {}", devices.len(), fingerprints.len()));
+/// Whether the devices are those of the runtime event, in order: the leaf certificate and the signed mode of each.
+pub(crate) fn in_use(devices: &[DeviceEvidence], event: &[DeviceInUse]) -> Result<String, String> {
+    if devices.len() != event.len() {
+        return Err(format!("{} devices, the event names {}", devices.len(), event.len()));
     }
-    for (position, (evidence, expected)) in devices.iter().zip(fingerprints).enumerate() {
-        let chain = DeviceChain::parse(evidence.chain.as_bytes())
-            .map_err(|error| format!("device {position}: {error}"))?;
-        let found: [u8; 32] = Sha256::digest(&chain.leaf().der).into();
-        if found != *expected.as_bytes() {
-            return Err(format!(
-                "device {position}: certificate {}, the event names {expected}",
-                hex::encode(&found)
-            ));
-        }
+    for (position, (evidence, expected)) in devices.iter().zip(event).enumerate() {
+        is_in_use(evidence, expected).map_err(|actual| format!("device {position}: {actual}"))?;
     }
-    Ok(format!("{} certificates", devices.len()))
+    Ok(format!("{} devices", devices.len()))
+}
+
+/// Whether a device is the one that the event names. That its report is signed is checked for itself.
+fn is_in_use(evidence: &DeviceEvidence, expected: &DeviceInUse) -> Result<(), String> {
+    let chain = DeviceChain::parse(evidence.chain.as_bytes()).map_err(|error| error.to_string())?;
+    let found: [u8; 32] = Sha256::digest(&chain.leaf().der).into();
+    if found != *expected.certificate.as_bytes() {
+        let found = hex::encode(&found);
+        return Err(format!("certificate {found}, the event names {}", expected.certificate));
+    }
+    let report = Report::parse(evidence.report.as_bytes()).map_err(|error| error.to_string())?;
+    let mode = device::mode_name(report.mode());
+    if mode != expected.mode {
+        return Err(format!("mode {mode} in the signed report, the event says {}", expected.mode));
+    }
+    Ok(())
 }
