@@ -8,6 +8,8 @@ use confide_evidence::document::DocumentError;
 use confide_evidence::event::EventLogError;
 use confide_evidence::tdx::QuoteError;
 
+use crate::codes;
+
 /// Why the attester cannot measure or attest.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -65,6 +67,9 @@ pub enum AttesterError {
     /// An event that may not stand here, or evidence asked for before the events of its role are complete.
     #[error(transparent)]
     Events(#[from] EventLogError),
+    /// RTMR3 does not begin at zero: a guest ran in this VM before, or something else extends the register.
+    #[error("RTMR3 was extended before this guest started: power the VM off and boot it again")]
+    RegisterUsed,
     /// An earlier extension failed midway: what RTMR3 holds is unknown until the next boot.
     #[error("an earlier measurement failed, so that RTMR3 is unknown until the next boot")]
     RegisterUnknown,
@@ -75,4 +80,26 @@ pub enum AttesterError {
     #[cfg(feature = "danger-simulator")]
     #[error("the SIMULATED machine cannot be made")]
     Simulator(#[from] confide_simulator::SimulatorError),
+}
+
+impl AttesterError {
+    /// Stable code, one of [`CODES`](crate::CODES).
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoPlatform { .. } => codes::PLATFORM_MISSING,
+            Self::Provider { .. } => codes::PLATFORM_WRONG,
+            Self::BootLog { .. } => codes::BOOT_LOG_UNUSABLE,
+            Self::Device { .. } => codes::DEVICE_FAILED,
+            Self::Busy { .. } => codes::QUOTING_BUSY,
+            Self::Interference { .. } => codes::QUOTING_INTERFERENCE,
+            Self::Quote(_) => codes::QUOTE_INVALID,
+            Self::Events(_) => codes::EVENTS_INVALID,
+            Self::RegisterUsed => codes::REGISTER_USED,
+            Self::RegisterUnknown => codes::REGISTER_UNKNOWN,
+            Self::Document(_) => codes::DOCUMENT_INVALID,
+            #[cfg(feature = "danger-simulator")]
+            Self::Simulator(_) => codes::SIMULATOR_FAILED,
+        }
+    }
 }

@@ -10,6 +10,7 @@
 
 mod attester;
 mod boot_log;
+mod codes;
 mod device;
 mod error;
 #[cfg(feature = "danger-simulator")]
@@ -17,6 +18,7 @@ mod simulated;
 mod tsm;
 
 pub use attester::Attester;
+pub use codes::CODES;
 pub use device::Nature;
 pub use error::AttesterError;
 #[cfg(feature = "danger-simulator")]

@@ -56,6 +56,8 @@ pub(crate) struct ConfigfsTdx {
 }
 
 impl ConfigfsTdx {
+    /// Events replay from a register of zeros: where something was extended before, evidence of this boot would convince
+    /// nobody.
     pub(crate) fn open() -> Result<Self, AttesterError> {
         let mut tdx = Self::at(REPORTS.into(), RTMR3.into(), Box::new(Configfs), PATIENCE)?;
         tdx.boot_log = boot_log::read(Path::new(boot_log::CCEL))?;
@@ -70,6 +72,11 @@ impl ConfigfsTdx {
     ) -> Result<Self, AttesterError> {
         for path in [&reports, &rtmr3] {
             fs::metadata(path).map_err(|source| AttesterError::NoPlatform { path: path.clone(), source })?;
+        }
+        let register = fs::read(&rtmr3)
+            .map_err(|source| AttesterError::Device { action: "read", path: rtmr3.clone(), source })?;
+        if register != [0; 48] {
+            return Err(AttesterError::RegisterUsed);
         }
         Ok(Self { reports, rtmr3, boot_log: None, requests, patience, count: 0 })
     }
@@ -297,6 +304,20 @@ mod tests {
         assert!(
             matches!(missing.err(), Some(AttesterError::NoPlatform { path, .. }) if path == Path::new("/nonexistent/a"))
         );
+    }
+
+    #[test]
+    fn a_register_that_was_extended_before_is_refused() {
+        let (mut tdx, root) = tdx(KERNEL);
+        let (reports, rtmr3) = (root.path().join("report"), root.path().join("rtmr3:sha384"));
+        let open = || ConfigfsTdx::at(reports.clone(), rtmr3.clone(), Box::new(KERNEL), PATIENCE).err();
+        assert!(open().is_none());
+        tdx.extend_rtmr3(&[9; 48]).unwrap();
+        assert!(matches!(open(), Some(AttesterError::RegisterUsed)));
+        for length in [0, 47, 49] {
+            fs::write(&rtmr3, vec![0; length]).unwrap();
+            assert!(matches!(open(), Some(AttesterError::RegisterUsed)), "{length} bytes are no SHA-384");
+        }
     }
 
     #[test]
