@@ -11,6 +11,32 @@ use serde::de::DeserializeOwned;
 /// Bytes of a configuration file.
 pub const MAX_CONFIG: usize = 1 << 20;
 
+/// Stable codes of [`ConfigError`]: code, what it means, what to do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    (
+        "config_unreadable",
+        "the configuration file cannot be read",
+        "name a file that exists and that this user may read",
+    ),
+    (
+        "config_too_large",
+        "the configuration file has more than 1 MiB",
+        "name the configuration file, and not another one",
+    ),
+    ("config_not_utf8", "the configuration file is not UTF-8", "save it as UTF-8 text"),
+    ("config_syntax", "the configuration file is not TOML", "correct the line that the error names"),
+    (
+        "config_unknown_field",
+        "the configuration has a field that the program does not know",
+        "correct or remove the field that the error names",
+    ),
+    (
+        "config_invalid",
+        "a field of the configuration is missing, or has a value that it cannot have",
+        "correct the field that the error names",
+    ),
+];
+
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,7 +101,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// Stable code, listed in `docs/errors.md`.
+    /// Stable code, one of [`CODES`].
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -263,6 +289,21 @@ mod tests {
         assert_eq!(load::<Example>(Path::new("/nonexistent.toml")).unwrap_err().code(), "config_unreadable");
         assert_eq!(load::<Example>(Path::new("/")).unwrap_err().code(), "config_unreadable");
         assert_eq!(load::<Example>(Path::new("/dev/zero")).unwrap_err().code(), "config_too_large");
+    }
+
+    #[test]
+    fn every_error_has_a_listed_code() {
+        let (path, position, reason) = (|| "p".into(), Position { line: 1, column: 1 }, String::new);
+        let all = [
+            ConfigError::Unreadable { path: path(), source: io::ErrorKind::NotFound.into() },
+            ConfigError::TooLarge { path: path() },
+            ConfigError::NotUtf8 { path: path(), line: 1 },
+            ConfigError::Syntax { path: path(), position, reason: reason() },
+            ConfigError::UnknownField { path: path(), position, field: reason(), reason: reason() },
+            ConfigError::Invalid { path: path(), position, field: reason(), reason: reason() },
+        ];
+        let listed: Vec<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+        assert_eq!(all.each_ref().map(ConfigError::code), *listed);
     }
 
     proptest! {

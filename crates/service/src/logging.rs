@@ -40,6 +40,21 @@ pub enum Colours {
 #[derive(Debug)]
 pub struct Filter(EnvFilter);
 
+/// Stable codes of [`LogError`]: code, what it means, what to do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    ("log_format_unknown", "the form of log lines is none that the program knows", "set it to text or json"),
+    (
+        "log_filter_invalid",
+        "the log filter is no list of levels or target=level",
+        "set it to a level, for example info, or to target=level pairs",
+    ),
+    (
+        "log_already_installed",
+        "the process writes its events elsewhere already",
+        "report it: this is a fault of the program",
+    ),
+];
+
 /// Why events cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -56,7 +71,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Stable code, listed in `docs/errors.md`.
+    /// Stable code, one of [`CODES`].
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
@@ -231,6 +246,17 @@ mod tests {
         assert_eq!("xml".parse::<Format>().unwrap_err().code(), "log_format_unknown");
         assert_eq!("a=b=c".parse::<Filter>().unwrap_err().code(), "log_filter_invalid");
         assert_eq!("loud=loud".parse::<Filter>().unwrap_err().code(), "log_filter_invalid");
+    }
+
+    #[test]
+    fn every_error_has_a_listed_code() {
+        let all = [
+            LogError::UnknownFormat(String::new()),
+            LogError::InvalidFilter(String::new()),
+            LogError::AlreadyInstalled,
+        ];
+        let listed: Vec<&str> = CODES.iter().map(|(code, ..)| *code).collect();
+        assert_eq!(all.each_ref().map(LogError::code), *listed);
     }
 
     #[test]
