@@ -1,11 +1,12 @@
 //! Trains the tiny model of `fixtures/models/tiny` from the text beside it and writes it there:
 //! `cargo run -p confide-engine --example train_tiny [-- OUTPUT_FOLDER [STEPS]]`.
 //!
-//! Seed, text and order are fixed; the sums of a matrix product depend on processor and thread count, so
+//! Seed, text and order are fixed, and every file but the weights is the same each time; the sums of a matrix product depend on processor and thread count, so
 //! that weights differ in their last bits between machines.
 
 #![expect(clippy::print_stdout, reason = "a program for the terminal")]
 
+mod files;
 mod network;
 mod text;
 
@@ -17,30 +18,18 @@ use anyhow::{Context as _, Error, Result, ensure};
 use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW, loss};
 use confide_engine::process::fix_thread_count;
-use network::{EPSILON, Network, ROPE_THETA, Shape};
+use files::{END, PAD, START, Shape, files, train_tokenizer};
+use network::Network;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::json;
 use text::{SYSTEM, Text};
-use tokenizers::decoders::byte_level::ByteLevel as ByteLevelDecoder;
-use tokenizers::models::bpe::{BPE, BpeTrainerBuilder};
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::{AddedToken, NormalizerWrapper, PostProcessorWrapper, Tokenizer, TokenizerBuilder};
+use tokenizers::Tokenizer;
 
 const SEED: u64 = 20_261_121;
 const STEPS: usize = 800;
 const BATCH: usize = 16;
 const RATE: f64 = 3e-3;
 const WARM_UP: f64 = 40.0;
-/// Tokens of the context that the files name. Rows in training are shorter; rotary positions stretch.
-const CONTEXT: usize = 512;
-const VOCABULARY: usize = 1024;
-
-const START: &str = "<|im_start|>";
-const END: &str = "<|im_end|>";
-const PAD: &str = "<|endoftext|>";
-const TEMPLATE: &str = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}\
-    <|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
 fn main() -> Result<()> {
     fix_thread_count();
@@ -54,15 +43,7 @@ fn main() -> Result<()> {
 
     let start = Instant::now();
     let tokenizer = train_tokenizer(&text)?;
-    let shape = Shape {
-        vocabulary: tokenizer.get_vocab_size(true),
-        hidden: 160,
-        intermediate: 448,
-        layers: 3,
-        heads: 4,
-        shared_heads: 2,
-        row: 96,
-    };
+    let shape = Shape::of(&tokenizer);
     let network = Network::new(shape, SEED)?;
     println!(
         "{} written pairs, {} with templates; {} tokens; {} parameters",
@@ -79,41 +60,6 @@ fn main() -> Result<()> {
         output.display()
     );
     Ok(())
-}
-
-/// Trains a byte-level BPE tokenizer on every question and answer once.
-fn train_tokenizer(text: &Text) -> Result<Tokenizer> {
-    let special = [PAD, START, END].map(|token| AddedToken::from(token, true));
-    let mut trainer = BpeTrainerBuilder::new()
-        .show_progress(false)
-        .vocab_size(VOCABULARY)
-        .min_frequency(2)
-        .special_tokens(special.to_vec())
-        .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
-        .build();
-    let mut tokenizer = TokenizerBuilder::<
-        BPE,
-        NormalizerWrapper,
-        ByteLevel,
-        PostProcessorWrapper,
-        ByteLevelDecoder,
-    >::default()
-    .with_model(BPE::default())
-    .with_normalizer(None)
-    .with_pre_tokenizer(Some(ByteLevel::new(false, true, true)))
-    .with_post_processor(None)
-    .with_decoder(Some(ByteLevelDecoder::default()))
-    .build()
-    .map_err(Error::msg)?;
-    let mut lines: Vec<String> =
-        text.pairs().into_iter().map(|(question, answer)| format!("{question}\n{answer}")).collect();
-    lines.extend(text.pairs().into_iter().map(|(question, _)| question.to_lowercase()));
-    lines.extend(text.frames());
-    lines.extend(SYSTEM.map(str::to_owned));
-    lines.extend(["system", "user", "assistant"].map(str::to_owned));
-    tokenizer.train(&mut trainer, lines.into_iter()).map_err(Error::msg)?;
-    let json = tokenizer.to_string(false).map_err(Error::msg)?;
-    json.parse().map_err(Error::msg)
 }
 
 /// Turns dialogues into tokens, as the chat template would.
@@ -214,23 +160,9 @@ fn train(network: &Network, text: &Text, encoder: &Encoder<'_>, row: usize, step
 
 /// Writes the model in Hugging Face layout.
 fn write(output: &Path, tokenizer: &Tokenizer, network: &Network, shape: Shape) -> Result<()> {
-    let end = tokenizer.token_to_id(END).context("no end token")?;
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
-        "hidden_size": shape.hidden, "intermediate_size": shape.intermediate,
-        "num_hidden_layers": shape.layers, "num_attention_heads": shape.heads,
-        "num_key_value_heads": shape.shared_heads, "vocab_size": shape.vocabulary,
-        "max_position_embeddings": CONTEXT, "rms_norm_eps": EPSILON, "rope_theta": ROPE_THETA,
-        "tie_word_embeddings": true, "bos_token_id": null, "eos_token_id": end, "torch_dtype": "bfloat16",
-    });
-    let settings = json!({
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": CONTEXT,
-        "eos_token": END, "pad_token": PAD, "chat_template": TEMPLATE,
-    });
-    let pretty = |value| serde_json::to_string_pretty(&value).map(|text| text + "\n");
-    fs::write(output.join("config.json"), pretty(config)?)?;
-    fs::write(output.join("tokenizer_config.json"), pretty(settings)?)?;
-    tokenizer.save(output.join("tokenizer.json"), false).map_err(Error::msg)?;
+    for (name, content) in files(tokenizer, shape)? {
+        fs::write(output.join(name), content)?;
+    }
     candle_core::safetensors::save(&network.stored()?, output.join("model.safetensors"))?;
     Ok(())
 }

@@ -10,21 +10,7 @@ use candle_nn::{ops, rotary_emb};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-/// Shape of the tiny model.
-#[derive(Clone, Copy)]
-pub(crate) struct Shape {
-    pub(crate) vocabulary: usize,
-    pub(crate) hidden: usize,
-    pub(crate) intermediate: usize,
-    pub(crate) layers: usize,
-    pub(crate) heads: usize,
-    pub(crate) shared_heads: usize,
-    /// Tokens of a row in training.
-    pub(crate) row: usize,
-}
-
-pub(crate) const ROPE_THETA: f32 = 10_000.0;
-pub(crate) const EPSILON: f64 = 1e-5;
+use crate::files::{EPSILON, ROPE_THETA, Shape};
 
 /// Trainable weights under their Hugging Face names.
 pub(crate) struct Network {
