@@ -40,7 +40,7 @@ use tokio_rustls::client::TlsStream;
 pub(crate) const MODEL: &str = "random";
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A small random model whose completions run to their limit.
 pub(crate) fn model_files(seed: u64) -> BTreeMap<String, Vec<u8>> {
@@ -99,15 +99,16 @@ impl Guest {
     }
 
     pub(crate) fn with(installation: Installation) -> Self {
+        Self::started_with(installation, |_| {})
+    }
+
+    /// A guest whose command is changed before it is started.
+    pub(crate) fn started_with(installation: Installation, change: impl FnOnce(&mut Command)) -> Self {
         let log = std::fs::File::create(installation.log()).unwrap();
-        let mut child = program()
-            .arg("serve")
-            .arg("--config")
-            .arg(installation.config())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = program();
+        command.arg("serve").arg("--config").arg(installation.config());
+        change(command.stdout(Stdio::piped()).stderr(log));
+        let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap_or_else(|error| {
@@ -184,11 +185,12 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The committed danger policy, for any model.
+/// The committed danger policy, for any model under any name.
 fn policy() -> String {
     let text = include_str!("../../../../policies/danger-simulator.toml");
     let lines = text.lines().map(|line| match line.split_once(" = ") {
         Some(("model", _)) => "model = { waive = \"a random model\" }",
+        Some(("configuration", _)) => "configuration = { waive = \"a random model\" }",
         _ => line,
     });
     lines.collect::<Vec<_>>().join("\n")

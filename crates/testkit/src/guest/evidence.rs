@@ -33,6 +33,7 @@ pub fn policy(attest: &str, max_age_seconds: u64) -> String {
         Some(("max_age_seconds", _)) => format!("max_age_seconds = {max_age_seconds}"),
         Some(("attest", _)) => format!("attest = \"{attest}\""),
         Some(("model", _)) => format!("model = {{ any_of = [\"{}\"] }}", manifest()),
+        Some(("configuration", _)) => format!("configuration = {{ any_of = [\"{}\"] }}", configuration()),
         _ => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -40,6 +41,10 @@ pub fn policy(attest: &str, max_age_seconds: u64) -> String {
 
 fn manifest() -> Digest {
     sha256(MODEL.as_bytes())
+}
+
+fn configuration() -> Digest {
+    sha256(b"testkit")
 }
 
 /// What is stapled to a document.
@@ -143,7 +148,7 @@ fn claims(now: u64) -> Claims {
         engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
         volumes: Vec::new(),
         changing: Changing { drops: 0, locked_at: None, guest_time: now },
-        configuration: sha256(b"testkit"),
+        configuration: configuration(),
     }
 }
 

@@ -36,10 +36,11 @@ pub(crate) const BOOT_ID: Bytes<16> = Bytes([4; 16]);
 
 pub(crate) const DANGER: &str = include_str!("../../../../policies/danger-simulator.toml");
 
-/// A variant of the danger policy, for any model.
+/// A variant of the danger policy, for any model and configuration.
 pub(crate) fn danger(text: &str) -> AppraisalPolicy {
     let lines = text.lines().map(|line| match line.split_once(" = ") {
         Some(("model", list)) if list.starts_with("{ any_of") => "model = { waive = \"a test\" }",
+        Some(("configuration", _)) => "configuration = { waive = \"a test\" }",
         _ => line,
     });
     AppraisalPolicy::parse(&lines.collect::<Vec<_>>().join("\n"), Loaded::AsDanger).unwrap()
