@@ -88,16 +88,24 @@ impl Sampler {
         }
         softmax(&mut logits);
         let candidates = nucleus(&logits, self.sampling.top_p);
-        let total: f32 = candidates.iter().map(|(_, probability)| probability).sum();
-        let mut left = self.random.random::<f32>() * total;
-        for (token, probability) in &candidates {
-            left -= probability;
-            if left < 0.0 {
-                return *token;
-            }
-        }
-        candidates.last().map_or(0, |(token, _)| *token)
+        // In f64: over a large vocabulary the roundings of f32 add up to more than many a token's probability.
+        let total: f64 = candidates.iter().map(|(_, probability)| f64::from(*probability)).sum();
+        pick(&candidates, self.random.random::<f64>() * total)
     }
+}
+
+/// The candidate in whose share of the sum of all probabilities `place` lies. Where roundings put it behind the last share,
+/// the most probable one.
+fn pick(candidates: &[(u32, f32)], place: f64) -> u32 {
+    let mut left = place;
+    for (token, probability) in candidates {
+        left -= f64::from(*probability);
+        if left < 0.0 {
+            return *token;
+        }
+    }
+    let most_probable = candidates.iter().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)));
+    most_probable.map_or(0, |(token, _)| *token)
 }
 
 /// The most probable tokens that together reach `top_p`, most probable first.
@@ -164,6 +172,24 @@ mod tests {
         let drawn = draws(Sampling::new(1.0, 1.0, Some(1)).unwrap(), &[0.0, 3f32.ln()]);
         let ones = drawn.iter().filter(|token| **token == 1).count();
         assert!((130..170).contains(&ones), "{ones} of 200, expected about 150");
+    }
+
+    #[test]
+    fn a_place_behind_all_shares_draws_the_most_probable_token_and_none_of_no_probability() {
+        let candidates = [(0, 0.25), (1, 0.5), (2, 0.25), (3, 0.0)];
+        for (place, token) in [(0.0, 0), (0.25, 1), (0.7499, 1), (0.75, 2), (0.999, 2), (1.0, 1), (2.0, 1)] {
+            assert_eq!(pick(&candidates, place), token, "{place}");
+        }
+    }
+
+    #[test]
+    fn a_large_vocabulary_is_drawn_from_evenly() {
+        // With sums in f32 the last tokens of so many would be drawn far too often or never.
+        let logits = vec![0.0; 60_000];
+        let drawn = draws(Sampling::new(1.0, 1.0, Some(3)).unwrap(), &logits);
+        let upper = drawn.iter().filter(|token| **token >= 30_000).count();
+        assert!((70..130).contains(&upper), "{upper} of 200, expected about 100");
+        assert!(drawn.iter().filter(|token| **token == 59_999).count() < 2);
     }
 
     #[test]
