@@ -11,8 +11,9 @@ use crate::config::{self, CONFIG, ModelConfig};
 use crate::decoder::Decoder;
 use crate::error::EngineError;
 use crate::files::ModelFiles;
-use crate::request::{ChatRequest, FinishReason, Usage};
+use crate::request::{ChatRequest, FinishReason, Message, Usage};
 use crate::sampling::Sampler;
+use crate::shield::Shield;
 use crate::stop::{Passed, StopMatcher};
 use crate::template::{self, ChatTemplate};
 use crate::tokenizer::{self, Detokenizer, TextTokenizer};
@@ -41,6 +42,7 @@ pub struct Engine {
     decoder: Decoder,
     tokenizer: TextTokenizer,
     template: ChatTemplate,
+    shield: Shield,
     end_tokens: BTreeSet<u32>,
     parameters: u64,
 }
@@ -55,7 +57,7 @@ impl Engine {
     /// A file is missing, malformed, or of a model that this engine does not run.
     pub fn load(files: &mut dyn ModelFiles) -> Result<Self, EngineError> {
         let config = ModelConfig::parse(&files.read(CONFIG)?)?;
-        let tokenizer = TextTokenizer::parse(&files.read(tokenizer::TOKENIZER)?, config.vocabulary)?;
+        let mut tokenizer = TextTokenizer::parse(&files.read(tokenizer::TOKENIZER)?, config.vocabulary)?;
         let settings = optional(files, template::TOKENIZER_CONFIG)?;
         let jinja = optional(files, template::TEMPLATE)?;
         let template = ChatTemplate::parse(settings.as_deref(), jinja.as_deref())?;
@@ -65,9 +67,17 @@ impl Engine {
         if let Some(json) = generation {
             end_tokens.extend(config::generation_end_tokens(&json)?);
         }
+        let shield = tokenizer.shield(&end_tokens)?;
         let weights = Weights::load(files, &config)?;
         let parameters = weights.parameters();
-        Ok(Self { decoder: Decoder::new(config, weights)?, tokenizer, template, end_tokens, parameters })
+        Ok(Self {
+            decoder: Decoder::new(config, weights)?,
+            tokenizer,
+            template,
+            shield,
+            end_tokens,
+            parameters,
+        })
     }
 
     /// What a caller may know of the model.
@@ -90,6 +100,20 @@ impl Engine {
         &self.tokenizer
     }
 
+    /// The tokens of a conversation, ready for the assistant to continue. Control tokens are those that the chat
+    /// template wrote, and none that a message spells.
+    ///
+    /// # Errors
+    /// The template does not accept the messages, the tokenizer cannot express them, or they are far beyond the context.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
+        let text = self.template.render(&self.shield.guard(messages)?)?;
+        let context = self.decoder.config().context;
+        if self.tokenizer.is_far_beyond(context, &text)? {
+            return Err(EngineError::PromptTooLong { context });
+        }
+        self.tokenizer.encode(&text)
+    }
+
     /// Checks and renders `request`. Nothing is computed yet.
     ///
     /// # Errors
@@ -97,7 +121,7 @@ impl Engine {
     /// context.
     pub fn start(&self, request: &ChatRequest) -> Result<Generation<'_>, EngineError> {
         request.check()?;
-        let prompt = Tokens(self.tokenizer.encode(&self.template.render(&request.messages)?)?);
+        let prompt = Tokens(self.prompt(&request.messages)?);
         let context = self.decoder.config().context;
         let room = context.saturating_sub(prompt.0.len());
         let limit = request.max_tokens.map_or(room, |tokens| usize::try_from(tokens).unwrap_or(usize::MAX));

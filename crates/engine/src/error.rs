@@ -4,6 +4,7 @@ use std::io;
 
 use confide_evidence::manifest::ManifestError;
 
+use crate::codes;
 use crate::request::RequestFault;
 
 /// An error of the engine. [`code`](Self::code) is stable; the sentence is not.
@@ -120,6 +121,17 @@ pub enum EngineError {
         /// Line of the template, 0 where unknown.
         line: usize,
     },
+    /// A message spells a control token that this tokenizer cannot tell from the chat template's own.
+    #[error(
+        "message {message} spells a control token that this model's tokenizer cannot tell from a real one"
+    )]
+    ControlToken {
+        /// Index of the message.
+        message: usize,
+    },
+    /// A library panicked on a file of the model.
+    #[error("loading the model panicked: a file of it is like none of a checkpoint")]
+    LoadPanicked,
     /// A request breaks a rule that needs no model to check.
     #[error("the request is invalid: {0}")]
     RequestInvalid(#[from] RequestFault),
@@ -132,6 +144,12 @@ pub enum EngineError {
         prompt: usize,
         /// Tokens that the request allows for the completion.
         completion: usize,
+        /// Tokens of the model's context.
+        context: usize,
+    },
+    /// The prompt is so much longer than the context that its tokens were not counted to the end.
+    #[error("the context holds {context} tokens; the prompt has more than twice as many")]
+    PromptTooLong {
         /// Tokens of the model's context.
         context: usize,
     },
@@ -173,33 +191,42 @@ pub enum ManifestDifference {
 }
 
 impl EngineError {
-    /// Stable code, listed in `docs/errors.md`.
+    /// Stable code, one of [`codes::CODES`].
     pub fn code(&self) -> &'static str {
         match self {
-            Self::FolderUnreadable(_) | Self::FileUnreadable { .. } => "model_unreadable",
-            Self::FileRefused { .. } | Self::Manifest(_) => "model_file_refused",
-            Self::FileMissing { .. } => "model_file_missing",
-            Self::ManifestMismatch { .. } => "model_manifest_mismatch",
-            Self::ConfigInvalid { .. } => "model_config_invalid",
-            Self::ModelUnsupported { .. } => "model_unsupported",
-            Self::WeightsInvalid { .. } => "model_weights_invalid",
-            Self::TensorMissing { .. } => "tensor_missing",
-            Self::TensorUnexpected { .. } => "tensor_unexpected",
-            Self::TensorShape { .. } => "tensor_shape",
-            Self::TensorType { .. } => "tensor_type",
-            Self::TokenizerInvalid { .. } => "tokenizer_invalid",
-            Self::TemplateInvalid { .. } => "chat_template_invalid",
-            Self::TemplateRefused { .. } => "chat_template_refused",
-            Self::RequestInvalid(_) => "request_invalid",
-            Self::ContextTooLong { .. } => "context_length_exceeded",
-            Self::NotFinite => "model_not_finite",
-            Self::Compute(_) => "engine_compute",
-            Self::OutOfMemory { .. } => "engine_out_of_memory",
+            Self::FolderUnreadable(_) | Self::FileUnreadable { .. } => codes::MODEL_UNREADABLE,
+            Self::FileRefused { .. } | Self::Manifest(_) => codes::MODEL_FILE_REFUSED,
+            Self::FileMissing { .. } => codes::MODEL_FILE_MISSING,
+            Self::ManifestMismatch { .. } => codes::MODEL_MANIFEST_MISMATCH,
+            Self::ConfigInvalid { .. } => codes::MODEL_CONFIG_INVALID,
+            Self::ModelUnsupported { .. } => codes::MODEL_UNSUPPORTED,
+            Self::WeightsInvalid { .. } => codes::MODEL_WEIGHTS_INVALID,
+            Self::TensorMissing { .. } => codes::TENSOR_MISSING,
+            Self::TensorUnexpected { .. } => codes::TENSOR_UNEXPECTED,
+            Self::TensorShape { .. } => codes::TENSOR_SHAPE,
+            Self::TensorType { .. } => codes::TENSOR_TYPE,
+            Self::TokenizerInvalid { .. } => codes::TOKENIZER_INVALID,
+            Self::TemplateInvalid { .. } => codes::CHAT_TEMPLATE_INVALID,
+            Self::TemplateRefused { .. } => codes::CHAT_TEMPLATE_REFUSED,
+            Self::ControlToken { .. } => codes::CONTROL_TOKEN_IN_MESSAGE,
+            Self::LoadPanicked => codes::MODEL_LOAD_PANICKED,
+            Self::RequestInvalid(_) => codes::REQUEST_INVALID,
+            Self::ContextTooLong { .. } | Self::PromptTooLong { .. } => codes::CONTEXT_LENGTH_EXCEEDED,
+            Self::NotFinite => codes::MODEL_NOT_FINITE,
+            Self::Compute(_) => codes::ENGINE_COMPUTE,
+            Self::OutOfMemory { .. } => codes::ENGINE_OUT_OF_MEMORY,
         }
     }
 
     /// Whether another request could have succeeded: the fault lies in this request.
     pub fn blames_request(&self) -> bool {
-        matches!(self, Self::TemplateRefused { .. } | Self::RequestInvalid(_) | Self::ContextTooLong { .. })
+        matches!(
+            self,
+            Self::TemplateRefused { .. }
+                | Self::ControlToken { .. }
+                | Self::RequestInvalid(_)
+                | Self::ContextTooLong { .. }
+                | Self::PromptTooLong { .. }
+        )
     }
 }

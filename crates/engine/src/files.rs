@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use confide_evidence::manifest::{FileHasher, ManifestEntry, ModelManifest};
+use confide_evidence::manifest::{FileHasher, ManifestEntry, ModelManifest, check_path};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{EngineError, ManifestDifference};
@@ -18,6 +18,12 @@ pub const MAX_MODEL_FILES: usize = 4096;
 /// Depth of subfolders in a model folder.
 const MAX_DEPTH: usize = 8;
 
+/// Files and folders that a model folder may hold: folders without files take time to list as well.
+const MAX_ENTRIES: usize = 2 * MAX_MODEL_FILES;
+
+/// Bytes that are read at a time of a file that is only hashed.
+const PIECE: usize = 1 << 20;
+
 /// The files of one model. Each can be read once: nobody can hash one version of a file and run another.
 pub trait ModelFiles {
     /// Paths of all files, sorted, with `/` between their parts.
@@ -28,6 +34,14 @@ pub trait ModelFiles {
     /// # Errors
     /// The file is not among [`names`](Self::names), was read before, or cannot be read.
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError>;
+
+    /// Hashes a file that nobody will use. It counts as read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn hash(&mut self, name: &str) -> Result<ManifestEntry, EngineError> {
+        measure(name, &self.read(name)?)
+    }
 }
 
 /// A folder of model files on a disk that only this guest writes.
@@ -47,9 +61,18 @@ impl ModelDirectory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|error| EngineError::FolderUnreadable(error.into()))?;
-        let mut unread = BTreeMap::new();
-        list(&root, "", 0, &mut unread)?;
-        Ok(Self { root, unread })
+        let mut listing = Listing::default();
+        listing.add(&root, "", 0)?;
+        Ok(Self { root, unread: listing.files })
+    }
+
+    /// Opens a file that was not read before, and returns its size.
+    fn open_file(&mut self, name: &str) -> Result<(File, u64), EngineError> {
+        take(&mut self.unread, name)?;
+        let file = File::from(open_beneath(&self.root, name)?);
+        let metadata = file.metadata().map_err(|source| unreadable(name, source))?;
+        // What was a file when the folder was listed may be a pipe or a device by now.
+        if metadata.is_file() { Ok((file, metadata.len())) } else { Err(refused(name, NO_FILE)) }
     }
 }
 
@@ -59,15 +82,41 @@ impl ModelFiles for ModelDirectory {
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
-        take(&mut self.unread, name)?;
-        let unreadable = |source| EngineError::FileUnreadable { path: name.to_owned(), source };
-        let mut file = File::from(open_beneath(&self.root, name)?);
-        let size = file.metadata().map_err(unreadable)?.len();
-        let size = usize::try_from(size).map_err(|_| EngineError::OutOfMemory { bytes: usize::MAX })?;
-        let mut content = reserve(size)?;
-        file.read_to_end(&mut content).map_err(unreadable)?;
-        Ok(content)
+        let (file, size) = self.open_file(name)?;
+        let length = usize::try_from(size).map_err(|_| EngineError::OutOfMemory { bytes: usize::MAX })?;
+        let mut content = reserve(length)?;
+        // One byte more shows that the file grows; a file that never ends is not read to its end.
+        let limit = size.saturating_add(1);
+        file.take(limit).read_to_end(&mut content).map_err(|source| unreadable(name, source))?;
+        if content.len() == length { Ok(content) } else { Err(refused(name, CHANGED)) }
     }
+
+    fn hash(&mut self, name: &str) -> Result<ManifestEntry, EngineError> {
+        let (mut file, size) = self.open_file(name)?;
+        let mut hasher = FileHasher::new(name)?;
+        let (mut piece, mut hashed) = (vec![0; PIECE], 0);
+        loop {
+            let length = file.read(&mut piece).map_err(|source| unreadable(name, source))?;
+            hashed += length as u64;
+            match length {
+                0 if hashed == size => return Ok(hasher.finish()),
+                0 => return Err(refused(name, CHANGED)),
+                _ if hashed > size => return Err(refused(name, CHANGED)),
+                _ => hasher.update(&piece[..length]),
+            }
+        }
+    }
+}
+
+const NO_FILE: &str = "it is not a plain file";
+const CHANGED: &str = "its size changed while it was read";
+
+fn refused(path: &str, reason: &'static str) -> EngineError {
+    EngineError::FileRefused { path: path.to_owned(), reason }
+}
+
+fn unreadable(path: &str, source: std::io::Error) -> EngineError {
+    EngineError::FileUnreadable { path: path.to_owned(), source }
 }
 
 /// Model files in memory, for callers that have them already.
@@ -128,9 +177,18 @@ impl<F: ModelFiles> MeasuredFiles<F> {
     /// As for reading.
     pub fn into_manifest(mut self) -> Result<ModelManifest, EngineError> {
         for name in self.files.names() {
-            self.read(&name)?;
+            self.hash(&name)?;
         }
         Ok(ModelManifest::new(self.entries)?)
+    }
+
+    /// Compares a file that was read with what is expected of it, and lists it.
+    fn take_down(&mut self, entry: &ManifestEntry) -> Result<(), EngineError> {
+        if let Some(expected) = &self.expected {
+            compare(expected, entry)?;
+        }
+        self.entries.push(entry.clone());
+        Ok(())
     }
 }
 
@@ -141,12 +199,14 @@ impl<F: ModelFiles> ModelFiles for MeasuredFiles<F> {
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
         let content = self.files.read(name)?;
-        let entry = measure(name, &content)?;
-        if let Some(expected) = &self.expected {
-            compare(expected, &entry)?;
-        }
-        self.entries.push(entry);
+        self.take_down(&measure(name, &content)?)?;
         Ok(content)
+    }
+
+    fn hash(&mut self, name: &str) -> Result<ManifestEntry, EngineError> {
+        let entry = self.files.hash(name)?;
+        self.take_down(&entry)?;
+        Ok(entry)
     }
 }
 
@@ -175,43 +235,58 @@ fn entry_of<'a>(manifest: &'a ModelManifest, path: &str) -> Option<&'a ManifestE
     manifest.entries().iter().find(|entry| entry.path == path)
 }
 
-/// Lists `directory`, whose path inside the model folder is `prefix`.
-fn list(
-    directory: &OwnedFd,
-    prefix: &str,
-    depth: usize,
-    found: &mut BTreeMap<String, ()>,
-) -> Result<(), EngineError> {
-    let unreadable = |error: rustix::io::Errno| EngineError::FolderUnreadable(error.into());
-    for entry in Dir::read_from(directory).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        let name = entry.file_name();
-        if name == c"." || name == c".." {
-            continue;
-        }
-        let path = format!("{prefix}{}", name.to_string_lossy());
-        let refused = |reason| EngineError::FileRefused { path: path.clone(), reason };
-        if name.to_str().is_err() {
-            return Err(refused("its name is not UTF-8"));
-        }
-        let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile if found.len() >= MAX_MODEL_FILES => return Err(refused("too many files")),
-            FileType::RegularFile => {
-                found.insert(path, ());
-            }
-            FileType::Directory if depth >= MAX_DEPTH => return Err(refused("too many subfolders")),
-            FileType::Directory => {
-                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let below = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(unreadable)?;
-                list(&below, &format!("{path}/"), depth + 1, found)?;
-            }
-            FileType::Symlink => return Err(refused("it is a link")),
-            _ => return Err(refused("it is not a plain file")),
-        }
-    }
-    Ok(())
+/// What was found in a model folder.
+#[derive(Default)]
+struct Listing {
+    files: BTreeMap<String, ()>,
+    entries: usize,
 }
+
+impl Listing {
+    /// Adds `directory`, whose path inside the model folder is `prefix`.
+    fn add(&mut self, directory: &OwnedFd, prefix: &str, depth: usize) -> Result<(), EngineError> {
+        let unreadable = |error: rustix::io::Errno| EngineError::FolderUnreadable(error.into());
+        for entry in Dir::read_from(directory).map_err(unreadable)? {
+            let entry = entry.map_err(unreadable)?;
+            let name = entry.file_name();
+            if name == c"." || name == c".." {
+                continue;
+            }
+            let path = format!("{prefix}{}", name.to_string_lossy());
+            if name.to_str().is_err() {
+                return Err(refused(&path, "its name is not UTF-8"));
+            }
+            check_path(&path)?;
+            self.entries += 1;
+            if self.entries > MAX_ENTRIES {
+                return Err(refused(&path, TOO_MANY));
+            }
+            let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(unreadable)?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile if self.files.len() >= MAX_MODEL_FILES => {
+                    return Err(refused(&path, TOO_MANY));
+                }
+                FileType::RegularFile => {
+                    self.files.insert(path, ());
+                }
+                FileType::Directory if depth >= MAX_DEPTH => {
+                    return Err(refused(&path, "too many subfolders"));
+                }
+                FileType::Directory => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let below =
+                        rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(unreadable)?;
+                    self.add(&below, &format!("{path}/"), depth + 1)?;
+                }
+                FileType::Symlink => return Err(refused(&path, "it is a link")),
+                _ => return Err(refused(&path, NO_FILE)),
+            }
+        }
+        Ok(())
+    }
+}
+
+const TOO_MANY: &str = "too many files or folders";
 
 /// Opens a listed file; the kernel refuses links and `..` in every part of its path.
 fn open_beneath(root: &OwnedFd, name: &str) -> Result<OwnedFd, EngineError> {
@@ -284,6 +359,105 @@ mod tests {
         std::fs::remove_file(folder.path().join("config.json")).unwrap();
         std::os::unix::fs::symlink("extra/note.txt", folder.path().join("config.json")).unwrap();
         assert!(matches!(files.read("config.json"), Err(EngineError::FileUnreadable { .. })));
+    }
+
+    /// Opens a folder, swaps `config.json` for something else, and reads it in both ways.
+    fn after_a_swap(swap: impl Fn(&Path)) -> [EngineError; 2] {
+        let opened = || {
+            let folder = folder();
+            let files = ModelDirectory::open(folder.path()).unwrap();
+            let path = folder.path().join("config.json");
+            std::fs::remove_file(&path).unwrap();
+            swap(&path);
+            (folder, files)
+        };
+        let (_folder, mut read) = opened();
+        let (_other, mut hashed) = opened();
+        [read.read("config.json").unwrap_err(), hashed.hash("config.json").unwrap_err()]
+    }
+
+    #[test]
+    fn a_file_replaced_by_a_pipe_or_a_socket_after_listing_is_refused() {
+        let pipe = |path: &Path| {
+            let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, mode, 0).unwrap();
+        };
+        for error in after_a_swap(pipe) {
+            assert!(matches!(error, EngineError::FileRefused { reason: NO_FILE, .. }), "{error}");
+        }
+        let socket = |path: &Path| drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+        for error in after_a_swap(socket) {
+            assert_eq!(error.code(), "model_unreadable", "{error}");
+        }
+        for error in after_a_swap(|path| std::fs::create_dir(path).unwrap()) {
+            assert!(matches!(error, EngineError::FileRefused { reason: NO_FILE, .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_refused_also_where_it_took_the_place_of_a_file() {
+        // A device cannot be made without privileges; the folder of all devices has one that never ends.
+        let root = rustix::fs::open("/dev", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let device = || BTreeMap::from([("zero".to_owned(), ())]);
+        let mut files = ModelDirectory { root, unread: device() };
+        assert!(matches!(files.read("zero"), Err(EngineError::FileRefused { reason: NO_FILE, .. })));
+        files.unread = device();
+        assert!(matches!(files.hash("zero"), Err(EngineError::FileRefused { reason: NO_FILE, .. })));
+        let refused = ModelDirectory::open(Path::new("/dev")).map(|_| ()).unwrap_err();
+        assert_eq!(refused.code(), "model_file_refused", "{refused}");
+    }
+
+    #[test]
+    fn a_file_whose_size_is_not_what_is_read_is_refused() {
+        // Files of procfs say that they are empty and are not, as a file that grows while it is read.
+        let root = rustix::fs::open("/proc/self", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let growing = || BTreeMap::from([("status".to_owned(), ())]);
+        let mut files = ModelDirectory { root, unread: growing() };
+        assert!(matches!(files.read("status"), Err(EngineError::FileRefused { reason: CHANGED, .. })));
+        files.unread = growing();
+        assert!(matches!(files.hash("status"), Err(EngineError::FileRefused { reason: CHANGED, .. })));
+    }
+
+    #[test]
+    fn a_size_beyond_all_memory_is_an_error() {
+        assert!(matches!(reserve(usize::MAX >> 1), Err(EngineError::OutOfMemory { .. })));
+    }
+
+    #[test]
+    fn a_file_that_is_only_hashed_has_the_entry_of_one_that_is_read() {
+        let folder = folder();
+        for length in [0, 1, PIECE - 1, PIECE, 4 * PIECE, 4 * PIECE + 1] {
+            let content: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            std::fs::write(folder.path().join("weights"), &content).unwrap();
+            let mut files = ModelDirectory::open(folder.path()).unwrap();
+            assert_eq!(
+                files.hash("weights").unwrap(),
+                measure("weights", &content).unwrap(),
+                "{length} bytes"
+            );
+            assert!(
+                matches!(files.read("weights"), Err(EngineError::FileMissing { .. })),
+                "it counts as read"
+            );
+        }
+    }
+
+    #[test]
+    fn folders_without_end_and_names_that_are_not_plain_are_refused() {
+        let deep = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(deep.path().join(["d"; MAX_DEPTH + 2].join("/"))).unwrap();
+        let many = tempfile::tempdir().unwrap();
+        (0..=MAX_ENTRIES).for_each(|index| std::fs::create_dir(many.path().join(index.to_string())).unwrap());
+        for name in ["a\nb", "\u{1b}[2J", "a\\b"] {
+            let folder = folder();
+            std::fs::write(folder.path().join(name), b"x").unwrap();
+            let error = ModelDirectory::open(folder.path()).map(|_| ()).unwrap_err();
+            assert_eq!(error.code(), "model_file_refused", "{name:?}");
+        }
+        for folder in [deep, many] {
+            let error = ModelDirectory::open(folder.path()).map(|_| ()).unwrap_err();
+            assert!(matches!(error, EngineError::FileRefused { .. }), "{error}");
+        }
     }
 
     #[test]

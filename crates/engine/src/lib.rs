@@ -26,16 +26,19 @@
 //! and the copies that candle, the tokenizer and the template engine make while they work, are not.
 
 mod cache;
+pub mod codes;
 mod config;
 mod decoder;
 mod engine;
 mod error;
 mod files;
+mod guard;
 pub mod process;
 pub mod protocol;
 mod request;
 mod rope;
 mod sampling;
+mod shield;
 mod stop;
 mod template;
 mod tokenizer;

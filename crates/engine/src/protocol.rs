@@ -3,15 +3,18 @@
 //! fault on one side is an error on the other, not memory or a panic.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use cbor4ii::core::dec::Read as _;
 use cbor4ii::core::utils::SliceReader;
 use confide_evidence::manifest::ModelManifest;
+use confide_evidence::text::steers;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::engine::ModelInfo;
 use crate::error::EngineError;
 use crate::request::{ChatRequest, FinishReason, Usage};
@@ -19,6 +22,9 @@ use crate::request::{ChatRequest, FinishReason, Usage};
 /// Bytes of one message: 16 MiB. A manifest takes 34 bytes for each 4 MiB of the model, so that this allows
 /// two terabytes of weights.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
+
+/// Characters of the sentence of a [`Failure`].
+pub const MAX_SENTENCE: usize = 500;
 
 /// Bytes of the length in front of each message.
 const PREFIX: usize = 4;
@@ -61,6 +67,8 @@ pub enum FromEngine {
         /// What happened.
         event: Event,
     },
+    /// The engine works and has nothing to say yet: a long prompt is being read.
+    Working,
 }
 
 /// The model that an engine process runs.
@@ -95,9 +103,10 @@ pub enum Event {
 #[serde(deny_unknown_fields)]
 #[error("{message}")]
 pub struct Failure {
-    /// Stable code: one of [`EngineError::code`], or `engine_busy`, `engine_exited`, `engine_protocol`.
+    /// Stable code, one of [`codes::CODES`].
     pub code: String,
-    /// A sentence without any text of the request.
+    /// A sentence without any text of the request, of at most [`MAX_SENTENCE`] characters, none of which
+    /// a terminal obeys.
     pub message: String,
     /// Whose fault it is.
     pub blame: Blame,
@@ -115,20 +124,25 @@ pub enum Blame {
 
 impl Failure {
     pub(crate) fn busy(waiting: usize) -> Self {
-        Self::engine("engine_busy", format!("{waiting} requests wait already"))
+        Self::engine(codes::ENGINE_BUSY, format!("{waiting} requests wait already"))
     }
 
     pub(crate) fn exited() -> Self {
-        Self::engine("engine_exited", "the engine process is gone".to_owned())
+        Self::engine(codes::ENGINE_EXITED, "the engine process is gone".to_owned())
     }
 
     pub(crate) fn protocol(error: &ProtocolError) -> Self {
-        Self::engine("engine_protocol", error.to_string())
+        Self::engine(codes::ENGINE_PROTOCOL, error.to_string())
+    }
+
+    pub(crate) fn stalled(patience: Duration) -> Self {
+        let message = format!("the engine process said nothing for {} seconds", patience.as_secs());
+        Self::engine(codes::ENGINE_STALLED, message)
     }
 
     pub(crate) fn too_large() -> Self {
         let message = format!("the request has more than {MAX_FRAME} bytes");
-        Self { code: "request_too_large".to_owned(), message, blame: Blame::Request }
+        Self { code: codes::REQUEST_TOO_LARGE.to_owned(), message, blame: Blame::Request }
     }
 
     fn engine(code: &str, message: String) -> Self {
@@ -139,8 +153,15 @@ impl Failure {
 impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let blame = if error.blames_request() { Blame::Request } else { Blame::Engine };
-        Self { code: error.code().to_owned(), message: error.to_string(), blame }
+        Self { code: error.code().to_owned(), message: sentence(&error.to_string()), blame }
     }
+}
+
+/// A sentence about a model folder, which quotes names and text of its files: not all of a long one, and nothing that a
+/// terminal obeys.
+fn sentence(text: &str) -> String {
+    let plain = |one: char| if steers(one) { char::REPLACEMENT_CHARACTER } else { one };
+    text.chars().take(MAX_SENTENCE).map(plain).collect()
 }
 
 /// Why a frame cannot be written or read.
@@ -298,6 +319,15 @@ mod tests {
         let request = ChatRequest::new(vec![Message::new("user", "x".repeat(MAX_FRAME))]);
         let error = Frame::encode(&ToEngine::Chat { id: RequestId(1), request }).err();
         assert!(matches!(error, Some(ProtocolError::Oversized { .. })));
+    }
+
+    #[test]
+    fn what_a_model_folder_says_is_short_and_printable() {
+        let reason = format!("\u{1b}]0;title\u{7}\n{}", "x".repeat(MAX_FRAME));
+        let failure = Failure::from(&EngineError::TokenizerInvalid { reason });
+        assert_eq!(failure.message.chars().count(), MAX_SENTENCE);
+        assert!(!failure.message.contains(steers), "{}", failure.message);
+        Frame::encode(&FromEngine::Refused(failure)).unwrap();
     }
 
     #[test]

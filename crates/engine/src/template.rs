@@ -7,6 +7,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::EngineError;
+use crate::guard::catch;
 use crate::request::Message;
 
 /// Name of the file with settings of the tokenizer, which usually holds the template.
@@ -14,7 +15,10 @@ pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Name of the file that holds the template in newer checkpoints.
 pub(crate) const TEMPLATE: &str = "chat_template.jinja";
 /// Bytes of a template. Those of large public models have about 10 KB.
-const MAX_TEMPLATE: usize = 1 << 20;
+const MAX_TEMPLATE: usize = 1 << 17;
+/// Stack of the thread that compiles a template: the compiler goes down one level for each operator that stands before
+/// another one, and a template has room for as many as bytes.
+const STACK: usize = 256 << 20;
 /// Instructions that rendering may take, and as many more for each message: an endless loop in a template
 /// ends. Templates of public models take a few hundred for each message.
 const FUEL: u64 = 1_000_000;
@@ -53,7 +57,10 @@ impl ChatTemplate {
             return Err(invalid(format!("{} bytes, at most {MAX_TEMPLATE}", source.len())));
         }
         let (begin, end) = (settings.bos_token.map(Token::text), settings.eos_token.map(Token::text));
-        Ok(Self { environment: environment(source)?, begin, end })
+        let compiling = std::thread::Builder::new().stack_size(STACK).spawn(move || environment(source));
+        let compiling = compiling.map_err(|_| EngineError::OutOfMemory { bytes: STACK })?;
+        let environment = compiling.join().unwrap_or_else(|_| Err(invalid("it cannot be compiled")))?;
+        Ok(Self { environment, begin, end })
     }
 
     /// The text of the end token, where the checkpoint names one.
@@ -75,12 +82,13 @@ impl ChatTemplate {
         environment.set_fuel(Some(fuel));
         let refused = |error: Error| EngineError::TemplateRefused { line: error.line().unwrap_or(0) };
         let template = environment.get_template(NAME).map_err(refused)?;
-        let text = template.render(context! {
+        let context = context! {
             messages => values,
             add_generation_prompt => true,
             bos_token => self.begin.as_deref().unwrap_or_default(),
             eos_token => self.end.as_deref().unwrap_or_default(),
-        });
+        };
+        let text = catch(|| template.render(context)).ok_or(EngineError::TemplateRefused { line: 0 })?;
         Ok(Zeroizing::new(text.map_err(refused)?))
     }
 }

@@ -1,9 +1,13 @@
 //! Text to tokens and back.
 
+use std::collections::BTreeSet;
+
 use tokenizers::Tokenizer;
 use zeroize::Zeroize as _;
 
 use crate::error::EngineError;
+use crate::guard::catch;
+use crate::shield::Shield;
 
 /// Name of the file.
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
@@ -17,6 +21,16 @@ const KEPT: usize = 6;
 /// them as one replacement character, or as one each.
 const MAX_PARTIAL: usize = 3;
 
+/// Bytes of a text that are counted at a time, where it may be far too long. Each cut may add a few tokens to the count,
+/// or hide a few.
+const COUNTED: usize = 1 << 16;
+
+/// Levels of objects and arrays in a `tokenizer.json`. Those of public models have fewer than ten; the library panics on
+/// some that have more than a hundred.
+const MAX_NESTING: usize = 64;
+
+const PANICKED: &str = "the library panics on it";
+
 /// The tokenizer of a model.
 pub struct TextTokenizer(Tokenizer);
 
@@ -27,7 +41,11 @@ impl TextTokenizer {
     /// [`EngineError::TokenizerInvalid`]: not a tokenizer, or with tokens that the model does not have.
     pub fn parse(json: &[u8], vocabulary: usize) -> Result<Self, EngineError> {
         let invalid = |reason| EngineError::TokenizerInvalid { reason };
-        let mut tokenizer = Tokenizer::from_bytes(json).map_err(|error| invalid(error.to_string()))?;
+        if is_nested_beyond(MAX_NESTING, json) {
+            return Err(invalid(format!("it nests deeper than {MAX_NESTING} levels")));
+        }
+        let parsed = catch(|| Tokenizer::from_bytes(json)).ok_or_else(|| invalid(PANICKED.to_owned()))?;
+        let mut tokenizer = parsed.map_err(|error| invalid(error.to_string()))?;
         // A checkpoint may ask for fixed-length prompts; the engine never pads and never cuts.
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None).map_err(|error| invalid(error.to_string()))?;
@@ -43,15 +61,41 @@ impl TextTokenizer {
         }
     }
 
-    /// Tokens of `text`. Special tokens are recognised, none is added: the chat template wrote them.
+    /// Makes the tokenizer drop the marks of a shield, which it returns.
+    pub(crate) fn shield(&mut self, end_tokens: &BTreeSet<u32>) -> Result<Shield, EngineError> {
+        let shield = catch(|| Shield::new(&mut self.0, end_tokens));
+        shield.unwrap_or_else(|| Err(EngineError::TokenizerInvalid { reason: PANICKED.to_owned() }))
+    }
+
+    /// Tokens of `text`. Special tokens are recognised, none is added: the chat template wrote them. What messages
+    /// say must not come here as it is: [`Engine::prompt`](crate::Engine::prompt).
     ///
     /// # Errors
     /// [`EngineError::TokenizerInvalid`]: the tokenizer cannot express the text. The reason does not quote it.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, EngineError> {
-        let encoding = self.0.encode_fast(text, false).map_err(|_| EngineError::TokenizerInvalid {
+        let encoding = catch(|| self.0.encode_fast(text, false).ok()).flatten();
+        let encoding = encoding.ok_or_else(|| EngineError::TokenizerInvalid {
             reason: "it cannot encode this prompt".to_owned(),
         })?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// Whether `text` has more than twice `limit` tokens, found without tokenizing much more than that: four megabytes take
+    /// seconds, and a peer that sends them again and again would keep the engine from everybody else's requests.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub(crate) fn is_far_beyond(&self, limit: usize, text: &str) -> Result<bool, EngineError> {
+        let (mut rest, mut tokens) = (text, 0usize);
+        while rest.len() > COUNTED || (tokens > 0 && !rest.is_empty()) {
+            let cut = rest.floor_char_boundary(COUNTED);
+            tokens = tokens.saturating_add(self.encode(&rest[..cut])?.len());
+            if tokens > limit.saturating_mul(2) {
+                return Ok(true);
+            }
+            rest = &rest[cut..];
+        }
+        Ok(false)
     }
 
     /// Text of `tokens` without special tokens. Bytes that are not UTF-8 become U+FFFD.
@@ -59,9 +103,10 @@ impl TextTokenizer {
     /// # Errors
     /// [`EngineError::TokenizerInvalid`]: the decoder of the tokenizer failed.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, EngineError> {
-        self.0
-            .decode(tokens, true)
-            .map_err(|_| EngineError::TokenizerInvalid { reason: "it cannot decode these tokens".to_owned() })
+        let text = catch(|| self.0.decode(tokens, true).ok()).flatten();
+        text.ok_or_else(|| EngineError::TokenizerInvalid {
+            reason: "it cannot decode these tokens".to_owned(),
+        })
     }
 
     /// The token that is written `text`.
@@ -73,6 +118,25 @@ impl TextTokenizer {
     pub fn size(&self) -> usize {
         self.0.get_vocab_size(true)
     }
+}
+
+/// Whether a JSON text opens more than `limit` objects and arrays inside each other.
+fn is_nested_beyond(limit: usize, json: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in json {
+        match (in_string, byte) {
+            (true, _) if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => in_string = !in_string,
+            (false, b'[' | b'{') => depth += 1,
+            (false, b']' | b'}') => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > limit {
+            return true;
+        }
+    }
+    false
 }
 
 /// Turns tokens into text as they come, never half a character.
@@ -151,6 +215,16 @@ mod tests {
         assert_eq!(complete_bytes("a\u{fffd}b"), 5);
         assert_eq!(complete_bytes("\u{fffd}\u{fffd}\u{fffd}\u{fffd}"), 3);
         assert_eq!(complete_bytes(""), 0);
+    }
+
+    #[test]
+    fn nesting_is_counted_outside_of_strings() {
+        for (json, depth) in
+            [("[[]]", 2), ("[{}]", 2), ("[],[]", 1), (r#"["[[\"[["]"#, 1), (r#""\\"[["#, 2), ("]]", 0)]
+        {
+            assert!(!is_nested_beyond(depth, json.as_bytes()), "{json}");
+            assert!(depth == 0 || is_nested_beyond(depth - 1, json.as_bytes()), "{json}");
+        }
     }
 
     #[test]

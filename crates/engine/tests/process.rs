@@ -15,8 +15,14 @@ use confide_engine::process::{
     ProcessError, run_child, serve,
 };
 use confide_engine::protocol::{self, Blame, Event, Failure, Frame, FromEngine, RequestId, ToEngine};
-use confide_engine::{ChatRequest, FinishReason, MeasuredFiles, MemoryFiles, Message, ModelDirectory, Usage};
+use confide_engine::{
+    ChatRequest, EngineError, FinishReason, MeasuredFiles, MemoryFiles, Message, ModelDirectory, ModelFiles,
+    Usage,
+};
 use support::{Files, random};
+
+/// How long a child may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type Child = JoinHandle<Result<(), ChildError>>;
 
@@ -29,7 +35,7 @@ fn child(files: &Files) -> (UnixStream, Child) {
 
 async fn client(files: &Files) -> (EngineClient, Child) {
     let (socket, child) = child(files);
-    (EngineClient::connect(socket).await.unwrap(), child)
+    (EngineClient::connect(socket, PATIENCE).await.unwrap(), child)
 }
 
 /// A request that runs for `tokens` tokens: the random model draws no end token.
@@ -114,7 +120,7 @@ async fn a_dropped_stream_stops_its_request() {
     let Some(FromEngine::Ready(_)) = protocol::read(&mut reader).unwrap() else { panic!("not ready") };
     let send = |message: &ToEngine| Frame::encode(message).unwrap().write(&mut &socket).unwrap();
     send(&ToEngine::Chat { id: RequestId(1), request: request(4000) });
-    let Some(FromEngine::Event { .. }) = protocol::read(&mut reader).unwrap() else { panic!("no event") };
+    while let FromEngine::Working = protocol::read(&mut reader).unwrap().expect("an event") {}
     send(&ToEngine::Cancel { id: RequestId(1) });
     send(&ToEngine::Chat { id: RequestId(2), request: request(1) });
     let mut late = 0;
@@ -122,7 +128,7 @@ async fn a_dropped_stream_stops_its_request() {
         match protocol::read(&mut reader).unwrap() {
             Some(FromEngine::Event { id: RequestId(1), event: Event::Text(_) }) => late += 1,
             Some(FromEngine::Event { id: RequestId(2), event: Event::Finished { .. } }) => break,
-            Some(FromEngine::Event { id: RequestId(2), event: Event::Text(_) }) => {}
+            Some(FromEngine::Event { id: RequestId(2), event: Event::Text(_) } | FromEngine::Working) => {}
             _ => panic!("the cancelled request ended in an event"),
         }
     }
@@ -184,11 +190,35 @@ async fn a_model_that_does_not_load_is_said_to_the_guest() {
     let mut files = random("LlamaForCausalLM");
     files.remove("tokenizer.json");
     let (socket, child) = child(&files);
-    match EngineClient::connect(socket).await.map(|_| ()) {
+    match EngineClient::connect(socket, PATIENCE).await.map(|_| ()) {
         Err(ProcessError::Refused(failure)) => assert_eq!(failure.code, "model_file_missing"),
         _ => panic!("a model without tokenizer must be refused"),
     }
     assert!(matches!(child.join().unwrap(), Err(ChildError::Model(_))));
+}
+
+/// Files on which a library panics.
+struct Panicking;
+
+impl ModelFiles for Panicking {
+    fn names(&self) -> Vec<String> {
+        vec!["config.json".to_owned()]
+    }
+
+    fn read(&mut self, _: &str) -> Result<Vec<u8>, EngineError> {
+        panic!("a library")
+    }
+}
+
+#[tokio::test]
+async fn a_panic_while_the_model_is_loaded_is_said_to_the_guest() {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let child = std::thread::spawn(move || serve(theirs, Panicking));
+    match EngineClient::connect(ours, PATIENCE).await.map(|_| ()) {
+        Err(ProcessError::Refused(failure)) => assert_eq!(failure.code, "model_load_panicked"),
+        _ => panic!("files on which a library panics must be refused"),
+    }
+    assert!(matches!(child.join().unwrap(), Err(ChildError::Model(EngineError::LoadPanicked))));
 }
 
 #[tokio::test]
@@ -219,7 +249,7 @@ async fn a_child_that_breaks_the_protocol_fails_every_request() {
     for bytes in [b"\0\0\0\x03abc".to_vec(), oversized, again] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         Frame::encode(&ready).unwrap().write(&mut theirs).unwrap();
-        let client = EngineClient::connect(ours).await.unwrap();
+        let client = EngineClient::connect(ours, PATIENCE).await.unwrap();
         let mut stream = client.chat(request(5)).unwrap();
         std::io::Write::write_all(&mut theirs, &bytes).unwrap();
         assert_eq!(drain(&mut stream).await.1.unwrap_err().code, "engine_protocol");
@@ -228,17 +258,63 @@ async fn a_child_that_breaks_the_protocol_fails_every_request() {
     }
 }
 
+/// A child that has loaded its model and does nothing, and the guest's half.
+async fn idle(patience: Duration) -> (UnixStream, EngineClient) {
+    let (mut socket, _child) = child(&endless());
+    let ready = protocol::read::<FromEngine>(&mut socket).unwrap().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    Frame::encode(&ready).unwrap().write(&mut theirs).unwrap();
+    (theirs, EngineClient::connect(ours, patience).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_child_that_hangs_fails_what_waits_for_it() {
+    let (mut theirs, client) = idle(Duration::from_millis(100)).await;
+    let mut streams = [client.chat(request(5)).unwrap(), client.chat(request(5)).unwrap()];
+    for stream in &mut streams {
+        let failed = tokio::time::timeout(PATIENCE, drain(stream)).await.expect("the silence is noticed");
+        let failure = failed.1.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.blame), ("engine_stalled", Blame::Engine));
+    }
+    assert_eq!(client.closed().await.code, "engine_stalled");
+    assert_eq!(client.chat(request(5)).map(|_| ()).unwrap_err().code, "engine_stalled");
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut theirs, &mut rest)
+    });
+    tokio::time::timeout(PATIENCE, ended).await.expect("its socket is closed").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_works_in_silence_or_has_nothing_to_do_is_not_hung() {
+    let patience = Duration::from_millis(300);
+    let (mut theirs, client) = idle(patience).await;
+    tokio::time::sleep(2 * patience).await;
+    let mut stream = client.chat(request(5)).unwrap();
+    for _ in 0..20 {
+        Frame::encode(&FromEngine::Working).unwrap().write(&mut theirs).unwrap();
+        tokio::time::sleep(patience / 10).await;
+    }
+    let (reason, usage) = (FinishReason::Stop, Usage::default());
+    let finished = FromEngine::Event { id: RequestId(1), event: Event::Finished { reason, usage } };
+    Frame::encode(&finished).unwrap().write(&mut theirs).unwrap();
+    assert_eq!(drain(&mut stream).await.1, Ok((reason, usage)));
+}
+
 #[tokio::test]
 async fn garbage_instead_of_a_model_is_an_error() {
     for bytes in [&b"\0\0\0\x03abc"[..], b"\xff\xff\xff\xff", b"\0\0"] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         std::io::Write::write_all(&mut theirs, bytes).unwrap();
         drop(theirs);
-        assert!(matches!(EngineClient::connect(ours).await.map(|_| ()), Err(ProcessError::Protocol(_))));
+        assert!(matches!(
+            EngineClient::connect(ours, PATIENCE).await.map(|_| ()),
+            Err(ProcessError::Protocol(_))
+        ));
     }
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(theirs);
-    assert!(matches!(EngineClient::connect(ours).await.map(|_| ()), Err(ProcessError::Exited)));
+    assert!(matches!(EngineClient::connect(ours, PATIENCE).await.map(|_| ()), Err(ProcessError::Exited)));
 }
 
 /// Makes the real child panic after it has ended its work.
@@ -273,6 +349,7 @@ fn command(model: &Path) -> EngineCommand {
         program: std::env::current_exe().unwrap(),
         arguments: ["--exact", "child_process", "--ignored", "--nocapture"].map(Into::into).into(),
         environment: vec![(MODEL.to_owned(), model.to_str().unwrap().to_owned())],
+        patience: PATIENCE,
     }
 }
 
@@ -339,6 +416,46 @@ fn a_panic_of_the_child_ends_it_and_quotes_nothing() {
     assert!(!printed.contains("a prompt"), "{printed}");
 }
 
+#[test]
+fn a_child_dies_with_the_thread_that_started_it() {
+    let folder = folder(&endless());
+    let command = command(folder.path());
+    // This thread ends without closing the socket, as a killed guest whose descriptors somebody else still holds.
+    let started = std::thread::spawn(move || {
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let child = std::process::Command::new(command.program)
+            .args(command.arguments)
+            .env_clear()
+            .envs(command.environment)
+            .stdin(std::os::fd::OwnedFd::from(theirs))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        assert!(matches!(protocol::read(&mut ours).unwrap(), Some(FromEngine::Ready(_))));
+        (child, ours)
+    });
+    let (mut child, _socket) = started.join().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap());
+    assert_eq!(signal, Some(9));
+}
+
+#[tokio::test]
+async fn a_tokenizer_that_panics_on_a_prompt_fails_the_request_and_not_the_child() {
+    let mut files = endless();
+    let mut tokenizer: serde_json::Value = serde_json::from_slice(&files["tokenizer.json"]).unwrap();
+    tokenizer["normalizer"] =
+        serde_json::json!({"type": "Replace", "pattern": {"Regex": ""}, "content": "x"});
+    files.insert("tokenizer.json".to_owned(), serde_json::to_vec(&tokenizer).unwrap());
+    let folder = folder(&files);
+    let process = EngineProcess::spawn(&command(folder.path())).await.unwrap();
+    for _ in 0..3 {
+        let failure = drain(&mut process.client().chat(request(4)).unwrap()).await.1.unwrap_err();
+        assert_eq!((failure.code.as_str(), failure.blame), ("tokenizer_invalid", Blame::Engine));
+    }
+    let ended = tokio::time::timeout(Duration::from_millis(100), process.client().closed()).await;
+    assert!(ended.is_err(), "the child goes on");
+}
+
 #[tokio::test]
 async fn dropping_the_process_ends_the_child() {
     let folder = folder(&endless());
@@ -358,6 +475,6 @@ async fn programs_and_folders_that_are_not_there_are_errors() {
     }
     missing.program = "/nonexistent".into();
     assert!(matches!(EngineProcess::spawn(&missing).await.map(|_| ()), Err(ProcessError::Spawn(_))));
-    let quiet = EngineCommand { program: "/bin/true".into(), arguments: vec![], environment: vec![] };
+    let quiet = EngineCommand { program: "/bin/true".into(), arguments: vec![], ..missing.clone() };
     assert!(matches!(EngineProcess::spawn(&quiet).await.map(|_| ()), Err(ProcessError::Exited)));
 }

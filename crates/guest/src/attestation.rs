@@ -20,6 +20,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::boot::{self, Booted};
+use crate::codes;
 use crate::config::Limits;
 
 /// Answers attestation requests.
@@ -29,7 +30,7 @@ pub(crate) struct Attestation {
     claims: Claims,
     /// What takes the place of the platform's own endorsements, where the configuration says so.
     staple: Option<Staple>,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
     body_time: Duration,
 }
 
@@ -40,7 +41,7 @@ impl Attestation {
             key_set: booted.keys.key_set().clone(),
             claims: booted.claims.clone(),
             staple,
-            turns: Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS)),
+            turns: Arc::new(Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS))),
             body_time: limits.read_time(),
         }
     }
@@ -73,21 +74,17 @@ impl Attestation {
         self.attest(connection, nonce).await
     }
 
-    /// Devices serve one request at a time. Those that wait for them hold a thread each, so that their number is
-    /// bounded.
     async fn attest<S>(
         &self,
         connection: &ConnectionExporter<S>,
         nonce: Fixed<32>,
     ) -> Result<Vec<u8>, Refusal> {
-        let _turn = self.turns.try_acquire().map_err(|_| Refusal::Overloaded)?;
         let binding = connection.bind(nonce).map_err(|error| failed(&error))?;
         let attester = Arc::clone(&self.attester);
         let key_set = self.key_set.clone();
         let claims = Claims { changing: boot::changing(), ..self.claims.clone() };
-        let attesting = tokio::task::spawn_blocking(move || attester.attest(&binding, &key_set, &claims));
-        let mut document =
-            attesting.await.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let attesting = in_turn(&self.turns, move || attester.attest(&binding, &key_set, &claims));
+        let mut document = attesting.await?.map_err(|error| failed(&error))?;
         if let Some(staple) = &self.staple {
             document.endorsements = stapled(staple, document.endorsements);
         }
@@ -100,6 +97,21 @@ fn stapled(staple: &Staple, own: Option<Endorsements>) -> Option<Endorsements> {
     let tdx = staple.current(confide_endorser::now()).map(|collateral| TdxCollateral::clone(&collateral));
     let nvidia = own.and_then(|own| own.nvidia);
     (tdx.is_some() || nvidia.is_some()).then_some(Endorsements { tdx, nvidia })
+}
+
+/// Does what blocks on devices. Devices serve one request at a time; those that wait for them hold a thread each, so that
+/// their number is bounded. The turn ends with the work, and not when the peer goes away: who asks and does not
+/// wait would else fill the queue without end.
+async fn in_turn<T: Send + 'static>(
+    turns: &Arc<Semaphore>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    let turn = Arc::clone(turns).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
+    let working = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    working.await.map_err(|error| failed(&error))
 }
 
 /// Devices fail by the host's doing: the operator learns why, the peer only that.
@@ -140,14 +152,14 @@ enum Refusal {
 impl Refusal {
     fn code(&self) -> &'static str {
         match self {
-            Self::Method => "method_not_allowed",
-            Self::MediaType => "unsupported_media_type",
-            Self::TooLarge => "request_too_large",
-            Self::TimedOut => "request_timeout",
-            Self::Unreadable => "request_unreadable",
-            Self::Malformed(_) => "malformed_attestation_request",
-            Self::Overloaded => "attestation_overloaded",
-            Self::Failed => "attestation_failed",
+            Self::Method => codes::METHOD_NOT_ALLOWED,
+            Self::MediaType => codes::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => confide_engine::codes::REQUEST_TOO_LARGE,
+            Self::TimedOut => codes::REQUEST_TIMEOUT,
+            Self::Unreadable => codes::REQUEST_UNREADABLE,
+            Self::Malformed(_) => codes::MALFORMED_ATTESTATION_REQUEST,
+            Self::Overloaded => codes::ATTESTATION_OVERLOADED,
+            Self::Failed => codes::ATTESTATION_FAILED,
         }
     }
 
@@ -202,4 +214,48 @@ fn response(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Resp
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_peer_that_goes_away_does_not_free_its_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        let (begun, has_begun) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let asking = tokio::spawn({
+            let turns = Arc::clone(&turns);
+            async move {
+                let work = move || {
+                    begun.send(()).unwrap();
+                    let _ = ends.recv();
+                };
+                in_turn(&turns, work).await.map_err(|refusal| refusal.code())
+            }
+        });
+        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
+        asking.abort();
+        assert!(asking.await.unwrap_err().is_cancelled());
+        let refused = in_turn(&turns, || ()).await.map_err(|refusal| refusal.code());
+        assert_eq!(refused, Err("attestation_overloaded"), "the device still works for who went away");
+        drop(end);
+        let free = async {
+            while in_turn(&turns, || ()).await.is_err() {
+                tokio::task::yield_now().await
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), free).await.expect("the turn ends with the work");
+    }
+
+    #[tokio::test]
+    async fn a_panic_of_the_work_is_a_failure_and_ends_its_turn() {
+        let turns = Arc::new(Semaphore::new(1));
+        for _ in 0..2 {
+            let refused = in_turn(&turns, || panic!("a device")).await.map_err(|refusal| refusal.code());
+            assert_eq!(refused, Err::<(), _>("attestation_failed"));
+        }
+    }
 }

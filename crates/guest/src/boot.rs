@@ -98,6 +98,7 @@ async fn start_engine(config: &Config, claimed: &Engine) -> Result<EngineProcess
         program: THIS_PROGRAM.into(),
         arguments: vec!["engine".into(), config.model.directory.clone().into()],
         environment: claimed.environment.clone(),
+        patience: config.limits.engine_time(),
     };
     let seconds = u64::from(config.limits.load_seconds.get());
     match tokio::time::timeout(Duration::from_secs(seconds), EngineProcess::spawn(&command)).await {
@@ -121,4 +122,41 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], GuestError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(GuestError::Random)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn digest(text: &str) -> String {
+        let config: Config =
+            confide_service::config::parse(text.as_bytes(), Path::new("guest.toml")).unwrap();
+        settings(&config).digest().to_string()
+    }
+
+    #[test]
+    fn the_policy_of_the_demonstration_names_its_configuration() {
+        let digest = digest(include_str!("../../../deploy/guest-simulated.toml"));
+        let policy = include_str!("../../../policies/danger-simulator.toml");
+        let named = format!("configuration = {{ any_of = [\"{digest}\"] }}");
+        assert!(
+            policy.contains(&named),
+            "policies/danger-simulator.toml must name the configuration {digest}"
+        );
+    }
+
+    #[test]
+    fn what_the_host_sets_beside_it_changes_no_digest_and_what_decides_does() {
+        let sample = include_str!("../../../deploy/guest-simulated.toml");
+        for inert in
+            [("127.0.0.1:8443", "[::]:1"), ("seed = 0", "seed = 9"), ("fixtures/models/tiny", "/elsewhere")]
+        {
+            let other = sample.replace(inert.0, inert.1);
+            assert_ne!(other, sample, "{inert:?}");
+            assert_eq!(digest(&other), digest(sample), "{inert:?}");
+        }
+        assert_eq!(digest(&format!("{sample}[limits]\nrequests = 1\n")), digest(sample));
+        assert_ne!(digest(&sample.replace("\"tiny\"", "\"other\"")), digest(sample));
+    }
 }

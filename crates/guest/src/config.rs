@@ -110,10 +110,12 @@ pub struct Limits {
     pub attestations: NonZeroUsize,
     /// Bytes of a request body.
     pub body_bytes: NonZeroUsize,
-    /// Seconds for a TLS handshake, for the head of a request, and for its body.
+    /// Seconds for a TLS handshake, for the head of a request, for its body, and for a peer to take what it is sent.
     pub read_seconds: NonZeroU32,
     /// Seconds for loading the model.
     pub load_seconds: NonZeroU32,
+    /// Seconds that the engine may be silent while it has requests. Then it counts as hung, and the guest ends.
+    pub engine_seconds: NonZeroU32,
     /// Seconds that running requests get after SIGTERM.
     pub drain_seconds: NonZeroU32,
 }
@@ -131,15 +133,21 @@ impl Default for Limits {
             body_bytes: size(4 << 20),
             read_seconds: seconds(30),
             load_seconds: seconds(600),
+            engine_seconds: seconds(300),
             drain_seconds: seconds(30),
         }
     }
 }
 
 impl Limits {
-    /// For a TLS handshake, for the head of a request, and for its body.
+    /// For a TLS handshake, for the head of a request, for its body, and for a peer to take what it is sent.
     pub(crate) fn read_time(&self) -> Duration {
         time(self.read_seconds)
+    }
+
+    /// For the engine to say something.
+    pub(crate) fn engine_time(&self) -> Duration {
+        time(self.engine_seconds)
     }
 
     /// For requests in progress after SIGTERM.

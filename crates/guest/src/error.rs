@@ -8,15 +8,23 @@ use std::process::ExitCode;
 use confide_attester::AttesterError;
 use confide_channel_guest::ChannelError;
 use confide_endorser::SetupError;
+use confide_engine::codes as engine;
 use confide_engine::process::{ChildError, ProcessError};
+use confide_engine::protocol::Failure;
 use confide_evidence::event::EventLogError;
+use confide_evidence::text::steers;
 use confide_service::ConfigError;
 use confide_service::logging::LogError;
+
+use crate::codes;
 
 /// Why the guest does not start, or stops.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GuestError {
+    /// The process cannot be closed to debuggers and core dumps.
+    #[error("the process cannot be closed to debuggers")]
+    Closing(#[source] io::Error),
     /// The configuration is not one.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -61,6 +69,9 @@ pub enum GuestError {
     /// The engine process ended. Claims cannot change while keys live: the guest ends with it.
     #[error("the engine process ended: {0}")]
     EngineExited(String),
+    /// The engine process broke the protocol, or hangs.
+    #[error("the engine process is of no use any more: {0}")]
+    EngineLost(Failure),
     /// The engine process failed in itself.
     #[error("the engine failed")]
     EngineChild(#[from] ChildError),
@@ -88,27 +99,27 @@ pub enum GuestError {
 }
 
 impl GuestError {
-    /// Stable code.
+    /// Stable code: one of [`codes::CODES`](crate::codes::CODES), or of the crates that the guest is made of.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
+            Self::Closing(_) => codes::PROCESS_NOT_CLOSED,
             Self::Config(error) => error.code(),
-            Self::SimulatorNotBuilt => "simulator_not_built",
-            Self::SimulatedTable => "config_invalid",
-            Self::PccsCertificate { .. } => "pccs_certificate_unreadable",
+            Self::SimulatorNotBuilt => codes::SIMULATOR_NOT_BUILT,
+            Self::SimulatedTable => codes::SIMULATED_TABLE,
+            Self::PccsCertificate { .. } => codes::PCCS_CERTIFICATE_UNREADABLE,
             Self::Endorser(error) => error.code(),
             Self::Log(error) => error.code(),
-            Self::Attester(AttesterError::NoPlatform { .. }) => "platform_missing",
-            Self::Attester(_) => "attestation_failed",
-            Self::Events(_) => "boot_incomplete",
-            Self::Engine(ProcessError::Refused(failure)) => &failure.code,
-            Self::Engine(_) | Self::EngineSlow { .. } | Self::EngineChild(_) => "engine_failed",
-            Self::EngineExited(_) => "engine_exited",
-            Self::Keys(_) => "keys_failed",
-            Self::Random(_) => "random_failed",
-            Self::Listen { .. } => "listen_failed",
-            Self::Runtime(_) => "runtime_failed",
-            Self::Output(_) => "output_failed",
+            Self::Attester(error) => error.code(),
+            Self::Events(_) => codes::BOOT_INCOMPLETE,
+            Self::Engine(ProcessError::Refused(failure)) | Self::EngineLost(failure) => &failure.code,
+            Self::Engine(_) | Self::EngineSlow { .. } | Self::EngineChild(_) => codes::ENGINE_FAILED,
+            Self::EngineExited(_) => engine::ENGINE_EXITED,
+            Self::Keys(_) => codes::KEYS_FAILED,
+            Self::Random(_) => codes::RANDOM_FAILED,
+            Self::Listen { .. } => codes::LISTEN_FAILED,
+            Self::Runtime(_) => codes::RUNTIME_FAILED,
+            Self::Output(_) => codes::OUTPUT_FAILED,
         }
     }
 
@@ -126,7 +137,7 @@ impl GuestError {
         }
     }
 
-    /// The error and its causes, in one sentence.
+    /// The error and its causes, in one sentence without anything that a terminal obeys: files of the model are quoted.
     #[must_use]
     pub fn sentence(&self) -> String {
         let mut sentence = self.to_string();
@@ -139,6 +150,88 @@ impl GuestError {
             }
             cause = error.source();
         }
-        sentence
+        sentence.chars().map(|one| if steers(one) { char::REPLACEMENT_CHARACTER } else { one }).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn io_error() -> io::Error {
+        io::Error::other("an \u{1b}[2Jerror\nin two lines")
+    }
+
+    /// One error of each variant: a new one does not compile until it is here.
+    fn every_error() -> Vec<GuestError> {
+        let failure = || Failure {
+            code: engine::ENGINE_STALLED.into(),
+            message: "m".into(),
+            blame: confide_engine::protocol::Blame::Engine,
+        };
+        let all = vec![
+            GuestError::Closing(io_error()),
+            GuestError::Config(ConfigError::Unreadable { path: "p".into(), source: io_error() }),
+            GuestError::SimulatorNotBuilt,
+            GuestError::SimulatedTable,
+            GuestError::PccsCertificate { path: "p".into(), source: io_error() },
+            GuestError::Endorser(SetupError::Tls("t".into())),
+            GuestError::Log(LogError::AlreadyInstalled),
+            GuestError::Attester(AttesterError::RegisterUsed),
+            GuestError::Events(EventLogError::Missing("boot")),
+            GuestError::Engine(ProcessError::Refused(failure())),
+            GuestError::Engine(ProcessError::Exited),
+            GuestError::EngineSlow { seconds: 1 },
+            GuestError::EngineExited("s".into()),
+            GuestError::EngineLost(failure()),
+            GuestError::EngineChild(ChildError::NoSocket(io_error())),
+            GuestError::Keys(ChannelError::Keys),
+            GuestError::Random(getrandom::Error::UNSUPPORTED),
+            GuestError::Listen { address: ([127, 0, 0, 1], 1).into(), source: io_error() },
+            GuestError::Runtime(io_error()),
+            GuestError::Output(io_error()),
+        ];
+        for error in &all {
+            match error {
+                GuestError::Closing(_)
+                | GuestError::Config(_)
+                | GuestError::SimulatorNotBuilt
+                | GuestError::SimulatedTable
+                | GuestError::PccsCertificate { .. }
+                | GuestError::Endorser(_)
+                | GuestError::Log(_)
+                | GuestError::Attester(_)
+                | GuestError::Events(_)
+                | GuestError::Engine(_)
+                | GuestError::EngineSlow { .. }
+                | GuestError::EngineExited(_)
+                | GuestError::EngineLost(_)
+                | GuestError::EngineChild(_)
+                | GuestError::Keys(_)
+                | GuestError::Random(_)
+                | GuestError::Listen { .. }
+                | GuestError::Runtime(_)
+                | GuestError::Output(_) => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_error_has_a_listed_code_and_a_sentence_that_no_terminal_obeys() {
+        let tables = [
+            codes::CODES,
+            engine::CODES,
+            confide_attester::CODES,
+            confide_service::config::CODES,
+            confide_service::logging::CODES,
+        ];
+        for error in every_error() {
+            let code = error.code();
+            let of_the_endorser = matches!(error, GuestError::Endorser(_)) && code.starts_with("endorser_");
+            assert!(of_the_endorser || tables.concat().iter().any(|(listed, ..)| *listed == code), "{code}");
+            let sentence = error.sentence();
+            assert!(!sentence.is_empty() && !sentence.contains(steers), "{sentence:?}");
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod api;
 mod attestation;
 mod boot;
 mod cli;
+pub mod codes;
 mod config;
 mod endorsements;
 mod error;

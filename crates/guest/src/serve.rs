@@ -3,9 +3,11 @@
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use confide_attester::Nature;
 use confide_channel_guest::Acceptor;
+use confide_engine::process::{EngineProcess, close_to_debuggers};
 use confide_service::Lifecycle;
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -19,6 +21,9 @@ use crate::endorsements::{Prepared, Stapling};
 use crate::error::GuestError;
 use crate::marking;
 use crate::server::{self, Server};
+
+/// For a process whose socket is closed to end by itself.
+const EXIT_TIME: Duration = Duration::from_secs(1);
 
 /// The one line on standard output, for tools: the guest serves.
 #[derive(Serialize)]
@@ -34,6 +39,8 @@ struct Ready<'a> {
 
 /// Boots and serves until SIGTERM or SIGINT.
 pub(crate) fn run(config: Config) -> Result<(), GuestError> {
+    // The engine runs as the same user, and must not read keys out of this process.
+    close_to_debuggers().map_err(GuestError::Closing)?;
     let prepared = config.endorsements.as_ref().map(Prepared::of).transpose()?;
     let attester = boot::attester(&config)?;
     let (format, filter) = config.log.parse()?;
@@ -78,10 +85,7 @@ async fn serve(
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        status = booted.engine.exited() => Err(GuestError::EngineExited(match status {
-            Ok(status) => status.to_string(),
-            Err(error) => error.to_string(),
-        })),
+        error = lost(&mut booted.engine) => Err(error),
     };
     tracing::info!(requests = lifecycle.work(), "draining");
     lifecycle.drain();
@@ -90,6 +94,16 @@ async fn serve(
         tracing::warn!(requests = lifecycle.work(), "ending with requests in progress");
     }
     outcome
+}
+
+/// Waits until there is no engine any more: its process ended, broke the protocol, or hangs.
+async fn lost(engine: &mut EngineProcess) -> GuestError {
+    let failure = engine.client().closed().await;
+    // A process that ended is told apart by its status, which comes at about the same time.
+    match tokio::time::timeout(EXIT_TIME, engine.exited()).await {
+        Ok(Ok(status)) => GuestError::EngineExited(status.to_string()),
+        Ok(Err(_)) | Err(_) => GuestError::EngineLost(failure),
+    }
 }
 
 fn api(booted: &Booted, config: &Config, lifecycle: &Lifecycle) -> Api {

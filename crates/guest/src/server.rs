@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use confide_channel_guest::{Acceptor, ConnectionExporter};
 use confide_evidence::document::ATTESTATION_PATH;
-use confide_service::Lifecycle;
+use confide_service::{Lifecycle, WriteLimit, refusals};
 use http::{Request, Response};
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -99,6 +99,7 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn off Nagle's algorithm");
     }
+    let stream = WriteLimit::new(stream, limit);
     let tls = match tokio::time::timeout(limit, server.acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "no connection"),
@@ -110,12 +111,13 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
         let (server, exporter) = (Arc::clone(&server), Arc::clone(&exporter));
         async move { Ok::<_, Infallible>(server.answer(&exporter, request).await) }
     });
+    let (stream, service) = refusals::answer(tls, service);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(tls), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,

@@ -923,7 +923,7 @@ async fn tiny() -> (Api, UnixStream) {
     std::thread::spawn(move || {
         confide_engine::process::serve(theirs, ModelDirectory::open(&folder).unwrap())
     });
-    let client = EngineClient::connect(ours).await.unwrap();
+    let client = EngineClient::connect(ours, Duration::from_secs(60)).await.unwrap();
     (Api::new(client, facts(), Limits::default(), ready()), kill)
 }
 

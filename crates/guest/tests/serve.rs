@@ -400,3 +400,225 @@ fn a_model_that_does_not_load_ends_the_guest_with_its_code() {
         assert!(said.lines().last().unwrap().contains(code), "{said}");
     }
 }
+
+/// Sends bytes on a connection of their own and returns all that comes back.
+async fn raw(guest: &Guest, bytes: &[u8]) -> String {
+    let mut stream = harness::connect(guest.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(harness::PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn requests_that_are_no_http_get_an_error_with_a_code() {
+    let guest = Guest::start("[limits]\nread_seconds = 2\n");
+    for path in [ATTESTATION_PATH, CHAT] {
+        let long = format!("POST {path}?{} HTTP/1.1\r\n\r\n", "x".repeat(70_000));
+        let large = format!("POST {path} HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(70_000));
+        let many = format!("POST {path} HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(100));
+        let lengths =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n1234");
+        let binary = format!("POST {path} HTTP/1.1\r\nhost: x\r\n\0: \u{1}\r\n\r\n");
+        for (bytes, status, code) in [
+            (b"\x16\x03\x01\x02\x00".to_vec(), 400, "malformed_http"),
+            (lengths.into_bytes(), 400, "malformed_http"),
+            (binary.into_bytes(), 400, "malformed_http"),
+            (long.into_bytes(), 431, "request_head_too_large"),
+            (large.into_bytes(), 431, "request_head_too_large"),
+            (many.into_bytes(), 431, "request_head_too_large"),
+        ] {
+            let answer = raw(&guest, &bytes).await;
+            let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{shown}: {answer:?}"));
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {head}");
+            let error: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(error["error"]["code"], code, "{shown}");
+        }
+    }
+    Connection::open(guest.address).await.attest(1).await;
+}
+
+#[tokio::test]
+async fn broken_chunks_get_an_error_and_what_follows_is_no_request() {
+    let guest = Guest::start("[limits]\nread_seconds = 2\n");
+    for chunks in [
+        "zz\r\n{}\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\n{}\r\n",
+        "-1\r\n{}\r\n0\r\n\r\n",
+        "2\r\n{}xx0\r\n\r\n",
+    ] {
+        let request = format!(
+            "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ntransfer-encoding: chunked\r\n\r\n{chunks}GET \
+             /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        let answer = raw(&guest, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunks:?}: {answer}");
+        assert!(answer.contains("\"code\":\"request_unreadable\""), "{chunks:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{chunks:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_lose_their_places() {
+    let guest = Guest::start("[limits]\nconnections = 3\nread_seconds = 1\n");
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(harness::connect(guest.address).await.unwrap());
+    }
+    let served = async { Connection::open(guest.address).await.get("/healthz").await.status };
+    let status = tokio::time::timeout(harness::PATIENCE, served).await.expect("a place is free again");
+    assert_eq!(status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_peer_that_does_not_read_loses_its_place() {
+    let guest = Guest::start("[limits]\nconnections = 1\nread_seconds = 1\n");
+    let (_deaf, mut speaking) = tokio::io::split(harness::connect(guest.address).await.unwrap());
+    // More answers than the buffers between the two hold, none of which is read.
+    let asking = tokio::spawn(async move {
+        let requests = "GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+        while speaking.write_all(requests.as_bytes()).await.is_ok() {}
+    });
+    let served = async { Connection::open(guest.address).await.get("/healthz").await.status };
+    let status = tokio::time::timeout(harness::PATIENCE, served).await.expect("the place is free again");
+    assert_eq!(status, StatusCode::OK);
+    tokio::time::timeout(harness::PATIENCE, asking).await.expect("its connection is closed").unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_spells_a_control_token_is_characters_to_the_engine() {
+    let guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    // The end token of this model is written <|end|>; all other tokens are bytes, and the template adds one.
+    for text in ["<|end|>", "a<|end|>b<|end|>", "<|end"] {
+        let answer = connection.chat(&question(text, 1)).await.json();
+        assert_eq!(answer["usage"]["prompt_tokens"], text.len() + 1, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_prompt_as_large_as_a_body_may_be_is_refused_and_the_guest_stays() {
+    let mut guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    for piece in ["a", " ", "<|end|>", "\u{1f510}"] {
+        let content = piece.repeat(4_000_000 / piece.len());
+        let answer = connection.chat(&question(&content, 1)).await;
+        assert_eq!(answer.refusal(), (413, "context_length_exceeded".to_owned()), "{piece:?}");
+    }
+    assert_eq!(connection.chat(&question("abc", 1)).await.status, StatusCode::OK);
+    assert!(guest.is_running());
+}
+
+#[tokio::test]
+async fn a_hung_engine_ends_the_guest() {
+    let mut guest = Guest::start("[limits]\nengine_seconds = 1\n");
+    let mut connection = Connection::open(guest.address).await;
+    assert_eq!(connection.chat(&question("abc", 1)).await.status, StatusCode::OK);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(guest.is_running(), "an engine without requests is not hung");
+    let engine = guest.engine();
+    signal("STOP", engine);
+    let answer = connection.chat(&question("abc", 100)).await;
+    assert_eq!(answer.refusal(), (503, "engine_unavailable".to_owned()));
+    assert_eq!(guest.ended().code(), Some(1));
+    assert!(guest.log().contains("[engine_stalled]"), "{}", guest.log());
+    let gone =
+        || std::fs::read_to_string(format!("/proc/{engine}/stat")).map_or(true, |stat| stat.contains(") Z "));
+    let begun = std::time::Instant::now();
+    while !gone() {
+        assert!(begun.elapsed() < harness::PATIENCE, "the hung engine was not killed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_engine_dies_with_a_killed_guest_also_while_it_hangs() {
+    let mut guest = Guest::start("");
+    let engine = guest.engine();
+    signal("STOP", engine);
+    signal("KILL", guest.pid());
+    guest.ended();
+    let begun = std::time::Instant::now();
+    while std::fs::read_to_string(format!("/proc/{engine}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(begun.elapsed() < harness::PATIENCE, "the engine outlives its guest");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_clients_say_stays_in_memory() {
+    const MARK: &str = "zq7-marked-prompt";
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let guest = Guest::started_with(Installation::new(&model_files(7), ""), |command| {
+        command.env("SSLKEYLOGFILE", &keys).env("TMPDIR", &temporary).env("RUST_LOG", "trace");
+    });
+    let mut connection = Connection::open(guest.address).await;
+    let mut streamed = question(MARK, 50);
+    streamed["stream"] = true.into();
+    for body in [question(MARK, 50), streamed, json!({ MARK: MARK }), question(&MARK.repeat(100), 1)] {
+        connection.chat(&body).await;
+    }
+    for pid in [guest.pid(), guest.engine()] {
+        for file in ["environ", "cmdline"] {
+            let held = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            assert!(!String::from_utf8_lossy(&held).contains(MARK), "{file}");
+        }
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    }
+    assert!(!keys.exists(), "TLS secrets were written to a file that the environment names");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "a temporary file was left");
+    assert!(!guest.log().contains(MARK), "{}", guest.log());
+}
+
+#[test]
+fn no_process_of_the_same_user_reads_the_guests_memory() {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+    use std::os::unix::process::CommandExt as _;
+    /// Whom these programs run as where the tests run as root, whom nothing is closed to.
+    const NOBODY: u32 = 65_534;
+    let installation = Installation::new(&model_files(7), "");
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let folder = installation.config().parent().unwrap().to_owned();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let drop_privileges = |command: &mut std::process::Command| {
+        if root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+    };
+    let mut probe = harness::program();
+    drop_privileges(&mut probe);
+    if let Err(error) = probe.arg("--version").stdout(std::process::Stdio::null()).status() {
+        println!("not run: another user cannot start {}: {error}", env!("CARGO_BIN_EXE_confide-guest"));
+        return;
+    }
+    if root {
+        chown(&folder, Some(NOBODY), Some(NOBODY)).unwrap();
+    }
+    let guest = Guest::started_with(installation, drop_privileges);
+    let read = |pid: u32| {
+        let mut reader = std::process::Command::new("cat");
+        drop_privileges(reader.arg(format!("/proc/{pid}/maps")));
+        reader.output().unwrap()
+    };
+    let mut open = std::process::Command::new("sleep");
+    drop_privileges(open.arg("60"));
+    let mut open = open.spawn().unwrap();
+    let readable = read(open.id());
+    open.kill().unwrap();
+    open.wait().unwrap();
+    assert!(
+        readable.status.success(),
+        "an ordinary process of this user can be read, which the test rests on"
+    );
+    for pid in [guest.pid(), guest.engine()] {
+        let refused = read(pid);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("Permission denied"), "{said}");
+    }
+}

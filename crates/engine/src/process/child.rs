@@ -7,13 +7,15 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
+use std::time::{Duration, Instant};
 
-use rustix::process::DumpableBehavior;
+use rustix::process::Signal;
 
-use super::fix_thread_count;
+use super::{close_to_debuggers, fix_thread_count};
 use crate::engine::{Engine, Generation, Step};
 use crate::error::EngineError;
 use crate::files::{MeasuredFiles, ModelDirectory, ModelFiles};
+use crate::guard::{catch, is_guarded};
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
 
@@ -21,6 +23,10 @@ use crate::request::ChatRequest;
 pub const MAX_ACTIVE: usize = 8;
 /// Requests that wait for one of those places. One more fails with `engine_busy`.
 pub const MAX_WAITING: usize = 256;
+
+/// How long the engine works without a word, so that the guest can tell a long prompt from an engine that hangs. One
+/// step of a large model may take longer.
+const SILENCE: Duration = Duration::from_secs(1);
 
 /// Exit status after a panic, as Rust programs have it.
 const PANICKED: i32 = 101;
@@ -32,9 +38,9 @@ pub enum ChildError {
     /// Standard input is not a socket that can be used.
     #[error("standard input is not a socket")]
     NoSocket(#[source] io::Error),
-    /// The process cannot be closed to debuggers and core dumps.
+    /// The process cannot be closed to debuggers and core dumps, or tied to the guest.
     #[error("the process cannot be closed to debuggers")]
-    Dumpable(#[source] io::Error),
+    Closing(#[source] io::Error),
     /// The model cannot be loaded. The guest was told.
     #[error("the model cannot be loaded")]
     Model(#[from] EngineError),
@@ -46,16 +52,17 @@ pub enum ChildError {
 /// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
 /// Returns when the guest closes the socket. Starts the program again first, see [`fix_thread_count`].
 ///
-/// From here on the process leaves no core dump, and a panic ends it and prints its place and nothing else:
-/// the message could quote a prompt.
+/// From here on the process leaves no core dump and ends with the guest. A panic prints its place and nothing else, since
+/// the message could quote a prompt. It ends the process, unless it is one of a library on text of others.
 ///
 /// # Errors
 /// Any [`ChildError`].
 pub fn run_child(model: &Path) -> Result<(), ChildError> {
     fix_thread_count();
     end_on_panic();
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|error| ChildError::Dumpable(error.into()))?;
+    close_to_debuggers().map_err(ChildError::Closing)?;
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| ChildError::Closing(error.into()))?;
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let socket = UnixStream::from(socket);
     socket.peer_addr().map_err(ChildError::NoSocket)?;
@@ -85,12 +92,15 @@ pub fn serve(socket: UnixStream, files: impl ModelFiles) -> Result<(), ChildErro
     })
 }
 
-/// Loads a model and measures every file of its folder.
+/// Loads a model and measures every file of its folder. Libraries panic on some files that no checkpoint has.
 fn load(files: impl ModelFiles) -> Result<(Engine, Ready), EngineError> {
-    let mut files = MeasuredFiles::new(files);
-    let engine = Engine::load(&mut files)?;
-    let ready = Ready { info: engine.info(), manifest: files.into_manifest()? };
-    Ok((engine, ready))
+    let loading = || {
+        let mut files = MeasuredFiles::new(files);
+        let engine = Engine::load(&mut files)?;
+        let ready = Ready { info: engine.info(), manifest: files.into_manifest()? };
+        Ok((engine, ready))
+    };
+    catch(loading).unwrap_or(Err(EngineError::LoadPanicked))
 }
 
 /// Tells the guest why there is no model.
@@ -117,15 +127,19 @@ struct Scheduler<'a> {
     socket: &'a UnixStream,
     active: VecDeque<(RequestId, Generation<'a>)>,
     waiting: VecDeque<(RequestId, ChatRequest)>,
+    /// When the guest last heard of this engine.
+    heard: Instant,
 }
 
 impl<'a> Scheduler<'a> {
     fn new(engine: &'a Engine, socket: &'a UnixStream) -> Self {
-        Self { engine, socket, active: VecDeque::new(), waiting: VecDeque::new() }
+        let heard = Instant::now();
+        Self { engine, socket, active: VecDeque::new(), waiting: VecDeque::new(), heard }
     }
 
     /// Works until the guest closes the socket. Commands are looked at before every step, so that a
-    /// cancelled request computes at most one more.
+    /// cancelled request computes at most one more; all of them before a request is admitted, so that one that was
+    /// cancelled in the meantime costs nothing.
     fn run(mut self, commands: &Receiver<Command>) -> Result<(), ProtocolError> {
         loop {
             if self.active.is_empty() && self.waiting.is_empty() {
@@ -133,6 +147,7 @@ impl<'a> Scheduler<'a> {
                     Ok(command) => self.obey(command?)?,
                     Err(RecvError) => return Ok(()),
                 }
+                self.heard = Instant::now();
             }
             loop {
                 match commands.try_recv() {
@@ -143,6 +158,9 @@ impl<'a> Scheduler<'a> {
             }
             self.admit()?;
             self.step()?;
+            if self.heard.elapsed() >= SILENCE {
+                self.write(&FromEngine::Working)?;
+            }
         }
     }
 
@@ -151,12 +169,14 @@ impl<'a> Scheduler<'a> {
             ToEngine::Chat { id, .. } if self.knows(id) => {
                 Err(ProtocolError::Unexpected("a request id is used twice"))
             }
-            ToEngine::Chat { id, .. } if self.waiting.len() >= MAX_WAITING => {
-                self.say(id, Event::Failed(Failure::busy(self.waiting.len())))
+            ToEngine::Chat { id, .. }
+                if self.active.len() + self.waiting.len() >= MAX_ACTIVE + MAX_WAITING =>
+            {
+                self.say(id, Event::Failed(Failure::busy(MAX_WAITING)))
             }
             ToEngine::Chat { id, request } => {
                 self.waiting.push_back((id, request));
-                self.admit()
+                Ok(())
             }
             ToEngine::Cancel { id } => {
                 self.active.retain(|(active, _)| *active != id);
@@ -171,14 +191,16 @@ impl<'a> Scheduler<'a> {
             || self.waiting.iter().any(|(waiting, _)| *waiting == id)
     }
 
-    /// Gives free places to those that wait longest.
+    /// Gives a free place to the one that waits longest: one before each step, so that reading many long prompts does
+    /// not hold up those that run.
     fn admit(&mut self) -> Result<(), ProtocolError> {
-        while self.active.len() < MAX_ACTIVE {
-            let Some((id, request)) = self.waiting.pop_front() else { return Ok(()) };
-            match self.engine.start(&request) {
-                Ok(generation) => self.active.push_back((id, generation)),
-                Err(error) => self.say(id, Event::Failed(Failure::from(&error)))?,
-            }
+        if self.active.len() >= MAX_ACTIVE {
+            return Ok(());
+        }
+        let Some((id, request)) = self.waiting.pop_front() else { return Ok(()) };
+        match self.engine.start(&request) {
+            Ok(generation) => self.active.push_back((id, generation)),
+            Err(error) => self.say(id, Event::Failed(Failure::from(&error)))?,
         }
         Ok(())
     }
@@ -204,16 +226,24 @@ impl<'a> Scheduler<'a> {
     }
 
     fn say(&mut self, id: RequestId, event: Event) -> Result<(), ProtocolError> {
-        Frame::encode(&FromEngine::Event { id, event })?.write(&mut &*self.socket)
+        self.write(&FromEngine::Event { id, event })
+    }
+
+    fn write(&mut self, message: &FromEngine) -> Result<(), ProtocolError> {
+        self.heard = Instant::now();
+        Frame::encode(message)?.write(&mut &*self.socket)
     }
 }
 
-/// Makes a panic of any thread print its place alone and end the process, so that the guest learns of it.
+/// Makes a panic of any thread print its place alone, and end the process where nobody catches it, so that the guest learns
+/// of it.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         use std::io::Write as _;
         let place = panic.location().map_or_else(String::new, ToString::to_string);
         let _ = writeln!(io::stderr(), "the engine panicked at {place}");
-        std::process::exit(PANICKED);
+        if !is_guarded() {
+            std::process::exit(PANICKED);
+        }
     }));
 }

@@ -5,9 +5,11 @@
 //! child's. Text of prompts and completions crosses the socket and is logged by neither.
 
 mod child;
+mod closed;
 mod parent;
 mod threads;
 
 pub use child::{ChildError, MAX_ACTIVE, MAX_WAITING, run_child, serve};
+pub use closed::close_to_debuggers;
 pub use parent::{ChatStream, EngineClient, EngineCommand, EngineProcess, ProcessError};
 pub use threads::fix_thread_count;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use confide_evidence::manifest::ModelManifest;
 use tokio::io::AsyncWriteExt as _;
@@ -16,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
 
 use crate::engine::ModelInfo;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
@@ -30,6 +32,8 @@ pub struct EngineCommand {
     pub arguments: Vec<OsString>,
     /// The whole environment of the child, which is part of the claims.
     pub environment: Vec<(String, String)>,
+    /// How long the child may say nothing while it has requests. Then it counts as hung.
+    pub patience: Duration,
 }
 
 /// Why there is no engine process.
@@ -57,8 +61,8 @@ pub struct EngineProcess {
 }
 
 impl EngineProcess {
-    /// Starts the child and waits until it has loaded its model. Needs a tokio runtime with I/O; set a limit on
-    /// the time with [`tokio::time::timeout`].
+    /// Starts the child and waits until it has loaded its model. Needs a tokio runtime with I/O and time; set a limit
+    /// on the time with [`tokio::time::timeout`]. The child is killed when the calling thread ends.
     ///
     /// Compare [`EngineClient::manifest`] with the expected one before sending anything.
     ///
@@ -75,7 +79,7 @@ impl EngineProcess {
             .kill_on_drop(true)
             .spawn()
             .map_err(ProcessError::Spawn)?;
-        let client = EngineClient::connect(ours).await?;
+        let client = EngineClient::connect(ours, command.patience).await?;
         Ok(Self { client, child })
     }
 
@@ -109,9 +113,10 @@ struct Shared {
 }
 
 /// The requests in flight.
-#[derive(Default)]
 struct Requests {
     last: u64,
+    /// When the engine last said anything, or began to have requests.
+    heard: Instant,
     /// Streams are bounded by the context of the model, so that their channels need no bound of their own.
     streams: HashMap<RequestId, UnboundedSender<Event>>,
     /// Why no request can be made any more.
@@ -119,18 +124,19 @@ struct Requests {
 }
 
 impl EngineClient {
-    /// Waits on `socket` until the engine at its other end has loaded its model.
+    /// Waits on `socket` until the engine at its other end has loaded its model. From then on it counts as hung when
+    /// it says nothing for `patience` while it has requests.
     ///
     /// # Errors
     /// [`ProcessError::Refused`], [`ProcessError::Exited`] or [`ProcessError::Protocol`].
-    pub async fn connect(socket: StdUnixStream) -> Result<Self, ProcessError> {
+    pub async fn connect(socket: StdUnixStream, patience: Duration) -> Result<Self, ProcessError> {
         socket.set_nonblocking(true).map_err(ProtocolError::from)?;
         let (mut incoming, outgoing) =
             UnixStream::from_std(socket).map_err(ProtocolError::from)?.into_split();
         let ready = match protocol::read_async(&mut incoming).await {
             Ok(Some(FromEngine::Ready(ready))) => ready,
             Ok(Some(FromEngine::Refused(failure))) => return Err(ProcessError::Refused(failure)),
-            Ok(Some(FromEngine::Event { .. })) => {
+            Ok(Some(FromEngine::Event { .. } | FromEngine::Working)) => {
                 return Err(ProtocolError::Unexpected("an event before the model").into());
             }
             Ok(None) => return Err(ProcessError::Exited),
@@ -140,11 +146,14 @@ impl EngineClient {
             Err(error) => return Err(error.into()),
         };
         let (sender, frames) = unbounded_channel();
-        let requests = Arc::new(Mutex::new(Requests::default()));
+        let requests = Arc::new(Mutex::new(Requests::new()));
         let writing = tokio::spawn(write(outgoing, frames));
         let shared = Arc::clone(&requests);
         tokio::spawn(async move {
-            let failure = dispatch(incoming, &shared).await;
+            let failure = tokio::select! {
+                failure = dispatch(incoming, &shared) => failure,
+                () = silence(&shared, patience) => Failure::stalled(patience),
+            };
             lock(&shared).end(&failure);
             // Closes the socket, which ends a child that broke the protocol.
             writing.abort();
@@ -214,14 +223,26 @@ impl Drop for ChatStream {
 }
 
 impl Requests {
+    fn new() -> Self {
+        Self { last: 0, heard: Instant::now(), streams: HashMap::new(), ended: None }
+    }
+
     fn register(&mut self, stream: UnboundedSender<Event>) -> Result<RequestId, Failure> {
         if let Some(failure) = &self.ended {
             return Err(failure.clone());
+        }
+        if self.streams.is_empty() {
+            self.heard = Instant::now();
         }
         self.last += 1;
         let id = RequestId(self.last);
         self.streams.insert(id, stream);
         Ok(id)
+    }
+
+    /// Since when the engine owes a word.
+    fn waiting_since(&self) -> Option<Instant> {
+        (!self.streams.is_empty()).then_some(self.heard)
     }
 
     /// Hands an event to its stream. Events of dropped streams were on their way when they were cancelled.
@@ -256,14 +277,29 @@ async fn write(mut socket: OwnedWriteHalf, mut frames: UnboundedReceiver<Frame>)
 /// Reads events until the socket ends, and says why it did.
 async fn dispatch(mut socket: OwnedReadHalf, requests: &Mutex<Requests>) -> Failure {
     loop {
-        match protocol::read_async(&mut socket).await {
+        let message = protocol::read_async(&mut socket).await;
+        lock(requests).heard = Instant::now();
+        match message {
             Ok(Some(FromEngine::Event { id, event })) => lock(requests).deliver(id, event),
+            Ok(Some(FromEngine::Working)) => {}
             Ok(Some(FromEngine::Ready(_) | FromEngine::Refused(_))) => {
                 return Failure::protocol(&ProtocolError::Unexpected("a second first message"));
             }
             Ok(None) | Err(ProtocolError::Truncated | ProtocolError::Socket(_)) => return Failure::exited(),
             Err(error) => return Failure::protocol(&error),
         }
+    }
+}
+
+/// Waits until the engine has had requests and said nothing for `patience`.
+async fn silence(requests: &Mutex<Requests>, patience: Duration) {
+    loop {
+        let since = lock(requests).waiting_since();
+        let end = since.unwrap_or_else(Instant::now) + patience;
+        if end <= Instant::now() {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use confide_engine::codes as engine;
 use confide_engine::protocol::{Blame, Failure};
+use confide_evidence::text::steers;
 use confide_service::Phase;
 use http::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
@@ -10,6 +12,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use super::json::Kind;
+use crate::codes;
 
 /// Seconds after which a client may try again where nobody knows better.
 const RETRY_SECONDS: u64 = 5;
@@ -107,7 +110,7 @@ pub enum Fault {
     },
     /// The engine refused the request.
     Refused {
-        /// Its code: `request_invalid` or `chat_template_refused`.
+        /// Its code: `request_invalid`, `chat_template_refused` or `control_token_in_message`.
         code: &'static str,
         /// Its sentence, without text of the request.
         message: String,
@@ -133,33 +136,33 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Stable code, listed in `docs/errors.md`.
+    /// Stable code, one of [`crate::codes::CODES`] or [`confide_engine::codes::CODES`].
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
-            Self::UnknownRoute => "unknown_route",
-            Self::MethodNotAllowed { .. } => "method_not_allowed",
-            Self::MediaType => "unsupported_media_type",
-            Self::ContentEncoding => "unsupported_content_encoding",
-            Self::BodyTimedOut { .. } => "request_timeout",
-            Self::BodyUnreadable => "request_unreadable",
-            Self::TooLarge { .. } => "request_too_large",
-            Self::NotUtf8 { .. } => "invalid_utf8",
-            Self::NotJson { .. } | Self::Escape { .. } => "invalid_json",
-            Self::Duplicate { .. } => "duplicate_parameter",
-            Self::Missing { .. } => "missing_parameter",
-            Self::Type { .. } => "invalid_type",
-            Self::Value { .. } => "invalid_value",
-            Self::UnknownParameter { .. } => "unknown_parameter",
-            Self::UnsupportedParameter { .. } => "unsupported_parameter",
-            Self::UnknownModel { .. } => "model_not_found",
+            Self::UnknownRoute => codes::UNKNOWN_ROUTE,
+            Self::MethodNotAllowed { .. } => codes::METHOD_NOT_ALLOWED,
+            Self::MediaType => codes::UNSUPPORTED_MEDIA_TYPE,
+            Self::ContentEncoding => codes::UNSUPPORTED_CONTENT_ENCODING,
+            Self::BodyTimedOut { .. } => codes::REQUEST_TIMEOUT,
+            Self::BodyUnreadable => codes::REQUEST_UNREADABLE,
+            Self::TooLarge { .. } => engine::REQUEST_TOO_LARGE,
+            Self::NotUtf8 { .. } => codes::INVALID_UTF8,
+            Self::NotJson { .. } | Self::Escape { .. } => codes::INVALID_JSON,
+            Self::Duplicate { .. } => codes::DUPLICATE_PARAMETER,
+            Self::Missing { .. } => codes::MISSING_PARAMETER,
+            Self::Type { .. } => codes::INVALID_TYPE,
+            Self::Value { .. } => codes::INVALID_VALUE,
+            Self::UnknownParameter { .. } => codes::UNKNOWN_PARAMETER,
+            Self::UnsupportedParameter { .. } => codes::UNSUPPORTED_PARAMETER,
+            Self::UnknownModel { .. } => codes::MODEL_NOT_FOUND,
             Self::Refused { code, .. } => code,
-            Self::ContextTooLong { .. } => "context_length_exceeded",
-            Self::Overloaded { .. } => "server_overloaded",
-            Self::NotReady(_) => "not_ready",
-            Self::EngineUnavailable => "engine_unavailable",
-            Self::EngineFailed => "engine_failed",
-            Self::Internal => "internal_error",
+            Self::ContextTooLong { .. } => engine::CONTEXT_LENGTH_EXCEEDED,
+            Self::Overloaded { .. } => codes::SERVER_OVERLOADED,
+            Self::NotReady(_) => codes::NOT_READY,
+            Self::EngineUnavailable => codes::ENGINE_UNAVAILABLE,
+            Self::EngineFailed => codes::ENGINE_FAILED,
+            Self::Internal => codes::INTERNAL_ERROR,
         }
     }
 
@@ -199,9 +202,10 @@ impl Fault {
             | Self::UnknownParameter { param }
             | Self::UnsupportedParameter { param, .. } => Some(param),
             Self::UnknownModel { .. } => Some("model"),
-            Self::ContextTooLong { .. } | Self::Refused { code: "chat_template_refused", .. } => {
-                Some("messages")
-            }
+            Self::ContextTooLong { .. }
+            | Self::Refused {
+                code: engine::CHAT_TEMPLATE_REFUSED | engine::CONTROL_TOKEN_IN_MESSAGE, ..
+            } => Some("messages"),
             _ => None,
         }
     }
@@ -274,14 +278,19 @@ impl Fault {
 impl From<Failure> for Fault {
     fn from(failure: Failure) -> Self {
         match (failure.code.as_str(), failure.blame) {
-            ("context_length_exceeded", _) => Self::ContextTooLong { message: failure.message },
-            ("request_too_large", _) => Self::TooLarge { limit: confide_engine::protocol::MAX_FRAME },
-            ("chat_template_refused", _) => {
-                Self::Refused { code: "chat_template_refused", message: failure.message }
+            (engine::CONTEXT_LENGTH_EXCEEDED, _) => Self::ContextTooLong { message: failure.message },
+            (engine::REQUEST_TOO_LARGE, _) => Self::TooLarge { limit: confide_engine::protocol::MAX_FRAME },
+            (engine::CHAT_TEMPLATE_REFUSED, _) => {
+                Self::Refused { code: engine::CHAT_TEMPLATE_REFUSED, message: failure.message }
             }
-            (_, Blame::Request) => Self::Refused { code: "request_invalid", message: failure.message },
-            ("engine_busy", _) => Self::Overloaded { retry_after: RETRY_SECONDS },
-            ("engine_exited" | "engine_protocol", _) => Self::EngineUnavailable,
+            (engine::CONTROL_TOKEN_IN_MESSAGE, _) => {
+                Self::Refused { code: engine::CONTROL_TOKEN_IN_MESSAGE, message: failure.message }
+            }
+            (_, Blame::Request) => Self::Refused { code: engine::REQUEST_INVALID, message: failure.message },
+            (engine::ENGINE_BUSY, _) => Self::Overloaded { retry_after: RETRY_SECONDS },
+            (engine::ENGINE_EXITED | engine::ENGINE_PROTOCOL | engine::ENGINE_STALLED, _) => {
+                Self::EngineUnavailable
+            }
             (_, Blame::Engine) => Self::EngineFailed,
         }
     }
@@ -303,7 +312,7 @@ struct Fields<'a> {
 
 /// A client's text as an error repeats it: not too much of it, and nothing that a terminal obeys.
 fn echo(text: &str) -> String {
-    text.chars().take(MAX_ECHO).map(|one| if one.is_control() { '\u{fffd}' } else { one }).collect()
+    text.chars().take(MAX_ECHO).map(|one| if steers(one) { '\u{fffd}' } else { one }).collect()
 }
 
 #[cfg(test)]
@@ -317,11 +326,81 @@ mod tests {
         assert_eq!(String::from_utf8(fault.to_json()).unwrap(), expected);
     }
 
+    /// One fault of each variant: a new one does not compile until it is here.
+    fn every_fault() -> Vec<Fault> {
+        let param = || "p".to_owned();
+        let all = vec![
+            Fault::UnknownRoute,
+            Fault::MethodNotAllowed { allowed: "POST" },
+            Fault::MediaType,
+            Fault::ContentEncoding,
+            Fault::BodyTimedOut { limit: Duration::from_secs(1) },
+            Fault::BodyUnreadable,
+            Fault::TooLarge { limit: 1 },
+            Fault::NotUtf8 { offset: 1 },
+            Fault::NotJson { line: 1, column: 1 },
+            Fault::Escape { param: param() },
+            Fault::Duplicate { param: param() },
+            Fault::Missing { param: param() },
+            Fault::Type { param: param(), expected: "a string", found: Kind::Null },
+            Fault::Value { param: param(), reason: "r".into() },
+            Fault::UnknownParameter { param: param() },
+            Fault::UnsupportedParameter { param: param(), supported: "none is" },
+            Fault::UnknownModel { known: "m".into() },
+            Fault::Refused { code: engine::REQUEST_INVALID, message: "m".into() },
+            Fault::ContextTooLong { message: "m".into() },
+            Fault::Overloaded { retry_after: 1 },
+            Fault::NotReady(Phase::Starting),
+            Fault::EngineUnavailable,
+            Fault::EngineFailed,
+            Fault::Internal,
+        ];
+        for fault in &all {
+            match fault {
+                Fault::UnknownRoute
+                | Fault::MethodNotAllowed { .. }
+                | Fault::MediaType
+                | Fault::ContentEncoding
+                | Fault::BodyTimedOut { .. }
+                | Fault::BodyUnreadable
+                | Fault::TooLarge { .. }
+                | Fault::NotUtf8 { .. }
+                | Fault::NotJson { .. }
+                | Fault::Escape { .. }
+                | Fault::Duplicate { .. }
+                | Fault::Missing { .. }
+                | Fault::Type { .. }
+                | Fault::Value { .. }
+                | Fault::UnknownParameter { .. }
+                | Fault::UnsupportedParameter { .. }
+                | Fault::UnknownModel { .. }
+                | Fault::Refused { .. }
+                | Fault::ContextTooLong { .. }
+                | Fault::Overloaded { .. }
+                | Fault::NotReady(_)
+                | Fault::EngineUnavailable
+                | Fault::EngineFailed
+                | Fault::Internal => {}
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_fault_has_a_listed_code_a_sentence_and_a_status_of_an_error() {
+        for fault in every_fault() {
+            let code = fault.code();
+            let listed = codes::CODES.iter().chain(engine::CODES).any(|(listed, ..)| *listed == code);
+            assert!(listed, "{code}");
+            assert!(!fault.message().is_empty() && fault.status().as_u16() >= 400, "{code}");
+        }
+    }
+
     #[test]
     fn what_is_repeated_is_short_and_printable() {
-        let fault = Fault::UnknownParameter { param: format!("\x1b[2J{}", "x".repeat(1000)) };
+        let fault = Fault::UnknownParameter { param: format!("\x1b[2J\u{202e}{}", "x".repeat(1000)) };
         let json = String::from_utf8(fault.to_json()).unwrap();
-        assert!(json.len() < 400 && !json.contains("\\u001b"), "{json}");
+        assert!(json.len() < 400 && !json.contains("\\u001b") && !json.contains(steers), "{json}");
     }
 
     #[test]
@@ -337,6 +416,8 @@ mod tests {
             ("engine_busy", Blame::Engine, 429, "server_overloaded"),
             ("engine_exited", Blame::Engine, 503, "engine_unavailable"),
             ("engine_protocol", Blame::Engine, 503, "engine_unavailable"),
+            ("engine_stalled", Blame::Engine, 503, "engine_unavailable"),
+            ("control_token_in_message", Blame::Request, 400, "control_token_in_message"),
             ("model_not_finite", Blame::Engine, 500, "engine_failed"),
             ("made_up", Blame::Engine, 500, "engine_failed"),
         ] {
