@@ -3,19 +3,28 @@
 /// Writes bytes as lower-case hexadecimal digits.
 #[must_use]
 pub fn encode(bytes: &[u8]) -> String {
-    let mut digits = Vec::with_capacity(bytes.len().saturating_mul(2));
-    for byte in bytes {
-        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    let mut digits = vec![0; bytes.len().saturating_mul(2)];
+    let (pairs, _) = digits.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
     }
     String::from_utf8(digits).unwrap_or_default()
 }
 
-const fn digit(nibble: u8) -> u8 {
-    match nibble {
-        0..=9 => b'0'.wrapping_add(nibble),
-        _ => b'a'.wrapping_add(nibble).wrapping_sub(10),
+/// The digits of every byte.
+static PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        {
+            pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 0xf]];
+        }
+        byte += 1;
     }
-}
+    pairs
+};
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Reads hexadecimal digits; `None` for an odd count or any other character.
 #[must_use]
@@ -24,12 +33,12 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     if !pairs.remainder().is_empty() {
         return None;
     }
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(nibble(*high)? << 4 | nibble(*low)?),
-            _ => None,
-        })
-        .collect()
+    let mut bytes = Vec::with_capacity(pairs.len());
+    for pair in pairs {
+        let [high, low] = pair else { return None };
+        bytes.push(nibble(*high)? << 4 | nibble(*low)?);
+    }
+    Some(bytes)
 }
 
 /// Reads exactly `N` bytes.
@@ -38,8 +47,13 @@ pub fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
     decode(text)?.try_into().ok()
 }
 
-fn nibble(character: u8) -> Option<u8> {
-    char::from(character).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+const fn nibble(character: u8) -> Option<u8> {
+    Some(match character {
+        b'0'..=b'9' => character.wrapping_sub(b'0'),
+        b'a'..=b'f' => character.wrapping_sub(b'a').wrapping_add(10),
+        b'A'..=b'F' => character.wrapping_sub(b'A').wrapping_add(10),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

@@ -47,6 +47,14 @@ pub enum PemError {
 /// # Errors
 /// [`PemError`] names what is wrong; nothing is skipped.
 pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
+    bodies(pem)?.into_iter().map(base64).collect()
+}
+
+/// The base64 bodies of a PEM chain, in the order given: equal bodies are equal certificates.
+///
+/// # Errors
+/// [`PemError`], all but [`PemError::Base64`].
+pub fn bodies(pem: &[u8]) -> Result<Vec<&str>, PemError> {
     if pem.len() > MAX_PEM {
         return Err(PemError::TooLarge(pem.len()));
     }
@@ -55,11 +63,14 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     let mut found = Vec::new();
     while !rest.is_empty() {
         let body_on = rest.strip_prefix(BEGIN).ok_or(PemError::Stray)?;
-        let (body, after) = body_on.split_once(END).ok_or(PemError::Unterminated)?;
+        // Base64 has no hyphen: the first one begins the END line.
+        let hyphen = body_on.find('-').ok_or(PemError::Unterminated)?;
+        let (body, end) = body_on.split_at_checked(hyphen).ok_or(PemError::Unterminated)?;
+        let after = end.strip_prefix(END).ok_or(PemError::Unterminated)?;
         if found.len() >= MAX_CHAIN {
             return Err(PemError::TooMany);
         }
-        found.push(base64(body)?);
+        found.push(body);
         rest = after.trim_start();
     }
     if found.is_empty() { Err(PemError::Empty) } else { Ok(found) }
@@ -98,7 +109,19 @@ pub fn base64(text: &str) -> Result<Vec<u8>, PemError> {
     let mut group = 0_u32;
     let mut filled = 0_u32;
     let mut padding = 0_u32;
-    for byte in text.bytes().filter(|byte| !byte.is_ascii_whitespace()) {
+    let mut rest = text.as_bytes();
+    loop {
+        while let Some((line, after)) = rest.split_first_chunk().filter(|_| filled == 0 && padding == 0) {
+            let Some(bytes) = whole_line(line) else { break };
+            out.extend_from_slice(&bytes);
+            rest = after;
+        }
+        // A line's end, the last line, padding, or what is no base64: byte by byte.
+        let Some((&byte, after)) = rest.split_first() else { break };
+        rest = after;
+        if byte.is_ascii_whitespace() {
+            continue;
+        }
         if byte == b'=' {
             padding = padding.saturating_add(1);
             continue;
@@ -127,6 +150,19 @@ pub fn base64(text: &str) -> Result<Vec<u8>, PemError> {
     Ok(out)
 }
 
+/// A whole line (RFC 7468 section 2) at once; nothing where it has anything but digits.
+fn whole_line(line: &[u8; 64]) -> Option<[u8; 48]> {
+    let (mut bytes, mut all) = ([0; 48], 0);
+    let (groups, _) = bytes.as_chunks_mut::<3>();
+    let (quads, _) = line.as_chunks::<4>();
+    for (group, quad) in groups.iter_mut().zip(quads) {
+        let [a, b, c, d] = quad.map(|byte| SEXTETS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT));
+        all |= a | b | c | d;
+        *group = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+    }
+    (all < NO_DIGIT).then_some(bytes)
+}
+
 /// Encodes standard base64 with padding (RFC 4648 section 4).
 #[must_use]
 pub fn base64_text(bytes: &[u8]) -> String {
@@ -141,27 +177,41 @@ pub fn base64_text(bytes: &[u8]) -> String {
     out
 }
 
+/// What [`SEXTETS`] has for a byte that is no base64 digit.
+const NO_DIGIT: u8 = 0x40;
+
+/// The value of every byte as a base64 digit.
+static SEXTETS: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 64 {
+        #[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "evaluated by the compiler")]
+        {
+            table[digit(value) as usize] = value;
+        }
+        value += 1;
+    }
+    table
+};
+
 fn sextet(byte: u8) -> Option<u32> {
-    let base = match byte {
-        b'A'..=b'Z' => byte.wrapping_sub(b'A'),
-        b'a'..=b'z' => byte.wrapping_sub(b'a').wrapping_add(26),
-        b'0'..=b'9' => byte.wrapping_sub(b'0').wrapping_add(52),
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    };
-    Some(u32::from(base))
+    let value = SEXTETS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
+    (value < NO_DIGIT).then(|| u32::from(value))
 }
 
 fn letter(sextet: u32) -> char {
     let [.., byte] = sextet.to_be_bytes();
-    char::from(match byte {
-        0..=25 => b'A'.wrapping_add(byte),
-        26..=51 => b'a'.wrapping_add(byte).wrapping_sub(26),
-        52..=61 => b'0'.wrapping_add(byte).wrapping_sub(52),
+    char::from(digit(byte))
+}
+
+const fn digit(sextet: u8) -> u8 {
+    match sextet {
+        0..=25 => b'A'.wrapping_add(sextet),
+        26..=51 => b'a'.wrapping_add(sextet).wrapping_sub(26),
+        52..=61 => b'0'.wrapping_add(sextet).wrapping_sub(52),
         62 => b'+',
         _ => b'/',
-    })
+    }
 }
 
 #[cfg(test)]
@@ -202,7 +252,14 @@ mod tests {
         assert_eq!(certificates(&[0xff]), Err(PemError::NotText));
         assert_eq!(certificates(&vec![b' '; MAX_PEM + 1]), Err(PemError::TooLarge(MAX_PEM + 1)));
         assert!(certificates(format!("{good}\0").as_bytes()).is_ok());
-        for bad in ["A", "AA", "AAA", "AB==", "AA=A", "AAAA="] {
+        assert_eq!(
+            base64("Zm9v\r\n Ym\tFy\n"),
+            Ok(b"foobar".to_vec()),
+            "white space between and within groups"
+        );
+        for bad in
+            ["A", "AA", "AAA", "AB==", "AA=A", "AAAA=", "AAAA=AAA", "AAAA\u{e9}A", "AAA=AAAA", "AAAA-AAA"]
+        {
             assert_eq!(base64(bad), Err(PemError::Base64), "{bad}");
         }
     }

@@ -46,8 +46,18 @@ pub fn format_seconds(seconds: i64) -> String {
     let seconds = seconds.clamp(0, LAST);
     let (days, clock) = (seconds.div_euclid(DAY), seconds.rem_euclid(DAY));
     let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let ([a, b], [c, d]) = (two_digits(year / 100), two_digits(year % 100));
+    let ([e, f], [g, h]) = (two_digits(month), two_digits(day));
+    let ([i, j], [k, l]) = (two_digits(clock / 3600), two_digits(clock / 60 % 60));
+    let [m, n] = two_digits(clock % 60);
+    let text = [a, b, c, d, b'-', e, f, b'-', g, h, b'T', i, j, b':', k, l, b':', m, n, b'Z'];
+    String::from_utf8(text.to_vec()).unwrap_or_default()
+}
+
+/// The last two decimal digits of a number that is not negative.
+fn two_digits(number: i64) -> [u8; 2] {
+    let digit = |value: i64| b'0'.wrapping_add(u8::try_from(value % 10).unwrap_or_default());
+    [digit(number / 10), digit(number)]
 }
 
 /// Writes a time as `YYYY-MM-DDThh:mm:ssZ`.
@@ -94,25 +104,34 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || day < 1 || day > days_in(year, month) {
         return None;
     }
-    let years = year.checked_sub(1970)?;
-    let before =
-        (0..years).try_fold(0_i64, |sum, at| sum.checked_add(days_in_year(at.checked_add(1970)?)))?;
     let months = (1..month).try_fold(0_i64, |sum, at| sum.checked_add(days_in(year, at)))?;
-    before.checked_add(months)?.checked_add(day)?.checked_sub(1)
+    days_before(year).checked_add(months)?.checked_add(day)?.checked_sub(1)
 }
 
-fn civil_from_days(mut days: i64) -> (i64, i64, i64) {
-    let mut year = 1970;
-    while days >= days_in_year(year) {
-        days = days.saturating_sub(days_in_year(year));
+/// Year, month and day of a day from 1970-01-01 to 9999-12-31, counted from 0.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    // An estimate that is never too late and at most 22 years early.
+    let mut year = 1970_i64.saturating_add(days / 366);
+    let mut first = days_before(year);
+    while days.saturating_sub(first) >= days_in_year(year) {
+        first = first.saturating_add(days_in_year(year));
         year = year.saturating_add(1);
     }
+    let mut day = days.saturating_sub(first);
     let mut month = 1;
-    while days >= days_in(year, month) {
-        days = days.saturating_sub(days_in(year, month));
+    while day >= days_in(year, month) {
+        day = day.saturating_sub(days_in(year, month));
         month = month.saturating_add(1);
     }
-    (year, month, days.saturating_add(1))
+    (year, month, day.saturating_add(1))
+}
+
+/// Days from 1970-01-01 to the first day of a year from 1970 to 9999.
+fn days_before(year: i64) -> i64 {
+    let before = year.saturating_sub(1);
+    // Leap years up to the end of 1969: 477.
+    let leaps = (before / 4).saturating_sub(before / 100).saturating_add(before / 400).saturating_sub(477);
+    year.saturating_sub(1970).saturating_mul(365).saturating_add(leaps)
 }
 
 fn is_leap(year: i64) -> bool {
@@ -171,6 +190,22 @@ mod tests {
             "2026-06-08T1é:32:35Z",
         ] {
             assert_eq!(parse_seconds(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1970, 1, 1);
+        for days in 0..=LAST / DAY {
+            assert_eq!(civil_from_days(days), (year, month, day));
+            assert_eq!(days_from_civil(year, month, day), Some(days));
+            day += 1;
+            if day > days_in(year, month) {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
         }
     }
 

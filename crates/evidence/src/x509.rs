@@ -3,16 +3,39 @@
 //! Parsing establishes no trust: signatures, windows and anchors are the verifier's work.
 
 use thiserror::Error;
-use x509_parser::asn1_rs::{Any, FromDer as _, Oid};
-use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
-use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::asn1_rs::{FromDer as _, Oid, Tag};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
+use x509_parser::extensions;
+use x509_parser::nom::Parser as _;
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
 /// The largest certificate accepted, in bytes. Intel's PCK certificates are about 1.3 KiB.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
 /// The largest revocation list accepted, in bytes. Intel's largest recorded one is under 100 KiB.
 pub const MAX_CRL: usize = 1024 * 1024;
+
+const BOOLEAN: u8 = 0x01;
+const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
+const OCTET_STRING: u8 = 0x04;
+const OBJECT_IDENTIFIER: u8 = 0x06;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+const SEQUENCE: u8 = 0x30;
+/// [0], constructed.
+const CONTEXT_0: u8 = 0xa0;
+
+/// 1.2.840.10045.4.3.2, the content of its DER as of the other identifiers.
+const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
+/// 1.2.840.10045.4.3.3.
+const ECDSA_WITH_SHA384: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03];
+/// 1.2.840.10045.2.1.
+const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+/// 1.2.840.10045.3.1.7.
+const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+/// 1.3.132.0.34.
+const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 
 /// Why a certificate or revocation list could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -147,14 +170,21 @@ impl Certificate {
         if der.len() > MAX_CERTIFICATE {
             return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CERTIFICATE });
         }
-        let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| X509Error::Der(WHAT))?;
+        // Extensions that nothing here reads are not looked into.
+        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
+        let (rest, parsed) = parser.parse(der).map_err(|_| X509Error::Der(WHAT))?;
         if !rest.is_empty() {
             return Err(X509Error::Trailing(WHAT));
         }
         if parsed.signature_algorithm != parsed.tbs_certificate.signature {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
-        parsed.tbs_certificate.extensions_map().map_err(|_| X509Error::DuplicateExtension(WHAT))?;
+        let mut oids: Vec<&[u8]> =
+            parsed.tbs_certificate.extensions().iter().map(|extension| extension.oid.as_bytes()).collect();
+        oids.sort_unstable();
+        if !oids.is_sorted_by(|one, next| one < next) {
+            return Err(X509Error::DuplicateExtension(WHAT));
+        }
         let certificate = Self::from_parsed(der, &parsed);
         let algorithm = certificate.signature_algorithm;
         check_outer(WHAT, der, &certificate.tbs, algorithm, &certificate.signature)?;
@@ -168,31 +198,14 @@ impl Certificate {
         let mut extended_key_usage = Vec::new();
         let mut extensions = Vec::with_capacity(tbs.extensions().len());
         for extension in tbs.extensions() {
-            match extension.parsed_extension() {
-                ParsedExtension::BasicConstraints(found) => {
-                    basic_constraints =
-                        Some(BasicConstraints { ca: found.ca, path_len: found.path_len_constraint });
-                }
-                ParsedExtension::KeyUsage(found) => {
-                    key_usage = Some(KeyUsage {
-                        digital_signature: found.digital_signature(),
-                        key_cert_sign: found.key_cert_sign(),
-                        crl_sign: found.crl_sign(),
-                    });
-                }
-                ParsedExtension::ExtendedKeyUsage(found) => {
-                    extended_key_usage = found.other.iter().map(Oid::to_id_string).collect();
-                    if found.ocsp_signing {
-                        extended_key_usage.push("1.3.6.1.5.5.7.3.9".to_owned());
-                    }
-                }
+            let oid = dotted(&extension.oid);
+            match oid.as_str() {
+                "2.5.29.19" => basic_constraints = basic_constraints_of(extension.value),
+                "2.5.29.15" => key_usage = key_usage_of(extension.value),
+                "2.5.29.37" => extended_key_usage = extended_key_usage_of(extension.value),
                 _ => {}
             }
-            extensions.push(Extension {
-                oid: extension.oid.to_id_string(),
-                critical: extension.critical,
-                value: extension.value.to_vec(),
-            });
+            extensions.push(Extension { oid, critical: extension.critical, value: extension.value.to_vec() });
         }
         Self {
             der: der.to_vec(),
@@ -231,6 +244,50 @@ impl Certificate {
     }
 }
 
+fn basic_constraints_of(value: &[u8]) -> Option<BasicConstraints> {
+    let (_, found) = extensions::BasicConstraints::from_der(value).ok()?;
+    Some(BasicConstraints { ca: found.ca, path_len: found.path_len_constraint })
+}
+
+fn key_usage_of(value: &[u8]) -> Option<KeyUsage> {
+    let (_, found) = extensions::KeyUsage::from_der(value).ok()?;
+    Some(KeyUsage {
+        digital_signature: found.digital_signature(),
+        key_cert_sign: found.key_cert_sign(),
+        crl_sign: found.crl_sign(),
+    })
+}
+
+fn extended_key_usage_of(value: &[u8]) -> Vec<String> {
+    let Ok((_, found)) = extensions::ExtendedKeyUsage::from_der(value) else { return Vec::new() };
+    let mut usages: Vec<String> = found.other.iter().map(dotted).collect();
+    if found.ocsp_signing {
+        usages.push("1.3.6.1.5.5.7.3.9".to_owned());
+    }
+    usages
+}
+
+/// Dotted decimal form of an object identifier.
+fn dotted(oid: &Oid<'_>) -> String {
+    let Some(arcs) = oid.iter() else { return oid.to_id_string() };
+    let mut out = String::with_capacity(32);
+    for arc in arcs {
+        if !out.is_empty() {
+            out.push('.');
+        }
+        push_decimal(&mut out, arc);
+    }
+    out
+}
+
+fn push_decimal(out: &mut String, number: u64) {
+    if number > 9 {
+        push_decimal(out, number / 10);
+    }
+    let digit = u8::try_from(number % 10).unwrap_or_default();
+    out.push(char::from(b'0'.wrapping_add(digit)));
+}
+
 /// A parsed certificate revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crl {
@@ -246,9 +303,9 @@ pub struct Crl {
     pub this_update: i64,
     /// Time of the next issue, seconds since the Unix epoch. Optional in RFC 5280's syntax.
     pub next_update: Option<i64>,
-    /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`].
+    /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`], sorted.
     pub revoked: Vec<Vec<u8>>,
-    /// Dotted object identifiers of critical extensions of the list.
+    /// Dotted object identifiers of critical extensions of the list and of its entries (RFC 5280 section 5.3).
     pub critical_extensions: Vec<String>,
 }
 
@@ -262,37 +319,109 @@ impl Crl {
         if der.len() > MAX_CRL {
             return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CRL });
         }
-        let (rest, parsed) = CertificateRevocationList::from_der(der).map_err(|_| X509Error::Der(WHAT))?;
+        let malformed = || X509Error::Der(WHAT);
+        let (list, rest) = sequence(der).ok_or_else(malformed)?;
         if !rest.is_empty() {
             return Err(X509Error::Trailing(WHAT));
         }
-        let tbs = &parsed.tbs_cert_list;
-        if parsed.signature_algorithm != tbs.signature {
+        let (fields, after) = sequence(list).ok_or_else(malformed)?;
+        let tbs = list.get(..list.len().saturating_sub(after.len())).unwrap_or_default();
+        let (after, outer) = AlgorithmIdentifier::from_der(after).map_err(|_| malformed())?;
+        let Some((BIT_STRING, [0, signature @ ..], [])) = der_value(after) else { return Err(malformed()) };
+        let (parsed, inner) = Self::fields(fields, signature).ok_or_else(malformed)?;
+        if inner != outer {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
-        let algorithm = signature_algorithm(&parsed.signature_algorithm);
-        check_outer(WHAT, der, tbs.as_ref(), algorithm, &parsed.signature_value.data)?;
-        Ok(Self {
-            tbs: tbs.as_ref().to_vec(),
-            signature: parsed.signature_value.data.to_vec(),
-            signature_algorithm: algorithm,
-            issuer: tbs.issuer.as_raw().to_vec(),
-            this_update: tbs.this_update.timestamp(),
-            next_update: tbs.next_update.map(|time| time.timestamp()),
-            revoked: tbs.revoked_certificates.iter().map(|entry| serial(entry.raw_serial())).collect(),
-            critical_extensions: parsed
-                .extensions()
-                .iter()
-                .filter(|extension| extension.critical)
-                .map(|extension| extension.oid.to_id_string())
-                .collect(),
-        })
+        let signature_algorithm = signature_algorithm(&outer);
+        check_outer(WHAT, der, tbs, signature_algorithm, signature)?;
+        Ok(Self { tbs: tbs.to_vec(), signature_algorithm, ..parsed })
+    }
+
+    /// Reads the fields of TBSCertList (RFC 5280 section 5.1), and its signature algorithm.
+    fn fields<'a>(mut rest: &'a [u8], signature: &[u8]) -> Option<(Self, AlgorithmIdentifier<'a>)> {
+        // Version 2 is written as 1; version 1 is left away.
+        if let Some((INTEGER, version, after)) = der_value(rest) {
+            rest = (version == [1]).then_some(after)?;
+        }
+        let (after, algorithm) = AlgorithmIdentifier::from_der(rest).ok()?;
+        let (after, issuer) = X509Name::from_der(after).ok()?;
+        let (after, this_update) = ASN1Time::from_der(after).ok()?;
+        rest = after;
+        let mut next_update = None;
+        if let Some((UTC_TIME | GENERALIZED_TIME, ..)) = der_value(rest) {
+            let (after, time) = ASN1Time::from_der(rest).ok()?;
+            (next_update, rest) = (Some(time.timestamp()), after);
+        }
+        let (mut revoked, mut critical_extensions) = (Vec::new(), Vec::new());
+        if let Some((SEQUENCE, entries, after)) = der_value(rest) {
+            revoked_entries(entries, &mut revoked, &mut critical_extensions)?;
+            rest = after;
+        }
+        if let Some((CONTEXT_0, explicit, after)) = der_value(rest) {
+            let (list, []) = sequence(explicit)? else { return None };
+            critical_of(list, &mut critical_extensions)?;
+            rest = after;
+        }
+        let parsed = Self {
+            tbs: Vec::new(),
+            signature: signature.to_vec(),
+            signature_algorithm: SignatureAlgorithm::Other,
+            issuer: issuer.as_raw().to_vec(),
+            this_update: this_update.timestamp(),
+            next_update,
+            revoked,
+            critical_extensions,
+        };
+        rest.is_empty().then_some((parsed, algorithm))
     }
 
     /// Whether the list revokes this serial number.
     #[must_use]
     pub fn revokes(&self, serial: &[u8]) -> bool {
-        self.revoked.iter().any(|revoked| revoked == serial)
+        self.revoked.binary_search_by(|revoked| revoked.as_slice().cmp(serial)).is_ok()
+    }
+}
+
+/// Reads `revokedCertificates` (RFC 5280 section 5.1.2.6): serial numbers, sorted, and critical extensions.
+fn revoked_entries(mut rest: &[u8], revoked: &mut Vec<Vec<u8>>, critical: &mut Vec<String>) -> Option<()> {
+    while !rest.is_empty() {
+        let (entry, after) = sequence(rest)?;
+        let (INTEGER, number, entry) = der_value(entry)? else { return None };
+        let (UTC_TIME | GENERALIZED_TIME, _, entry) = der_value(entry)? else { return None };
+        if !entry.is_empty() {
+            let (extensions, []) = sequence(entry)? else { return None };
+            critical_of(extensions, critical)?;
+        }
+        revoked.push(serial(number));
+        rest = after;
+    }
+    revoked.sort_unstable();
+    Some(())
+}
+
+/// Collects the object identifiers of the critical ones among extensions (RFC 5280 section 4.1).
+fn critical_of(mut rest: &[u8], critical: &mut Vec<String>) -> Option<()> {
+    while !rest.is_empty() {
+        let (extension, after) = sequence(rest)?;
+        let (OBJECT_IDENTIFIER, oid, extension) = der_value(extension)? else { return None };
+        let (flag, value) = match der_value(extension)? {
+            (BOOLEAN, [flag], value) => (*flag, value),
+            _ => (0, extension),
+        };
+        let (OCTET_STRING, _, []) = der_value(value)? else { return None };
+        if flag != 0 {
+            critical.push(dotted(&Oid::new(oid.into())));
+        }
+        rest = after;
+    }
+    Some(())
+}
+
+/// Reads a SEQUENCE from the front: its content, and what follows.
+fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    match der_value(input)? {
+        (SEQUENCE, content, rest) => Some((content, rest)),
+        _ => None,
     }
 }
 
@@ -312,27 +441,14 @@ fn check_outer(
         SignatureAlgorithm::Other => return Ok(()),
     };
     let identifier = [0x30, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, last];
-    let no_unused_bits = [0];
-    let bits = der_element(0x03, &[&no_unused_bits, signature]);
-    if der_element(0x30, &[tbs, &identifier, &bits]) == der { Ok(()) } else { Err(X509Error::Der(what)) }
-}
-
-/// One DER element: tag, shortest definite length, contents.
-fn der_element(tag: u8, contents: &[&[u8]]) -> Vec<u8> {
-    let size = contents.iter().fold(0_usize, |sum, part| sum.saturating_add(part.len()));
-    let mut out = vec![tag];
-    match u8::try_from(size) {
-        Ok(short) if short < 0x80 => out.push(short),
-        _ => {
-            let bytes = size.to_be_bytes();
-            let digits =
-                bytes.iter().position(|byte| *byte != 0).and_then(|at| bytes.get(at..)).unwrap_or_default();
-            out.push(0x80 | u8::try_from(digits.len()).unwrap_or_default());
-            out.extend_from_slice(digits);
-        }
-    }
-    contents.iter().for_each(|part| out.extend_from_slice(part));
-    out
+    // Every length must be the shortest, as `der_value` asks.
+    let outer = || {
+        let (content, []) = sequence(der)? else { return None };
+        let bits = content.strip_prefix(tbs)?.strip_prefix(&identifier)?;
+        let (BIT_STRING, [0, found @ ..], []) = der_value(bits)? else { return None };
+        (found == signature).then_some(())
+    };
+    outer().ok_or(X509Error::Der(what))
 }
 
 fn serial(raw: &[u8]) -> Vec<u8> {
@@ -349,33 +465,47 @@ fn signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> SignatureAlgorith
     if algorithm.parameters.is_some() {
         return SignatureAlgorithm::Other;
     }
-    match algorithm.algorithm.to_id_string().as_str() {
-        "1.2.840.10045.4.3.2" => SignatureAlgorithm::EcdsaSha256,
-        "1.2.840.10045.4.3.3" => SignatureAlgorithm::EcdsaSha384,
+    match algorithm.algorithm.as_bytes() {
+        ECDSA_WITH_SHA256 => SignatureAlgorithm::EcdsaSha256,
+        ECDSA_WITH_SHA384 => SignatureAlgorithm::EcdsaSha384,
         _ => SignatureAlgorithm::Other,
     }
 }
 
 fn key_algorithm(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgorithm {
-    if algorithm.algorithm.to_id_string() != "1.2.840.10045.2.1" {
+    if algorithm.algorithm.as_bytes() != EC_PUBLIC_KEY {
         return KeyAlgorithm::Other;
     }
     // Libraries differ in whether they take compressed points: verdicts must not.
-    let curve = algorithm.parameters.as_ref().and_then(curve);
-    match (curve.as_deref(), point.len(), point.first()) {
-        (Some("1.2.840.10045.3.1.7"), 65, Some(0x04)) => KeyAlgorithm::P256,
-        (Some("1.3.132.0.34"), 97, Some(0x04)) => KeyAlgorithm::P384,
+    let curve = algorithm.parameters.as_ref().filter(|parameters| parameters.tag() == Tag::Oid);
+    match (curve.map(|curve| curve.data), point.len(), point.first()) {
+        (Some(SECP256R1), 65, Some(0x04)) => KeyAlgorithm::P256,
+        (Some(SECP384R1), 97, Some(0x04)) => KeyAlgorithm::P384,
         _ => KeyAlgorithm::Other,
     }
 }
 
-fn curve(parameters: &Any<'_>) -> Option<String> {
-    Oid::try_from(parameters.clone()).ok().map(|oid| oid.to_id_string())
-}
-
 /// Reads one DER value from the front of `input`: (tag byte, content, rest). Single-byte tags only.
 pub(crate) fn der_value(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (rest, any) = Any::from_der(input).ok()?;
-    let tag = *input.first()?;
-    Some((tag, any.data, rest))
+    let (&tag, rest) = input.split_first()?;
+    if tag & 0x1f == 0x1f {
+        return None;
+    }
+    let (length, rest) = der_length(rest)?;
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// A definite length in its shortest form (X.690 section 10.1), below 16 MiB.
+fn der_length(input: &[u8]) -> Option<(usize, &[u8])> {
+    let (&first, rest) = input.split_first()?;
+    let digits = match first {
+        0..=0x7f => return Some((usize::from(first), rest)),
+        0x81..=0x83 => usize::from(first & 0x7f),
+        _ => return None,
+    };
+    let (digits, rest) = rest.split_at_checked(digits)?;
+    let length = digits.iter().fold(0_usize, |sum, digit| sum << 8 | usize::from(*digit));
+    let shortest = length >= 0x80 && digits.first() != Some(&0);
+    shortest.then_some((length, rest))
 }

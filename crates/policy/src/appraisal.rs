@@ -133,8 +133,8 @@ impl AppraisalPolicy {
     /// The fields that are waived.
     #[must_use]
     pub fn waived(&self) -> Vec<Field<'_>> {
-        let fields = [self.tdx.fields(), self.devices.fields(), self.claims.fields()];
-        fields.into_iter().flatten().filter(|field| field.waiver().is_some()).collect()
+        let fields = self.tdx.each_field().chain(self.devices.fields()).chain(self.claims.fields());
+        fields.filter(|field| field.waiver().is_some()).collect()
     }
 
     /// Every field of the tables, table by table.

@@ -33,7 +33,7 @@ pub struct ClaimsPolicy {
 
 impl ClaimsPolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+    pub(crate) fn fields(&self) -> [Field<'_>; 11] {
         let Self {
             events,
             egress_mode,
@@ -47,7 +47,7 @@ impl ClaimsPolicy {
             gpu_dev_tools,
             gpu_environment,
         } = self;
-        vec![
+        [
             Field::new(
                 "claims.events",
                 "event_claims",

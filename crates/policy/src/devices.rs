@@ -21,9 +21,9 @@ pub struct DevicePolicy {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+    pub(crate) fn fields(&self) -> [Field<'_>; 5] {
         let Self { gpu_count, fwid, rim, revocation, event } = self;
-        vec![
+        [
             Field::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
             Field::new(
                 "devices.fwid",

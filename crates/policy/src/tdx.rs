@@ -128,7 +128,7 @@ pub struct ExtendedPolicy {
 }
 
 impl ExtendedPolicy {
-    fn fields(&self) -> Vec<Field<'_>> {
+    fn fields(&self) -> [Field<'_>; 7] {
         let Self {
             vm_id,
             td_id,
@@ -138,7 +138,7 @@ impl ExtendedPolicy {
             init_tee_tcb_svn,
             init_fmspc,
         } = self;
-        vec![
+        [
             Field::new(
                 "tdx.extended.vm_id",
                 "td_vm_id",
@@ -183,9 +183,20 @@ impl ExtendedPolicy {
 impl TdxPolicy {
     /// Every expectation of the table, in the order of the type.
     pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+        self.each_field().collect()
+    }
+
+    /// As [`Self::fields`], without a list: verdicts go through them each time.
+    pub(crate) fn each_field(&self) -> impl Iterator<Item = Field<'_>> {
+        let graces = self.grace.iter().map(Grace::field);
+        self.listed().into_iter().chain(self.extended.fields()).chain(graces)
+    }
+
+    /// Every expectation but the extended body's and the graces.
+    fn listed(&self) -> [Field<'_>; 32] {
         let Self {
             tcb_status,
-            grace,
+            grace: _,
             early_tcb_status,
             tcb_evaluation,
             tcb_info_age,
@@ -215,9 +226,9 @@ impl TdxPolicy {
             mr_service_td,
             report_data,
             cross_check,
-            extended,
+            extended: _,
         } = self;
-        let mut fields = vec![
+        [
             Field::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
             Field::new(
                 "tdx.early_tcb_status",
@@ -290,10 +301,7 @@ impl TdxPolicy {
             Field::new("tdx.mr_service_td", "mr_service_td", "MRSERVICETD, of TD 1.5 reports", mr_service_td),
             Field::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
             Field::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
-        ];
-        fields.extend(extended.fields());
-        fields.extend(grace.iter().map(Grace::field));
-        fields
+        ]
     }
 
     /// Names and reasons of the graces.

@@ -377,10 +377,14 @@ impl<'a> Progress<'a> {
 
     /// Shows the waivers of what this evidence has nothing of: a loosened policy shows in every verdict.
     fn untouched_waivers(&mut self) {
+        let mut last = 0;
         for field in self.inputs.policy.waived() {
             let Some((code, reason)) = field.code.zip(field.waiver()) else { continue };
-            let rule = rules::ALL.iter().find(|rule| rule.code == code);
-            if let Some(rule) = rule.filter(|_| !self.checks.has(code)) {
+            if let Some(place) = self.checks.place_of(code, last) {
+                last = place;
+                continue;
+            }
+            if let Some(rule) = rules::ALL.iter().find(|rule| rule.code == code) {
                 self.checks.waive(rule, reason, "this evidence has nothing of it");
             }
         }

@@ -12,6 +12,9 @@ pub(crate) type Text = Cow<'static, str>;
 /// every component that falls short, has under 2,000.
 const MAX_ACTUAL: usize = 4096;
 
+/// About as many as a verdict over a quote has: room is made for them at once.
+const USUAL_CHECKS: usize = 64;
+
 /// A rule that a verdict checks. Its code is stable: users and documents refer to it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Rule {
@@ -58,9 +61,15 @@ pub struct Check {
 }
 
 /// The checks of one appraisal, in the order in which they were made.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Checks {
     list: Vec<Check>,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self { list: Vec::with_capacity(USUAL_CHECKS) }
+    }
 }
 
 /// A rule failed on which everything after it rests. The failure stands in the [`Checks`].
@@ -88,6 +97,24 @@ impl Checks {
                 let actual = describe(&value);
                 self.pass(rule, actual);
                 Ok(value)
+            }
+            Err(actual) => {
+                self.fail(rule, actual);
+                Err(Stop)
+            }
+        }
+    }
+
+    /// As [`Self::need`], of a check whose finding is its text.
+    pub(crate) fn need_text(
+        &mut self,
+        rule: &'static Rule,
+        found: Result<String, impl Into<Text>>,
+    ) -> Result<(), Stop> {
+        match found {
+            Ok(actual) => {
+                self.pass(rule, actual);
+                Ok(())
             }
             Err(actual) => {
                 self.fail(rule, actual);
@@ -145,7 +172,7 @@ impl Checks {
     }
 
     pub(crate) fn waive(&mut self, rule: &'static Rule, reason: &str, actual: impl Into<Text>) {
-        self.push(rule, Status::Waived, format!("waived: {reason}"), actual);
+        self.push(rule, Status::Waived, ["waived: ", reason].concat(), actual);
     }
 
     pub(crate) fn not_run(&mut self, rule: &'static Rule, why: impl Into<Text>) {
@@ -170,7 +197,19 @@ impl Checks {
 
     /// Whether a rule has an entry, by its code.
     pub(crate) fn has(&self, code: &str) -> bool {
-        self.list.iter().any(|check| check.code == code)
+        self.place_of(code, 0).is_some()
+    }
+
+    /// The place of a rule's entry, by its code. The search begins at `from`: who looks for many in about the order of
+    /// the entries finds each of them soon.
+    pub(crate) fn place_of(&self, code: &str, from: usize) -> Option<usize> {
+        let (before, after) = self.list.split_at_checked(from)?;
+        let is = |check: &Check| check.code == code;
+        after
+            .iter()
+            .position(is)
+            .map(|place| place.saturating_add(from))
+            .or_else(|| before.iter().position(is))
     }
 
     pub(crate) fn extend(&mut self, checks: &[Check]) {

@@ -91,12 +91,11 @@ impl<const N: usize> Found<N> {
 impl<const N: usize> fmt::Display for Found<N> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let values = match self {
-            Self::One(value) => value.as_slice(),
+            Self::One(Some(value)) => return value.fmt(formatter),
+            Self::One(None) => return formatter.write_str("none"),
+            Self::Each(values) if values.is_empty() => return formatter.write_str("none"),
             Self::Each(values) => values,
         };
-        if values.is_empty() {
-            return formatter.write_str("none");
-        }
         formatter.write_str(&values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
     }
 }

@@ -32,8 +32,11 @@ impl Assessment {
 
     /// What to do about a status that the policy does not accept; nothing where the status is the best there is.
     pub(crate) fn remedy(&self) -> Option<String> {
-        let mut todo: Vec<&str> = self.updates.iter().map(String::as_str).collect();
         let (age, configuration, hardening) = self.status.map_or((Age::Outdated, false, false), parts);
+        if (age, configuration, hardening) == (Age::Current, false, false) {
+            return None;
+        }
+        let mut todo: Vec<&str> = self.updates.iter().map(String::as_str).collect();
         if age == Age::Relaunch {
             todo.push("stop the TD and start it again");
         }
@@ -47,7 +50,7 @@ impl Assessment {
         let accept = acceptable
             .map(|status| format!("or accept {} in the policy for a while by a grace", status.name()));
         todo.extend(accept.as_deref());
-        if (age, configuration, hardening) == (Age::Current, false, false) || todo.is_empty() {
+        if todo.is_empty() {
             return None;
         }
         let advisories = match self.advisory_ids.as_slice() {
@@ -66,14 +69,11 @@ pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Resul
     if report.isv_prod_id != identity.isv_prod_id {
         return Err(format!("ISVPRODID {}, expected {}", report.isv_prod_id, identity.isv_prod_id));
     }
-    if masked(&report.misc_select.to_le_bytes(), &identity.misc_select_mask)
-        != masked(&identity.misc_select, &identity.misc_select_mask)
-    {
+    let misc_select = report.misc_select.to_le_bytes();
+    if !equal_under(&identity.misc_select_mask, &misc_select, &identity.misc_select) {
         return Err(format!("MISCSELECT {:08x}", report.misc_select));
     }
-    if masked(report.attributes, &identity.attributes_mask)
-        != masked(&identity.attributes, &identity.attributes_mask)
-    {
+    if !equal_under(&identity.attributes_mask, report.attributes, &identity.attributes) {
         return Err(format!("ATTRIBUTES {}", HexBytes(*report.attributes)));
     }
     Ok(format!("ISVPRODID {}, ISVSVN {}", report.isv_prod_id, report.isv_svn))
@@ -87,9 +87,7 @@ pub(crate) fn module_matches(report: &TdReport<'_>, info: &TcbInfo) -> Result<St
     if report.mr_signer_seam != &module.mr_signer {
         return Err(format!("MRSIGNERSEAM {}", HexBytes(*report.mr_signer_seam)));
     }
-    if masked(report.seam_attributes, &module.attributes_mask)
-        != masked(&module.attributes, &module.attributes_mask)
-    {
+    if !equal_under(&module.attributes_mask, report.seam_attributes, &module.attributes) {
         return Err(format!("SEAMATTRIBUTES {}", HexBytes(*report.seam_attributes)));
     }
     Ok(format!("TDX module major version {major}"))
@@ -233,8 +231,9 @@ fn short(what: &str, skip: usize, has: &[u8; 16], needs: &[u8; 16]) -> Vec<Strin
         .collect()
 }
 
-fn masked<const N: usize>(value: &[u8; N], mask: &[u8; N]) -> Vec<u8> {
-    value.iter().zip(mask).map(|(value, mask)| value & mask).collect()
+/// Whether two values are equal in every bit of the mask.
+fn equal_under<const N: usize>(mask: &[u8; N], one: &[u8; N], other: &[u8; N]) -> bool {
+    one.iter().zip(other).zip(mask).all(|((one, other), mask)| (one ^ other) & mask == 0)
 }
 
 /// The parts of a status: how old, whether configuration counts, whether software must be hardened.

@@ -98,16 +98,16 @@ pub(crate) struct Means<'a> {
 pub(crate) struct Platform {
     pck: Certificate,
     extension: Result<PckExtension, PckError>,
-    /// DER of the PCK CA certificate.
-    ca: Vec<u8>,
-    /// DER of the root certificate.
-    root: Vec<u8>,
+    /// The PCK CA certificate.
+    ca: Arc<Certificate>,
+    root: Arc<Certificate>,
 }
 
 impl Platform {
     /// Whether the authorities are those of this collateral.
     pub(crate) fn is_under(&self, collateral: &PreparedCollateral) -> bool {
-        let same = |contents: &Contents| self.ca == contents.pck_ca.der && self.root == contents.root.der;
+        let same =
+            |contents: &Contents| self.ca.der == contents.pck_ca.der && self.root.der == contents.root.der;
         collateral.contents.as_ref().is_some_and(same)
     }
 }
@@ -141,8 +141,10 @@ pub struct PreparedCollateral {
 
 #[derive(Debug, Clone)]
 struct Contents {
-    root: Certificate,
-    pck_ca: Certificate,
+    root: Arc<Certificate>,
+    pck_ca: Arc<Certificate>,
+    /// Base64 bodies of both in the collateral: a quote that repeats them needs no decoding.
+    bodies: [String; 2],
     pck_crl: Crl,
     tcb_info: TcbInfo,
     qe_identity: QeIdentity,
@@ -193,12 +195,13 @@ impl PreparedCollateral {
 
 /// The chains and lists of collateral, parsed.
 struct Parsed {
-    root: Certificate,
-    pck_ca: Certificate,
-    tcb_signer: Certificate,
-    tcb_root: Certificate,
-    qe_signer: Certificate,
-    qe_root: Certificate,
+    root: Arc<Certificate>,
+    pck_ca: Arc<Certificate>,
+    bodies: [String; 2],
+    tcb_signer: Arc<Certificate>,
+    tcb_root: Arc<Certificate>,
+    qe_signer: Arc<Certificate>,
+    qe_root: Arc<Certificate>,
     root_crl: Crl,
     pck_crl: Crl,
 }
@@ -224,19 +227,24 @@ fn prepare(
         })?;
     let windows = windows(&parsed, &tcb_info, &qe_identity);
     let early = early(collateral, &parsed, algorithms);
-    let Parsed { root, pck_ca, pck_crl, root_crl, .. } = parsed;
+    let Parsed { root, pck_ca, bodies, pck_crl, root_crl, .. } = parsed;
     let root_crl_issued = root_crl.this_update;
-    Ok(Contents { root, pck_ca, pck_crl, tcb_info, qe_identity, windows, root_crl_issued, early })
+    Ok(Contents { root, pck_ca, bodies, pck_crl, tcb_info, qe_identity, windows, root_crl_issued, early })
 }
 
 fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
-    let [pck_ca, root] = chain("the PCK CRL issuer chain", &collateral.pck_crl_issuer_chain)?;
-    let [tcb_signer, tcb_root] = chain("the TCB info issuer chain", &collateral.tcb_info_issuer_chain)?;
-    let [qe_signer, qe_root] = chain("the QE identity issuer chain", &collateral.qe_identity_issuer_chain)?;
+    let mut chains = Chains::default();
+    let [(pck_ca, ca_body), (root, root_body)] =
+        chains.parse("the PCK CRL issuer chain", &collateral.pck_crl_issuer_chain)?;
+    let [(tcb_signer, _), (tcb_root, _)] =
+        chains.parse("the TCB info issuer chain", &collateral.tcb_info_issuer_chain)?;
+    let [(qe_signer, _), (qe_root, _)] =
+        chains.parse("the QE identity issuer chain", &collateral.qe_identity_issuer_chain)?;
     let crl = |what: &str, der: &[u8]| Crl::parse(der).map_err(|error| format!("{what}: {error}"));
     Ok(Parsed {
         root,
         pck_ca,
+        bodies: [ca_body.to_owned(), root_body.to_owned()],
         tcb_signer,
         tcb_root,
         qe_signer,
@@ -246,15 +254,39 @@ fn parse(collateral: &TdxCollateral) -> Result<Parsed, String> {
     })
 }
 
-fn chain<const N: usize>(what: &str, text: &str) -> Result<[Certificate; N], String> {
-    let ders = pem::certificates(text.as_bytes()).map_err(|error| format!("{what}: {error}"))?;
-    let certificates: Vec<Certificate> = ders
-        .iter()
-        .map(|der| Certificate::parse(der))
-        .collect::<Result<_, _>>()
-        .map_err(|error| format!("{what}: {error}"))?;
-    let found = certificates.len();
-    certificates.try_into().map_err(|_| format!("{what} has {found} certificates, expected {N}"))
+/// Chains of collateral. They repeat their root, and often a whole chain: each certificate is read once.
+#[derive(Default)]
+struct Chains<'c> {
+    /// By the base64 body.
+    known: Vec<(&'c str, Arc<Certificate>)>,
+}
+
+impl<'c> Chains<'c> {
+    /// The certificates of a chain of `N`, each with its base64 body.
+    fn parse<const N: usize>(
+        &mut self,
+        what: &str,
+        text: &'c str,
+    ) -> Result<[(Arc<Certificate>, &'c str); N], String> {
+        let bodies = pem::bodies(text.as_bytes()).map_err(|error| format!("{what}: {error}"))?;
+        let certificates: Vec<_> = bodies
+            .into_iter()
+            .map(|body| Ok((self.certificate(body)?, body)))
+            .collect::<Result<_, String>>()
+            .map_err(|error| format!("{what}: {error}"))?;
+        let found = certificates.len();
+        certificates.try_into().map_err(|_| format!("{what} has {found} certificates, expected {N}"))
+    }
+
+    fn certificate(&mut self, body: &'c str) -> Result<Arc<Certificate>, String> {
+        if let Some((_, known)) = self.known.iter().find(|(known, _)| *known == body) {
+            return Ok(Arc::clone(known));
+        }
+        let der = pem::base64(body).map_err(|error| error.to_string())?;
+        let certificate = Arc::new(Certificate::parse(&der).map_err(|error| error.to_string())?);
+        self.known.push((body, Arc::clone(&certificate)));
+        Ok(certificate)
+    }
 }
 
 /// The root's key is pinned, and all chains end in the same root. Gives the SHA-256 of its SubjectPublicKeyInfo.
@@ -521,12 +553,12 @@ fn appraise_with(
     let of_pck = Window::of_certificate("the PCK certificate", &platform.pck);
     let windows = || contents.windows.iter().chain([&of_pck]);
     findings.valid_until = windows().map(|window| window.not_after).min();
-    checks.need(&rules::VALIDITY, in_windows(windows, now), String::clone)?;
-    checks.need(&rules::FMSPC, covers(&contents.tcb_info, extension), String::clone)?;
+    checks.need_text(&rules::VALIDITY, in_windows(windows, now))?;
+    checks.need_text(&rules::FMSPC, covers(&contents.tcb_info, extension))?;
     let report = &quote.signature.qe_report;
-    checks.need(&rules::QE_IDENTITY, tcb::qe_matches(report, &contents.qe_identity), String::clone)?;
+    checks.need_text(&rules::QE_IDENTITY, tcb::qe_matches(report, &contents.qe_identity))?;
     let module = tcb::module_matches(&quote.report, &contents.tcb_info);
-    checks.need(&rules::TDX_MODULE_IDENTITY, module, String::clone)?;
+    checks.need_text(&rules::TDX_MODULE_IDENTITY, module)?;
     let assessment = tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
     findings.tcb_status = Some(assessment.status_name());
     let mut horizon = Horizon(findings.valid_until);
@@ -571,21 +603,29 @@ fn pck_certificate(
 }
 
 fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Platform, String> {
-    let ders = pem::certificates(quote.signature.pck_chain).map_err(|error| error.to_string())?;
-    let [pck, ca, root]: [Vec<u8>; 3] =
-        ders.try_into().map_err(|ders: Vec<_>| format!("{} certificates", ders.len()))?;
-    if root != contents.root.der {
+    let bodies = pem::bodies(quote.signature.pck_chain).map_err(|error| error.to_string())?;
+    let [pck, ca, root]: [&str; 3] =
+        bodies.try_into().map_err(|bodies: Vec<_>| format!("{} certificates", bodies.len()))?;
+    let [ca_body, root_body] = &contents.bodies;
+    let (ca_der, root_der) = (&contents.pck_ca.der, &contents.root.der);
+    if !is_same(root, root_body, root_der)? {
         return Err("another root certificate than the collateral's".to_owned());
     }
-    if ca != contents.pck_ca.der {
+    if !is_same(ca, ca_body, ca_der)? {
         return Err("another PCK CA certificate than the collateral's".to_owned());
     }
+    let pck = pem::base64(pck).map_err(|error| error.to_string())?;
     let pck = Certificate::parse(&pck).map_err(|error| error.to_string())?;
     if pck.key_algorithm != KeyAlgorithm::P256 {
         return Err("a PCK that is not on P-256".to_owned());
     }
     let extension = PckExtension::from_certificate(&pck);
-    Ok(Platform { pck, extension, ca, root })
+    Ok(Platform { pck, extension, ca: Arc::clone(&contents.pck_ca), root: Arc::clone(&contents.root) })
+}
+
+/// Whether a base64 body is that of a certificate, which is known by one body and its DER.
+fn is_same(body: &str, known: &str, der: &[u8]) -> Result<bool, String> {
+    Ok(body == known || pem::base64(body).map_err(|error| error.to_string())? == der)
 }
 
 fn quote_signatures(

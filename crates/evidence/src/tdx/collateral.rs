@@ -163,15 +163,35 @@ pub struct TdxModule {
 
 /// The identity of TDX modules of one major version.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "FlatModuleIdentity")]
 pub struct TdxModuleIdentity {
     /// `TDX_` and the major version as two hexadecimal digits.
     pub id: String,
     /// Signer and attributes.
-    #[serde(flatten)]
     pub module: TdxModule,
     /// Levels by ISV SVN, best first.
     pub tcb_levels: Vec<IsvLevel>,
+}
+
+/// A module identity as it stands in TCB info. (`serde(flatten)` would read every field twice.)
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FlatModuleIdentity {
+    id: String,
+    #[serde(rename = "mrsigner", deserialize_with = "hex_array")]
+    mr_signer: [u8; 48],
+    #[serde(deserialize_with = "hex_array")]
+    attributes: [u8; 8],
+    #[serde(deserialize_with = "hex_array")]
+    attributes_mask: [u8; 8],
+    tcb_levels: Vec<IsvLevel>,
+}
+
+impl From<FlatModuleIdentity> for TdxModuleIdentity {
+    fn from(flat: FlatModuleIdentity) -> Self {
+        let FlatModuleIdentity { id, mr_signer, attributes, attributes_mask, tcb_levels } = flat;
+        Self { id, module: TdxModule { mr_signer, attributes, attributes_mask }, tcb_levels }
+    }
 }
 
 /// A TCB level of a platform.
