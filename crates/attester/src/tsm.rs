@@ -73,8 +73,11 @@ impl ConfigfsTdx {
         for path in [&reports, &rtmr3] {
             fs::metadata(path).map_err(|source| AttesterError::NoPlatform { path: path.clone(), source })?;
         }
-        let register = fs::read(&rtmr3)
-            .map_err(|source| AttesterError::Device { action: "read", path: rtmr3.clone(), source })?;
+        let register = fs::read(&rtmr3).map_err(|source| AttesterError::Device {
+            action: "read",
+            path: rtmr3.clone(),
+            source,
+        })?;
         if register != [0; 48] {
             return Err(AttesterError::RegisterUsed);
         }

@@ -156,6 +156,7 @@ fn contents(
     if progress.checks.has_failed(&rules::REPORT_DATA) {
         // The devices are not those that the quote signs: their chains and signatures are worth no work.
         nvidia::not_covered(&document.devices, &mut progress.checks);
+        devices_event(document, role, policy, &mut progress.checks);
         return;
     }
     let found = nvidia::appraise_devices(
@@ -172,6 +173,22 @@ fn contents(
     if let Some(end) = found.valid_until {
         progress.valid_until = Some(progress.valid_until.map_or(end, |so_far| so_far.min(end)));
     }
+    devices_event(document, role, policy, &mut progress.checks);
+}
+
+/// Holds the devices against the event that the measured guest has extended. After the checks of the devices
+/// themselves, which say more about a device that is not what it should be.
+fn devices_event(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, checks: &mut Checks) {
+    if role == Role::KeyRelease {
+        return;
+    }
+    let Ok(events) = document.events.serving(document.claims.egress.mode) else { return };
+    if checks.has_failed(&rules::REPORT_DATA) {
+        checks.not_run(&rules::DEVICES_EVENT, NOT_COVERED);
+        return;
+    }
+    let found = nvidia::in_use(&document.devices, &events.devices.devices);
+    checks.require(&rules::DEVICES_EVENT, &policy.devices.event, found);
 }
 
 fn key_set(keys: &KeySet, role: Role, now: i64, policy: &AppraisalPolicy, progress: &mut Progress<'_>) {
@@ -228,16 +245,6 @@ fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, che
         Err(format!("differing: {}", differing.join(", ")))
     };
     checks.require(&rules::EVENT_CLAIMS, &policy.claims.events, found);
-    match serving {
-        Some(_) if checks.has_failed(&rules::REPORT_DATA) => {
-            checks.not_run(&rules::DEVICES_EVENT, NOT_COVERED);
-        }
-        Some(events) => {
-            let found = nvidia::in_use(&document.devices, &events.devices.devices);
-            checks.require(&rules::DEVICES_EVENT, &policy.devices.event, found);
-        }
-        None => {}
-    }
 }
 
 fn note(fields: &mut Vec<&'static str>, field: &'static str, equal: bool) {
