@@ -60,7 +60,7 @@ fn is_of(kind: &Value, value: &Value) -> bool {
 fn hexadecimal(pattern: &str, text: &str) -> bool {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     match pattern {
-        "^([0-9a-fA-F]{2})*$" => digits && text.len() % 2 == 0,
+        "^([0-9a-fA-F]{2})*$" => digits && text.len().is_multiple_of(2),
         "^[0-9a-fA-F]{64}$" => digits && text.len() == 64,
         other => panic!("the schema has the pattern {other}"),
     }

@@ -153,18 +153,20 @@ fn misdeeds() -> Vec<(Endpoint, Misdeed, &'static str, usize)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_misdeed_has_its_code_and_only_what_passes_is_asked_again() {
-    let rig = Rig::new(Manner::Pcs).await;
     let cases = misdeeds();
     assert!(cases.len() > 80, "{}", cases.len());
     for (endpoint, misdeed, expected, asked) in cases {
-        rig.vendor().reform();
+        // A service of its own: a request that an earlier case gave up may still arrive at its service.
+        let rig = Rig::new(Manner::Pcs).await;
         rig.vendor().always(endpoint, misdeed.clone());
-        let before = rig.vendor().count(endpoint);
         let error = rig.fetch().await.unwrap_err();
         assert_eq!(error.code(), expected, "{endpoint:?} {misdeed:?}: {error}");
-        assert_eq!(rig.vendor().count(endpoint) - before, asked, "{endpoint:?} {misdeed:?}");
+        assert_eq!(rig.vendor().count(endpoint), asked, "{endpoint:?} {misdeed:?}");
         assert!(!error.hint().is_empty());
     }
+    let rig = Rig::new(Manner::Pcs).await;
+    rig.vendor().always(Endpoint::TcbInfo, Misdeed::NoChain);
+    assert!(rig.fetch().await.is_err());
     rig.vendor().reform();
     assert_eq!(
         rig.fetch().await.unwrap(),

@@ -60,10 +60,13 @@ pub(crate) struct Known {
     pub(crate) enclave: bool,
 }
 
+/// The bytes of a quote's PCK chain, those of its quoting enclave, and what they mean.
+type LearnedPlatform = (Box<[u8]>, Box<[u8]>, Arc<Platform>);
+
 /// What one appraisal has established, to be kept once the whole of it has accepted.
 #[derive(Default)]
 pub(crate) struct Learned {
-    platform: Option<(Box<[u8]>, Box<[u8]>, Arc<Platform>)>,
+    platform: Option<LearnedPlatform>,
     collateral: Option<(TdxCollateral, Arc<PreparedCollateral>)>,
 }
 

@@ -564,7 +564,7 @@ fn appraise_with(
     let mut horizon = Horizon(findings.valid_until);
     platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
     let early = contents.early.as_ref().map_err(Clone::clone);
-    let early = early.and_then(|early| early.assess(quote, &extension, now));
+    let early = early.and_then(|early| early.assess(quote, extension, now));
     findings.early_tcb_status = platform::early(&assessment, early, policy, checks);
     platform::collateral(&contents.issued(), policy, now, &mut horizon, checks);
     platform::hardware(extension, policy, checks);

@@ -40,7 +40,9 @@ pub(crate) const DANGER: &str = include_str!("../../../../policies/danger-simula
 pub(crate) fn danger(text: &str) -> AppraisalPolicy {
     let lines = text.lines().map(|line| match line.split_once(" = ") {
         Some(("model", list)) if list.starts_with("{ any_of") => "model = { waive = \"a test\" }",
-        Some(("configuration", _)) => "configuration = { waive = \"a test\" }",
+        Some(("configuration", list)) if list.starts_with("{ any_of") => {
+            "configuration = { waive = \"a test\" }"
+        }
         _ => line,
     });
     AppraisalPolicy::parse(&lines.collect::<Vec<_>>().join("\n"), Loaded::AsDanger).unwrap()
