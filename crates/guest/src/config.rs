@@ -448,7 +448,7 @@ mod tests {
                 "source = \"pccs\"\npccs = \"http://a.example\"\n",
                 "pccs: the address does not begin with https://",
             ),
-            ("source = \"intel\"\nupdate = \"late\"\n", "update: expected standard, early or"),
+            ("source = \"intel\"\nupdate = \"late\"\n", "update: expected standard, early, both or"),
             ("source = \"intel\"\nrefresh_seconds = 0\n", "invalid value"),
             ("source = \"intel\"\nproxy = \"x\"\n", "unknown field `proxy`"),
         ] {
