@@ -105,6 +105,50 @@ async fn chat_prints_one_json_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn reference_values_of_a_signed_file_are_held_against_the_guest() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol/references/");
+    let signed = |version: u32| {
+        let text = std::fs::read_to_string(format!("{example}example.toml")).unwrap();
+        let lines = text.lines().map(|line| match line.split_once(" = ") {
+            Some(("version", _)) => format!("version = {version}\n"),
+            Some(("issued", _)) => "issued = 2020-01-01\n".to_owned(),
+            Some(("expires", _)) => "expires = 2099-12-31\n".to_owned(),
+            _ => format!("{line}\n"),
+        });
+        std::fs::write(rig.path("references.toml"), lines.collect::<String>()).unwrap();
+        let mut sign = confide();
+        sign.args(["policy", "sign", "--key", &format!("{example}ed25519.key.pem")]);
+        out(&run(sign.arg(rig.path("references.toml")), 0))
+    };
+    let table = signed(3);
+    let policy = guest::policy("per-key", 300);
+    let lines = policy.lines().map(|line| match line.split_once(" = ") {
+        Some((field @ ("mr_td" | "rtmr0" | "rtmr1" | "rtmr2"), _)) => {
+            format!("{field} = {{ from = \"reference\" }}\n")
+        }
+        _ => format!("{line}\n"),
+    });
+    let table = table.split_once("In policies:").unwrap().1;
+    let policy = format!("{}{table}", lines.collect::<String>());
+    std::fs::write(rig.path("danger-test.toml"), policy).unwrap();
+    let chat = |status| {
+        let mut chat = rig.chat();
+        chat.args(["--json", SECRET, "--state"]).arg(rig.path("state"));
+        let output = run(chat.arg("--references").arg(rig.path("references.toml")), status);
+        serde_json::from_str::<Value>(&out(&output)).unwrap()
+    };
+    let printed = chat(0);
+    assert_eq!(printed["verdict"]["reference_set"], "release-2");
+    assert!(rig.guest.guest.saw(SECRET.as_bytes()));
+    // An older file, after the newer one: the guest is refused, and is told nothing more.
+    let requests = rig.guest.guest.requests().len();
+    signed(2);
+    assert_eq!(chat(10)["verdict"]["code"], "reference_version");
+    assert_eq!(rig.guest.guest.requests().len(), requests + 1, "the attestation request alone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_verifier_is_asked_before_the_prompt_is_sent() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let output = run(rig.chat().args(["--json", "--cross-check", SECRET]), 0);

@@ -264,8 +264,8 @@ fn explain_tells_every_field_in_a_sentence() {
     let told = stdout(&output);
     for sentence in [
         "- The TCB status is UpToDate.",
-        "- Until 2026-12-31T23:59:59Z, the TCB status, by the grace \"bios\" may also be OutOfDate where nothing but INTEL-SA-01397 is open.",
-        "- TcbEvaluationDataNumber of TCB info and QE identity is at least 19.",
+        "- Until 2026-12-31T23:59:59Z, the TCB status may also be OutOfDate where nothing but INTEL-SA-01397 is open (tdx.grace.bios).",
+        "- The lower tcbEvaluationDataNumber of TCB info and QE identity is at least 19.",
         "- The age of TCB info in days is at most 14.",
         "- Not looked at: the platform by its PPID (any platform that Intel certified).",
         "- The platform by its PPID is not 00112233445566778899aabbccddeeff.",
@@ -273,7 +273,7 @@ fn explain_tells_every_field_in_a_sentence() {
         "- REPORTDATA is what the verifier computes from the evidence document and its own challenge.",
         "- No certificate of a device's chain is revoked.",
         "- Each egress rule that lets the host see or answer: nothing is accepted.",
-        "- Image of the reference set mine is 1111111111111111111111111111111111111111111111111111111111111111.",
+        "- The image of the reference set mine is 1111111111111111111111111111111111111111111111111111111111111111.",
         "- A quote that several clients share: accepted.",
     ] {
         assert!(told.contains(&format!("{sentence}\n")), "{sentence}\n{told}");

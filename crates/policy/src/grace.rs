@@ -43,7 +43,7 @@ impl Grace {
     /// The grace as a field of the policy.
     #[must_use]
     pub fn field(&self) -> Field<'_> {
-        let subject = format!("the TCB status, by the grace {:?}", self.name);
+        let subject = "the TCB status".to_owned();
         Field::named(format!("tdx.grace.{}", self.name), "tcb_status", subject, self)
     }
 }

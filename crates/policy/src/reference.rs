@@ -116,7 +116,7 @@ pub(crate) fn fields(sets: &ReferenceSets) -> Vec<Field<'_>> {
     let mut fields = Vec::new();
     for (name, set) in sets {
         for (field, values) in set.values() {
-            let subject = format!("{field} of the reference set {name}");
+            let subject = format!("the {field} of the reference set {name}");
             fields.push(Field::named(format!("reference.{name}.{field}"), "reference_set", subject, values));
         }
     }

@@ -239,7 +239,7 @@ impl TdxPolicy {
             Field::new(
                 "tdx.tcb_evaluation",
                 "tcb_evaluation",
-                "tcbEvaluationDataNumber of TCB info and QE identity",
+                "the lower tcbEvaluationDataNumber of TCB info and QE identity",
                 tcb_evaluation,
             ),
             Field::new("tdx.tcb_info_age", "tcb_info_age", "the age of TCB info in days", tcb_info_age),

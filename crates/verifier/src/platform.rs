@@ -39,12 +39,11 @@ pub(crate) fn tcb_status(
 ) {
     let rule = &rules::TCB_STATUS;
     let actual = assessment.explain();
-    let listed = match &policy.tdx.tcb_status {
-        Expect::AnyOf(statuses) => statuses,
+    let (listed, accepted) = match &policy.tdx.tcb_status {
+        Expect::AnyOf(list) => (list.as_slice(), statuses(list)),
         Expect::Waive(reason) if assessment.status.is_some() => return checks.waive(rule, reason, actual),
-        Expect::Waive(_) => &Vec::new(),
+        Expect::Waive(_) => (&[][..], "some TCB level: the policy waives which".to_owned()),
     };
-    let accepted = statuses(listed);
     match assessment.status {
         Some(status) if listed.contains(&status) => checks.push(rule, Status::Pass, accepted, actual),
         found => match found.and_then(|status| grace(policy, status, &assessment.advisory_ids, now)) {
@@ -176,36 +175,50 @@ pub(crate) fn listed<T: PartialEq + std::fmt::Display>(
     }
 }
 
+/// What the early collateral makes of a platform.
+#[derive(Debug, Clone)]
+pub(crate) struct Coming {
+    pub(crate) assessment: Assessment,
+    /// Its evaluation data number.
+    pub(crate) number: u32,
+    /// The earliest end of its windows and age limits, in seconds since the Unix epoch.
+    pub(crate) until: i64,
+}
+
 /// Tells what the early collateral makes of the platform, and holds it against the policy where that asks for it.
 pub(crate) fn early(
     standard: &Assessment,
-    early: Result<(u32, Assessment), String>,
+    early: Result<Coming, String>,
     policy: &AppraisalPolicy,
+    horizon: &mut Horizon,
     checks: &mut Checks,
 ) -> Option<&'static str> {
     let rule = &rules::EARLY_TCB_STATUS;
-    let status = early.as_ref().ok().and_then(|(_, assessment)| assessment.status);
-    let name = early.as_ref().ok().map(|(_, assessment)| assessment.status_name());
+    let status = early.as_ref().ok().and_then(|coming| coming.assessment.status);
+    let name = early.as_ref().ok().map(|coming| coming.assessment.status_name());
     let actual = match &early {
         Err(why) => why.clone(),
-        Ok((number, found)) if found.status == standard.status => {
-            format!("no change with evaluation data number {number}: {}", found.explain())
+        Ok(Coming { assessment, number, .. }) if assessment.status == standard.status => {
+            format!("no change with evaluation data number {number}: {}", assessment.explain())
         }
-        Ok((number, found)) => format!(
+        Ok(Coming { assessment, number, .. }) => format!(
             "TCB recovery coming: {} becomes {} with evaluation data number {number}: {}",
             standard.status_name(),
-            found.status_name(),
-            found.explain()
+            assessment.status_name(),
+            assessment.explain()
         ),
     };
     match (&policy.tdx.early_tcb_status, status) {
         (Expect::Waive(reason), _) => checks.waive(rule, reason, actual),
         (Expect::AnyOf(list), Some(status)) if list.contains(&status) => {
             checks.push(rule, Status::Pass, statuses(list), actual);
+            if let Ok(coming) = &early {
+                horizon.limit(coming.until);
+            }
         }
         (Expect::AnyOf(list), _) => {
             checks.push(rule, Status::Fail, statuses(list), actual);
-            if let Some(remedy) = early.ok().and_then(|(_, found)| found.remedy()) {
+            if let Some(remedy) = early.ok().and_then(|coming| coming.assessment.remedy()) {
                 checks.advise(remedy);
             }
         }

@@ -6,11 +6,11 @@
 
 use crate::check::{Check, Checks, Rule, Status, Stop};
 use crate::memo::{Known, Memo};
-use crate::platform::{self, Horizon, Issued};
+use crate::platform::{self, Coming, Horizon, Issued};
 use crate::references::{Choice, Columns, Found, Of};
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
-use crate::tcb::{self, Assessment};
+use crate::tcb;
 use confide_evidence::document::{EarlyTcb, TdxCollateral};
 use confide_evidence::pem;
 use confide_evidence::tdx::{
@@ -390,20 +390,46 @@ fn early(collateral: &TdxCollateral, parsed: &Parsed, algorithms: &Algorithms) -
 }
 
 impl Early {
-    /// The status that the platform has by this set, with the set's evaluation data number.
+    /// What this set makes of a platform, if it is of the present day and no earlier than the standard set: a host could
+    /// give an older one, which knows of nothing that is coming.
     fn assess(
         &self,
         quote: &Quote<'_>,
         extension: &PckExtension,
+        standard: &Issued,
+        policy: &AppraisalPolicy,
         now: i64,
-    ) -> Result<(u32, Assessment), String> {
-        let (report, info) = (&quote.signature.qe_report, &self.tcb_info);
+    ) -> Result<Coming, String> {
+        let (report, info, identity) = (&quote.signature.qe_report, &self.tcb_info, &self.qe_identity);
         in_windows(|| self.windows.iter(), now)?;
+        let number = info.tcb_evaluation_data_number;
+        for (what, early, standard) in [
+            ("TCB info", number, standard.tcb_info_number),
+            ("QE identity", identity.tcb_evaluation_data_number, standard.qe_identity_number),
+        ] {
+            if early < standard {
+                return Err(format!(
+                    "early {what} of evaluation data number {early}, the standard one has {standard}"
+                ));
+            }
+        }
+        let mut until = self.windows.iter().map(|window| window.not_after).min().unwrap_or(now);
+        for (window, limit) in
+            self.windows.iter().zip([&policy.tdx.tcb_info_age, &policy.tdx.qe_identity_age])
+        {
+            let Some(end) = limit.seconds().map(|limit| window.not_before.saturating_add(limit)) else {
+                continue;
+            };
+            if now > end {
+                return Err(format!("{} is older than the policy allows", window.what));
+            }
+            until = until.min(end);
+        }
         covers(info, extension)?;
-        tcb::qe_matches(report, &self.qe_identity)?;
+        tcb::qe_matches(report, identity)?;
         tcb::module_matches(&quote.report, info)?;
-        let assessment = tcb::assess(&quote.report, report, extension, info, &self.qe_identity);
-        Ok((info.tcb_evaluation_data_number, assessment))
+        let assessment = tcb::assess(&quote.report, report, extension, info, identity);
+        Ok(Coming { assessment, number, until })
     }
 }
 
@@ -563,10 +589,11 @@ fn appraise_with(
     findings.tcb_status = Some(assessment.status_name());
     let mut horizon = Horizon(findings.valid_until);
     platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
+    let issued = contents.issued();
     let early = contents.early.as_ref().map_err(Clone::clone);
-    let early = early.and_then(|early| early.assess(quote, extension, now));
-    findings.early_tcb_status = platform::early(&assessment, early, policy, checks);
-    platform::collateral(&contents.issued(), policy, now, &mut horizon, checks);
+    let early = early.and_then(|early| early.assess(quote, extension, &issued, policy, now));
+    findings.early_tcb_status = platform::early(&assessment, early, policy, &mut horizon, checks);
+    platform::collateral(&issued, policy, now, &mut horizon, checks);
     platform::hardware(extension, policy, checks);
     findings.valid_until = horizon.0;
     findings.advisory_ids = assessment.advisory_ids;

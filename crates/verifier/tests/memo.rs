@@ -108,6 +108,36 @@ fn verdicts_are_the_same_with_a_memo_over_the_whole_corpus() {
 }
 
 #[test]
+fn a_known_platform_is_held_against_each_policy_anew() {
+    let (memo, mut case) = (Memo::new(), Case::of_seed(1));
+    let accepted = case.same_verdict(&memo);
+    assert!(accepted.accepted());
+    let ppid = accepted.checks.iter().find(|check| check.code == "ppid").unwrap().actual.to_string();
+    for (from, to, code) in [
+        (
+            "ppid = { waive = \"any simulated platform\" }",
+            format!("ppid = {{ waive = \"any\", deny = [\"{ppid}\"] }}"),
+            "ppid",
+        ),
+        (
+            "tcb_info_age = { at_most_days = 14 }",
+            "tcb_info_age = { at_most_days = 0 }".to_owned(),
+            "tcb_info_age",
+        ),
+        (
+            "tcb_evaluation = { at_least = 20 }",
+            "tcb_evaluation = { at_least = 21 }".to_owned(),
+            "tcb_evaluation",
+        ),
+    ] {
+        assert!(DANGER.contains(from), "{from}");
+        let waive = "{ waive = \"a bare quote\" }";
+        case.policy = danger(&DANGER.replace("{ from = \"document\" }", waive).replace(from, &to));
+        assert_eq!(case.same_verdict(&memo).code, Some(code));
+    }
+}
+
+#[test]
 fn an_accepted_platform_and_its_collateral_are_kept() {
     let (memo, case) = (Memo::new(), Case::of_seed(1));
     for _ in 0..3 {

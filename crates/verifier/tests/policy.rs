@@ -235,6 +235,12 @@ fn a_tcb_recovery_that_is_coming_is_shown_and_decides_where_the_policy_asks() {
     let result = appraise(&calm, &required);
     assert_eq!((result.outcome, result.early_tcb_status), (Outcome::Accepted, Some("UpToDate")));
     assert!(check(&result, "early_tcb_status").actual.starts_with("no change"));
+    let ending = with_early(|options| {
+        options.windows.tcb_info = Window { from: NOW - DAY, until: NOW + 60 };
+    });
+    let ends = |policy| appraise(&ending, policy).valid_until;
+    assert_eq!(ends(&required).as_deref(), Some("2026-10-01T00:01:00Z"), "what it rests on");
+    assert_eq!(ends(&danger(DANGER)).as_deref(), Some("2026-10-01T00:05:00Z"), "what decides nothing");
 }
 
 #[test]
@@ -248,10 +254,16 @@ fn early_collateral_that_is_missing_broken_or_outside_of_its_window_satisfies_no
         options.windows.tcb_info = Window { from: NOW - 2 * DAY, until: NOW - DAY };
     });
     let foreign = with_early(|options| options.tcb_info_fmspc = [9; 6]);
+    let older = with_early(|options| options.evaluation_data_number = 19);
+    let aged = with_early(|options| {
+        options.windows.qe_identity = Window { from: NOW - 15 * DAY, until: NOW + DAY };
+    });
     for (what, document, word) in [
         ("missing", missing, "no early collateral"),
         ("broken", broken, "does not verify"),
         ("ended", ended, "early TCB info ended"),
+        ("of the recovery before", older, "evaluation data number 19, the standard one has 20"),
+        ("too old", aged, "early QE identity is older"),
         ("of other platforms", foreign, "TCB info 090909090909"),
     ] {
         let result = appraise(&document, &required);

@@ -58,7 +58,7 @@ fn sentence(field: &Field<'_>) -> Option<String> {
                 true => "no advisory is named".to_owned(),
                 false => format!("nothing but {} is open", listed(&advisories)),
             };
-            format!("until {until}, {subject} may also be {status} where {open}")
+            format!("until {until}, {subject} may also be {status} where {open} ({})", field.path)
         }
         Says::Required => subject.to_string(),
         Says::Waived(reason) => format!("not looked at: {subject} ({reason})"),
