@@ -117,14 +117,19 @@ impl AttestedChannel {
     ///
     /// # Errors
     /// [`SendError`]; the connection is then closed. [`ChannelError::VerdictExpired`] or
-    /// [`ChannelError::VerdictRevoked`] before a byte is written, when the verdict no longer holds.
-    pub async fn send(mut self, request: Request) -> Result<Answer, SendError> {
+    /// [`ChannelError::VerdictRevoked`] when the verdict no longer holds: before a byte is written, or, where the peer is
+    /// slow to take it, before the rest of it is.
+    pub async fn send(mut self, mut request: Request) -> Result<Answer, SendError> {
         if let Err(error) = self.verdict.check(Moment::now()) {
             return Err(SendError { error, unsent: Some(request) });
         }
+        request.0.body_mut().rest_on(&self.verdict);
         match self.live.send(request.0).await {
             Ok(response) => Ok(Answer::new(response, self)),
-            Err((error, unsent)) => Err(SendError { error, unsent: unsent.map(Request) }),
+            Err((error, unsent)) => {
+                let error = self.verdict.check(Moment::now()).err().unwrap_or(error);
+                Err(SendError { error, unsent: unsent.map(Request) })
+            }
         }
     }
 }

@@ -1,12 +1,15 @@
 //! What a person asks: prompts, keys and the requests that carry them. None of it can be shown or copied.
 
+use crate::clock::Moment;
+use crate::error::ChannelError;
+use crate::verdict::Verdict;
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 use hyper::body::{Frame, SizeHint};
-use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -119,7 +122,7 @@ impl Request {
         if !target.as_str().starts_with('/') {
             return Err(RequestError::Target);
         }
-        let mut request = http::Request::new(Body(Some(prompt.0)));
+        let mut request = http::Request::new(Body::new(prompt.0));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         Ok(Self(request))
@@ -162,34 +165,58 @@ const RESERVED: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// A request's body: all bytes at once.
-pub(crate) struct Body(pub(crate) Option<Bytes>);
+/// The most bytes of a body that are handed over at a time. What rests on a verdict is asked about before each piece:
+/// a peer may be slow to take a prompt.
+const PIECE: usize = 64 * 1024;
+
+/// A request's body.
+pub(crate) struct Body {
+    bytes: Bytes,
+    /// What must hold while it is sent.
+    verdict: Option<Arc<Verdict>>,
+}
+
+impl Body {
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self { bytes, verdict: None }
+    }
+
+    /// Sends no piece once this verdict no longer holds.
+    pub(crate) fn rest_on(&mut self, verdict: &Arc<Verdict>) {
+        self.verdict = Some(Arc::clone(verdict));
+    }
+}
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = ChannelError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = self.0.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    ) -> Poll<Option<Result<Frame<Bytes>, ChannelError>>> {
+        if self.bytes.is_empty() {
+            return Poll::Ready(None);
+        }
+        if let Some(Err(error)) = self.verdict.as_ref().map(|verdict| verdict.check(Moment::now())) {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let length = self.bytes.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(self.bytes.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Bytes::is_empty)
+        self.bytes.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.as_ref().map_or(0, |bytes| bytes.len().try_into().unwrap_or(u64::MAX)))
+        SizeHint::with_exact(self.bytes.len().try_into().unwrap_or(u64::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]

@@ -142,7 +142,7 @@ async fn ask(live: &mut Live, nonce: [u8; 32]) -> Result<Vec<u8>, ChannelError> 
 
 fn attestation_request(nonce: [u8; 32]) -> Request<Body> {
     let body = AttestationRequest { nonce: FixedBytes(nonce) }.encode();
-    let mut request = Request::new(Body(Some(Bytes::from(body))));
+    let mut request = Request::new(Body::new(Bytes::from(body)));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = Uri::from_static(ATTESTATION_PATH);
     let headers = request.headers_mut();

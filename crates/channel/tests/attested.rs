@@ -4,13 +4,18 @@
 mod common;
 
 use common::{LONG, challenged, connect, connect_watched, judge, open, policy};
-use confide_channel::{AttestedChannel, Challenged, ChannelError, Prompt, Request, VerdictCache};
+use confide_channel::{
+    AttestedChannel, Challenged, ChannelError, Prompt, Request, UnattestedChannel, VerdictCache,
+};
 use confide_policy::Attest;
 use confide_testkit::guest::{Attestation, Chat, Guest};
 use confide_verifier::Challenge;
 use http_body_util::BodyExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 const SECRET: &str = "the secret question";
 
@@ -235,4 +240,64 @@ async fn a_request_of_which_nothing_was_written_comes_back() {
     assert!(channel.is_closed());
     let Err(failure) = channel.send(prompt()).await else { panic!("sent over a closed connection") };
     assert!(failure.unsent.is_some());
+}
+
+/// A peer that stops taking bytes gets the rest of a prompt only while the verdict holds.
+#[tokio::test]
+async fn the_rest_of_a_prompt_is_not_sent_once_the_verdict_is_revoked() {
+    const END: &[u8] = b"the end of the secret";
+    let guest = Guest::new(0).unwrap();
+    let (ours, client_side) = tokio::io::duplex(1 << 16);
+    let (guest_side, theirs) = tokio::io::duplex(1 << 16);
+    let served = tokio::spawn({
+        let guest = guest.clone();
+        async move { guest.serve(theirs).await }
+    });
+    let taken = Arc::new(AtomicUsize::new(0));
+    let limit = watch::Sender::new(256 * 1024);
+    let (mut from_client, mut to_client) = tokio::io::split(client_side);
+    let (mut from_guest, mut to_guest) = tokio::io::split(guest_side);
+    tokio::spawn(async move { tokio::io::copy(&mut from_guest, &mut to_client).await });
+    let pump = tokio::spawn({
+        let (taken, mut limit) = (Arc::clone(&taken), limit.subscribe());
+        async move {
+            let mut piece = vec![0; 4096];
+            loop {
+                let so_far = taken.load(Ordering::Relaxed);
+                limit.wait_for(|limit| so_far < *limit).await.unwrap();
+                let read = from_client.read(&mut piece).await.unwrap_or_default();
+                if read == 0 || to_guest.write_all(&piece[..read]).await.is_err() {
+                    let _ = to_guest.shutdown().await;
+                    return;
+                }
+                taken.fetch_add(read, Ordering::Relaxed);
+            }
+        }
+    });
+    let connection = UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await.unwrap();
+    let Challenged { channel, document, challenge } = connection.attest().await.unwrap();
+    let witness = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap();
+    let channel = AttestedChannel::open(channel, witness, Attest::PerKey).unwrap();
+    let mut cache = VerdictCache::default();
+    cache.insert(Arc::clone(channel.verdict()));
+    let spki = *channel.verdict().spki();
+    let prompt = [SECRET.as_bytes(), &vec![b'a'; 4 << 20], END].concat();
+    let sending = tokio::spawn(async move {
+        let request = Request::post("/v1/chat/completions", Prompt::from(prompt)).unwrap();
+        channel.send(request).await.map(|_| ())
+    });
+    while taken.load(Ordering::Relaxed) < 256 * 1024 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    cache.revoke(&spki);
+    limit.send_replace(usize::MAX);
+    let failure = sending.await.unwrap().err().unwrap();
+    assert!(matches!(failure.error, ChannelError::VerdictRevoked), "{}", failure.error);
+    assert!(failure.unsent.is_none(), "part of it was written: nobody may send it again unasked");
+    pump.await.unwrap();
+    served.await.unwrap();
+    assert!(guest.saw(SECRET.as_bytes()), "the control: its beginning was sent while the verdict held");
+    assert!(!guest.saw(END));
+    let plaintext = guest.seen()[0].plaintext.len();
+    assert!(plaintext < 1 << 20, "{plaintext} bytes: no more than buffers held");
 }

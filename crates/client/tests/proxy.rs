@@ -176,7 +176,9 @@ async fn a_stream_passes_piece_by_piece_and_unchanged() {
 #[tokio::test]
 async fn a_refused_guest_gets_no_byte_of_a_prompt() {
     let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherExporter)).await;
-    let told = error(rig.ask().await, 502).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.headers()["x-should-retry"], "false");
+    let told = error(answer, 502).await;
     assert_eq!(told, ("attestation_error".to_owned(), "report_data".to_owned()));
     let guest = &rig.guest.guest;
     assert!(!guest.saw(SECRET.as_bytes()) && !guest.saw(b"chat"));

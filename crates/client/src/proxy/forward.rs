@@ -24,6 +24,10 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 const VERDICT: HeaderName = HeaderName::from_static("x-confide-verdict");
 /// Set on every answer whose verdict ends in another anchor than the vendors'.
 const SIMULATED: HeaderName = HeaderName::from_static("x-confide-simulated");
+/// Read by OpenAI's clients.
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// The type of errors for evidence that is not accepted.
+const ATTESTATION_ERROR: &str = "attestation_error";
 /// The path of this endpoint's own verdict.
 const VERDICT_PATH: &str = "/confide/verdict";
 
@@ -40,7 +44,7 @@ const PASSED_ON: [HeaderName; 7] = [
     header::RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
     HeaderName::from_static("x-request-id"),
-    HeaderName::from_static("x-should-retry"),
+    SHOULD_RETRY,
 ];
 /// Beginnings of the names of further such fields.
 const PASSED_ON_FAMILIES: [&str; 2] = ["openai-", "x-ratelimit-"];
@@ -225,6 +229,10 @@ impl Fault {
 
     fn into_answer(self) -> Answer {
         let mut answer = json(self.status, ErrorBody::new(self.kind, &self.code, &self.message).to_json());
+        if self.kind == ATTESTATION_ERROR {
+            // OpenAI's clients ask again by themselves, and each time the guest would have to attest.
+            answer.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         if let Some(allow) = self.allow {
             answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
         }
@@ -240,7 +248,7 @@ impl From<ClientError> for Fault {
             ClientError::DialTimedOut { .. } | ClientError::Channel(ChannelError::TimedOut { .. }) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream_error")
             }
-            _ if error.exit_status() >= 10 => (StatusCode::BAD_GATEWAY, "attestation_error"),
+            _ if error.exit_status() >= 10 => (StatusCode::BAD_GATEWAY, ATTESTATION_ERROR),
             _ => (StatusCode::BAD_GATEWAY, "upstream_error"),
         };
         Self { status, kind, code: error.code().to_owned(), message: error.to_string(), allow: None }
