@@ -131,7 +131,7 @@ impl ClientError {
     #[must_use]
     pub fn what_to_do(&self) -> Option<Cow<'static, str>> {
         if let Self::Rejected(appraised) = self {
-            return failed(appraised).and_then(|check| check.remedy.clone());
+            return failed(appraised).and_then(|check| Some(check.remedy.as_ref()?.to_string().into()));
         }
         if let Self::Endorsements(error) = self {
             return Some(error.hint().into());

@@ -1,16 +1,9 @@
 //! Checks: what a verdict is made of.
 
+use crate::text::Text;
 use confide_policy::{Expect, Require};
 use serde::Serialize;
-use std::borrow::Cow;
 use std::fmt::Display;
-
-/// What a check says: a fixed sentence, or one made for the case.
-pub(crate) type Text = Cow<'static, str>;
-
-/// The most bytes of [`Check::actual`] that evidence can fill. The longest text of genuine evidence, a TCB status with
-/// every component that falls short, has under 2,000.
-const MAX_ACTUAL: usize = 4096;
 
 /// About as many as a verdict over a quote has: room is made for them at once.
 const USUAL_CHECKS: usize = 64;
@@ -50,14 +43,14 @@ pub struct Check {
     /// How it ended.
     pub status: Status,
     /// What must hold, or the reason of a waiver.
-    pub expected: Cow<'static, str>,
+    pub expected: Text,
     /// What was found.
-    pub actual: Cow<'static, str>,
+    pub actual: Text,
     /// Standard and section.
     pub reference: &'static str,
     /// What to do. Failed checks have it, and only they.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<Cow<'static, str>>,
+    pub remedy: Option<Text>,
 }
 
 /// The checks of one appraisal, in the order in which they were made.
@@ -109,7 +102,7 @@ impl Checks {
     pub(crate) fn need_text(
         &mut self,
         rule: &'static Rule,
-        found: Result<String, impl Into<Text>>,
+        found: Result<impl Into<Text>, impl Into<Text>>,
     ) -> Result<(), Stop> {
         match found {
             Ok(actual) => {
@@ -135,13 +128,19 @@ impl Checks {
     }
 
     /// Holds a value against the policy's set of reference values.
-    pub(crate) fn expect<T: PartialEq + Display>(
+    pub(crate) fn expect<T: PartialEq + Display + Clone + Send + Sync + 'static>(
         &mut self,
         rule: &'static Rule,
         expected: &Expect<T>,
         actual: &T,
     ) {
-        self.expect_each(rule, expected, std::slice::from_ref(actual), actual.to_string());
+        let shown = actual.clone();
+        self.expect_each(
+            rule,
+            expected,
+            std::slice::from_ref(actual),
+            Text::later(move || shown.to_string()),
+        );
     }
 
     /// Holds several values, each of which must be in the policy's set. `shown` is what the verdict says was found.
@@ -150,7 +149,7 @@ impl Checks {
         rule: &'static Rule,
         expected: &Expect<T>,
         actual: &[T],
-        shown: String,
+        shown: impl Into<Text>,
     ) {
         match expected {
             Expect::Waive(reason) => self.waive(rule, reason, shown),
@@ -182,7 +181,7 @@ impl Checks {
     /// Replaces the rule's general remedy by one for this case, if the check made last has failed.
     pub(crate) fn advise(&mut self, remedy: impl Into<Text>) {
         if let Some(check) = self.list.last_mut().filter(|check| check.status == Status::Fail) {
-            check.remedy = Some(shortened(remedy.into()));
+            check.remedy = Some(remedy.into().bounded());
         }
     }
 
@@ -224,6 +223,16 @@ impl Checks {
         self.list.iter().find(|check| check.status == Status::Fail).map(|check| check.code)
     }
 
+    /// As [`Self::into_list`], to be copied into many verdicts.
+    pub(crate) fn into_shared_list(self) -> Vec<Check> {
+        let share = |check: Check| Check {
+            expected: check.expected.shared(),
+            actual: check.actual.shared(),
+            ..check
+        };
+        self.list.into_iter().map(share).collect()
+    }
+
     pub(crate) fn into_list(self) -> Vec<Check> {
         self.list
     }
@@ -239,24 +248,11 @@ impl Checks {
             code: rule.code,
             status,
             expected: expected.into(),
-            actual: shortened(actual.into()),
+            actual: actual.into().bounded(),
             reference: rule.reference,
-            remedy: (status == Status::Fail).then_some(Cow::Borrowed(rule.remedy)),
+            remedy: (status == Status::Fail).then(|| rule.remedy.into()),
         });
     }
-}
-
-/// Evidence chooses part of what is found: a verdict names its beginning.
-fn shortened(text: Text) -> Text {
-    let whole = text.len();
-    if whole <= MAX_ACTUAL {
-        return text;
-    }
-    let end = (0..=MAX_ACTUAL).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    let mut text = text.into_owned();
-    text.truncate(end);
-    text.push_str(&format!(" ... ({whole} bytes)"));
-    Cow::Owned(text)
 }
 
 pub(crate) fn any_of<T: Display>(values: &[T]) -> String {
@@ -273,16 +269,6 @@ pub(crate) fn any_of<T: Display>(values: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_found_is_shortened_between_characters() {
-        let text = shortened("é".repeat(4096).into());
-        assert_eq!(text, format!("{} ... (8192 bytes)", "é".repeat(2048)));
-        let text = shortened(format!("a{}", "é".repeat(4096)).into());
-        assert_eq!(text, format!("a{} ... (8193 bytes)", "é".repeat(2047)));
-        let text = shortened("x".repeat(MAX_ACTUAL).into());
-        assert_eq!(text, "x".repeat(MAX_ACTUAL));
-    }
 
     #[test]
     fn a_failed_check_says_what_to_do_and_no_other_does() {

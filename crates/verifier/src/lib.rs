@@ -27,6 +27,7 @@ mod signature;
 mod signed;
 mod tcb;
 mod tdx;
+mod text;
 pub mod witness;
 
 pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral};
@@ -36,4 +37,5 @@ pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, Rejecti
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;
 pub use tdx::PreparedCollateral;
+pub use text::Text;
 pub use witness::{Attested, Challenge};

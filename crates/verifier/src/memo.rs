@@ -16,6 +16,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most platforms that a memo keeps, each with a PCK chain of under 6 KiB in practice and 64 KiB at most.
+/// More than the instances of one service; 2 MiB in practice.
 pub const MAX_PLATFORMS: usize = 256;
 /// The most enclave parts that a memo keeps for one platform: a new one appears when its quoting enclave restarts.
 pub const MAX_ENCLAVE_PARTS: usize = 4;

@@ -4,6 +4,7 @@
 use crate::check::{Checks, Rule, Status};
 use crate::rules;
 use crate::tcb::Assessment;
+use crate::text::Text;
 use confide_evidence::tdx::{PckExtension, TcbStatus};
 use confide_evidence::time::format_seconds;
 use confide_policy::{AgeLimit, AppraisalPolicy, Expect, Grace, HardwareList, HexBytes, Listing, Minimum};
@@ -104,7 +105,8 @@ pub(crate) fn collateral(
     checks: &mut Checks,
 ) {
     let tdx = &policy.tdx;
-    let actual = format!("TCB info {}, QE identity {}", issued.tcb_info_number, issued.qe_identity_number);
+    let (info, identity) = (issued.tcb_info_number, issued.qe_identity_number);
+    let actual = Text::later(move || format!("TCB info {info}, QE identity {identity}"));
     match &tdx.tcb_evaluation {
         Minimum::Waive(reason) => checks.waive(&rules::TCB_EVALUATION, reason, actual),
         Minimum::AtLeast(bound) => {
@@ -136,7 +138,8 @@ pub(crate) fn age(
     let old = now.saturating_sub(issued);
     let (days, tenths) =
         (old.div_euclid(86_400), old.rem_euclid(86_400).saturating_mul(10).div_euclid(86_400));
-    let actual = format!("issued at {}, {days}.{tenths} days ago", format_seconds(issued));
+    let actual =
+        Text::later(move || format!("issued at {}, {days}.{tenths} days ago", format_seconds(issued)));
     match limit {
         AgeLimit::Waive(reason) => checks.waive(rule, reason, actual),
         AgeLimit::AtMostDays(days) => {

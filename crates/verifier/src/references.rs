@@ -2,6 +2,7 @@
 
 use crate::check::{Checks, Rule, Status, any_of};
 use crate::rules;
+use crate::text::Text;
 use confide_policy::{ExpectReference, HexBytes, Name, ReferenceSet};
 use std::fmt;
 
@@ -152,7 +153,10 @@ impl<'a> Choice<'a> {
     ) {
         let nearest = self.nearest.as_ref().map(|(candidate, _)| candidate);
         let (values, whose) = match expected {
-            ExpectReference::Waive(reason) => return checks.waive(rule, reason, found.to_string()),
+            ExpectReference::Waive(reason) => {
+                let found = found.clone();
+                return checks.waive(rule, reason, Text::later(move || found.to_string()));
+            }
             ExpectReference::AnyOf(values) => (values.as_slice(), None),
             ExpectReference::From(_) => (nearest.map_or(&[][..], |candidate| of(candidate.set)), nearest),
         };
@@ -163,7 +167,10 @@ impl<'a> Choice<'a> {
             (Found::One(_), Some(set)) => format!("{}, of the reference set {}", any_of(values), set.name),
         };
         match found.outside(values) {
-            None => checks.push(rule, Status::Pass, wanted, found.to_string()),
+            None => {
+                let found = found.clone();
+                checks.push(rule, Status::Pass, wanted, Text::later(move || found.to_string()));
+            }
             Some(actual) => checks.push(rule, Status::Fail, wanted, actual),
         }
     }

@@ -1,6 +1,7 @@
 //! TCB levels: which one a platform has reached, and what that means (Intel SGX/TDX PCS API v4, "TCB Info" and "Enclave
 //! Identity"; Intel TDX DCAP Quote Verification Library for relaunch advice).
 
+use crate::text::Text;
 use confide_evidence::tdx::{
     IsvLevel, PckExtension, QeIdentity, SgxReport, TcbInfo, TcbLevel, TcbStatus, TdReport, TdxModule,
 };
@@ -62,7 +63,7 @@ impl Assessment {
 }
 
 /// Whether the QE report is of the enclave that QE identity describes.
-pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Result<String, String> {
+pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Result<Text, String> {
     if report.mr_signer != &identity.mr_signer {
         return Err(format!("MRSIGNER {}", HexBytes(*report.mr_signer)));
     }
@@ -76,7 +77,8 @@ pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Resul
     if !equal_under(&identity.attributes_mask, report.attributes, &identity.attributes) {
         return Err(format!("ATTRIBUTES {}", HexBytes(*report.attributes)));
     }
-    Ok(format!("ISVPRODID {}, ISVSVN {}", report.isv_prod_id, report.isv_svn))
+    let (product, version) = (report.isv_prod_id, report.isv_svn);
+    Ok(Text::later(move || format!("ISVPRODID {product}, ISVSVN {version}")))
 }
 
 /// Whether the TDX module's signer and SEAM attributes are those that TCB info has for its major version.

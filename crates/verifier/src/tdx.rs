@@ -11,6 +11,7 @@ use crate::references::{Choice, Columns, Found, Of};
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
 use crate::tcb;
+use crate::text::Text;
 use confide_evidence::document::{EarlyTcb, TdxCollateral};
 use confide_evidence::pem;
 use confide_evidence::tdx::{
@@ -184,7 +185,7 @@ impl PreparedCollateral {
         let mut checks = Checks::default();
         let (anchors, mut simulated) = (policy.tdx_roots(), false);
         let contents = prepare(collateral, &anchors, algorithms, &mut checks, &mut simulated).ok();
-        Self { checks: checks.into_list(), anchors, simulated, contents }
+        Self { checks: checks.into_shared_list(), anchors, simulated, contents }
     }
 
     /// Whether it was held against these trust anchors.
@@ -425,7 +426,7 @@ impl Early {
             }
             until = until.min(end);
         }
-        covers(info, extension)?;
+        covers(info, extension).map_err(|text| text.to_string())?;
         tcb::qe_matches(report, identity)?;
         tcb::module_matches(&quote.report, info)?;
         let assessment = tcb::assess(&quote.report, report, extension, info, identity);
@@ -570,7 +571,10 @@ fn appraise_with(
     let extension = checks.need(
         &rules::PCK_EXTENSION,
         platform.extension.as_ref().map_err(ToString::to_string),
-        |extension| format!("FMSPC {}, PCEID {}", HexBytes(extension.fmspc), HexBytes(extension.pce_id)),
+        |extension| {
+            let (fmspc, pce_id) = (HexBytes(extension.fmspc), HexBytes(extension.pce_id));
+            Text::later(move || format!("FMSPC {fmspc}, PCEID {pce_id}"))
+        },
     )?;
     quote_signatures(quote, &platform.pck, known.as_ref(), algorithms, checks)?;
     if !known.is_some_and(|known| known.enclave) {
@@ -693,10 +697,7 @@ fn key_binding(quote: &Quote<'_>) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn in_windows<'w, I: Iterator<Item = &'w Window>>(
-    windows: impl Fn() -> I,
-    now: i64,
-) -> Result<String, String> {
+fn in_windows<'w, I: Iterator<Item = &'w Window>>(windows: impl Fn() -> I, now: i64) -> Result<Text, String> {
     for window in windows() {
         if now < window.not_before {
             let start = format_seconds(window.not_before);
@@ -708,23 +709,19 @@ fn in_windows<'w, I: Iterator<Item = &'w Window>>(
         }
     }
     let earliest = windows().min_by_key(|window| window.not_after);
-    Ok(earliest.map_or_else(String::new, |window| {
-        format!(
-            "at {}, {} is the first to end, at {}",
-            format_seconds(now),
-            window.what,
-            format_seconds(window.not_after)
-        )
+    let (what, end) = earliest.map_or(("nothing", now), |window| (window.what, window.not_after));
+    Ok(Text::later(move || {
+        format!("at {}, {what} is the first to end, at {}", format_seconds(now), format_seconds(end))
     }))
 }
 
-fn covers(info: &TcbInfo, extension: &PckExtension) -> Result<String, String> {
-    let platform = format!("platform {} {}", HexBytes(extension.fmspc), HexBytes(extension.pce_id));
+fn covers(info: &TcbInfo, extension: &PckExtension) -> Result<Text, Text> {
+    let (fmspc, pce_id) = (HexBytes(extension.fmspc), HexBytes(extension.pce_id));
     if info.fmspc == extension.fmspc && info.pce_id == extension.pce_id {
-        Ok(platform)
-    } else {
-        Err(format!("{platform}, TCB info {} {}", HexBytes(info.fmspc), HexBytes(info.pce_id)))
+        return Ok(Text::later(move || format!("platform {fmspc} {pce_id}")));
     }
+    let (covered, of) = (HexBytes(info.fmspc), HexBytes(info.pce_id));
+    Err(Text::later(move || format!("platform {fmspc} {pce_id}, TCB info {covered} {of}")))
 }
 
 /// Holds the fields of a quote whose signatures hold against the policy's reference values. `document` has the values
@@ -740,7 +737,7 @@ pub(crate) fn reference_values(
     attributes(report, tdx, checks);
     checks.expect(&rules::MR_SEAM, &tdx.mr_seam, &HexBytes(*report.mr_seam));
     checks.expect(&rules::MR_SIGNER_SEAM, &tdx.mr_signer_seam, &HexBytes(*report.mr_signer_seam));
-    let seam = named(report.seam_attributes, &SeamAttributes::from_bytes(report.seam_attributes));
+    let seam = named(report.seam_attributes, SeamAttributes::from_bytes(report.seam_attributes));
     let seam_attributes = [HexBytes(*report.seam_attributes)];
     checks.expect_each(&rules::SEAM_ATTRIBUTES, &tdx.seam_attributes, &seam_attributes, seam);
     for Measured { rule, expected, found, of, .. } in measured(quote, policy) {
@@ -794,9 +791,9 @@ fn attributes(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
     let (attributes, xfam) = (report.attributes(), Xfam::from_bytes(report.xfam));
     checks.expect(&rules::TD_DEBUG, &tdx.debug, &attributes.is_debug());
     checks.expect(&rules::TD_MIGRATABLE, &tdx.migratable, &attributes.is_migratable());
-    let shown = named(report.td_attributes, &attributes);
+    let shown = named(report.td_attributes, attributes);
     checks.expect_each(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &[HexBytes(*report.td_attributes)], shown);
-    checks.expect_each(&rules::XFAM, &tdx.xfam, &[HexBytes(*report.xfam)], named(report.xfam, &xfam));
+    checks.expect_each(&rules::XFAM, &tdx.xfam, &[HexBytes(*report.xfam)], named(report.xfam, xfam));
     let reserved = match (attributes.reserved(), xfam.reserved()) {
         (0, 0) => Ok("none is set".to_owned()),
         (0, bits) => Err(format!("XFAM: {}", Xfam(bits))),
@@ -807,8 +804,9 @@ fn attributes(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
 }
 
 /// The bytes of a bit field and the names of its bits.
-fn named(bytes: &[u8; 8], names: &impl std::fmt::Display) -> String {
-    format!("{} ({names})", HexBytes(*bytes))
+fn named(bytes: &[u8; 8], names: impl std::fmt::Display + Send + Sync + 'static) -> Text {
+    let bytes = HexBytes(*bytes);
+    Text::later(move || format!("{bytes} ({names})"))
 }
 
 /// Who may act for the TD from outside: service TDs, and in the extended form everything else that this form adds.
@@ -869,7 +867,9 @@ fn bound<const N: usize>(
     checks: &mut Checks,
 ) {
     match (expected, recomputed) {
-        (ExpectBound::Waive(reason), _) => checks.waive(rule, reason, actual.to_string()),
+        (ExpectBound::Waive(reason), _) => {
+            checks.waive(rule, reason, Text::later(move || actual.to_string()));
+        }
         (ExpectBound::From(_) | ExpectBound::AnyOf(_), Some(value)) if value != actual => {
             checks.compare(rule, &value, &actual)
         }

@@ -80,7 +80,7 @@ fn every_recorded_quote_has_its_recorded_tcb_status() {
 
 fn failed(result: &AttestationResult) -> String {
     let failed = result.checks.iter().find(|check| Some(check.code) == result.code);
-    failed.map(|check| check.actual.clone().into_owned()).unwrap_or_default()
+    failed.map(|check| check.actual.to_string()).unwrap_or_default()
 }
 
 /// What Intel's library accepts and this verifier does not, with the decision behind it (docs/specification.md).
