@@ -22,8 +22,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// The most bytes that HTTP heads and read buffers take.
+/// Twice the head that a guest takes, and room for the longest chunk header.
 const MAX_BUFFER: usize = 128 * 1024;
-/// The most header fields of an answer.
+/// The most header fields of an answer. Guests send under 20.
 const MAX_HEADERS: usize = 64;
 /// How long a connection that nobody needs any more may take to say goodbye.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use confide_evidence::text::{escape_json, steers};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-/// The longest text of a peer that is repeated, in characters.
+/// The longest text of a peer that is repeated, in characters. A sentence or two.
 const MAX_TEXT: usize = 500;
 
 /// An error in the form of the OpenAI API.

@@ -34,7 +34,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_PROBES: u32 = 3;
 /// How long an idle connection may take to become ready: its last answer has already been read.
 const READY_LIMIT: Duration = Duration::from_millis(100);
-/// The most idle connections.
+/// The most idle connections. As many as requests that one program has at once.
 const MAX_IDLE: usize = 64;
 /// The longest time before its end at which a verdict is renewed.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);

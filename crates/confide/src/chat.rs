@@ -16,9 +16,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
-/// The longest prompt, in bytes.
+/// The longest prompt, in bytes. A million tokens of text take about 4 MiB.
 const MAX_PROMPT: usize = 16 * 1024 * 1024;
-/// The largest file that holds an API key, in bytes.
+/// The largest file that holds an API key, in bytes. Keys have under 200; signed tokens under 8 KiB.
 const MAX_KEY: usize = 16 * 1024;
 
 /// Ask a model after its guest has been appraised

@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256, Sha384};
 
 /// Name and version of the second verifier, as in `Cargo.lock`.
 const VERIFIER: &str = "dcap-qvl 0.7.1";
-/// The most bytes of a refusal that a verdict and a record keep.
+/// The most bytes of a refusal that a verdict and a record keep. The longest of dcap-qvl's have about 200.
 const MAX_REFUSAL: usize = 1024;
 
 /// Whether to ask.

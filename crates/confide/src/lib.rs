@@ -5,6 +5,7 @@
 
 mod chat;
 mod cli;
+mod codes;
 mod collateral;
 mod conformance;
 mod cross_check;
@@ -23,6 +24,7 @@ mod status;
 mod verify;
 
 pub use cli::command;
+pub use codes::CODES;
 pub use status::Failure;
 
 use clap::Parser as _;

@@ -1,5 +1,6 @@
 //! Exit statuses, and failures that are not verdicts.
 
+use crate::codes;
 use confide_verifier::{AttestationResult, Outcome};
 use std::borrow::Cow;
 use std::process::ExitCode;
@@ -84,9 +85,9 @@ impl Failure {
         &self.message
     }
 
-    /// What to do about it.
+    /// What to do about it: advice for the case, or else what the list of codes has.
     #[must_use]
     pub fn what_to_do(&self) -> Option<&str> {
-        self.hint.as_deref()
+        self.hint.as_deref().or_else(|| codes::what_to_do(self.code))
     }
 }

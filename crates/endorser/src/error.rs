@@ -10,6 +10,7 @@ use confide_evidence::tdx::{CollateralError, IssuerChainError};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::X509Error;
 
+use crate::codes;
 use crate::url::UrlError;
 
 /// Why there are no endorsements.
@@ -160,26 +161,7 @@ impl EndorserError {
     /// What the person at the terminal can do about it.
     #[must_use]
     pub fn hint(&self) -> &'static str {
-        match self.code() {
-            "endorsement_offline" => "leave --offline away, or give the collateral as a file",
-            "endorsement_unreachable" | "endorsement_timed_out" | "endorsement_proxy" => {
-                "check the network; HTTPS_PROXY and NO_PROXY are kept; a file or a PCCS can stand in for the service"
-            }
-            "endorsement_tls" => {
-                "a PCCS with a certificate of its own needs it pinned: --pccs-certificate FILE; web authorities are \
-                 read from the system or SSL_CERT_FILE"
-            }
-            "endorser_proxy" => "set HTTPS_PROXY to http://HOST:PORT, or name the service's host in NO_PROXY",
-            "endorsement_busy" | "endorsement_unavailable" => "ask again later",
-            "endorsement_not_found" => {
-                "the service does not know this platform, CA or TCB evaluation data number"
-            }
-            "endorsement_not_yet_valid" => {
-                "services give what is valid today; for a past time give the collateral of that time as a file"
-            }
-            "endorsement_expired" => "the service gives old objects: refresh it, or ask Intel's own",
-            _ => "is this the address of the service?",
-        }
+        codes::what_to_do(self.code())
     }
 }
 

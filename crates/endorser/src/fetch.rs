@@ -27,7 +27,7 @@ use crate::proxy::{Proxy, ProxySettings};
 
 /// The most bytes of an answer's head. Intel's issuer chains take some 5 KiB of it.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most header fields of an answer.
+/// The most header fields of an answer. Intel's services send under 30.
 const MAX_HEADERS: usize = 100;
 /// After a 429 without `Retry-After` the pauses are this many times as long: such services count by the minute.
 const BUSY_FACTOR: u32 = 4;

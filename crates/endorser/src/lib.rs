@@ -23,6 +23,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod cache;
+mod codes;
 mod endorser;
 mod error;
 mod fetch;
@@ -36,6 +37,7 @@ mod trust;
 mod url;
 
 pub use cache::{Cache, CacheEntry, Prune, Pruned};
+pub use codes::CODES;
 pub use endorser::{Endorser, EndorserBuilder, Network, now};
 pub use error::{EndorserError, Fault, SetupError};
 pub use intel::{Intel, Origin, Update};

@@ -12,13 +12,19 @@ pub(crate) const CONFIG: &str = "config.json";
 /// largest open checkpoints of these families (hidden 16384, 126 layers, 128 heads, vocabulary 152064,
 /// context 1048576).
 const MAX_HIDDEN: usize = 1 << 16;
+/// Width of the feed-forward layers. Published models have under 60,000.
 const MAX_INTERMEDIATE: usize = 1 << 19;
+/// Layers of a model. Published models have under 130.
 const MAX_LAYERS: usize = 1 << 10;
+/// Attention heads of a layer. Published models have at most 128.
 const MAX_HEADS: usize = 1 << 10;
+/// Width of an attention head. Published models have at most 256.
 const MAX_HEAD_DIM: usize = 1 << 10;
+/// Entries of the vocabulary. Published models have under 300,000.
 const MAX_VOCABULARY: usize = 1 << 21;
+/// Positions of the context. Published models claim up to a million.
 const MAX_CONTEXT: usize = 1 << 22;
-/// End-of-sequence tokens that a checkpoint may name.
+/// End-of-sequence tokens that a checkpoint may name. Published ones name at most five.
 const MAX_END_TOKENS: usize = 64;
 
 /// Which layout of the decoder.

@@ -15,7 +15,7 @@ use crate::error::{EngineError, ManifestDifference};
 /// two hundred shards.
 pub const MAX_MODEL_FILES: usize = 4096;
 
-/// Depth of subfolders in a model folder.
+/// Depth of subfolders in a model folder. Published checkpoints have at most two.
 const MAX_DEPTH: usize = 8;
 
 /// Files and folders that a model folder may hold: folders without files take time to list as well.

@@ -23,7 +23,7 @@ use crate::request::{ChatRequest, FinishReason, Usage};
 /// two terabytes of weights.
 pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
-/// Characters of the sentence of a [`Failure`].
+/// Characters of the sentence of a [`Failure`]. A sentence or two.
 pub const MAX_SENTENCE: usize = 500;
 
 /// Bytes of the length in front of each message.

@@ -5,13 +5,13 @@ use zeroize::Zeroize as _;
 
 use crate::sampling::Sampling;
 
-/// Messages of one request.
+/// Messages of one request. More than any context holds in practice.
 pub const MAX_MESSAGES: usize = 4096;
 /// Stop strings of one request. OpenAI's API allows four.
 pub const MAX_STOPS: usize = 16;
-/// Bytes of one stop string.
+/// Bytes of one stop string. A stop string is a word or a line.
 pub const MAX_STOP_BYTES: usize = 256;
-/// Bytes of a role name.
+/// Bytes of a role name. The longest in use is `assistant`.
 const MAX_ROLE_BYTES: usize = 64;
 
 /// One message of a conversation. Overwritten with zeros when dropped; implements neither `Debug` nor

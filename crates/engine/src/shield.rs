@@ -22,7 +22,7 @@ use crate::request::Message;
 /// a mark is itself marked, and marks are dropped once, from left to right.
 pub(crate) const MARK: &str = "\u{fdd0}\u{fdd1}";
 
-/// Bytes of one control token.
+/// Bytes of one control token. The longest of published models have under 40.
 const MAX_CONTROL_TOKEN: usize = 256;
 /// Bytes of all control tokens. Models have up to a few thousand, most of them reserved, of some twenty bytes.
 const MAX_CONTROL: usize = 1 << 20;

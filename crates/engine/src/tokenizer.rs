@@ -17,8 +17,8 @@ pub(crate) const TOKENIZER: &str = "tokenizer.json";
 const WINDOW: usize = 16;
 /// Tokens that the next window keeps.
 const KEPT: usize = 6;
-/// A character has at most four bytes, so that at most three can be waiting for the rest. Decoders show
-/// them as one replacement character, or as one each.
+/// Bytes of a character that can be waiting for the rest: one has at most four in UTF-8. Decoders show them as one
+/// replacement character, or as one each.
 const MAX_PARTIAL: usize = 3;
 
 /// Bytes of a text that are counted at a time, where it may be far too long. Each cut may add a few tokens to the count,

@@ -22,14 +22,16 @@ pub const REQUEST_MEDIA_TYPE: &str = "application/cbor";
 pub const VERSION: u64 = 1;
 
 /// The largest evidence document, in bytes.
+/// docs/protocol: eight GPUs, four switches, boot log and stapled endorsements take under 1 MiB.
 pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
-/// The largest attestation request, in bytes.
+/// The largest attestation request, in bytes. The canonical request has 41.
 pub const MAX_REQUEST: usize = 64;
 /// The most GPUs and switches in the device list: an HGX board has 12.
 pub const MAX_DEVICES: usize = 64;
-/// The most volumes in the claims.
+/// The most volumes in the claims. A guest mounts weights, code and state: fewer than ten.
 pub const MAX_VOLUMES: usize = 64;
 /// The most entries of any other list in claims and endorsements.
+/// Flags and environment of an engine are the longest of them, with a few dozen.
 pub const MAX_LIST: usize = 256;
 
 /// The body of an attestation request.

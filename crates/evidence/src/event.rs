@@ -17,6 +17,7 @@ use crate::transcript::Role;
 pub const EVENT_DOMAIN: &[u8] = b"confide/event/v1";
 
 /// The most devices or volumes that one event may list.
+/// As many as a document may have volumes; the largest machines have eight GPUs and four switches.
 pub const MAX_LISTED: usize = 64;
 
 /// The kinds of event, in the order in which they may occur.

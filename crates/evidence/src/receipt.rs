@@ -9,7 +9,7 @@ use crate::hash::{length_prefixed, sha256};
 
 /// First field of what a receipt's signature covers.
 pub const RECEIPT_DOMAIN: &[u8] = b"confide/receipt/v1";
-/// The largest receipt, in bytes.
+/// The largest receipt, in bytes. All its fields but the request id have a fixed size, about 500 together.
 pub const MAX_RECEIPT: usize = 1024;
 
 /// A receipt as the client gets it. Both bodies are the client's own: it hashes what it sent and what it received.

@@ -23,7 +23,7 @@ pub const RELEASE_DOMAIN: &[u8] = b"confide/release/v1";
 /// 32 bytes.
 pub const EXPORTER_LABEL: &[u8] = b"EXPORTER-confide-attest-v1";
 
-/// The most leaves of a batch tree.
+/// The most leaves of a batch tree. docs/protocol: more clients than wait while one quote is made.
 pub const MAX_BATCH: u64 = 4096;
 /// The longest path of a batch tree: log2 of [`MAX_BATCH`].
 pub const MAX_BATCH_PATH: usize = 12;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::error::GuestError;
 
-/// The longest model name, in bytes.
+/// The longest model name, in bytes. Published names have under 100.
 const MAX_NAME: usize = 128;
 
 /// What `serve` is told. Unknown fields are errors.

@@ -24,9 +24,9 @@ use crate::api::{self, Api};
 use crate::attestation::Attestation;
 use crate::config::Limits;
 
-/// The most bytes that the head of a request takes.
+/// The most bytes that the head of a request takes. Usual servers take 8 to 64 KiB.
 const MAX_HEAD: usize = 64 * 1024;
-/// The most header fields of a request.
+/// The most header fields of a request. Browsers and libraries send under 30.
 const MAX_HEADERS: usize = 64;
 /// After a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use crate::{
 use serde::Deserialize;
 use std::borrow::Cow;
 
-/// The largest policy file accepted, in bytes.
+/// The largest policy file accepted, in bytes. Ours have under 8 KiB; a thousand reference sets of 400 bytes fit.
 pub const MAX_POLICY: usize = 1024 * 1024;
 /// The policy schema that this build reads.
 pub const SCHEMA: u32 = 1;

@@ -9,7 +9,7 @@ use std::fmt;
 pub const MAX_REFERENCE_FILE: usize = crate::MAX_POLICY;
 /// First field of every file of reference values. It keeps a signature over anything else from being taken for one.
 pub const REFERENCE_FORMAT: &str = "confide-reference-values/1";
-/// Most characters of a name.
+/// Most characters of a name. A name is part of one line of a verdict.
 const MAX_NAME: usize = 64;
 
 /// The name of a reference set or of a series of reference files: 1 to 64 letters, digits, `.`, `_` and `-` of ASCII.

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 /// The evaluator that this build is: a replay by another one may differ, and says so.
 pub const EVALUATOR: &str = concat!("confide-verifier ", env!("CARGO_PKG_VERSION"));
-/// The largest record file accepted, in bytes.
+/// The largest record file accepted, in bytes. It is read into memory; thousands of appraisals of 30 KiB fit.
 pub const MAX_FILE: usize = 256 * 1024 * 1024;
 
 /// Why a record could not be written or replayed.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-/// Bytes of a configuration file.
+/// Bytes of a configuration file. Ours have under 8 KiB.
 pub const MAX_CONFIG: usize = 1 << 20;
 
 /// Stable codes of [`ConfigError`]: code, what it means, what to do.

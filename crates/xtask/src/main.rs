@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod docs;
 mod fixtures;
 mod kills;
 mod layers;
@@ -44,12 +45,15 @@ enum Task {
     Test(TestArguments),
     /// Check each package's own resolved graph against the layers of ARCHITECTURE.md
     Layers,
-    /// Measure appraisal, attested connections and the tiny model
+    /// Measure appraisal, memory, refusals, attested connections and the tiny model, and write the tables to
+    /// docs/benchmarks/DATE-COMMIT.md
     Bench {
-        /// Also write the tables to this file
+        /// Write the tables to this file instead
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Write docs/errors.md, docs/limits.md and docs/ear.md from the code
+    Docs,
     /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`
     Fixtures,
     /// Train the tiny model anew from its committed text; takes minutes
@@ -78,6 +82,7 @@ fn main() -> Result<ExitCode> {
         Task::Test(arguments) => return test::run(&arguments.into()),
         Task::Demo => demo::run()?,
         Task::Layers => layers::run()?,
+        Task::Docs => docs::run()?,
         Task::Bench { out } => bench::run(out.as_deref())?,
         Task::Fixtures => fixtures::run()?,
         Task::TrainTiny => train::run()?,

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// The largest request body, in bytes.
+/// The largest request body, in bytes. A million tokens of text take about 4 MiB; JSON may write each character in six.
 const MAX_PROMPT: usize = 32 * 1024 * 1024;
 /// How long a local program may pause within its body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);

@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// The most local connections at once; further ones wait.
+/// The most local connections at once; further ones wait. Programs of one user open a few dozen.
 const MAX_CONNECTIONS: usize = 512;
 /// How long a local program may take over a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
-/// The most bytes of a request's head.
+/// The most bytes of a request's head. Usual servers take 8 to 64 KiB.
 const MAX_HEAD: usize = 64 * 1024;
 /// How long open requests may take after the shutdown was asked for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);

@@ -21,7 +21,7 @@ use crate::request::ChatRequest;
 
 /// Requests that run at the same time, a token each in turn. Each holds a key-value cache.
 pub const MAX_ACTIVE: usize = 8;
-/// Requests that wait for one of those places. One more fails with `engine_busy`.
+/// Requests that wait for one of those places: minutes of waiting, even for the last. One more fails with `engine_busy`.
 pub const MAX_WAITING: usize = 256;
 
 /// How long the engine works without a word, so that the guest can tell a long prompt from an engine that hangs. One

@@ -5,7 +5,7 @@ use crate::hex;
 use crate::read::{Reader, Short};
 use std::fmt::Write as _;
 
-/// The longest description, in bytes.
+/// The longest description, in bytes. About two lines of a terminal.
 pub const MAX_DESCRIPTION: usize = 160;
 
 /// Bytes of data that are shown where it is not text.

@@ -14,6 +14,7 @@ use thiserror::Error;
 /// The largest TCB info or QE identity accepted, in bytes. Recorded ones are under 32 KiB.
 pub const MAX_SIGNED_JSON: usize = 512 * 1024;
 /// The largest collateral file accepted, in bytes.
+/// Recorded ones have tens of KiB; revocation lists stand there in hexadecimal digits.
 pub const MAX_COLLATERAL: usize = 4 * 1024 * 1024;
 /// The most TCB levels, module identities or advisory ids in one list. Recorded lists have fewer than 32.
 pub const MAX_LEVELS: usize = 256;

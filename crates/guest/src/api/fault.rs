@@ -16,7 +16,7 @@ use crate::codes;
 
 /// Seconds after which a client may try again where nobody knows better.
 const RETRY_SECONDS: u64 = 5;
-/// Characters of a client's own text that an error repeats.
+/// Characters of a client's own text that an error repeats. Enough to find the place in the request.
 const MAX_ECHO: usize = 80;
 
 /// Why a request is not answered with what it asked for.

@@ -6,9 +6,9 @@ use zeroize::Zeroizing;
 use super::fault::Fault;
 use super::json::{self, Kind, Value};
 
-/// Content parts of one message.
+/// Content parts of one message. OpenAI's clients send one for each text or picture.
 const MAX_PARTS: usize = 1024;
-/// Stop strings, as in OpenAI's API.
+/// Stop strings, as in OpenAI's API. More are refused there, too.
 const MAX_STOPS: usize = 4;
 /// The temperature where the request names none, as in OpenAI's API.
 const TEMPERATURE: f32 = 1.0;

@@ -1,0 +1,107 @@
+//! Codes of endorsements that could not be had.
+
+/// Stable codes of [`crate::EndorserError`], [`crate::SetupError`] and [`crate::StapleError`]: code, what it means, what to
+/// do.
+pub const CODES: &[(&str, &str, &str)] = &[
+    (
+        "endorsement_offline",
+        "the object is not in the cache, and the network may not be used",
+        "leave --offline away, or give the collateral as a file",
+    ),
+    ("endorsement_unreachable", "there is no connection to the service, or it broke", NETWORK),
+    ("endorsement_proxy", "the proxy does not let the connection through", NETWORK),
+    ("endorsement_timed_out", "the answer did not arrive in time", NETWORK),
+    (
+        "endorsement_tls",
+        "the service's certificate is not trusted, or TLS failed otherwise",
+        "a PCCS with a certificate of its own needs it pinned: --pccs-certificate FILE; web authorities are read from \
+         the system or SSL_CERT_FILE",
+    ),
+    ("endorsement_busy", "the service asks to come back later than this program waits", "ask again later"),
+    ("endorsement_unavailable", "the service answers that it cannot answer now", "ask again later"),
+    (
+        "endorsement_not_found",
+        "the service does not have the object",
+        "the service does not know this platform, CA or TCB evaluation data number",
+    ),
+    ("endorsement_redirected", "the service points to another place, which is not followed", ADDRESS),
+    ("endorsement_refused", "the service answers with another status than 200", ADDRESS),
+    ("endorsement_too_large", "the answer is larger than any genuine one", ADDRESS),
+    ("endorsement_malformed", "the answer is not of the form that Intel's API describes", ADDRESS),
+    ("endorsement_other_object", "the answer is about another object than was asked for", ADDRESS),
+    (
+        "endorsement_expired",
+        "the object's window is over",
+        "the service gives old objects: refresh it, or ask Intel's own",
+    ),
+    (
+        "endorsement_not_yet_valid",
+        "the object's window begins later",
+        "services give what is valid today; for a past time give the collateral of that time as a file",
+    ),
+    ("endorser_url", "the address of a service is not one", "give it as https://HOST[:PORT]/PATH"),
+    (
+        "endorser_proxy",
+        "the proxy that the environment names is not spoken to",
+        "set HTTPS_PROXY to http://HOST:PORT, or name the service's host in NO_PROXY",
+    ),
+    (
+        "endorser_certificate",
+        "the certificate to be pinned cannot be used",
+        "give the service's own certificate as PEM or DER",
+    ),
+    ("endorser_tls", "TLS cannot be set up", "report it: this is an error of this program"),
+    (
+        "staple_unreadable",
+        "the file with the collateral to be stapled cannot be read",
+        "check that the file exists and that the guest may read it",
+    ),
+    (
+        "staple_malformed",
+        "the file with the collateral to be stapled is none",
+        "fetch it anew with `confide collateral fetch`",
+    ),
+    (
+        "staple_not_valid",
+        "the collateral to be stapled is of another time",
+        "fetch it anew, and check the guest's clock",
+    ),
+    (
+        "staple_too_large",
+        "the collateral is larger than a document has room for",
+        "give the collateral of one platform alone",
+    ),
+    (
+        "staple_platform",
+        "the guest does not know which platform it runs on",
+        "see the cause in the message; the quoting service of the host must answer",
+    ),
+];
+
+const NETWORK: &str =
+    "check the network; HTTPS_PROXY and NO_PROXY are kept; a file or a PCCS can stand in for the service";
+const ADDRESS: &str = "is this the address of the service?";
+
+/// What to do about a code.
+pub(crate) fn what_to_do(code: &str) -> &'static str {
+    CODES.iter().find(|(listed, ..)| *listed == code).map_or(ADDRESS, |(_, _, what_to_do)| what_to_do)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CODES;
+
+    #[test]
+    fn every_code_of_the_errors_is_listed_and_no_other() {
+        let source = [include_str!("error.rs"), include_str!("staple.rs")].concat();
+        let named: Vec<&str> =
+            source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        for code in named.iter().filter(|text| text.starts_with("endorse") || text.starts_with("staple")) {
+            assert!(CODES.iter().any(|(listed, ..)| listed == code), "{code} is not listed");
+        }
+        for (code, meaning, what_to_do) in CODES {
+            assert!(named.contains(code), "{code} is no code of an error");
+            assert!(!meaning.is_empty() && !what_to_do.is_empty(), "{code}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! `docs/limits.md`: every limit on what somebody else can lengthen, with the reason that stands above it.
+
+use crate::source::{SHIPPING, Scanned, Source, sources};
+use crate::{cell, hold};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+/// Constants that begin with `MAX_` and limit no size.
+const NO_SIZES: [&str; 1] = ["MAX_TEMPERATURE"];
+
+/// A limit: an integer constant `MAX_…` of a crate that ships, with the comment above it.
+struct Limit {
+    krate: &'static str,
+    name: String,
+    expression: String,
+    comment: String,
+}
+
+/// The limits of a source.
+fn limits(source: &Source) -> Vec<Limit> {
+    let mut limits = Vec::new();
+    let mut comment = String::new();
+    for line in source.text.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            comment.push_str(words);
+            continue;
+        }
+        if let Some((name, expression)) = constant(line) {
+            let (krate, comment) = (source.krate, comment.trim().to_owned());
+            limits.push(Limit { krate, name: name.to_owned(), expression: expression.to_owned(), comment });
+        }
+        if !line.starts_with("#[") {
+            comment.clear();
+        }
+    }
+    limits
+}
+
+/// Name and expression of a line that declares a limit.
+fn constant(line: &str) -> Option<(&str, &str)> {
+    let (visibility, declared) = line.strip_suffix(';')?.split_once("const ")?;
+    let (name, rest) = declared.split_once(": ")?;
+    let (_, expression) = rest.split_once(" = ")?;
+    let is_limit = name.starts_with("MAX_") && !NO_SIZES.contains(&name);
+    (is_limit && (visibility.is_empty() || visibility.starts_with("pub"))).then_some((name, expression))
+}
+
+/// Values by crate and name. A name that is used across crates stands for one limit only.
+#[derive(Default)]
+struct Values(BTreeMap<(&'static str, String), u128>);
+
+impl Values {
+    fn of(limits: &[Limit]) -> Self {
+        let mut values = Self::default();
+        // Limits rest on others, and those on others again.
+        for _ in 0..3 {
+            for limit in limits {
+                if let Some(value) = values.value(limit.krate, &limit.expression) {
+                    values.0.insert((limit.krate, limit.name.clone()), value);
+                }
+            }
+        }
+        values
+    }
+
+    fn named(&self, krate: &'static str, name: &str) -> Option<u128> {
+        let own = self.0.get(&(krate, name.to_owned()));
+        let mut others = self.0.iter().filter(|((_, other), _)| other == name).map(|(_, value)| value);
+        own.or_else(|| others.next().filter(|_| others.next().is_none())).copied()
+    }
+
+    /// A number, another limit, a shifted one, or a sum of products of these.
+    fn value(&self, krate: &'static str, expression: &str) -> Option<u128> {
+        let factor = |text: &str| {
+            let text = text.trim().replace('_', "");
+            match text.strip_prefix("0x") {
+                Some(digits) => u128::from_str_radix(digits, 16).ok(),
+                None => text.parse().ok(),
+            }
+        };
+        let factor = |text: &str| {
+            let name = text.trim().rsplit("::").next().unwrap_or_default();
+            factor(text).or_else(|| self.named(krate, name))
+        };
+        if let Some((one, shift)) = expression.split_once("<<") {
+            return factor(one)?.checked_shl(shift.trim().parse().ok()?);
+        }
+        let product = |text: &str| text.split('*').map(factor).product::<Option<u128>>();
+        expression.split('+').map(product).sum()
+    }
+}
+
+/// The value in the unit of the comment's first sentence.
+fn with_unit(value: u128, comment: &str) -> String {
+    let mib = 1 << 20;
+    let what = comment.split(". ").next().unwrap_or_default().to_lowercase();
+    match value {
+        _ if !what.contains("byte") => value.to_string(),
+        _ if value >= mib && value.is_multiple_of(mib) => format!("{} MiB", value / mib),
+        1024.. if value.is_multiple_of(1024) => format!("{} KiB", value / 1024),
+        _ => format!("{value} bytes"),
+    }
+}
+
+/// Whether a comment says more than what is limited: where the number comes from.
+fn has_source(comment: &str) -> bool {
+    comment.matches(['.', ';', ':']).count() >= 2
+}
+
+fn page(limits: &[Limit], values: &Values) -> String {
+    let mut text = "# Limits\n\n\
+        Everything that somebody else can lengthen has a limit, checked before memory or time is spent on it. Written by \
+        `cargo xtask docs` from the constants and what stands above them, which says where each number comes from. What \
+        the largest inputs cost is measured by `cargo xtask bench`.\n"
+        .to_owned();
+    for krate in SHIPPING {
+        let of_crate: Vec<&Limit> = limits.iter().filter(|limit| limit.krate == krate).collect();
+        if of_crate.is_empty() {
+            continue;
+        }
+        write!(text, "\n## `{krate}`\n\n| limit | value | what, and why so much |\n|---|---:|---|\n")
+            .unwrap();
+        for Limit { name, expression, comment, .. } in of_crate {
+            let value = values.value(krate, expression).unwrap_or_else(|| panic!("{name} = {expression}"));
+            let plain = comment.replace("[`", "`").replace("`]", "`");
+            writeln!(text, "| `{name}` | {} | {} |", with_unit(value, comment), cell(&plain)).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn limits_md_is_what_the_code_says() {
+    let limits: Vec<Limit> = sources().iter().flat_map(limits).collect();
+    let bare: Vec<_> = limits
+        .iter()
+        .filter(|limit| !has_source(&limit.comment))
+        .map(|limit| format!("{}::{}: {}", limit.krate, limit.name, limit.comment))
+        .collect();
+    assert!(bare.is_empty(), "limits whose comment does not say where the number comes from: {bare:#?}");
+    hold("limits.md", &page(&limits, &Values::of(&limits)));
+}
+
+/// The lines above are found line by line; here the same constants are counted in the code as the compiler reads it.
+#[test]
+fn no_limit_is_overlooked() {
+    for source in sources() {
+        let code = Scanned::of(&source.text).code;
+        let names = code.split("const MAX_").skip(1).map(|rest| rest.split(':').next().unwrap_or_default());
+        let declared: Vec<_> = names
+            .map(|name| format!("MAX_{name}"))
+            .filter(|name| !NO_SIZES.contains(&name.as_str()))
+            .collect();
+        let found: Vec<_> = limits(&source).into_iter().map(|limit| limit.name).collect();
+        assert_eq!(found, declared, "{}", source.path.display());
+    }
+}
+
+#[test]
+fn the_values_are_those_of_the_constants() {
+    let limits: Vec<Limit> = sources().iter().flat_map(limits).collect();
+    let values = Values::of(&limits);
+    for limit in &limits {
+        assert!(values.named(limit.krate, &limit.name).is_some(), "{} = {}", limit.name, limit.expression);
+    }
+    let constants = [
+        ("evidence", "MAX_DOCUMENT", confide_evidence::document::MAX_DOCUMENT),
+        ("evidence", "MAX_RECORD", confide_evidence::record::MAX_RECORD),
+        ("evidence", "MAX_QUOTE", confide_evidence::tdx::MAX_QUOTE),
+        ("evidence", "MAX_COLLATERAL", confide_evidence::tdx::MAX_COLLATERAL),
+        ("evidence", "MAX_SIGNED_ANSWER", confide_evidence::tdx::MAX_SIGNED_ANSWER),
+        ("evidence", "MAX_CRL_ANSWER", confide_evidence::tdx::MAX_CRL_ANSWER),
+        ("evidence", "MAX_BOOT_LOG", confide_evidence::boot_log::MAX_BOOT_LOG),
+        ("evidence", "MAX_REPORT", confide_evidence::nvidia::MAX_REPORT),
+        ("evidence", "MAX_CRL", confide_evidence::x509::MAX_CRL),
+        ("policy", "MAX_REFERENCE_FILE", confide_policy::MAX_REFERENCE_FILE),
+        ("verifier", "MAX_PLATFORMS", confide_verifier::MAX_PLATFORMS),
+        ("service", "MAX_CONFIG", confide_service::config::MAX_CONFIG),
+    ];
+    for (krate, name, constant) in constants {
+        assert_eq!(values.named(krate, name), u128::try_from(constant).ok(), "{krate}::{name}");
+    }
+}
+
+#[test]
+fn a_limit_without_a_source_is_told_from_one_with() {
+    assert!(!has_source("The largest prompt, in bytes."));
+    assert!(has_source("The largest prompt, in bytes. A million tokens of text take about 4 MiB."));
+    assert_eq!(constant("const MAX_FILES: usize = 2 * crate::MAX;"), Some(("MAX_FILES", "2 * crate::MAX")));
+    assert_eq!(constant("let const MAX_FILES: usize = 2;"), None);
+    assert_eq!(Values::default().value("x", "3 * 0x10 + 1_000"), Some(1048));
+    assert_eq!(Values::default().value("x", "1 << 20"), Some(1 << 20));
+    assert_eq!(with_unit(2 << 20, "in bytes"), "2 MiB");
+    assert_eq!(with_unit(4096, "in bytes"), "4 KiB");
+    assert_eq!(with_unit(1000, "Bytes of it"), "1000 bytes");
+    assert_eq!(with_unit(4096, "The most entries. Each has 8 bytes."), "4096");
+}
