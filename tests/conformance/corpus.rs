@@ -66,7 +66,7 @@ fn every_recorded_tdx_case_is_met() {
     assert_eq!(cases.len(), 723);
 }
 
-/// What Intel's library accepts and this verifier does not, with the decision behind it in docs/differential.md.
+/// What Intel's library accepts and this verifier does not, with the decision behind it in docs/specification.md.
 const STRICTER: [&str; 4] = [
     "inner cert type=1",
     "64 0xFF bytes appended",

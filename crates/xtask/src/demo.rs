@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -16,20 +16,42 @@ use crate::{cargo, process, samples};
 
 /// What the client asks.
 const PROMPT: &str = "What is an RTMR?";
-/// What the attackers try, and how a person would say it.
-const ATTACKS: &[(&str, &str)] = &[
-    ("relay", "an attacker ends TLS and passes on the evidence of another, honest instance"),
-    (
-        "manifest",
-        "one byte of the model manifest is changed; everything is signed anew and bound to the connection",
-    ),
-    ("gpu-swap", "the GPU's evidence is that of a second GPU, fresh for this exchange and validly signed"),
+/// The longest that everything after the build may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What one attacker tries.
+struct Attack {
+    /// Its name, as the attacker's endpoint takes it.
+    name: &'static str,
+    /// How a person would say it.
+    about: &'static str,
+    /// The check that must refuse it, and no other.
+    code: &'static str,
+}
+
+const ATTACKS: &[Attack] = &[
+    Attack {
+        name: "relay",
+        about: "an attacker ends TLS and passes on the evidence of another, honest instance",
+        code: "report_data",
+    },
+    Attack {
+        name: "manifest",
+        about: "one byte of the model manifest is changed; everything is signed anew and bound to the connection",
+        code: "model_manifest",
+    },
+    Attack {
+        name: "gpu-swap",
+        about: "the GPU's evidence is that of a second GPU, fresh for this exchange and validly signed",
+        code: "report_data",
+    },
 ];
 
 /// Runs the demo.
 ///
 /// # Errors
-/// When a step does not end as it must: also when an attack succeeds, or an honest guest is refused.
+/// When a step does not end as it must: also when an attack succeeds or is refused for another reason than its own, when
+/// an honest guest is refused, and when all of it takes [`LIMIT`] or longer.
 pub(crate) fn run() -> Result<()> {
     packages::require(TO_BUILD)?;
     heading("Building (once; later runs start at once)");
@@ -40,14 +62,22 @@ pub(crate) fn run() -> Result<()> {
     let guest = Running::guest(&demo.programs, &demo.folder)?;
     println!("listens on {}", guest.address());
     demo.chat(guest.address())?;
-    for (attack, about) in ATTACKS {
-        demo.attack(attack, about, guest.address())?;
+    for attack in ATTACKS {
+        demo.attack(attack, guest.address())?;
     }
     demo.control(guest.address())?;
     demo.replay()?;
-    println!(
-        "\nDone in {:.1} s. Everything above but the first quote is SIMULATED.",
-        started.elapsed().as_secs_f64()
+    let took = started.elapsed();
+    println!("\nDone in {:.1} s. Everything above but the first quote is SIMULATED.", took.as_secs_f64());
+    in_time(took)
+}
+
+fn in_time(took: Duration) -> Result<()> {
+    ensure!(
+        took < LIMIT,
+        "it took {:.1} s, and must take less than {} s",
+        took.as_secs_f64(),
+        LIMIT.as_secs()
     );
     Ok(())
 }
@@ -100,14 +130,14 @@ impl Demo {
         process::run(&mut command)
     }
 
-    fn attack(&self, attack: &str, about: &str, guest: SocketAddr) -> Result<()> {
-        heading(&format!("Attack: {about}"));
-        let attacker = Running::attacker(&self.programs, attack, guest, &self.folder)?;
+    fn attack(&self, attack: &Attack, guest: SocketAddr) -> Result<()> {
+        heading(&format!("Attack: {}", attack.about));
+        let attacker = Running::attacker(&self.programs, attack.name, guest, &self.folder)?;
         let mut command = self.ask(attacker.address(), &self.policy);
         command.args(["--json", PROMPT]);
         show(&command);
         let output = command.output()?;
-        let reasons = refusal(&output).with_context(|| format!("the attack {attack}"))?;
+        let reasons = refusal(&output, attack.code).with_context(|| format!("the attack {}", attack.name))?;
         println!("refused with status 10:");
         reasons.iter().for_each(|reason| println!("  {reason}"));
         let seen = seen(attacker)?;
@@ -185,14 +215,15 @@ fn waive_model(policy: &str) -> Result<String> {
     Ok(policy.lines().map(line).collect())
 }
 
-/// The failed checks of a refusal, which must be one: exit status 10 and a verdict.
-fn refusal(output: &Output) -> Result<Vec<String>> {
+/// The failed checks of a refusal, which must be one: exit status 10 and a verdict whose only failed check is `expected`.
+fn refusal(output: &Output, expected: &str) -> Result<Vec<String>> {
     let text = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.code() == Some(10), "ended with {}, not refused\n{text}", output.status);
     let printed: Value = serde_json::from_str(&text)?;
     let checks = printed["verdict"]["checks"].as_array().context("a refusal without checks")?;
     let failed: Vec<&Value> = checks.iter().filter(|check| check["status"] == "fail").collect();
-    ensure!(!failed.is_empty(), "a refusal without a failed check");
+    let codes: Vec<_> = failed.iter().filter_map(|check| check["code"].as_str()).collect();
+    ensure!(codes == [expected], "refused for {codes:?}, which must be {expected:?} alone");
     let field = |check: &Value, name: &str| shortened(check[name].as_str().unwrap_or("nothing"));
     let reason = |check: &&Value| {
         let code = check["code"].as_str().unwrap_or_default();
@@ -235,4 +266,48 @@ fn show(command: &Command) {
         words.map(|word| word.to_string_lossy().replace(&root, "").replace("target/programs/simulator/", ""));
     let quoted = words.map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word });
     println!("$ {}", quoted.collect::<Vec<_>>().join(" "));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
+    /// What `confide chat --json` leaves behind that ended with `status` after these checks failed.
+    fn refused(status: i32, failed: &[&str]) -> Output {
+        let failed = failed.iter().map(
+            |code| serde_json::json!({ "code": code, "status": "fail", "expected": "aa", "actual": "bb" }),
+        );
+        let passed = serde_json::json!({ "code": "quote_signature", "status": "pass" });
+        let checks: Vec<Value> = failed.chain([passed]).collect();
+        let printed = serde_json::json!({ "verdict": { "checks": checks } });
+        let status = ExitStatus::from_raw(status << 8);
+        Output { status, stdout: printed.to_string().into_bytes(), stderr: Vec::new() }
+    }
+
+    #[test]
+    fn an_attack_is_refused_for_its_own_reason() {
+        let reasons = refusal(&refused(10, &["report_data"]), "report_data").unwrap();
+        assert_eq!(reasons, ["report_data: expected aa, found bb"]);
+    }
+
+    #[test]
+    fn a_refusal_for_another_reason_or_none_fails_the_demo() {
+        for (status, failed) in [
+            (10, &["tcb_status"][..]),
+            (10, &["tcb_status", "report_data"]),
+            (10, &[]),
+            (0, &["report_data"]),
+            (30, &["report_data"]),
+        ] {
+            assert!(refusal(&refused(status, failed), "report_data").is_err(), "{status} {failed:?}");
+        }
+    }
+
+    #[test]
+    fn a_demo_that_takes_a_minute_fails() {
+        assert!(in_time(Duration::from_millis(59_999)).is_ok());
+        assert!(in_time(LIMIT).is_err());
+    }
 }

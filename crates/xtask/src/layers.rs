@@ -65,16 +65,7 @@ const BEHIND_DANGER: &str = "confide-simulator";
 const PURE: &[(&str, &[&str])] = &[
     (
         "confide-evidence",
-        &[
-            "cbor4ii",
-            "rustls-pki-types",
-            "serde",
-            "serde_bytes",
-            "serde_json",
-            "sha2",
-            "thiserror",
-            "x509-parser",
-        ],
+        &["cbor4ii", "rustls-pki-types", "serde", "serde_json", "sha2", "thiserror", "x509-parser"],
     ),
     ("confide-policy", &["confide-evidence", "serde", "thiserror", "toml"]),
     (

@@ -1,8 +1,8 @@
 //! The engine in a process of its own.
 //!
-//! The guest starts `confide-guest engine` with one Unix socket as standard input, an empty environment and
-//! nothing else: no keys, no TLS, no network. [`EngineProcess`] is the guest's half, [`run_child`] the
-//! child's. Text of prompts and completions crosses the socket and is logged by neither.
+//! The guest starts `confide-guest engine` with one Unix socket as standard input, the environment that the claims name
+//! (none) and nothing else: no keys, no TLS, no network. The child then starts itself again with the number of its threads
+//! in its environment ([`fix_thread_count`]). [`EngineProcess`] is the guest's half, [`run_child`] the child's. Text of prompts and completions crosses the socket and is logged by neither.
 
 mod child;
 mod closed;

@@ -23,14 +23,15 @@ use crate::engine::ModelInfo;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
 
-/// How an engine process is started. Its environment holds `environment` and nothing else.
+/// How an engine process is started: with `environment` and no other variable of the guest's. A child that calls
+/// [`super::fix_thread_count`] adds the number of its threads, which follows from the machine and stands in no claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineCommand {
     /// The program: `confide-guest` itself.
     pub program: PathBuf,
     /// Its arguments: `engine` and the model folder.
     pub arguments: Vec<OsString>,
-    /// The whole environment of the child, which is part of the claims.
+    /// The environment that the child is started with, which is part of the claims.
     pub environment: Vec<(String, String)>,
     /// How long the child may say nothing while it has requests. Then it counts as hung.
     pub patience: Duration,

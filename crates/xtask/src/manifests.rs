@@ -1,0 +1,108 @@
+//! What the manifests name is used.
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use crate::cargo;
+
+    const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
+    /// Packages whose library has another name.
+    const RENAMED: [(&str, &str); 1] = [("rustls-webpki", "webpki")];
+    /// Development dependencies of files that lie in another package and are included by their path.
+    const BY_PATH: [(&str, &str, &str); 2] = [
+        ("guest", "rand", "crates/engine/tests/support/mod.rs"),
+        ("guest", "safetensors", "crates/engine/tests/support/mod.rs"),
+    ];
+
+    fn manifest(path: &Path) -> toml::Table {
+        std::fs::read_to_string(path).unwrap().parse().unwrap()
+    }
+
+    /// The name of each package's folder, and its manifest.
+    fn packages() -> Vec<(String, toml::Table)> {
+        let entries = std::fs::read_dir(cargo::root().join("crates")).unwrap().map(|entry| entry.unwrap());
+        let read = |entry: std::fs::DirEntry| {
+            (entry.file_name().into_string().unwrap(), manifest(&entry.path().join("Cargo.toml")))
+        };
+        entries.filter(|entry| entry.path().join("Cargo.toml").is_file()).map(read).collect()
+    }
+
+    /// The names in one kind of table, also of those for one platform.
+    fn names<'a>(package: &'a toml::Table, kind: &str) -> BTreeSet<&'a str> {
+        let platforms = package.get("target").and_then(toml::Value::as_table);
+        let of_platforms =
+            platforms.into_iter().flat_map(toml::Table::values).filter_map(toml::Value::as_table);
+        let tables =
+            std::iter::once(package).chain(of_platforms).filter_map(|table| table.get(kind)?.as_table());
+        tables.flat_map(toml::Table::keys).map(String::as_str).collect()
+    }
+
+    /// Every Rust source below a folder, in one text.
+    fn sources(folder: &Path) -> String {
+        let mut text = String::new();
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                text.push_str(&sources(&entry));
+            } else if entry.extension().is_some_and(|ending| ending == "rs") {
+                text.push_str(&std::fs::read_to_string(entry).unwrap());
+            }
+        }
+        text
+    }
+
+    fn mentions(text: &str, package: &str) -> bool {
+        let library =
+            RENAMED.iter().find(|(name, _)| *name == package).map_or(package, |(_, library)| library);
+        let library = library.replace('-', "_");
+        let of_a_word = |one: char| one.is_alphanumeric() || one == '_';
+        text.split(|one| !of_a_word(one)).any(|word| word == library)
+    }
+
+    #[test]
+    fn every_workspace_dependency_is_used_by_some_crate() {
+        let root = manifest(&cargo::root().join("Cargo.toml"));
+        let packages = packages();
+        let used: BTreeSet<&str> = packages
+            .iter()
+            .flat_map(|(_, package)| TABLES.map(|kind| names(package, kind)))
+            .flatten()
+            .collect();
+        let known = root["workspace"]["dependencies"].as_table().unwrap();
+        let unused: Vec<_> = known.keys().filter(|name| !used.contains(name.as_str())).collect();
+        assert!(known.len() > 40 && unused.is_empty(), "{unused:?}");
+    }
+
+    #[test]
+    fn every_dependency_of_a_crate_is_named_in_its_sources() {
+        let root = cargo::root();
+        let (mut seen, mut unused) = (0, Vec::new());
+        for (folder, package) in packages() {
+            let mut text = sources(&root.join("crates").join(&folder));
+            if folder == "confide" {
+                text.push_str(&sources(&root.join("tests")));
+            }
+            for name in TABLES.iter().flat_map(|kind| names(&package, kind)) {
+                seen += 1;
+                let by_path = BY_PATH.iter().find(|(crate_, one, _)| *crate_ == folder && *one == name);
+                let found = match by_path {
+                    Some((_, _, path)) => mentions(&std::fs::read_to_string(root.join(path)).unwrap(), name),
+                    None => mentions(&text, name),
+                };
+                if !found {
+                    unused.push(format!("{folder}: {name}"));
+                }
+            }
+        }
+        assert!(seen > 100 && unused.is_empty(), "{seen} dependencies: {unused:#?}");
+    }
+
+    #[test]
+    fn a_name_within_another_is_no_mention() {
+        assert!(
+            mentions("use serde_json::Value;", "serde-json") && !mentions("use serde_json::Value;", "serde")
+        );
+        assert!(mentions("webpki::aws_lc_rs", "rustls-webpki") && !mentions("", "anyhow"));
+    }
+}
