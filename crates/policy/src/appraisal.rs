@@ -213,11 +213,58 @@ mod tests {
         assert_eq!(AppraisalPolicy::client().name, "client");
     }
 
+    /// An unknown field in each table of the policies that we ship, and in the table form of each word.
     #[test]
     fn an_unknown_field_is_named_with_its_line() {
-        let text = INSPECT.replace("[freshness]", "[freshness]\nmaximum = 3");
-        let error = AppraisalPolicy::parse(&text, Loaded::Normally).unwrap_err().to_string();
-        assert!(error.contains("maximum") && error.contains("line "), "{error}");
+        let mut tables = 0;
+        for text in [INSPECT, CLIENT] {
+            for (place, line) in text.lines().enumerate() {
+                let changed = match line.split_once(" = ") {
+                    _ if line.starts_with('#') => continue,
+                    None if line.starts_with('[') => format!("{line}\nfoo = 1"),
+                    Some((_, value)) if value.ends_with(" }") => {
+                        format!("{}, foo = 1 }}", line.strip_suffix(" }").unwrap())
+                    }
+                    Some((field, "\"required\"" | "\"when-given\"")) => {
+                        format!("{field} = {{ waive = \"a reason\", foo = 1 }}")
+                    }
+                    Some((field, "\"all\"")) => format!("{field} = {{ any_of = [], foo = 1 }}"),
+                    _ => continue,
+                };
+                tables += 1;
+                let lines = text.lines().enumerate();
+                let lines = lines.map(|(at, line)| if at == place { changed.as_str() } else { line });
+                let text = lines.collect::<Vec<_>>().join("\n");
+                let error = AppraisalPolicy::parse(&text, Loaded::Normally).unwrap_err().to_string();
+                let number = place + 1 + usize::from(line.starts_with('['));
+                assert!(error.contains("unknown field `foo`"), "{changed}: {error}");
+                assert!(error.contains(&format!("line {number}")), "{changed}, line {number}: {error}");
+            }
+        }
+        assert!(tables > 100, "{tables} tables");
+    }
+
+    #[test]
+    fn a_table_has_one_expectation_and_a_word_is_one_of_the_words() {
+        for (field, value, expected) in [
+            ("mr_td", "{}", "exactly one of any_of, from, waive"),
+            ("mr_td", "{ any_of = [], waive = \"x\" }", "exactly one of any_of, from, waive"),
+            ("debug", "{ any_of = [false], waive = \"x\" }", "exactly one of any_of, waive"),
+            ("tcb_evaluation", "{}", "exactly one of at_least, waive"),
+            ("tcb_info_age", "{ at_most_days = 3, waive = \"x\" }", "exactly one of at_most_days, waive"),
+            ("fwid", "\"demanded\"", "\"required\" or { waive"),
+            ("fwid", "true", "\"required\" or { waive"),
+            ("boot_log", "\"all\"", "\"when-given\" or { waive"),
+        ] {
+            let lines = CLIENT.lines().map(|line| match line.split_once(" = ") {
+                Some((name, _)) if name == field => format!("{field} = {value}"),
+                _ => line.to_owned(),
+            });
+            let text = lines.collect::<Vec<_>>().join("\n");
+            assert_ne!(text, CLIENT.trim_end(), "{field}");
+            let error = AppraisalPolicy::parse(&text, Loaded::Normally).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("line "), "{field} = {value}: {error}");
+        }
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Lower and upper bounds.
 
-use crate::{Expectation, Says};
-use serde::Deserialize;
+use crate::{Expectation, Says, form};
+use serde::{Deserialize, Deserializer};
 
 /// A number that must not be below a bound: `{ at_least = 19 }` or `{ waive = "reason" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Minimum {
     /// At least this.
     AtLeast(u32),
@@ -14,13 +13,41 @@ pub enum Minimum {
 }
 
 /// An age that must not be above a bound: `{ at_most_days = 14 }` or `{ waive = "reason" }`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgeLimit {
     /// At most so many days of 86,400 seconds.
     AtMostDays(u32),
     /// Not looked at, for this reason.
     Waive(String),
+}
+
+impl<'de> Deserialize<'de> for Minimum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form {
+            at_least: Option<u32>,
+            waive: Option<String>,
+        }
+        let form = Form::deserialize(deserializer)?;
+        form::one([form.at_least.map(Self::AtLeast), form.waive.map(Self::Waive)], "at_least, waive")
+    }
+}
+
+impl<'de> Deserialize<'de> for AgeLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Form {
+            at_most_days: Option<u32>,
+            waive: Option<String>,
+        }
+        let form = Form::deserialize(deserializer)?;
+        form::one(
+            [form.at_most_days.map(Self::AtMostDays), form.waive.map(Self::Waive)],
+            "at_most_days, waive",
+        )
+    }
 }
 
 impl Expectation for Minimum {

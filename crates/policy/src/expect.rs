@@ -1,11 +1,11 @@
 //! Expectations: what a field must be, or why it is not looked at.
 
+use crate::form::{self, WordOrTable};
 use confide_evidence::hex;
 use serde::{Deserialize, Deserializer};
 
 /// What a policy expects of one field.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expect<T> {
     /// One of these values. An empty set accepts nothing.
     AnyOf(Vec<T>),
@@ -14,8 +14,7 @@ pub enum Expect<T> {
 }
 
 /// What a policy expects of a field that the verifier can recompute from an evidence document.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectBound<T> {
     /// One of these values.
     AnyOf(Vec<T>),
@@ -26,8 +25,7 @@ pub enum ExpectBound<T> {
 }
 
 /// What a policy expects of a field that reference sets have values for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExpectReference<T> {
     /// One of these values. An empty set accepts nothing.
     AnyOf(Vec<T>),
@@ -134,51 +132,94 @@ impl RequireGiven {
     }
 }
 
+/// The table form of a waiver.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Waiver {
+pub(crate) struct Waiver {
     waive: String,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expect<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
+        struct Form<T> {
+            any_of: Option<Vec<T>>,
+            waive: Option<String>,
+        }
+        let form = Form::deserialize(deserializer)?;
+        form::one([form.any_of.map(Self::AnyOf), form.waive.map(Self::Waive)], "any_of, waive")
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ExpectBound<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let form = Sourced::<T, Source>::deserialize(deserializer)?;
+        form::one(
+            [form.any_of.map(Self::AnyOf), form.from.map(Self::From), form.waive.map(Self::Waive)],
+            "any_of, from, waive",
+        )
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ExpectReference<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let form = Sourced::<T, ReferenceSource>::deserialize(deserializer)?;
+        form::one(
+            [form.any_of.map(Self::AnyOf), form.from.map(Self::From), form.waive.map(Self::Waive)],
+            "any_of, from, waive",
+        )
+    }
+}
+
+/// The table form of an expectation that may name where its value comes from.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, bound = "T: Deserialize<'de>, S: Deserialize<'de>")]
+struct Sourced<T, S> {
+    any_of: Option<Vec<T>>,
+    from: Option<S>,
+    waive: Option<String>,
+}
+
+impl WordOrTable for Require {
+    type Table = Waiver;
+    const EXPECTED: &'static str = "\"required\" or { waive = \"reason\" }";
+
+    fn word(word: &str) -> Option<Self> {
+        (word == "required").then_some(Self::Required)
+    }
+
+    fn table(table: Waiver) -> Self {
+        Self::Waive(table.waive)
+    }
 }
 
 impl<'de> Deserialize<'de> for Require {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "\"required\" or { waive = \"reason\" }")]
-        enum Form {
-            Word(Word),
-            Waiver(Waiver),
+        form::word_or_table(deserializer)
+    }
+}
+
+impl WordOrTable for RequireGiven {
+    type Table = Waiver;
+    const EXPECTED: &'static str = "\"required\", \"when-given\" or { waive = \"reason\" }";
+
+    fn word(word: &str) -> Option<Self> {
+        match word {
+            "required" => Some(Self::Required),
+            "when-given" => Some(Self::WhenGiven),
+            _ => None,
         }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Word {
-            Required,
-        }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Word(Word::Required) => Self::Required,
-            Form::Waiver(waiver) => Self::Waive(waiver.waive),
-        })
+    }
+
+    fn table(table: Waiver) -> Self {
+        Self::Waive(table.waive)
     }
 }
 
 impl<'de> Deserialize<'de> for RequireGiven {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "\"required\", \"when-given\" or { waive = \"reason\" }")]
-        enum Form {
-            Word(Word),
-            Waiver(Waiver),
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        enum Word {
-            Required,
-            WhenGiven,
-        }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Word(Word::Required) => Self::Required,
-            Form::Word(Word::WhenGiven) => Self::WhenGiven,
-            Form::Waiver(waiver) => Self::Waive(waiver.waive),
-        })
+        form::word_or_table(deserializer)
     }
 }
 

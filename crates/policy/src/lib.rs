@@ -15,6 +15,7 @@ mod devices;
 mod error;
 mod expect;
 mod field;
+mod form;
 mod freshness;
 mod grace;
 mod hardware;

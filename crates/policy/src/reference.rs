@@ -1,5 +1,6 @@
 //! Reference sets: values that belong together, under one name, in the policy or in a signed file.
 
+use crate::form::{self, WordOrTable};
 use crate::{Expectation, Field, HexBytes, PolicyError, Says, Since, Until};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -205,28 +206,29 @@ impl Expectation for TakenSets {
     }
 }
 
+/// The table form of [`TakenSets`].
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Names {
+    any_of: Vec<Name>,
+}
+
+impl WordOrTable for TakenSets {
+    type Table = Names;
+    const EXPECTED: &'static str = "\"all\" or { any_of = [names] }";
+
+    fn word(word: &str) -> Option<Self> {
+        (word == "all").then_some(Self::All)
+    }
+
+    fn table(table: Names) -> Self {
+        Self::AnyOf(table.any_of)
+    }
+}
+
 impl<'de> Deserialize<'de> for TakenSets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "\"all\" or { any_of = [names] }")]
-        enum Form {
-            Word(Word),
-            Names(Names),
-        }
-        #[derive(Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        enum Word {
-            All,
-        }
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Names {
-            any_of: Vec<Name>,
-        }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Word(Word::All) => Self::All,
-            Form::Names(names) => Self::AnyOf(names.any_of),
-        })
+        form::word_or_table(deserializer)
     }
 }
 
