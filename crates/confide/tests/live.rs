@@ -306,7 +306,8 @@ async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-confide-verdict: accepted"), "{answer}");
     assert!(answer.contains("An RTMR is a measurement register."), "{answer}");
 
-    let killed = Command::new("kill").args(["-TERM", &proxy.0.id().to_string()]).status().unwrap();
+    // The shell's own `kill`: a bare Debian has no program of that name.
+    let killed = Command::new("sh").args(["-c", &format!("kill -TERM {}", proxy.0.id())]).status().unwrap();
     assert!(killed.success());
     assert_eq!(proxy.0.wait().unwrap().code(), Some(0));
     let mut told = String::new();

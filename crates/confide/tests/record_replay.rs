@@ -219,7 +219,7 @@ fn replay_needs_no_network() {
         .output();
     match alone {
         Ok(output) if output.status.success() => assert_eq!(output.stdout, expected),
-        other => println!("skipped: replay without a network: unshare --net is not allowed here: {other:?}"),
+        other => println!("not run: replay without a network: unshare --net is not allowed here: {other:?}"),
     }
 }
 

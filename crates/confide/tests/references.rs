@@ -117,7 +117,7 @@ fn openssl_agrees_on_signatures_both_ways() {
     scene.publish(7, "");
     let openssl = |arguments: &[&str]| Command::new("openssl").args(arguments).output();
     if openssl(&["version"]).is_err() {
-        println!("skipped: 4 comparisons with OpenSSL, which is not installed");
+        println!("not run: 4 comparisons with OpenSSL, which is not installed");
         return;
     }
     let key = |name: &str| format!("{EXAMPLE}{name}");

@@ -440,7 +440,7 @@ mod corpus {
     async fn recorded_collateral_comes_through_services_unchanged() {
         let folder = folder();
         let Ok(table) = std::fs::read_to_string(folder.join("tdx-cases.tsv")) else {
-            println!("skipped: no corpus at {}: recorded collateral not served", folder.display());
+            println!("not run: recorded collateral through services: no corpus at {}", folder.display());
             return;
         };
         let mut lines = table.lines().map(|line| line.split('\t').collect::<Vec<_>>());

@@ -252,7 +252,11 @@ fn a_vocabulary_with_rows_that_no_token_names_answers() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_changed_byte_of_any_small_file_is_refused_or_answers(

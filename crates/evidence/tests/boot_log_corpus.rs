@@ -15,7 +15,7 @@ fn corpus() -> Option<PathBuf> {
     if root.join("ccel.tsv").is_file() {
         return Some(root);
     }
-    eprintln!("NOT RUN: {LOGS} recorded boot event logs: no corpus at {}", root.display());
+    eprintln!("not run: {LOGS} recorded boot event logs: no corpus at {}", root.display());
     None
 }
 

@@ -195,7 +195,7 @@ fn an_attestation_request_is_exactly_one_nonce() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(1000), ..ProptestConfig::default() })]
 
     #[test]
     fn a_changed_byte_never_decodes_to_the_same_document(at: prop::sample::Index, change in 1u8..) {

@@ -78,7 +78,7 @@ fn the_committed_configuration_is_valid() {
 #[test]
 fn without_tdx_the_platform_tdx_is_refused_and_nothing_else_takes_its_place() {
     if std::path::Path::new("/sys/kernel/config/tsm/report").exists() {
-        println!("not run: this machine has configfs-tsm");
+        println!("not run: the refusal of a platform that is missing: this machine has configfs-tsm");
         return;
     }
     let (status, said) = with_config("serve", TDX);
@@ -96,7 +96,7 @@ fn the_engine_alone_says_that_it_has_no_socket() {
 #[cfg(not(feature = "danger-simulator"))]
 #[test]
 fn a_build_without_the_simulator_refuses_the_simulated_platform() {
-    println!("tests/serve.rs is not run: built without the feature danger-simulator");
+    println!("not run: tests/serve.rs: built without the feature danger-simulator");
     for command in ["check", "serve"] {
         let (status, said) = with_config(command, &TDX.replace("tdx", "simulated"));
         assert_eq!(status, Some(2));

@@ -594,7 +594,10 @@ fn no_process_of_the_same_user_reads_the_guests_memory() {
     let mut probe = harness::program();
     drop_privileges(&mut probe);
     if let Err(error) = probe.arg("--version").stdout(std::process::Stdio::null()).status() {
-        println!("not run: another user cannot start {}: {error}", env!("CARGO_BIN_EXE_confide-guest"));
+        println!(
+            "not run: the guest as another user, who cannot start {}: {error}",
+            env!("CARGO_BIN_EXE_confide-guest")
+        );
         return;
     }
     if root {

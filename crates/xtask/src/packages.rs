@@ -19,6 +19,9 @@ pub(crate) const TO_BUILD: &[Needed] = &[
     Needed { probe: &["test", "-e", "/usr/include/stdlib.h"], package: "libc6-dev" },
 ];
 
+/// What tests compare with.
+pub(crate) const TO_TEST: &[Needed] = &[Needed { probe: &["openssl", "version"], package: "openssl" }];
+
 /// What it takes to make a Python environment.
 pub(crate) const TO_RUN_PYTHON: &[Needed] = &[
     Needed { probe: &["python3", "--version"], package: "python3" },

@@ -35,7 +35,7 @@ pub(crate) fn folder(what: &str) -> Option<PathBuf> {
     if folder.join("INDEX.md").is_file() {
         return Some(folder);
     }
-    eprintln!("NOT RUN: {what} over {REPORTS} recorded NVIDIA reports: no corpus at {}", root.display());
+    eprintln!("not run: {what} over {REPORTS} recorded NVIDIA reports: no corpus at {}", root.display());
     None
 }
 

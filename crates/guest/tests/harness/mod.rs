@@ -177,7 +177,8 @@ pub(crate) fn program() -> Command {
 }
 
 pub(crate) fn signal(name: &str, pid: u32) {
-    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    // The shell's own `kill`: a bare Debian has no program of that name.
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
     assert!(status.success());
 }
 

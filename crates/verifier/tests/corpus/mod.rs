@@ -34,7 +34,7 @@ impl Corpus {
         if folder.is_dir() {
             return Some(Self(folder));
         }
-        println!("skipped: no corpus at {}: {not_run} not run", folder.display());
+        println!("not run: {not_run}: no corpus at {}", folder.display());
         None
     }
 

@@ -52,7 +52,7 @@ impl Outcome {
     }
 }
 
-/// Runs the selected stages and prints, last of all, `N passed, M failed`; the exit status says the same.
+/// Runs the selected stages and prints, last of all, `N passed, M failed, K not run`; the exit status says the same.
 ///
 /// # Errors
 /// When a name is no stage.
@@ -67,7 +67,7 @@ pub(crate) fn run(selection: &Selection) -> Result<ExitCode> {
     let table = table(&outcomes, started.elapsed());
     println!("\n{table}");
     if selection.length == Length::Long {
-        keep(&table, &outcomes)?;
+        keep(&table, &outcomes, selection)?;
     }
     Ok(conclude(&outcomes))
 }
@@ -124,17 +124,21 @@ pub(crate) fn note(line: String) {
     NOTES.lock().expect("no holder panics").push(line);
 }
 
-/// Writes the result of a long run to `docs/long-runs/`, with date and commit.
-fn keep(table: &str, outcomes: &[Outcome]) -> Result<()> {
+/// Writes the result of a long run to `docs/long-runs/`, with date, commit and the stages that it had.
+fn keep(table: &str, outcomes: &[Outcome], selection: &Selection) -> Result<()> {
     let folder = cargo::root().join("docs/long-runs");
     std::fs::create_dir_all(&folder)?;
     let (date, commit) = (process::date()?, process::commit()?);
-    let Tally { passed, failed, ignored } = outcomes.iter().map(Outcome::tally).sum();
+    let Tally { passed, failed, ignored, not_run } = outcomes.iter().map(Outcome::tally).sum();
     let notes: String =
         NOTES.lock().expect("no holder panics").iter().map(|note| format!("- {note}\n")).collect();
+    let flags = |flag: &str, names: &[String]| -> String {
+        names.iter().map(|name| format!(" --{flag} {name}")).collect()
+    };
+    let stages = flags("stage", &selection.only) + &flags("skip", &selection.skip);
     let text = format!(
-        "# Long run of {date}\n\n`cargo xtask test --long` on commit {commit}: {passed} passed, {failed} failed, \
-         {ignored} not run.\n\n```text\n{table}\n```\n\n{notes}"
+        "# Long run of {date}\n\n`cargo xtask test --long{stages}` on commit {commit}: {passed} passed, {failed} \
+         failed, {ignored} ignored, {not_run} not run.\n\n```text\n{table}\n```\n\n{notes}"
     );
     let file = folder.join(format!("{date}-{commit}.md"));
     std::fs::write(&file, text)?;
@@ -147,12 +151,16 @@ fn conclude(outcomes: &[Outcome]) -> ExitCode {
     if sum.ignored > 0 {
         println!("{} tests are marked as ignored and did not run", sum.ignored);
     }
+    let notes = NOTES.lock().expect("no holder panics");
+    for line in notes.iter().filter(|note| note.starts_with(stages::NOT_RUN)) {
+        println!("{line}");
+    }
     for outcome in outcomes {
         if let Err(error) = &outcome.result {
             println!("{}: {error:#}", outcome.name);
         }
     }
-    println!("{} passed, {} failed", sum.passed, sum.failed);
+    println!("{} passed, {} failed, {} not run for the reasons above", sum.passed, sum.failed, sum.not_run);
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -192,7 +200,7 @@ mod tests {
             result: Ok(Tally { passed: 3, ..Tally::default() }),
         };
         let sum: Tally = [broken.tally(), good.tally()].into_iter().sum();
-        assert_eq!(sum, Tally { passed: 3, failed: 1, ignored: 0 });
+        assert_eq!(sum, Tally { passed: 3, failed: 1, ignored: 0, not_run: 0 });
         assert!(table(&[broken, good], Duration::ZERO).contains("fmt              0.0 s  FAILED"));
     }
 }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::tally::Tally;
 use super::{Length, Stage};
+use crate::packages::{self, TO_TEST};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
 use crate::{cargo, demo, deny, kills, layers, load, plain, process, python};
@@ -35,6 +36,9 @@ pub(super) const STAGES: &[Stage] = &[
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
+/// How a line begins in which a test says what it could not run here, and why.
+pub(super) const NOT_RUN: &str = "not run: ";
+
 fn fmt(_: Length) -> Result<Tally> {
     process::run(cargo::command().args(["fmt", "--all", "--check"]))?;
     Ok(Tally::ONE)
@@ -52,10 +56,11 @@ fn clippy(_: Length) -> Result<Tally> {
 }
 
 fn tests(length: Length) -> Result<Tally> {
+    packages::require(TO_TEST)?;
     let mut command = with_simulator("test")?;
     command.args(["--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
     if length == Length::Long {
-        // Property tests read it; the default is 256.
+        // Property tests read it, also those that run more cases than the default of 256.
         command.env("PROPTEST_CASES", "50000");
     }
     counted(&mut command)
@@ -127,10 +132,17 @@ fn with_simulator(subcommand: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs test programs and adds up what they report.
+/// Runs test programs and adds up what they report. What a test prints is shown also where it passes: figures, and
+/// lines that say what it could not run.
 fn counted(command: &mut Command) -> Result<Tally> {
     let mut tallies = Vec::new();
-    let status = process::run_reading(command, |line| tallies.extend(Tally::of_line(line)))?;
+    let status = process::run_reading(command.args(["--", "--show-output"]), |line| {
+        tallies.extend(Tally::of_line(line));
+        if line.starts_with(NOT_RUN) {
+            tallies.push(Tally { not_run: 1, ..Tally::default() });
+            super::note(line.to_owned());
+        }
+    })?;
     judged(command, status, tallies.into_iter().sum())
 }
 

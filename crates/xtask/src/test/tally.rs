@@ -11,11 +11,13 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// Tests that did not run.
     pub(crate) ignored: u64,
+    /// Lines in which tests that passed say what they could not run here.
+    pub(crate) not_run: u64,
 }
 
 impl Tally {
     /// One check that held.
-    pub(crate) const ONE: Self = Self { passed: 1, failed: 0, ignored: 0 };
+    pub(crate) const ONE: Self = Self { passed: 1, failed: 0, ignored: 0, not_run: 0 };
 
     /// What one line says, where it is the summary line of a Rust test program:
     /// `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
@@ -25,7 +27,12 @@ impl Tally {
             let field = counts.split(';').map(str::trim).find_map(|field| field.strip_suffix(noun))?;
             field.trim().parse().ok()
         };
-        Some(Self { passed: count("passed")?, failed: count("failed")?, ignored: count("ignored")? })
+        Some(Self {
+            passed: count("passed")?,
+            failed: count("failed")?,
+            ignored: count("ignored")?,
+            not_run: 0,
+        })
     }
 
     /// What one line says, where it is one of the two summary lines of Python's `unittest`: `Ran 3 tests in 0.1s`
@@ -57,6 +64,7 @@ impl Sum for Tally {
             passed: sum.passed + one.passed,
             failed: sum.failed + one.failed,
             ignored: sum.ignored + one.ignored,
+            not_run: sum.not_run + one.not_run,
         })
     }
 }
@@ -68,7 +76,7 @@ mod tests {
     #[test]
     fn a_summary_line_is_counted() {
         let line = "test result: FAILED. 12 passed; 2 failed; 3 ignored; 0 measured; 0 filtered out; finished in 0.01s";
-        assert_eq!(Tally::of_line(line), Some(Tally { passed: 12, failed: 2, ignored: 3 }));
+        assert_eq!(Tally::of_line(line), Some(Tally { passed: 12, failed: 2, ignored: 3, not_run: 0 }));
     }
 
     #[test]
@@ -81,10 +89,10 @@ mod tests {
         ] {
             tally.update_from_unittest(line);
         }
-        assert_eq!(tally, Tally { passed: 5, failed: 3, ignored: 3 });
+        assert_eq!(tally, Tally { passed: 5, failed: 3, ignored: 3, not_run: 0 });
         let mut tally = Tally::default();
         ["Ran 1 test in 0.001s", "", "OK"].into_iter().for_each(|line| tally.update_from_unittest(line));
-        assert_eq!(tally, Tally { passed: 1, failed: 0, ignored: 0 });
+        assert_eq!(tally, Tally { passed: 1, failed: 0, ignored: 0, not_run: 0 });
     }
 
     #[test]
