@@ -5,7 +5,7 @@ use crate::{
     AgeLimit, Expect, ExpectBound, ExpectReference, Field, HardwareList, HexBytes, Minimum, PolicyError,
     Require, RequireGiven,
 };
-use confide_evidence::tdx::TcbStatus;
+use confide_evidence::tdx::{SgxType, TcbStatus};
 use serde::Deserialize;
 use std::fmt;
 
@@ -77,8 +77,51 @@ pub struct TdxPolicy {
     pub report_data: ExpectBound<HexBytes<64>>,
     /// Whether another verifier must have appraised the quote, too. Where one has, it must agree in any case.
     pub cross_check: Require,
+    /// What the PCK certificate says of the kind of platform.
+    pub platform: PlatformPolicy,
     /// Fields of the extended TD 1.5 body.
     pub extended: ExtendedPolicy,
+}
+
+/// Expectations of what a PCK certificate says of the kind of platform. Certificates of the Processor CA have no flags.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlatformPolicy {
+    /// SGX type.
+    pub sgx_type: Expect<SgxType>,
+    /// Whether packages can be added after provisioning.
+    pub dynamic_platform: Expect<bool>,
+    /// Whether Intel caches the platform's root keys.
+    pub cached_keys: Expect<bool>,
+    /// Whether simultaneous multithreading is on.
+    pub smt_enabled: Expect<bool>,
+}
+
+impl PlatformPolicy {
+    fn fields(&self) -> [Field<'_>; 4] {
+        let Self { sgx_type, dynamic_platform, cached_keys, smt_enabled } = self;
+        [
+            Field::new("tdx.platform.sgx_type", "sgx_type", "the SGX type of the platform", sgx_type),
+            Field::new(
+                "tdx.platform.dynamic_platform",
+                "dynamic_platform",
+                "whether packages can be added to the platform",
+                dynamic_platform,
+            ),
+            Field::new(
+                "tdx.platform.cached_keys",
+                "cached_keys",
+                "whether Intel caches the platform's root keys",
+                cached_keys,
+            ),
+            Field::new(
+                "tdx.platform.smt_enabled",
+                "smt_enabled",
+                "whether simultaneous multithreading is on",
+                smt_enabled,
+            ),
+        ]
+    }
 }
 
 /// The events that a boot must measure: the SHA-384 digests of each register, in their order.
@@ -189,10 +232,10 @@ impl TdxPolicy {
     /// As [`Self::fields`], without a list: verdicts go through them each time.
     pub(crate) fn each_field(&self) -> impl Iterator<Item = Field<'_>> {
         let graces = self.grace.iter().map(Grace::field);
-        self.listed().into_iter().chain(self.extended.fields()).chain(graces)
+        self.listed().into_iter().chain(self.platform.fields()).chain(self.extended.fields()).chain(graces)
     }
 
-    /// Every expectation but the extended body's and the graces.
+    /// Every expectation but the platform's, the extended body's and the graces.
     fn listed(&self) -> [Field<'_>; 32] {
         let Self {
             tcb_status,
@@ -226,6 +269,7 @@ impl TdxPolicy {
             mr_service_td,
             report_data,
             cross_check,
+            platform: _,
             extended: _,
         } = self;
         [

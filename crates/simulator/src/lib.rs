@@ -36,7 +36,7 @@ pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certifi
 pub use error::SimulatorError;
 pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
 pub use tdx::{
-    BootEvent, Collateral, ExtendedMeasurements, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckCa,
+    BootEvent, Collateral, ExtendedMeasurements, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckCa, PckFlags,
     PckProfile, PlatformOptions, QeOptions, QuoteFlaw, QuoteForm, Revocable, SeamOptions, SimulatedBootLog,
     SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window, Windows,
     simulated_measurement,

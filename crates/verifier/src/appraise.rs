@@ -161,9 +161,11 @@ pub fn malformed_collateral(
         policy: policy.name.clone(),
         time: format_rfc3339(now),
         tcb_status: None,
+        tcb_date: None,
         advisory_ids: Vec::new(),
         early_tcb_status: None,
         reference_set: None,
+        pck: None,
         measurements: None,
         report_data: None,
         valid_until: None,
@@ -414,9 +416,11 @@ impl<'a> Progress<'a> {
             policy: self.inputs.policy.name.clone(),
             time: format_rfc3339(self.inputs.now),
             tcb_status: self.quote.tcb_status,
+            tcb_date: self.quote.tcb_date.map(format_seconds),
             advisory_ids: self.quote.advisory_ids,
             early_tcb_status: self.quote.early_tcb_status,
             reference_set: self.reference_set,
+            pck: self.quote.pck,
             measurements: self.measurements,
             report_data: self.report_data,
             valid_until: (outcome == Outcome::Accepted)
@@ -447,7 +451,9 @@ fn measurements(quote: &Quote<'_>) -> Measurements {
         mr_service_td: report.td15.as_ref().map(|td15| hex::encode(td15.mr_service_td)),
         td_attributes: hex::encode(report.td_attributes),
         xfam: hex::encode(report.xfam),
+        seam_attributes: hex::encode(report.seam_attributes),
         tee_tcb_svn: hex::encode(report.tee_tcb_svn),
+        tee_tcb_svn_2: report.td15.as_ref().map(|td15| hex::encode(td15.tee_tcb_svn_2)),
     }
 }
 

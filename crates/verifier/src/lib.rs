@@ -33,7 +33,7 @@ pub mod witness;
 pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral};
 pub use check::{Check, Rule, Status};
 pub use memo::{MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo};
-pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, Rejection};
+pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, PckResult, Rejection};
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;
 pub use tdx::PreparedCollateral;

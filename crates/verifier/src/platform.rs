@@ -2,12 +2,17 @@
 //! lists of hardware, and what the next TCB recovery brings.
 
 use crate::check::{Checks, Rule, Status};
+use crate::result::PckResult;
 use crate::rules;
 use crate::tcb::Assessment;
 use crate::text::Text;
+use confide_evidence::hex;
 use confide_evidence::tdx::{PckExtension, TcbStatus};
 use confide_evidence::time::format_seconds;
 use confide_policy::{AgeLimit, AppraisalPolicy, Expect, Grace, HardwareList, HexBytes, Listing, Minimum};
+
+/// What is found where a certificate has no such flag, as those of the Processor CA have none.
+const NOT_STATED: &str = "not stated in the PCK certificate";
 
 /// Issue dates and evaluation numbers of collateral, in seconds since the Unix epoch.
 #[derive(Debug, Clone, Copy)]
@@ -157,6 +162,87 @@ pub(crate) fn hardware(extension: &PckExtension, policy: &AppraisalPolicy, check
     let ppid = (extension.ppid != [0; 16]).then_some(HexBytes(extension.ppid));
     listed(&rules::PPID, &policy.tdx.ppid, ppid, checks);
     listed(&rules::PLATFORM_KIND, &policy.tdx.fmspc, Some(HexBytes(extension.fmspc)), checks);
+}
+
+/// Holds what the PCK certificate says of the kind of platform against the policy.
+pub(crate) fn kind(extension: &PckExtension, policy: &AppraisalPolicy, checks: &mut Checks) {
+    let expected = &policy.tdx.platform;
+    checks.expect(&rules::SGX_TYPE, &expected.sgx_type, &extension.sgx_type);
+    let flags = extension.configuration.unwrap_or_default();
+    stated(&rules::DYNAMIC_PLATFORM, &expected.dynamic_platform, flags.dynamic_platform, checks);
+    stated(&rules::CACHED_KEYS, &expected.cached_keys, flags.cached_keys, checks);
+    stated(&rules::SMT_ENABLED, &expected.smt_enabled, flags.smt_enabled, checks);
+}
+
+/// What a PCK certificate says, for the verdict.
+pub(crate) fn result(extension: &PckExtension, ca: PckCa) -> PckResult {
+    let configuration = extension.configuration.unwrap_or_default();
+    PckResult {
+        ca: ca.name(),
+        fmspc: hex::encode(&extension.fmspc),
+        pce_id: hex::encode(&extension.pce_id),
+        ppid: hex::encode(&extension.ppid),
+        sgx_type: extension.sgx_type.name(),
+        sgx_components: hex::encode(&extension.components),
+        pce_svn: extension.pce_svn,
+        cpu_svn: hex::encode(&extension.cpu_svn),
+        platform_instance_id: extension.platform_instance_id.map(|id| hex::encode(&id)),
+        dynamic_platform: configuration.dynamic_platform,
+        cached_keys: configuration.cached_keys,
+        smt_enabled: configuration.smt_enabled,
+    }
+}
+
+/// A flag, which only certificates of the Platform CA state: what is not stated is none of the values of a policy.
+fn stated(rule: &'static Rule, expected: &Expect<bool>, found: Option<bool>, checks: &mut Checks) {
+    match (expected, found) {
+        (_, Some(found)) => checks.expect(rule, expected, &found),
+        (Expect::Waive(reason), None) => checks.waive(rule, reason, NOT_STATED),
+        (Expect::AnyOf(_), None) => checks.fail(rule, NOT_STATED),
+    }
+}
+
+/// Whether a PCK certificate has the fields that its CA's certificates have (PCK Certificate Profile 1.5, section 1.3.5).
+pub(crate) fn fits_its_ca(extension: &PckExtension, ca: PckCa) -> Result<(), String> {
+    let named = (extension.platform_instance_id.is_some(), extension.configuration.is_some());
+    match (ca, named) {
+        (PckCa::Platform, (true, true)) | (PckCa::Processor, (false, false)) => Ok(()),
+        (PckCa::Platform, _) => {
+            Err("a certificate of the Platform CA without platform instance or configuration".to_owned())
+        }
+        (PckCa::Processor, _) => {
+            Err("a certificate of the Processor CA with platform instance or configuration".to_owned())
+        }
+    }
+}
+
+/// Intel's CAs of PCK certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PckCa {
+    /// Of platforms whose packages can change.
+    Platform,
+    /// Of single packages.
+    Processor,
+}
+
+impl PckCa {
+    /// By the CA's common name, which the root has signed.
+    pub(crate) fn named(common_name: &str) -> Result<Self, String> {
+        if common_name.ends_with("PCK Platform CA") {
+            Ok(Self::Platform)
+        } else if common_name.ends_with("PCK Processor CA") {
+            Ok(Self::Processor)
+        } else {
+            Err(format!("{common_name} is neither a PCK Platform CA nor a PCK Processor CA"))
+        }
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Platform => "platform",
+            Self::Processor => "processor",
+        }
+    }
 }
 
 /// Holds an identifier of hardware against a list; nothing stands for evidence that names none.

@@ -36,6 +36,8 @@ pub struct AttestationResult {
     pub time: String,
     /// Intel's status name or `NoMatchingTcbLevel`; nothing where signatures, chains or windows do not hold.
     pub tcb_status: Option<&'static str>,
+    /// Date of the platform's TCB level, RFC 3339: from then on the platform is behind where the status is not the best.
+    pub tcb_date: Option<String>,
     /// Advisories of the TCB levels that the platform has reached.
     pub advisory_ids: Vec<String>,
     /// The status name that the next TCB recovery brings, by the early collateral; nothing where that is not given or not
@@ -43,6 +45,8 @@ pub struct AttestationResult {
     pub early_tcb_status: Option<&'static str>,
     /// Name of the reference set that the evidence matches; nothing where the policy takes no value from one.
     pub reference_set: Option<String>,
+    /// What the PCK certificate says of the platform; nothing where signatures do not hold.
+    pub pck: Option<PckResult>,
     /// Measurements of the quote, in hexadecimal digits.
     pub measurements: Option<Measurements>,
     /// REPORTDATA of the quote, 64 bytes in hexadecimal digits.
@@ -57,6 +61,35 @@ pub struct AttestationResult {
     pub checks: Vec<Check>,
     /// What this verdict does not show.
     pub assumptions: Vec<&'static str>,
+}
+
+/// What a PCK certificate says of its platform. Byte strings are hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PckResult {
+    /// Who has issued it: `platform` or `processor`.
+    pub ca: &'static str,
+    /// FMSPC, 6 bytes.
+    pub fmspc: String,
+    /// PCEID, 2 bytes.
+    pub pce_id: String,
+    /// PPID, 16 bytes.
+    pub ppid: String,
+    /// SGX type: `standard`, `scalable` or `scalable-with-integrity`.
+    pub sgx_type: &'static str,
+    /// SGX TCB components, 16 bytes.
+    pub sgx_components: String,
+    /// PCESVN.
+    pub pce_svn: u16,
+    /// CPUSVN, 16 bytes.
+    pub cpu_svn: String,
+    /// Platform instance id, 16 bytes, of platforms under the Platform CA.
+    pub platform_instance_id: Option<String>,
+    /// Whether packages can be added, of platforms under the Platform CA.
+    pub dynamic_platform: Option<bool>,
+    /// Whether Intel caches the platform's root keys, of platforms under the Platform CA.
+    pub cached_keys: Option<bool>,
+    /// Whether simultaneous multithreading is on, of platforms under the Platform CA.
+    pub smt_enabled: Option<bool>,
 }
 
 /// Measurements of a TDX quote.
@@ -88,8 +121,12 @@ pub struct Measurements {
     pub td_attributes: String,
     /// XFAM, 8 bytes in memory order.
     pub xfam: String,
+    /// SEAMATTRIBUTES, 8 bytes in memory order.
+    pub seam_attributes: String,
     /// TEE_TCB_SVN, 16 bytes.
     pub tee_tcb_svn: String,
+    /// TEE_TCB_SVN_2, 16 bytes, of TD 1.5 reports.
+    pub tee_tcb_svn_2: Option<String>,
 }
 
 /// What a device's signed report says of it.

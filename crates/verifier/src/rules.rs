@@ -58,7 +58,7 @@ rules! {
     ROOT_SIGNATURE = "root_signature", "the root certificate signs itself", PCK_PROFILE,
         "fetch the collateral again: its root certificate is damaged or forged";
     /// PCK CA under the root.
-    PCK_CA_SIGNATURE = "pck_ca_signature", "the PCK CA certificate is issued by the root", PCK_PROFILE,
+    PCK_CA_SIGNATURE = "pck_ca_signature", "the PCK CA certificate, of the Platform or the Processor CA, is issued by the root", PCK_PROFILE,
         "fetch the collateral again: its PCK CA chain is damaged, forged or out of order";
     /// TCB signer under the root.
     TCB_SIGNER_SIGNATURE = "tcb_signer_signature", "the TCB signing certificate is issued by the root", PCS,
@@ -94,7 +94,7 @@ rules! {
     PCK_REVOCATION = "pck_revocation", "the PCK certificate is not revoked", CRL,
         "do not trust this machine: Intel has revoked its PCK certificate";
     /// PCK extension.
-    PCK_EXTENSION = "pck_extension", "a PCK certificate with the SGX extension", PCK_PROFILE,
+    PCK_EXTENSION = "pck_extension", "a PCK certificate with the SGX extension, which names platform instance and configuration under the Platform CA and only there", PCK_PROFILE,
         "have the operator provision the machine's PCK certificate again from Intel";
     /// QE report signature.
     QE_REPORT_SIGNATURE = "qe_report_signature", "the QE report is signed by the PCK", DCAP,
@@ -144,6 +144,18 @@ rules! {
     /// Kind of platform by FMSPC.
     PLATFORM_KIND = "platform_kind", "a kind of platform whose FMSPC the policy accepts", POLICY,
         "use a kind of platform that the policy lists, or list this one";
+    /// SGX type.
+    SGX_TYPE = "sgx_type", "the platform's SGX type", PCK_PROFILE,
+        "use a platform of a type that the policy lists, or list this one";
+    /// Dynamic platform.
+    DYNAMIC_PLATFORM = "dynamic_platform", "whether packages can be added to the platform", PCK_PROFILE,
+        "use a platform that the policy accepts, or list this value";
+    /// Cached keys.
+    CACHED_KEYS = "cached_keys", "whether Intel caches the platform's root keys", PCK_PROFILE,
+        "use a platform that the policy accepts, or list this value";
+    /// Simultaneous multithreading.
+    SMT_ENABLED = "smt_enabled", "whether simultaneous multithreading is on", PCK_PROFILE,
+        "have the operator switch it off or on in the BIOS and provision the platform anew, or list this value";
     /// A second opinion.
     CROSS_CHECK = "cross_check", "the finding of a second verifier, the same as here", POLICY,
         "run the command with --cross-check, or waive tdx.cross_check in the policy";

@@ -13,6 +13,8 @@ use confide_policy::HexBytes;
 pub(crate) struct Assessment {
     /// Nothing where no TCB level matches.
     pub(crate) status: Option<TcbStatus>,
+    /// Date of the platform's TCB level, seconds since the Unix epoch.
+    pub(crate) date: Option<i64>,
     /// Advisories of every level that counted, sorted.
     pub(crate) advisory_ids: Vec<String>,
     parts: Vec<String>,
@@ -160,6 +162,7 @@ fn platform_status(
     let platform = match info.tcb_levels.iter().find(|level| reached(level, tee_tcb_svn, pck)) {
         Some(level) => {
             assessment.advisory_ids.extend_from_slice(&level.advisory_ids);
+            assessment.date = Some(level.tcb_date);
             let short: Vec<String> = sgx.into_iter().chain(tdx).collect();
             let short = if short.is_empty() { String::new() } else { format!(" ({})", short.join(", ")) };
             assessment.parts.push(format!(
@@ -320,6 +323,7 @@ mod tests {
     fn the_remedy_names_what_is_short_and_the_advisories() {
         let assessment = |status, updates: &[&str]| Assessment {
             status,
+            date: None,
             advisory_ids: vec!["INTEL-SA-1".to_owned(), "INTEL-SA-2".to_owned()],
             parts: Vec::new(),
             updates: updates.iter().map(ToString::to_string).collect(),

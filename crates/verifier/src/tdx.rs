@@ -6,8 +6,9 @@
 
 use crate::check::{Check, Checks, Rule, Status, Stop};
 use crate::memo::{Known, Memo};
-use crate::platform::{self, Coming, Horizon, Issued};
+use crate::platform::{self, Coming, Horizon, Issued, PckCa};
 use crate::references::{Choice, Columns, Found, Of};
+use crate::result::PckResult;
 use crate::rules;
 use crate::signature::{Algorithms, SignatureFault};
 use crate::tcb;
@@ -73,7 +74,11 @@ static AUTHENTICITY: &[&Rule] = &[
 pub(crate) struct QuoteFindings {
     /// Intel's status name, `NoMatchingTcbLevel`, or nothing where authenticity does not hold.
     pub(crate) tcb_status: Option<&'static str>,
+    /// Date of the platform's TCB level, seconds since the Unix epoch.
+    pub(crate) tcb_date: Option<i64>,
     pub(crate) advisory_ids: Vec<String>,
+    /// What the PCK certificate says, once every signature of the quote holds.
+    pub(crate) pck: Option<PckResult>,
     /// The status by the early collateral, where that is given and usable.
     pub(crate) early_tcb_status: Option<&'static str>,
     /// The earliest end of a validity window, seconds since the Unix epoch.
@@ -313,7 +318,9 @@ fn root_signature(root: &Certificate, algorithms: &Algorithms, checks: &mut Chec
 
 fn chains(parsed: &Parsed, algorithms: &Algorithms, checks: &mut Checks) -> Result<(), Stop> {
     let Parsed { root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, .. } = parsed;
-    let ca = issued_by(root, pck_ca, algorithms).and_then(|()| is_ca(pck_ca));
+    let ca = issued_by(root, pck_ca, algorithms)
+        .and_then(|()| is_ca(pck_ca))
+        .and_then(|()| PckCa::named(&pck_ca.common_name).map(drop));
     checks.need(&rules::PCK_CA_SIGNATURE, ca, |()| pck_ca.common_name.clone())?;
     let signer = issued_by(root, tcb_signer, algorithms)
         .and_then(|()| {
@@ -568,15 +575,9 @@ fn appraise_with(
 ) -> Result<(), Stop> {
     let Means { policy, now, algorithms, .. } = *means;
     let platform = pck_certificate(quote, contents, known.as_ref(), algorithms, checks)?;
-    let extension = checks.need(
-        &rules::PCK_EXTENSION,
-        platform.extension.as_ref().map_err(ToString::to_string),
-        |extension| {
-            let (fmspc, pce_id) = (HexBytes(extension.fmspc), HexBytes(extension.pce_id));
-            Text::later(move || format!("FMSPC {fmspc}, PCEID {pce_id}"))
-        },
-    )?;
+    let (extension, ca) = pck_extension(&platform, contents, checks)?;
     quote_signatures(quote, &platform.pck, known.as_ref(), algorithms, checks)?;
+    findings.pck = Some(platform::result(extension, ca));
     if !known.is_some_and(|known| known.enclave) {
         findings.platform = Some(Arc::clone(&platform));
     }
@@ -591,6 +592,7 @@ fn appraise_with(
     checks.need_text(&rules::TDX_MODULE_IDENTITY, module)?;
     let assessment = tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
     findings.tcb_status = Some(assessment.status_name());
+    findings.tcb_date = assessment.date;
     let mut horizon = Horizon(findings.valid_until);
     platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
     let issued = contents.issued();
@@ -599,9 +601,27 @@ fn appraise_with(
     findings.early_tcb_status = platform::early(&assessment, early, policy, &mut horizon, checks);
     platform::collateral(&issued, policy, now, &mut horizon, checks);
     platform::hardware(extension, policy, checks);
+    platform::kind(extension, policy, checks);
     findings.valid_until = horizon.0;
     findings.advisory_ids = assessment.advisory_ids;
     Ok(())
+}
+
+/// What the PCK certificate says of the platform, if it says what certificates of its CA do.
+fn pck_extension<'p>(
+    platform: &'p Platform,
+    contents: &Contents,
+    checks: &mut Checks,
+) -> Result<(&'p PckExtension, PckCa), Stop> {
+    let found = platform.extension.as_ref().map_err(ToString::to_string).and_then(|extension| {
+        let ca = PckCa::named(&contents.pck_ca.common_name)?;
+        platform::fits_its_ca(extension, ca)?;
+        Ok((extension, ca))
+    });
+    checks.need(&rules::PCK_EXTENSION, found, |(extension, ca)| {
+        let (fmspc, pce_id, ca) = (HexBytes(extension.fmspc), HexBytes(extension.pce_id), ca.name());
+        Text::later(move || format!("FMSPC {fmspc}, PCEID {pce_id}, {ca} CA"))
+    })
 }
 
 /// The quote's own chain: PCK certificate, the collateral's PCK CA, the collateral's root. What is known of these very

@@ -48,8 +48,12 @@ pub(super) struct Case {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
 pub(super) enum Evidence {
-    /// A bare TDX quote.
-    TdxQuote { quote: Blob },
+    /// A bare TDX quote, with or without the boot event log of its machine.
+    TdxQuote {
+        quote: Blob,
+        #[serde(default, deserialize_with = "present")]
+        boot_log: Option<Blob>,
+    },
     /// An evidence document, for a challenge.
     Document {
         document: Blob,

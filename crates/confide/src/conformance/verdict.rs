@@ -4,6 +4,7 @@ use super::case::{self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Evid
 use super::files::Files;
 use crate::input::{self, ALGORITHMS, DangerPolicies};
 use crate::status::Failure;
+use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
     DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DOCUMENT, TdxCollateral,
@@ -54,7 +55,14 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
         })
     };
     match &case.evidence {
-        Evidence::TdxQuote { quote } => cpu(Subject::Quote(&files.bytes(quote, MAX_QUOTE)?), None),
+        Evidence::TdxQuote { quote, boot_log } => {
+            let quote = files.bytes(quote, MAX_QUOTE)?;
+            let boot_log = boot_log.as_ref().map(|log| files.bytes(log, MAX_BOOT_LOG)).transpose()?;
+            match &boot_log {
+                Some(boot_log) => cpu(Subject::QuoteWithLog { quote: &quote, boot_log }, None),
+                None => cpu(Subject::Quote(&quote), None),
+            }
+        }
         Evidence::Document { document, challenge } => {
             let document = files.bytes(document, MAX_DOCUMENT)?;
             let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));

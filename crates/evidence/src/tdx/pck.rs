@@ -1,6 +1,8 @@
 //! The SGX extension of PCK certificates (Intel SGX PCK Certificate and CRL Profile Specification, section 1.3.5).
 
 use crate::x509::{Certificate, der_value};
+use serde::Deserialize;
+use std::fmt;
 use thiserror::Error;
 
 /// Dotted object identifier of the SGX extension.
@@ -34,8 +36,9 @@ pub enum PckError {
     Form(&'static str),
 }
 
-/// Which CA a platform was registered with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How many packages a platform has, and how its memory is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum SgxType {
     /// One processor package (0).
     Standard,
@@ -43,6 +46,24 @@ pub enum SgxType {
     Scalable,
     /// Several packages with memory integrity (2).
     ScalableWithIntegrity,
+}
+
+impl SgxType {
+    /// The profile's name, in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Scalable => "scalable",
+            Self::ScalableWithIntegrity => "scalable-with-integrity",
+        }
+    }
+}
+
+impl fmt::Display for SgxType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 /// Configuration flags of platforms under the Platform CA.
@@ -75,8 +96,8 @@ pub struct PckExtension {
     pub sgx_type: SgxType,
     /// Platform instance id, of platforms under the Platform CA.
     pub platform_instance_id: Option<[u8; 16]>,
-    /// Configuration flags.
-    pub configuration: PckConfiguration,
+    /// Configuration flags, of platforms under the Platform CA.
+    pub configuration: Option<PckConfiguration>,
 }
 
 impl PckExtension {
@@ -106,7 +127,7 @@ impl PckExtension {
             fmspc: fields.octets(4, "FMSPC")?,
             sgx_type: sgx_type(fields.content(5, "SGX type", ENUMERATED)?)?,
             platform_instance_id: fields.optional(6, |f| f.octets(6, "platform instance id"))?,
-            configuration: fields.optional(7, configuration)?.unwrap_or_default(),
+            configuration: fields.optional(7, configuration)?,
         })
     }
 }

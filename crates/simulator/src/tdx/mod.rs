@@ -11,8 +11,8 @@ pub use boot_log::{BootEvent, SimulatedBootLog};
 pub use collateral::Collateral;
 pub use pck::PckCa;
 pub use platform::{
-    FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckProfile, PlatformOptions, QeOptions, QuoteForm, Revocable,
-    SeamOptions, SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
+    FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckFlags, PckProfile, PlatformOptions, QeOptions, QuoteForm,
+    Revocable, SeamOptions, SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
 };
 pub use quote::QuoteFlaw;
 pub use report::{ExtendedMeasurements, SimulatedTd, TdMeasurements, TdReport, simulated_measurement};

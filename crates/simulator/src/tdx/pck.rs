@@ -6,7 +6,7 @@ use rcgen::{
 };
 use sha2::{Digest, Sha256};
 
-use super::platform::{FMSPC, PCEID, PckProfile, PlatformOptions};
+use super::platform::{FMSPC, PCEID, PckFlags, PckProfile, PlatformOptions};
 use crate::authority::{Authority, intel_style_name};
 use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
@@ -121,7 +121,7 @@ pub(crate) fn certificate(
 /// The value of the SGX extension: a SEQUENCE of (OID, value) pairs.
 fn sgx_extension(options: &PlatformOptions) -> Vec<u8> {
     let ppid: [u8; 16] = seeded_array("PPID", options.seed);
-    let kind = match options.pck_ca {
+    let usual_type = match options.pck_ca {
         PckCa::Platform => SCALABLE,
         PckCa::Processor => STANDARD,
     };
@@ -130,14 +130,16 @@ fn sgx_extension(options: &PlatformOptions) -> Vec<u8> {
         entry(&[2], tcb(&options.sgx_svn, options.pce_svn)),
         entry(&[3], der::octets(&PCEID)),
         entry(&[4], der::octets(&FMSPC)),
-        entry(&[5], der::enumerated(kind)),
+        entry(&[5], der::enumerated(options.sgx_type.unwrap_or(usual_type))),
     ];
-    if options.pck_ca == PckCa::Platform {
+    let other = options.pck_profile == PckProfile::OfTheOtherCa;
+    if (options.pck_ca == PckCa::Platform) != other {
         let instance: [u8; 16] = seeded_array("platform instance", options.seed);
+        let PckFlags { dynamic_platform, cached_keys, smt_enabled } = options.pck_flags;
         let configuration = [
-            entry(&[7, 1], der::boolean(true)),
-            entry(&[7, 2], der::boolean(false)),
-            entry(&[7, 3], der::boolean(true)),
+            entry(&[7, 1], der::boolean(dynamic_platform)),
+            entry(&[7, 2], der::boolean(cached_keys)),
+            entry(&[7, 3], der::boolean(smt_enabled)),
         ];
         entries.push(entry(&[6], der::octets(&instance)));
         entries.push(entry(&[7], der::sequence(&configuration)));

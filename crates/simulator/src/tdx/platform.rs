@@ -215,6 +215,27 @@ pub enum PckProfile {
     WithoutSgxExtension,
     /// It is a CA's.
     Authority,
+    /// Its SGX extension is that of the other CA's certificates: without instance and configuration under the Platform
+    /// CA, with them under the Processor CA.
+    OfTheOtherCa,
+}
+
+/// Configuration flags in the certificates of the Platform CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PckFlags {
+    /// Packages can be added.
+    pub dynamic_platform: bool,
+    /// Intel caches the platform's root keys.
+    pub cached_keys: bool,
+    /// Simultaneous multithreading is on.
+    pub smt_enabled: bool,
+}
+
+impl Default for PckFlags {
+    /// What most recorded platforms have.
+    fn default() -> Self {
+        Self { dynamic_platform: true, cached_keys: false, smt_enabled: true }
+    }
 }
 
 /// Everything that can be chosen about a platform. Start from [`PlatformOptions::at`].
@@ -232,6 +253,11 @@ pub struct PlatformOptions {
     pub pce_svn: u16,
     /// What kind of certificate the PCK certificate is.
     pub pck_profile: PckProfile,
+    /// `SGXType` in the PCK certificate: 0 standard, 1 scalable, 2 scalable with integrity; nothing: as the CA's
+    /// platforms have it.
+    pub sgx_type: Option<u8>,
+    /// Configuration flags in the PCK certificate.
+    pub pck_flags: PckFlags,
     /// Layout of quotes.
     pub quote_form: QuoteForm,
     /// TEE_TCB_SVN of the TD report: module ISVSVN, module major version, then the TDX components.
@@ -282,6 +308,8 @@ impl PlatformOptions {
             sgx_svn,
             pce_svn: 11,
             pck_profile: PckProfile::Usual,
+            sgx_type: None,
+            pck_flags: PckFlags::default(),
             tee_tcb_svn,
             tee_tcb_svn_2: tee_tcb_svn,
             seam: SeamOptions::default(),
