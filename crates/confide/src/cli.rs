@@ -33,7 +33,7 @@ enum Command {
     Record(record::RecordCommand),
     /// Reproduce the verdicts of a record file, without network and clock
     Replay(replay::Replay),
-    /// Show an evidence document or record file as JSON, without appraising it
+    /// Show an evidence document, record file, boot event log or TDX quote as JSON, without appraising it
     Inspect(inspect::Inspect),
     /// Fetch, show and keep what the vendor says of a platform
     #[command(subcommand)]

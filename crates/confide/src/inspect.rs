@@ -3,36 +3,65 @@
 use crate::input;
 use crate::render;
 use crate::status::{Failure, Status};
+use confide_evidence::boot_log::BootLog;
 use confide_evidence::document::{DocumentError, EvidenceDocument};
+use confide_evidence::record::{Record, Subject};
+use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::text::escape_json;
 use confide_record::MAX_FILE;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Show an evidence document or record file as JSON, without appraising it
+/// Show an evidence document, record file, boot event log or TDX quote as JSON, without appraising it
+///
+/// What the events of a boot event log say of themselves is the firmware's word: only digests are measured, and data where
+/// `data_is_measured` says so.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
-    /// An evidence document or a record file, canonical CBOR
+    /// The file
     file: PathBuf,
 }
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let bytes = input::read(&self.file, MAX_FILE)?;
-        match (EvidenceDocument::decode(&bytes), confide_record::read(&bytes)) {
-            (Ok(document), _) => render::line(&escape_json(format!("{:#}", document.to_json()))),
-            (Err(_), Ok(records)) => {
-                for record in records {
-                    let shown = serde_json::json!({ "hash": record.hash(), "record": record });
-                    render::line(&escape_json(format!("{shown:#}")));
-                }
-            }
-            (Err(error), Err(_)) => return Err(neither(&error)),
+        for shown in shown(&bytes)? {
+            render::line(&escape_json(format!("{shown:#}")));
         }
         Ok(Status::Accepted)
     }
 }
 
+/// The file's contents, by the first form that it has.
+fn shown(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
+    let error = match EvidenceDocument::decode(bytes) {
+        Ok(document) => return Ok(vec![document.to_json()]),
+        Err(error) => error,
+    };
+    if let Ok(records) = confide_record::read(bytes) {
+        return Ok(records.iter().map(record).collect());
+    }
+    if let Ok(log) = BootLog::parse(bytes) {
+        return Ok(vec![log.to_json()]);
+    }
+    if let Ok(quote) = Quote::parse(bytes, Padding::Zeros) {
+        return Ok(vec![quote.to_json()]);
+    }
+    Err(neither(&error))
+}
+
+fn record(record: &Record) -> Value {
+    let mut shown = json!({ "hash": record.hash(), "record": record });
+    if let Subject::QuoteWithLog { boot_log, .. } = &record.subject
+        && let Ok(log) = BootLog::parse(boot_log.as_bytes())
+    {
+        shown["boot_log"] = log.to_json();
+    }
+    shown
+}
+
 fn neither(error: &DocumentError) -> Failure {
-    let message = format!("neither an evidence document ({error}) nor a record file");
+    let message =
+        format!("neither an evidence document ({error}), a record file, a boot event log nor a TDX quote");
     Failure::new(Status::Malformed, "document_format", message)
 }

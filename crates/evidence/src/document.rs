@@ -6,10 +6,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::boot_log::BootLog;
 use crate::bytes::{ByteString, Bytes, Digest};
 use crate::cbor::{self, CborError};
 use crate::event::{EventLog, EventLogError, RuntimeEvent};
 use crate::hash::sha256;
+use crate::tdx::{Padding, Quote};
 use crate::transcript::{BatchPath, MAX_BATCH_PATH, Role};
 
 /// Media type of the evidence document.
@@ -543,11 +545,24 @@ impl EvidenceDocument {
         self.events.check_complete(role, self.claims.egress.mode)
     }
 
-    /// The document as JSON for people: byte strings as hexadecimal, event payloads decoded.
+    /// The document as JSON for people: byte strings as hexadecimal; event payloads, boot event log and quote decoded.
     pub fn to_json(&self) -> Value {
         let mut json = serde_json::to_value(self).expect("every field has a JSON form with text keys");
         if let Some(events) = json.get_mut("events") {
             *events = self.events.events().iter().map(event_json).collect();
+        }
+        if let (Some(shown), Some(log)) = (json.get_mut("boot_log"), &self.boot_log) {
+            *shown = match BootLog::parse(log.as_bytes()) {
+                Ok(log) => log.to_json(),
+                Err(error) => json!({ "error": error.to_string(), "bytes": log }),
+            };
+        }
+        if let (Some(cpu), CpuEvidence::Tdx { quote }) = (json.get_mut("cpu"), &self.cpu) {
+            let decoded = match Quote::parse(quote.as_bytes(), Padding::Refused) {
+                Ok(quote) => quote.to_json(),
+                Err(error) => json!({ "error": error.to_string() }),
+            };
+            *cpu = json!({ "quote": quote, "decoded": decoded });
         }
         json
     }

@@ -156,6 +156,9 @@ fn json_shows_hexadecimal_and_decoded_events() {
     assert_eq!(json["events"][7]["payload"], serde_json::json!({}));
     assert_eq!(json["key_set"]["kem"]["alg"], "X-Wing");
     assert_eq!(json["claims"]["gpus"]["count"], 1);
+    assert_eq!(json["boot_log"]["bytes"], "626f6f74206c6f67");
+    assert!(json["boot_log"]["error"].as_str().unwrap().contains("the header event"));
+    assert!(json["cpu"]["decoded"]["error"].as_str().unwrap().contains("the quote version"));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod attributes;
 mod collateral;
 mod pck;
 mod quote;
+mod show;
 mod window;
 
 pub use answer::*;

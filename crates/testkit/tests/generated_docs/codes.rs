@@ -116,6 +116,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "web_search_options",
         ],
     ),
+    ("fields of a TD report", &["tee_tcb_svn", "tee_tcb_svn_2"]),
     (
         "`error.type` of OpenAI's API",
         &["attestation_error", "invalid_request_error", "rate_limit_error", "server_error"],
