@@ -16,7 +16,7 @@ use crate::{cargo, process, samples};
 /// When something cannot be built or measured.
 pub(crate) fn run(out: Option<&Path>) -> Result<()> {
     let mut page = format!("# Benchmarks\n\n{}\n", machine()?);
-    for section in [appraisal, connection, tokens] {
+    for section in [appraisal, boot_log, connection, tokens] {
         let text = section()?;
         println!("\n{text}");
         write!(page, "\n{text}")?;
@@ -54,6 +54,17 @@ fn appraisal() -> Result<String> {
         for Row { name, median, p10, p90 } in &rows {
             writeln!(text, "| {name} | {median:.0} | {p10:.0} | {p90:.0} | {:.2} |", oracle / median)?;
         }
+    }
+    Ok(text)
+}
+
+fn boot_log() -> Result<String> {
+    let mut text = "## Replay of a boot event log\n\n\
+        From bytes in memory to RTMR0 to RTMR3.\n\n\
+        | | median µs | 10 % | 90 % |\n|---|---:|---:|---:|\n"
+        .to_owned();
+    for Row { name, median, p10, p90 } in rows(&process::output(&mut cargo_bench("boot_log")?)?)? {
+        writeln!(text, "| {name} | {median:.0} | {p10:.0} | {p90:.0} |")?;
     }
     Ok(text)
 }
