@@ -145,3 +145,27 @@ impl fmt::Debug for SendError {
         f.debug_struct("SendError").field("error", &self.error).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The forgeries of the crate's documentation, where the fields can be seen: see the test of [`Verdict`]'s.
+    #[test]
+    fn the_forgeries_of_the_documentation_compile_where_the_fields_can_be_seen() {
+        fn forge(verdict: Arc<Verdict>, genuine: AttestedChannel) -> AttestedChannel {
+            AttestedChannel { verdict, ..genuine }
+        }
+        fn change(mut channel: AttestedChannel, other: Arc<Verdict>) -> AttestedChannel {
+            channel.verdict = other;
+            channel
+        }
+        let _: fn(Arc<Verdict>, AttestedChannel) -> AttestedChannel = forge;
+        let _: fn(AttestedChannel, Arc<Verdict>) -> AttestedChannel = change;
+        let (here, documentation) = (include_str!("attested.rs"), include_str!("lib.rs"));
+        for line in ["AttestedChannel { verdict, ..genuine }", "channel.verdict = other;"] {
+            assert_eq!(documentation.matches(&format!("//! {line}\n")).count(), 1, "{line}");
+            assert_eq!(here.matches(&format!("            {line}\n")).count(), 1, "{line}");
+        }
+    }
+}

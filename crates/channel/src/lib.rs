@@ -13,37 +13,100 @@
 //! [`AttestedChannel::ride`] opens a further connection to a key whose verdict still holds, where the policy says
 //! `per-key`. This crate neither dials nor retries: it is given a stream.
 //!
+//! Each forgery below stands beside a twin that differs in one line and compiles: nothing else in it is wrong.
+//!
 //! An unattested channel takes no request:
 //!
 //! ```compile_fail,E0599
-//! # async fn early(channel: confide_channel::UnattestedChannel, request: confide_channel::Request) {
-//! channel.send(request).await;
+//! # use confide_channel::{AttestedChannel, Request, UnattestedChannel};
+//! # async fn early(early: UnattestedChannel, attested: AttestedChannel, request: Request) {
+//! early.send(request).await;
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::{AttestedChannel, Request, UnattestedChannel};
+//! # async fn early(early: UnattestedChannel, attested: AttestedChannel, request: Request) {
+//! attested.send(request).await;
 //! # }
 //! ```
 //!
 //! ```compile_fail,E0599
-//! # async fn early(channel: confide_channel::ChallengedChannel, request: confide_channel::Request) {
-//! channel.send(request).await;
+//! # use confide_channel::{AttestedChannel, Request, ChallengedChannel};
+//! # async fn early(early: ChallengedChannel, attested: AttestedChannel, request: Request) {
+//! early.send(request).await;
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::{AttestedChannel, Request, ChallengedChannel};
+//! # async fn early(early: ChallengedChannel, attested: AttestedChannel, request: Request) {
+//! attested.send(request).await;
 //! # }
 //! ```
 //!
 //! An attested channel cannot be built from the outside, nor can the verdict that further connections ride on:
 //!
-//! ```compile_fail
-//! # fn forge(verdict: std::sync::Arc<confide_channel::Verdict>) {
-//! let forged = confide_channel::AttestedChannel { verdict };
+//! ```compile_fail,E0451
+//! # use confide_channel::{AttestedChannel, Verdict};
+//! # use std::sync::Arc;
+//! # fn forge(verdict: Arc<Verdict>, genuine: AttestedChannel) -> AttestedChannel {
+//! AttestedChannel { verdict, ..genuine }
 //! # }
 //! ```
 //!
-//! ```compile_fail
-//! # fn forge(attested: confide_verifier::Attested) {
-//! let forged = confide_channel::Verdict { attested };
+//! ```
+//! # use confide_channel::{AttestedChannel, Verdict};
+//! # use std::sync::Arc;
+//! # fn forge(verdict: Arc<Verdict>, genuine: AttestedChannel) -> AttestedChannel {
+//! genuine
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! # use confide_channel::{AttestedChannel, Verdict};
+//! # use std::sync::Arc;
+//! # fn change(mut channel: AttestedChannel, other: Arc<Verdict>) -> AttestedChannel {
+//! channel.verdict = other;
+//! # channel
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::{AttestedChannel, Verdict};
+//! # use std::sync::Arc;
+//! # fn change(mut channel: AttestedChannel, other: Arc<Verdict>) -> AttestedChannel {
+//! # channel
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! # use confide_channel::Verdict;
+//! # use confide_verifier::Attested;
+//! # fn forge(attested: Attested, genuine: Verdict) -> Verdict {
+//! Verdict { attested, ..genuine }
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::Verdict;
+//! # use confide_verifier::Attested;
+//! # fn forge(attested: Attested, genuine: Verdict) -> Verdict {
+//! genuine
 //! # }
 //! ```
 //!
 //! ```compile_fail,E0599
-//! # fn default() {
-//! let forged = confide_channel::Verdict::default();
+//! # use confide_channel::Verdict;
+//! # fn default() -> Verdict {
+//! Verdict::default()
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::Verdict;
+//! # fn default() -> Verdict {
+//! unreachable!()
 //! # }
 //! ```
 //!
@@ -52,44 +115,94 @@
 //! ```compile_fail,E0382
 //! use confide_channel::{AttestedChannel, ChallengedChannel};
 //! use confide_policy::Attest;
-//! # fn reuse(first: ChallengedChannel, second: ChallengedChannel, attested: confide_verifier::Attested) {
+//! # use confide_verifier::Attested;
+//! # fn reuse(first: ChallengedChannel, second: ChallengedChannel, attested: Attested) {
 //! AttestedChannel::open(first, attested, Attest::PerKey);
 //! AttestedChannel::open(second, attested, Attest::PerKey);
+//! # }
+//! ```
+//!
+//! ```
+//! use confide_channel::{AttestedChannel, ChallengedChannel};
+//! use confide_policy::Attest;
+//! # use confide_verifier::Attested;
+//! # fn reuse(first: ChallengedChannel, second: ChallengedChannel, attested: Attested) {
+//! AttestedChannel::open(first, attested, Attest::PerKey);
 //! # }
 //! ```
 //!
 //! A channel carries one request at a time, and a prompt is sent once:
 //!
 //! ```compile_fail,E0382
-//! # async fn twice(channel: confide_channel::AttestedChannel, a: confide_channel::Request, b: confide_channel::Request) {
+//! # use confide_channel::{AttestedChannel, Request};
+//! # async fn twice(channel: AttestedChannel, a: Request, b: Request) {
 //! let first = channel.send(a);
 //! let second = channel.send(b);
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::{AttestedChannel, Request};
+//! # async fn twice(channel: AttestedChannel, a: Request, b: Request) {
+//! let first = channel.send(a);
 //! # }
 //! ```
 //!
 //! A prompt is neither shown nor copied:
 //!
 //! ```compile_fail,E0277
-//! # fn show(prompt: confide_channel::Prompt) {
+//! # use confide_channel::Prompt;
+//! # fn show(prompt: Prompt) {
 //! println!("{prompt:?}");
 //! # }
 //! ```
 //!
+//! ```
+//! # use confide_channel::Prompt;
+//! # fn show(prompt: Prompt) {
+//! drop(prompt);
+//! # }
+//! ```
+//!
 //! ```compile_fail,E0277
-//! # fn show(prompt: confide_channel::Prompt) {
+//! # use confide_channel::Prompt;
+//! # fn show(prompt: Prompt) {
 //! println!("{prompt}");
 //! # }
 //! ```
 //!
+//! ```
+//! # use confide_channel::Prompt;
+//! # fn show(prompt: Prompt) {
+//! drop(prompt);
+//! # }
+//! ```
+//!
 //! ```compile_fail,E0599
-//! # fn copy(prompt: confide_channel::Prompt) {
+//! # use confide_channel::Prompt;
+//! # fn copy(prompt: Prompt) {
 //! let copy = prompt.clone();
 //! # }
 //! ```
 //!
+//! ```
+//! # use confide_channel::Prompt;
+//! # fn copy(prompt: Prompt) {
+//! let moved = prompt;
+//! # }
+//! ```
+//!
 //! ```compile_fail,E0277
-//! # fn show(request: confide_channel::Request) {
+//! # use confide_channel::Request;
+//! # fn show(request: Request) {
 //! println!("{request:?}");
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::Request;
+//! # fn show(request: Request) {
+//! drop(request);
 //! # }
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]

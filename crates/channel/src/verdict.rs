@@ -156,3 +156,22 @@ impl VerdictCache {
         self.verdicts.retain(|kept| kept.spki() != spki);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The forgery of the crate's documentation, in the one place whose privacy does not stop it: a field that is renamed
+    /// stops this from compiling, so that the documentation cannot forbid what no longer exists.
+    #[test]
+    fn the_forgery_of_the_documentation_compiles_where_the_fields_can_be_seen() {
+        fn forge(attested: Attested, genuine: Verdict) -> Verdict {
+            Verdict { attested, ..genuine }
+        }
+        let _: fn(Attested, Verdict) -> Verdict = forge;
+        let (here, documentation) = (include_str!("verdict.rs"), include_str!("lib.rs"));
+        let line = "Verdict { attested, ..genuine }";
+        assert_eq!(documentation.matches(&format!("//! {line}\n")).count(), 1);
+        assert_eq!(here.matches(&format!("            {line}\n")).count(), 1);
+    }
+}

@@ -16,9 +16,19 @@
 //! }
 //! ```
 //!
+//! ```
+//! fn log(request: &confide_engine::ChatRequest) {
+//! }
+//! ```
+//!
 //! ```compile_fail,E0277
 //! fn log(message: &confide_engine::Message) {
 //!     println!("{message}");
+//! }
+//! ```
+//!
+//! ```
+//! fn log(message: &confide_engine::Message) {
 //! }
 //! ```
 //!

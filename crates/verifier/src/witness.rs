@@ -3,36 +3,93 @@
 //! [`Attested`] is authority: [`crate::appraise`] alone makes it, and what needs an appraised peer takes it. It cannot be
 //! built, copied, defaulted or read from bytes.
 //!
-//! ```compile_fail
-//! # fn forge(result: confide_verifier::AttestationResult) {
-//! let forged = confide_verifier::Attested { result };
+//! Each forgery stands beside a twin that differs in one line and compiles: nothing else in it is wrong.
+//!
+//! ```compile_fail,E0451
+//! # use confide_verifier::{AttestationResult, Attested};
+//! # fn forge(result: AttestationResult, genuine: Attested) -> Attested {
+//! Attested { result, ..genuine }
 //! # }
 //! ```
 //!
-//! ```compile_fail
-//! # fn copy(attested: confide_verifier::Attested) {
+//! ```
+//! # use confide_verifier::{AttestationResult, Attested};
+//! # fn forge(result: AttestationResult, genuine: Attested) -> Attested {
+//! genuine
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0616
+//! # use confide_verifier::{AttestationResult, Attested};
+//! # fn change(mut attested: Attested, other: AttestationResult) -> Attested {
+//! attested.result = other;
+//! # attested
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_verifier::{AttestationResult, Attested};
+//! # fn change(mut attested: Attested, other: AttestationResult) -> Attested {
+//! # attested
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0599
+//! # use confide_verifier::Attested;
+//! # fn copy(attested: Attested) {
 //! let copy = attested.clone();
 //! # }
 //! ```
 //!
-//! ```compile_fail
-//! # fn default() {
-//! let forged = confide_verifier::Attested::default();
+//! ```
+//! # use confide_verifier::Attested;
+//! # fn copy(attested: Attested) {
+//! let moved = attested;
 //! # }
 //! ```
 //!
-//! ```compile_fail
+//! ```compile_fail,E0599
+//! # use confide_verifier::Attested;
+//! # fn default() -> Attested {
+//! Attested::default()
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_verifier::Attested;
+//! # fn default() -> Attested {
+//! unreachable!()
+//! # }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! # use confide_verifier::Attested;
 //! # fn from_bytes(json: &str) {
-//! let forged: confide_verifier::Attested = serde_json::from_str(json).unwrap();
+//! let forged: Attested = serde_json::from_str(json).unwrap();
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_verifier::Attested;
+//! # fn from_bytes(json: &str) {
+//! let parsed: serde_json::Value = serde_json::from_str(json).unwrap();
 //! # }
 //! ```
 //!
 //! A challenge is used up by the appraisal that it was drawn for:
 //!
-//! ```compile_fail
-//! # fn reuse(inputs: confide_verifier::Appraisal<'_>, challenge: confide_verifier::Challenge) {
-//! let first = confide_verifier::appraise(&inputs, challenge);
-//! let second = confide_verifier::appraise(&inputs, challenge);
+//! ```compile_fail,E0382
+//! # use confide_verifier::{Appraisal, Challenge, appraise};
+//! # fn reuse(inputs: Appraisal<'_>, challenge: Challenge) {
+//! let first = appraise(&inputs, challenge);
+//! let second = appraise(&inputs, challenge);
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_verifier::{Appraisal, Challenge, appraise};
+//! # fn reuse(inputs: Appraisal<'_>, challenge: Challenge) {
+//! let first = appraise(&inputs, challenge);
 //! # }
 //! ```
 
@@ -127,5 +184,30 @@ impl Attested {
     #[must_use]
     pub fn key_set(&self) -> &KeySet {
         &self.key_set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The forgeries of this module's documentation, in the one place whose privacy does not stop them: a field that is
+    /// renamed stops this from compiling, so that the documentation cannot forbid what no longer exists.
+    #[test]
+    fn the_forgeries_of_the_documentation_compile_where_the_fields_can_be_seen() {
+        fn forge(result: AttestationResult, genuine: Attested) -> Attested {
+            Attested { result, ..genuine }
+        }
+        fn change(mut attested: Attested, other: AttestationResult) -> Attested {
+            attested.result = other;
+            attested
+        }
+        let _: fn(AttestationResult, Attested) -> Attested = forge;
+        let _: fn(Attested, AttestationResult) -> Attested = change;
+        let text = include_str!("witness.rs");
+        for line in ["Attested { result, ..genuine }", "attested.result = other;"] {
+            assert_eq!(text.matches(&format!("//! {line}\n")).count(), 1, "{line}");
+            assert_eq!(text.matches(&format!("            {line}\n")).count(), 1, "{line}");
+        }
     }
 }

@@ -9,6 +9,7 @@ mod deny;
 mod docs;
 mod documents;
 mod fixtures;
+mod forgeries;
 mod kills;
 mod layers;
 mod load;

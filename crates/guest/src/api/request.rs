@@ -23,9 +23,19 @@ const JOIN: &str = "\n";
 /// }
 /// ```
 ///
+/// ```
+/// fn log(request: &confide_guest::api::CompletionRequest) {
+/// }
+/// ```
+///
 /// ```compile_fail,E0277
 /// fn log(request: &confide_guest::api::CompletionRequest) {
 ///     println!("{request}");
+/// }
+/// ```
+///
+/// ```
+/// fn log(request: &confide_guest::api::CompletionRequest) {
 /// }
 /// ```
 pub struct CompletionRequest {
