@@ -138,7 +138,7 @@ async fn requests_and_answers_pass_through() {
     ];
     let answer = rig.send("POST", &format!("{CHAT}?x=1"), &headers, question()).await;
     assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["x-confide-verdict"], "accepted");
+    assert_eq!(answer.headers()["x-confide-verdict"], "accepted, SIMULATED");
     assert_eq!(answer.headers()["x-confide-simulated"], "true");
     let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], guest::WORDS.concat());
@@ -233,7 +233,7 @@ async fn a_guests_errors_pass_through() {
     let answer = rig.ask().await;
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["x-confide-verdict"]),
-        (404, &"accepted".parse().unwrap())
+        (404, &"accepted, SIMULATED".parse().unwrap())
     );
     let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
     assert_eq!(body["error"]["code"], "no_such_model");

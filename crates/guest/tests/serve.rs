@@ -5,6 +5,8 @@
 mod harness;
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confide_client::{ChatRequest, Turn};
@@ -361,17 +363,75 @@ async fn the_guest_ends_with_its_engine() {
 }
 
 #[test]
-fn the_engine_process_has_its_thread_count_in_its_environment_and_one_socket() {
+fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_file_to_write_but_the_log() {
     let guest = Guest::start("");
     let engine = guest.engine();
     let environment = std::fs::read_to_string(format!("/proc/{engine}/environ")).unwrap();
     let threads = environment.strip_prefix("RAYON_NUM_THREADS=").and_then(|rest| rest.strip_suffix('\0'));
     assert!(threads.is_some_and(|threads| threads.parse::<u32>().is_ok()), "{environment:?}");
-    let open: BTreeSet<String> = std::fs::read_dir(format!("/proc/{engine}/fd"))
-        .unwrap()
-        .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
-        .collect();
-    assert_eq!(open.iter().filter(|file| file.starts_with("socket:")).count(), 1, "{open:?}");
+    let open = Open::all(engine);
+    let sockets: BTreeSet<&Path> =
+        open.iter().filter(|file| file.is("socket:")).map(|file| file.path.as_path()).collect();
+    assert_eq!(sockets.len(), 1, "{open:?}");
+    let log = guest.installation.log().canonicalize().unwrap();
+    let model = guest.installation.model().canonicalize().unwrap();
+    // Pipes that whoever started this test left open to all of its children.
+    let ours: BTreeSet<PathBuf> = Open::all(std::process::id()).into_iter().map(|file| file.path).collect();
+    for file in open.iter().filter(|file| !file.is("socket:")) {
+        let to_nowhere_or_log = file.path == Path::new("/dev/null") || file.path == log;
+        let of_the_test = file.is("pipe:") && ours.contains(&file.path);
+        let model_to_read = file.path.starts_with(&model) && file.access == Open::READ_ONLY;
+        assert!(to_nowhere_or_log || of_the_test || model_to_read, "{file:?} of {open:?}");
+    }
+    // What was mapped is no descriptor any more: of files, nothing is shared with other processes and writable.
+    let maps = std::fs::read_to_string(format!("/proc/{engine}/maps")).unwrap();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (permissions, path) = (words.nth(1).unwrap(), words.nth(3).unwrap_or_default());
+        let writes = path.starts_with('/') && permissions.contains('w') && permissions.ends_with('s');
+        assert!(!writes, "{line}");
+    }
+}
+
+/// An open descriptor of another process.
+#[derive(Debug)]
+struct Open {
+    path: PathBuf,
+    /// O_ACCMODE of its flags.
+    access: u32,
+}
+
+impl Open {
+    const ACCESS: u32 = 0o3;
+    const READ_ONLY: u32 = 0;
+
+    /// Those of a process, but for what it closes meanwhile.
+    fn all(process: u32) -> Vec<Self> {
+        let entries = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        entries.filter_map(|entry| Self::of(process, entry.unwrap().file_name().to_str().unwrap())).collect()
+    }
+
+    fn of(process: u32, descriptor: &str) -> Option<Self> {
+        let path = std::fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()?;
+        let about = std::fs::read_to_string(format!("/proc/{process}/fdinfo/{descriptor}")).ok()?;
+        let flags = about.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        Some(Self { path, access: u32::from_str_radix(flags, 8).unwrap() & Self::ACCESS })
+    }
+
+    fn is(&self, kind: &str) -> bool {
+        self.path.to_str().is_some_and(|path| path.starts_with(kind))
+    }
+}
+
+#[test]
+fn a_descriptor_that_can_be_written_is_told_from_one_that_cannot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let written = std::fs::File::create(&path).unwrap();
+    let read = std::fs::File::open(&path).unwrap();
+    let of = |file: &std::fs::File| Open::of(std::process::id(), &file.as_raw_fd().to_string()).unwrap();
+    assert_eq!(of(&read).path, path.canonicalize().unwrap());
+    assert!(of(&read).access == Open::READ_ONLY && of(&written).access != Open::READ_ONLY);
 }
 
 #[test]

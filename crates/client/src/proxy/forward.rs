@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 const MAX_PROMPT: usize = 32 * 1024 * 1024;
 /// How long a local program may pause within its body.
 const BODY_PAUSE: Duration = Duration::from_secs(30);
-/// Set on every answer that came over an attested channel.
+/// Set on every answer that came over an attested channel: `accepted`, or `accepted, SIMULATED`.
 const VERDICT: HeaderName = HeaderName::from_static("x-confide-verdict");
 /// Set on every answer whose verdict ends in another anchor than the vendors'.
 const SIMULATED: HeaderName = HeaderName::from_static("x-confide-simulated");
@@ -129,9 +129,11 @@ async fn forward(client: &Client, head: Parts, body: Incoming) -> Result<Answer,
         let mut answer = Response::new(Either::Right(body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = headers;
-        answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
         if response.verdict.result().simulated {
+            answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted, SIMULATED"));
             answer.headers_mut().insert(SIMULATED, HeaderValue::from_static("true"));
+        } else {
+            answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
         }
         Ok(answer)
     } else {
