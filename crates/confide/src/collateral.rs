@@ -269,11 +269,12 @@ fn fmspc(text: &str) -> Result<[u8; 6], String> {
 }
 
 fn no_quote(path: &Path, quote: &[u8]) -> Failure {
-    let reason = match tdx::Quote::parse(quote, tdx::Padding::Zeros) {
-        Err(error) => error.to_string(),
-        Ok(_) => "no TDX quote".to_owned(),
+    let (status, reason) = match tdx::Quote::parse(quote, tdx::Padding::Zeros) {
+        Err(error) if error.is_unsupported() => (Status::Unsupported, error.to_string()),
+        Err(error) => (Status::Malformed, error.to_string()),
+        Ok(_) => (Status::Malformed, "no TDX quote".to_owned()),
     };
-    Failure::new(Status::Malformed, "quote_format", format!("{}: {reason}", path.display()))
+    Failure::new(status, "quote_format", format!("{}: {reason}", path.display()))
 }
 
 fn malformed(path: &Path, error: &CollateralError) -> Failure {

@@ -3,10 +3,11 @@
 use crate::status::Failure;
 use confide_evidence::text::steers;
 use confide_verifier::{AttestationResult, Check, Outcome, Status};
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 
-/// Whether to colour: a terminal, and `NO_COLOR` (no-color.org) unset or empty.
+/// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Colour {
     /// ANSI colours.
@@ -15,12 +16,28 @@ pub enum Colour {
     Off,
 }
 
+/// Where text goes.
+#[derive(Debug, Clone, Copy)]
+enum Stream {
+    Terminal,
+    Other,
+}
+
 impl Colour {
     /// For a stream of this process.
     #[must_use]
     pub fn of(stream: &impl IsTerminal) -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        if stream.is_terminal() && !refused { Self::On } else { Self::Off }
+        let stream = if stream.is_terminal() { Stream::Terminal } else { Stream::Other };
+        Self::on(stream, std::env::var_os("NO_COLOR").as_deref())
+    }
+
+    /// On a terminal, unless `NO_COLOR` is there and not empty (no-color.org).
+    fn on(stream: Stream, no_color: Option<&OsStr>) -> Self {
+        match (stream, no_color) {
+            (Stream::Terminal, None) => Self::On,
+            (Stream::Terminal, Some(value)) if value.is_empty() => Self::On,
+            (Stream::Terminal, Some(_)) | (Stream::Other, _) => Self::Off,
+        }
     }
 
     fn paint(self, code: &str, text: &str) -> String {
@@ -206,5 +223,81 @@ mod tests {
     fn a_terminal_neither_obeys_nor_reorders_what_evidence_says() {
         let shown = harmless("CN\x1b[2J\u{9b}1m\r\nACCEPTED\u{202e}é");
         assert_eq!(shown, "CN\\u{1b}[2J\\u{9b}1m\\u{d}\\u{a}ACCEPTED\\u{202e}é");
+    }
+
+    #[test]
+    fn colour_is_for_terminals_whose_user_does_not_refuse_it() {
+        let cases = [
+            (Stream::Terminal, None, Colour::On),
+            (Stream::Terminal, Some(""), Colour::On),
+            (Stream::Terminal, Some("1"), Colour::Off),
+            (Stream::Terminal, Some("0"), Colour::Off),
+            (Stream::Other, None, Colour::Off),
+            (Stream::Other, Some(""), Colour::Off),
+            (Stream::Other, Some("1"), Colour::Off),
+        ];
+        for (stream, no_color, expected) in cases {
+            assert_eq!(Colour::on(stream, no_color.map(OsStr::new)), expected, "{stream:?} {no_color:?}");
+        }
+    }
+
+    /// A simulated verdict with a check of each status.
+    fn result(outcome: Outcome) -> AttestationResult {
+        let check = |status| Check {
+            code: "a_check",
+            status,
+            expected: "this".into(),
+            actual: "that".into(),
+            reference: "a standard",
+            remedy: (status == Status::Fail).then(|| "do something".into()),
+        };
+        AttestationResult {
+            outcome,
+            code: None,
+            simulated: true,
+            platform: Some("tdx"),
+            policy: "a policy".to_owned(),
+            time: "2026-01-01T00:00:00Z".to_owned(),
+            tcb_status: None,
+            tcb_date: None,
+            pck: None,
+            advisory_ids: Vec::new(),
+            early_tcb_status: None,
+            reference_set: None,
+            measurements: None,
+            report_data: None,
+            valid_until: None,
+            platform_binding: None,
+            devices: Vec::new(),
+            checks: [Status::Pass, Status::Fail, Status::Waived, Status::NotRun].map(check).to_vec(),
+            assumptions: vec!["nothing"],
+        }
+    }
+
+    /// The text without its colours, and how often one of them began.
+    fn stripped(coloured: &str) -> (String, usize) {
+        let mut pieces = coloured.split('\x1b');
+        let mut plain = pieces.next().unwrap_or_default().to_owned();
+        let mut begun = 0;
+        for piece in pieces {
+            let (code, text) = piece.strip_prefix('[').unwrap().split_once('m').unwrap();
+            assert!(code.chars().all(|one| one.is_ascii_digit() || one == ';'), "{code:?}");
+            begun += usize::from(code != "0");
+            plain.push_str(text);
+        }
+        (plain, begun)
+    }
+
+    #[test]
+    fn a_coloured_tree_is_the_plain_tree_with_colours() {
+        for outcome in [Outcome::Accepted, Outcome::Rejected, Outcome::Unsupported, Outcome::Malformed] {
+            let result = result(outcome);
+            let (coloured, plain) = (tree(&result, Colour::On), tree(&result, Colour::Off));
+            // SIMULATED, the outcome, and the mark of each check.
+            assert_eq!(stripped(&coloured), (plain.clone(), 2 + result.checks.len()), "{coloured}");
+            assert!(!plain.contains('\x1b'), "{plain}");
+        }
+        let line = tree(&result(Outcome::Rejected), Colour::On).lines().next().unwrap().to_owned();
+        assert_eq!(line, "\x1b[1;35mSIMULATED \x1b[0m\x1b[1;31mREJECTED\x1b[0m");
     }
 }

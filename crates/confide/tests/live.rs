@@ -88,6 +88,10 @@ async fn chat_reads_the_question_from_standard_input() {
     assert!(rig.guest.guest.saw(SECRET.as_bytes()));
     assert!(err(&run_with_input(&mut rig.chat(), b" \n", 2)).contains("[prompt_missing]"));
     assert!(err(&run_with_input(&mut rig.chat(), b"\xff", 30)).contains("[prompt_malformed]"));
+    let (before, most) = (rig.guest.guest.requests().len(), 16 * 1024 * 1024);
+    let told = err(&run_with_input(&mut rig.chat(), &vec![b'a'; most + 1], 30));
+    assert!(told.contains(&format!("larger than {most} bytes [prompt_malformed]")), "{told}");
+    assert_eq!(rig.guest.guest.requests().len(), before + 1, "the attestation alone was sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,7 +307,8 @@ async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-confide-verdict: accepted"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("\r\nx-confide-verdict: accepted, SIMULATED\r\n"), "{answer}");
     assert!(answer.contains("An RTMR is a measurement register."), "{answer}");
 
     // The shell's own `kill`: a bare Debian has no program of that name.

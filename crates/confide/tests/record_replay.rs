@@ -5,6 +5,7 @@ mod support;
 
 use confide_evidence::bytes::ByteString;
 use confide_evidence::record::{Finding, Record, Subject, read_all};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use support::{Sample, confide, run, status, stderr, stdout};
 
@@ -209,18 +210,101 @@ fn a_record_that_nobody_could_read_is_not_written() {
     assert!(out.is_empty());
 }
 
+/// Says on the real standard error, which the test runner does not capture, that something was not shown here.
+fn not_run(what: &str) {
+    let _ = std::io::stderr().write_all(format!("\nnot run: {what}\n").as_bytes());
+}
+
 #[test]
 fn replay_needs_no_network() {
     let file = File::recorded();
     let expected = file.replay(&[]).stdout;
     let path = file.path().display().to_string();
-    let alone = std::process::Command::new("unshare")
-        .args(["--net", env!("CARGO_BIN_EXE_confide"), "replay", "--json", &path])
-        .output();
-    match alone {
-        Ok(output) if output.status.success() => assert_eq!(output.stdout, expected),
-        other => println!("not run: replay without a network: unshare --net is not allowed here: {other:?}"),
+    // The second form is for users who are not root.
+    let refused = [&["--net"][..], &["--user", "--map-root-user", "--net"]].map(|flags| {
+        let without = |program: &[&str]| {
+            std::process::Command::new("unshare")
+                .args(flags)
+                .args(program)
+                .output()
+                .map_err(|error| error.to_string())
+        };
+        match without(&["true"]) {
+            Ok(output) if output.status.success() => {}
+            Ok(output) => return Some(stderr(&output)),
+            Err(error) => return Some(error),
+        }
+        let alone = without(&[env!("CARGO_BIN_EXE_confide"), "replay", "--json", &path]).unwrap();
+        assert_eq!((status(&alone), alone.stdout == expected), (0, true), "{}", stderr(&alone));
+        None
+    });
+    if refused.iter().all(Option::is_some) {
+        not_run(&format!("replay without a network: unshare is not allowed here: {refused:?}"));
     }
+}
+
+/// A library that ends every program that reads the time of day or opens a socket, where `FORBID` names it.
+const GUARD: &str = r#"
+#define _GNU_SOURCE
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static void use(const char *what) {
+    const char *forbidden = getenv("FORBID");
+    if (!forbidden || !strstr(forbidden, what)) return;
+    (void)!write(2, what, strlen(what));
+    _exit(99);
+}
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE || clock == CLOCK_TAI) use("clock");
+    return syscall(SYS_clock_gettime, clock, time);
+}
+int gettimeofday(struct timeval *restrict value, void *restrict zone) {
+    use("clock");
+    return syscall(SYS_gettimeofday, value, zone);
+}
+time_t time(time_t *value) {
+    use("clock");
+    return syscall(SYS_time, value);
+}
+int socket(int domain, int type, int protocol) {
+    use("socket");
+    return syscall(SYS_socket, domain, type, protocol);
+}
+"#;
+
+#[test]
+fn replay_reads_no_clock_and_opens_no_socket() {
+    let file = File::recorded();
+    let expected = file.replay(&[]).stdout;
+    let (source, library) = (file.folder.path().join("guard.c"), file.folder.path().join("guard.so"));
+    std::fs::write(&source, GUARD).unwrap();
+    let built =
+        std::process::Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).output();
+    if !built.as_ref().is_ok_and(|built| built.status.success()) {
+        return not_run(&format!("replay with clock and sockets forbidden: no C compiler: {built:?}"));
+    }
+    let guarded = |forbidden: &str, arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_confide"));
+        let command = command.args(arguments).env("LD_PRELOAD", &library).env("FORBID", forbidden);
+        let output = command.env("XDG_CACHE_HOME", file.folder.path()).output().unwrap();
+        (output.status.code(), stderr(&output), output.stdout)
+    };
+    let replayed = guarded("clock socket", &["replay", "--json", file.path().to_str().unwrap()]);
+    assert_eq!((replayed.0, replayed.1.as_str()), (Some(0), ""));
+    assert_eq!(replayed.2, expected);
+    // Commands that need the one or the other show that the library ends them.
+    let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/inspect.toml");
+    let (ended, said, _) = guarded("clock socket", &["policy", "check", policy]);
+    assert_eq!((ended, said.as_str()), (Some(99), "clock"));
+    let quote = file.sample.quote.to_str().unwrap();
+    let fetch = ["collateral", "fetch", "--pccs", "https://127.0.0.1:9", "--quote", quote];
+    let (ended, said, _) = guarded("socket", &fetch);
+    assert_eq!((ended, said.as_str()), (Some(99), "socket"));
+    let (ended, said, _) = guarded("", &fetch);
+    assert_eq!(ended, Some(1), "{said}");
 }
 
 #[test]

@@ -42,6 +42,48 @@ fn a_check_has_code_status_expected_actual_and_reference_and_a_failed_one_says_w
 }
 
 #[test]
+fn a_verdict_has_these_fields_whatever_it_is() {
+    let fields = [
+        "outcome",
+        "code",
+        "simulated",
+        "platform",
+        "policy",
+        "time",
+        "tcb_status",
+        "tcb_date",
+        "advisory_ids",
+        "early_tcb_status",
+        "reference_set",
+        "pck",
+        "measurements",
+        "report_data",
+        "valid_until",
+        "platform_binding",
+        "devices",
+        "checks",
+        "assumptions",
+    ];
+    let sample = Sample::version_4();
+    let with = |quote: &str| {
+        let flags = sample.flags_with(quote.as_ref(), &sample.collateral, sample.time);
+        run(&["verify", "quote"], flags, &["--json"])
+    };
+    for (outcome, output) in [
+        ("accepted", sample.verify(&["--json"])),
+        ("rejected", Sample::version_4().at("2040-01-01T00:00:00Z").verify(&["--json"])),
+        ("unsupported", with(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))),
+        ("malformed", with("/dev/null")),
+        ("malformed", sample.verify(&["--json", "--policy", "/dev/null"])),
+    ] {
+        let verdict = json(&output);
+        assert_eq!(verdict["outcome"], outcome, "{}", stderr(&output));
+        let found: Vec<&str> = verdict.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(found, fields, "{outcome}");
+    }
+}
+
+#[test]
 fn the_tree_says_what_to_do_about_a_failure() {
     let tree = stdout(&Sample::version_4().at("2040-01-01T00:00:00Z").verify(&[]));
     let line = tree.lines().find(|line| line.contains("│      do       ")).unwrap();

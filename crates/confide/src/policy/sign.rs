@@ -56,6 +56,9 @@ impl Signer {
                 .hint("make one with: openssl genpkey -algorithm ed25519 -out key.pem")
         };
         let bytes = Zeroizing::new(input::read(path, MAX_KEY)?);
+        if bytes.len() > MAX_KEY {
+            return Err(unusable());
+        }
         let mut der = if bytes.starts_with(b"-----BEGIN") {
             PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())?
         } else {

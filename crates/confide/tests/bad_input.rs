@@ -1,0 +1,371 @@
+//! What no command may be thrown off by: each file that a command reads, given as it should not be. Every command gives the
+//! exit status and the stable code that its documentation promises, and none panics.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+
+mod support;
+
+use confide_evidence::boot_log::MAX_BOOT_LOG;
+use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
+use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
+use confide_policy::MAX_POLICY;
+use confide_record::MAX_FILE;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use support::{Sample, status, stderr};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+/// The most bytes of cases of the conformance suite.
+const MAX_CASES: usize = 64 * 1024 * 1024;
+/// The largest private key.
+const MAX_KEY: usize = 16 * 1024;
+
+/// Exit status and code; no code where the command did what it was asked.
+type End = (i32, &'static str);
+
+/// How one file of one command ends it.
+struct Row {
+    /// The words of the command; the file stands at `{}`, or is standard input where no word is that.
+    words: Vec<String>,
+    /// The file as it should be.
+    whole: Vec<u8>,
+    /// The most bytes that are read of it.
+    limit: usize,
+    /// What the whole file leads to.
+    good: End,
+    empty: End,
+    /// The first half of the file.
+    cut: End,
+    /// The file with one more byte.
+    trailing: End,
+    /// The file, filled up to a byte more than may be read.
+    oversized: End,
+    /// Bytes that are no text, and no beginning of any format.
+    not_text: End,
+}
+
+/// What a folder in the place of a file, and a file that is missing, lead to everywhere.
+const UNREADABLE: End = (1, "file_unreadable");
+const GOOD: End = (0, "");
+
+impl Row {
+    /// A row whose every bad file has one end.
+    fn new(words: &[&str], whole: Vec<u8>, limit: usize, bad: End) -> Self {
+        Self {
+            words: words.iter().map(|word| (*word).to_owned()).collect(),
+            whole,
+            limit,
+            good: GOOD,
+            empty: bad,
+            cut: bad,
+            trailing: bad,
+            oversized: bad,
+            not_text: bad,
+        }
+    }
+
+    fn check(&self, folder: &Path) -> Vec<String> {
+        let mut oversized = self.whole.clone();
+        oversized.resize(self.limit + 1, b' ');
+        let trailing = [&self.whole[..], b"\x01"].concat();
+        let cases = [
+            ("whole", Some(self.whole.clone()), self.good),
+            ("empty", Some(Vec::new()), self.empty),
+            ("cut", Some(self.whole[..self.whole.len() / 2].to_vec()), self.cut),
+            ("one byte too many", Some(trailing), self.trailing),
+            ("oversized", Some(oversized), self.oversized),
+            ("0xff", Some(vec![0xff; 1000]), self.not_text),
+            ("a folder", None, UNREADABLE),
+        ];
+        let path = folder.join("file.toml");
+        let mut wrong = Vec::new();
+        for (what, bytes, expected) in cases {
+            let path = match bytes {
+                Some(bytes) => std::fs::write(&path, bytes).map(|()| path.clone()).unwrap(),
+                None => folder.join("folder"),
+            };
+            wrong.extend(self.differs(&path, what, expected));
+        }
+        if self.words.iter().any(|word| word == "{}") {
+            wrong.extend(self.differs(&folder.join("missing"), "missing", UNREADABLE));
+        }
+        wrong
+    }
+
+    fn differs(&self, path: &Path, what: &str, expected: End) -> Option<String> {
+        let output = self.run(path);
+        let found = (status(&output), code(&output));
+        let said = stderr(&output);
+        let as_expected = found == (expected.0, expected.1.to_owned()) && !said.contains("panicked");
+        (!as_expected).then(|| format!("{:?}, {what}: {found:?}, not {expected:?}: {said}", self.words))
+    }
+
+    fn run(&self, path: &Path) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+        let name = path.to_str().unwrap();
+        command.args(self.words.iter().map(|word| if word == "{}" { name } else { word }));
+        command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", path.parent().unwrap().join("cache"));
+        let from = if self.words.iter().any(|word| word == "{}") { Path::new("/dev/null") } else { path };
+        command.stdin(Stdio::from(File::open(from).unwrap())).output().unwrap()
+    }
+}
+
+/// The code that a program was told: the error's in brackets, else the verdict's or the case's.
+fn code(output: &Output) -> String {
+    let said = stderr(output);
+    let bracketed = said.lines().filter_map(|line| line.strip_suffix(']')?.rsplit_once('[')).next_back();
+    if let Some((_, code)) = bracketed {
+        return code.to_owned();
+    }
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let codes = [&printed["code"], &printed["error"]["code"]];
+    codes.iter().find_map(|code| code.as_str()).unwrap_or_default().to_owned()
+}
+
+fn file(name: &str) -> Vec<u8> {
+    let path = format!("{ROOT}/{name}");
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Checks rows one after the other in a folder of their own.
+fn check(rows: &[Row]) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    let wrong: Vec<String> = rows.iter().flat_map(|row| row.check(folder.path())).collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+fn words<'a>(flags: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
+    flags.iter().map(String::as_str).chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn bad_files_of_verify_quote() {
+    let sample = Sample::version_4();
+    let (quote, collateral) = (sample.quote.to_str().unwrap(), sample.collateral.to_str().unwrap());
+    let verify = |quote: &str, collateral: &str, more: &[&str]| {
+        let words =
+            ["verify", "quote", "--json", "--at", sample.time, "--quote", quote, "--collateral", collateral];
+        words.iter().chain(more).map(|word| (*word).to_owned()).collect::<Vec<_>>()
+    };
+    // Without the padding, so that its half is no whole quote.
+    let mut bytes = std::fs::read(quote).unwrap();
+    bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).unwrap() + 2);
+    let of_quote = |words: Vec<String>| Row {
+        not_text: (20, "quote_format"),
+        ..Row::new(
+            &words.iter().map(String::as_str).collect::<Vec<_>>(),
+            bytes.clone(),
+            MAX_QUOTE,
+            (30, "quote_format"),
+        )
+    };
+    let text = std::fs::read(collateral).unwrap();
+    let of_collateral = |words: Vec<String>| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Row::new(&words, text.clone(), MAX_COLLATERAL, (30, "collateral_file"))
+    };
+    let policy = |words: Vec<String>| {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        Row::new(&words, file("policies/inspect.toml"), MAX_POLICY, (30, "policy_malformed"))
+    };
+    let fetch = Row {
+        good: (1, "endorsement_offline"),
+        ..of_quote(["collateral", "fetch", "--offline", "--quote", "{}"].map(str::to_owned).to_vec())
+    };
+    check(&[
+        fetch,
+        of_quote(verify("{}", collateral, &[])),
+        of_collateral(verify(quote, "{}", &[])),
+        of_collateral(verify(quote, collateral, &["--early-collateral", "{}"])),
+        policy(verify(quote, collateral, &["--policy", "{}"])),
+    ]);
+}
+
+#[test]
+fn a_bad_event_log_is_rejected_whatever_it_is() {
+    let sample = Sample::version_4();
+    let flags = sample.flags();
+    let words = words(&flags, &["--json", "--event-log", "{}"]);
+    let words = [&["verify", "quote"][..], &words].concat();
+    // The log of another machine: well formed, and not what this quote's registers hold.
+    let document = EvidenceDocument::decode(&file("fixtures/tdx/accept-document/document.cbor")).unwrap();
+    let log = document.boot_log.unwrap().as_bytes().to_vec();
+    check(&[Row { good: (10, "boot_log"), ..Row::new(&words, log, MAX_BOOT_LOG, (30, "boot_log_format")) }]);
+}
+
+#[test]
+fn bad_files_of_verify_document_and_inspect() {
+    let case: serde_json::Value =
+        serde_json::from_slice(&file("fixtures/tdx/accept-document/case.json")).unwrap();
+    let challenge = &case["evidence"]["challenge"];
+    let value = |name: &str| challenge[name].as_str().unwrap().to_owned();
+    let (nonce, exporter, spki) = (value("nonce"), value("exporter"), value("spki"));
+    // Danger policies have to be called so.
+    let folder = tempfile::tempdir().unwrap();
+    let policy = folder.path().join("danger-document.toml");
+    std::fs::write(&policy, file("fixtures/tdx/common/document.toml")).unwrap();
+    let policy = policy.to_str().unwrap();
+    let collateral = format!("{ROOT}/fixtures/tdx/common/collateral.json");
+    let verify = |document: &'static str, collateral: &str, policy: &str| -> Vec<String> {
+        [
+            &["verify", "document", "--json", "--offline", "--at", case["time"].as_str().unwrap()][..],
+            &["--document", document, "--collateral", collateral, "--danger-policy", policy],
+            &["--role", "serve", "--nonce", &nonce, "--exporter", &exporter, "--spki", &spki],
+        ]
+        .concat()
+        .into_iter()
+        .map(str::to_owned)
+        .collect()
+    };
+    let whole = file("fixtures/tdx/accept-document/document.cbor");
+    let (document, json) = (verify("{}", &collateral, policy), file("fixtures/tdx/common/collateral.json"));
+    let documents = words(&document, &[]);
+    check(&[
+        Row::new(&documents, whole.clone(), MAX_DOCUMENT, (30, "document_format")),
+        Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
+        Row::new(
+            &["collateral", "show", "--json", "--at", case["time"].as_str().unwrap(), "{}"],
+            json,
+            MAX_COLLATERAL,
+            (30, "collateral_file"),
+        ),
+    ]);
+}
+
+#[test]
+fn bad_files_of_record_replay_and_inspect() {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.cbor");
+    let flags = sample.flags();
+    let record = |more: &[&str]| {
+        let words = [&["record", "quote", "--json", "--out", out.to_str().unwrap()][..], more].concat();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let recorded = support::confide(&record(&words(&flags, &[])));
+    assert_eq!(status(&recorded), 0, "{}", stderr(&recorded));
+    let whole = std::fs::read(&out).unwrap();
+    let mut quote = std::fs::read(&sample.quote).unwrap();
+    quote.truncate(quote.iter().rposition(|byte| *byte != 0).unwrap() + 2);
+    let with = |quote: &str, collateral: &str| {
+        let flags = sample.flags_with(Path::new(quote), Path::new(collateral), sample.time);
+        record(&words(&flags, &[]))
+    };
+    let (of_quote, of_collateral) =
+        (with("{}", sample.collateral.to_str().unwrap()), with(sample.quote.to_str().unwrap(), "{}"));
+    check(&[
+        Row {
+            not_text: (20, "quote_format"),
+            ..Row::new(&words(&of_quote, &[]), quote, MAX_QUOTE, (30, "quote_format"))
+        },
+        Row::new(
+            &words(&of_collateral, &[]),
+            std::fs::read(&sample.collateral).unwrap(),
+            MAX_COLLATERAL,
+            (30, "collateral_file"),
+        ),
+        Row::new(&["replay", "--json", "{}"], whole.clone(), MAX_FILE, (30, "record_malformed")),
+        Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
+    ]);
+}
+
+#[test]
+fn bad_files_of_the_policy_commands() {
+    let bad = (30, "policy_malformed");
+    let policy = || file("policies/inspect.toml");
+    let inspect = format!("{ROOT}/policies/inspect.toml");
+    let signing = format!("{ROOT}/docs/protocol/references/ed25519.key.pem");
+    let key = std::fs::read(&signing).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let example = folder.path().join("example.toml");
+    std::fs::write(&example, file("docs/protocol/references/example.toml")).unwrap();
+    let at = "2026-01-01T00:00:00Z";
+    check(&[
+        // Text behind a PEM block belongs to no key (RFC 7468, section 2).
+        Row {
+            trailing: GOOD,
+            ..Row::new(
+                &["policy", "sign", "--key", "{}", example.to_str().unwrap()],
+                key,
+                MAX_KEY,
+                (30, "signing_key"),
+            )
+        },
+        Row::new(
+            &["policy", "sign", "--key", &signing, "{}"],
+            file("docs/protocol/references/example.toml"),
+            confide_policy::MAX_REFERENCE_FILE,
+            (30, "reference_file_malformed"),
+        ),
+        Row::new(&["policy", "check", "--at", at, "{}"], policy(), MAX_POLICY, bad),
+        Row::new(&["policy", "explain", "{}"], policy(), MAX_POLICY, bad),
+        Row::new(&["policy", "diff", &inspect, "{}"], policy(), MAX_POLICY, bad),
+        Row::new(&["policy", "diff", "{}", &inspect], policy(), MAX_POLICY, bad),
+    ]);
+}
+
+#[test]
+fn bad_policies_of_the_commands_that_talk_to_a_guest() {
+    // Nobody listens there: what is accepted of the policy ends with the fault of dialling.
+    let (url, client) = ("https://127.0.0.1:1", format!("{ROOT}/policies/client.toml"));
+    let bad = (30, "policy_malformed");
+    let row = |words: &[&str]| Row {
+        good: (1, "dial_failed"),
+        ..Row::new(words, file("policies/client.toml"), MAX_POLICY, bad)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.cbor");
+    check(&[
+        row(&["chat", "--offline", "--url", url, "--policy", "{}", "a question"]),
+        // Where it would listen is looked at after the policy.
+        Row {
+            good: (2, "listen_not_loopback"),
+            ..row(&["proxy", "--offline", "--upstream", url, "--listen", "0.0.0.0:0", "--policy", "{}"])
+        },
+        // What is a key is for the guest to say, which nobody reaches here.
+        Row {
+            empty: (1, "dial_failed"),
+            cut: (1, "dial_failed"),
+            trailing: (1, "dial_failed"),
+            whole: b"sk-0123456789".to_vec(),
+            limit: MAX_KEY,
+            oversized: (30, "api_key_file"),
+            not_text: (30, "api_key_file"),
+            ..row(&[
+                "chat",
+                "--offline",
+                "--url",
+                url,
+                "--policy",
+                &client,
+                "--api-key-file",
+                "{}",
+                "a question",
+            ])
+        },
+        row(&[
+            "record",
+            "guest",
+            "--offline",
+            "--url",
+            url,
+            "--policy",
+            "{}",
+            "--out",
+            out.to_str().unwrap(),
+        ]),
+    ]);
+}
+
+#[test]
+fn bad_input_of_conformance() {
+    let base = format!("{ROOT}/fixtures/tdx");
+    let whole = file("fixtures/tdx/accept-document/case.json");
+    check(&[Row::new(
+        &["conformance", "--danger", "--base", &base],
+        whole,
+        MAX_CASES,
+        (30, "case_malformed"),
+    )]);
+}
