@@ -122,13 +122,17 @@ impl Guest {
     }
 
     pub(crate) fn document(&self) -> EvidenceDocument {
+        self.document_of(vec![Self::device(&self.gpu, &self.binding)])
+    }
+
+    /// A document with these devices, which the quote covers.
+    pub(crate) fn document_of(&self, devices: Vec<DeviceEvidence>) -> EvidenceDocument {
         let mut events = EventLog::new();
         let mut td = SimulatedTd::new(self.measurements.clone());
         for event in &self.events {
             events.push(event.clone()).unwrap();
             td.extend_rtmr3(&event.digest());
         }
-        let devices = vec![Self::device(&self.gpu, &self.binding)];
         let transcript = Transcript {
             binding: self.binding,
             keyset: self.keys.digest(),
