@@ -28,8 +28,8 @@ pub const VERSION: u64 = 1;
 pub const MAX_DOCUMENT: usize = 4 * 1024 * 1024;
 /// The largest attestation request, in bytes. The canonical request has 41.
 pub const MAX_REQUEST: usize = 64;
-/// The most GPUs and switches in the device list: an HGX board has 12.
-pub const MAX_DEVICES: usize = 64;
+/// The most GPUs and switches in the device list: an HGX board has 12, and each costs six verifications on P-384.
+pub const MAX_DEVICES: usize = 32;
 /// The most volumes in the claims. A guest mounts weights, code and state: fewer than ten.
 pub const MAX_VOLUMES: usize = 64;
 /// The most entries of any other list in claims and endorsements.

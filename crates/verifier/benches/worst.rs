@@ -123,7 +123,7 @@ fn documents(policy: &AppraisalPolicy) -> Vec<Case> {
             }),
             policy,
         ),
-        document_case("document: 64 genuine GPUs in the wrong places", many_gpus().encode().unwrap(), policy),
+        document_case("document: 32 genuine GPUs in the wrong places", many_gpus().encode().unwrap(), policy),
     ]
 }
 

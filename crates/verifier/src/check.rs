@@ -5,8 +5,8 @@ use confide_policy::{Expect, Require};
 use serde::Serialize;
 use std::fmt::Display;
 
-/// About as many as a verdict over a quote has: room is made for them at once.
-const USUAL_CHECKS: usize = 64;
+/// As many as a verdict over a quote has, with the waivers of what it has nothing of: room is made for them at once.
+const USUAL_CHECKS: usize = 128;
 
 /// A rule that a verdict checks. Its code is stable: users and documents refer to it.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +68,21 @@ impl Default for Checks {
 /// A rule failed on which everything after it rests. The failure stands in the [`Checks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stop;
+
+/// A rough summary of codes: says of most others at once that they are not among them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Codes(u128);
+
+impl Codes {
+    pub(crate) fn may_have(self, code: &str) -> bool {
+        self.0 & Self::bit(code) != 0
+    }
+
+    fn bit(code: &str) -> u128 {
+        let sum = code.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        1_u128.wrapping_shl(sum)
+    }
+}
 
 impl Checks {
     pub(crate) fn pass(&mut self, rule: &'static Rule, actual: impl Into<Text>) {
@@ -211,6 +226,11 @@ impl Checks {
             .or_else(|| before.iter().position(is))
     }
 
+    /// A rough summary of the codes that have an entry.
+    pub(crate) fn codes(&self) -> Codes {
+        Codes(self.list.iter().fold(0, |bits, check| bits | Codes::bit(check.code)))
+    }
+
     pub(crate) fn extend(&mut self, checks: &[Check]) {
         self.list.extend_from_slice(checks);
     }
@@ -269,6 +289,17 @@ pub(crate) fn any_of<T: Display>(values: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_summary_of_codes_misses_none_and_tells_most_others() {
+        let mut checks = Checks::default();
+        let (entered, others) = crate::rules::ALL.split_at(40);
+        entered.iter().for_each(|rule| checks.pass(rule, ""));
+        let codes = checks.codes();
+        assert!(entered.iter().all(|rule| codes.may_have(rule.code)));
+        let mistaken = others.iter().filter(|rule| codes.may_have(rule.code)).count();
+        assert!(mistaken < others.len() / 2, "{mistaken} of {}", others.len());
+    }
 
     #[test]
     fn a_failed_check_says_what_to_do_and_no_other_does() {
