@@ -11,19 +11,34 @@ use confide_policy::Require;
 /// TCB statuses that other verifiers report as a refusal.
 const REFUSALS: [&str; 2] = ["NoMatchingTcbLevel", "Revoked"];
 
-/// What `dcap-qvl` says where it refuses TD attributes outright. Here they are the policy's.
-const ATTRIBUTES: [&str; 6] =
-    ["SEPT_VE_DISABLE", "Reserved bits", "TD migration", "TD profiling", "Debug mode", "SERVTD_EXT"];
+/// What `dcap-qvl` says where it refuses outright what is the policy's here, or Intel's to say: TD attributes, SEAM
+/// attributes, the length of QE authentication data, the status of a TDX module.
+const OUTRIGHT: [&str; 9] = [
+    "SEPT_VE_DISABLE",
+    "Reserved bits",
+    "TD migration",
+    "TD profiling",
+    "Debug mode",
+    "SERVTD_EXT",
+    "SEAMATTRIBUTES has bits set outside mask",
+    "QE auth data length",
+    "Unrecognized TCB status",
+];
 
-/// Rules by which this verifier is stricter than `dcap-qvl`, which takes its own copy of the root and the quote's PCK CA
-/// and does not look at the other copies in quote and collateral.
-const STRICTER: [&str; 6] = [
+/// Rules by which this verifier is stricter than `dcap-qvl` (docs/differential.md).
+const STRICTER: [&str; 12] = [
     "quote_format",
     "collateral_format",
     "root_anchor",
     "root_signature",
     "pck_ca_signature",
     "pck_chain_form",
+    "pck_extension",
+    "attestation_key_binding",
+    "fmspc",
+    "tcb_info_kind",
+    "qe_identity_kind",
+    "validity",
 ];
 
 /// Compares `ours`, the TCB status where signatures, chains and windows hold, with the second opinion.
@@ -64,14 +79,14 @@ pub(crate) fn compare(
     }
 }
 
-/// Why the two differ, where that is known and decided (docs/specification.md).
+/// Why the two differ, where that is known and decided (docs/differential.md).
 fn known(ours: Option<&str>, failed: Option<&str>, theirs: &Finding) -> Option<&'static str> {
     match (ours, theirs) {
-        (Some(_), Finding::Refused(why)) => ATTRIBUTES.iter().any(|name| why.contains(name)).then_some(
-            "a known difference: TD attributes that are the policy's here are refused outright there",
+        (Some(_), Finding::Refused(why)) => OUTRIGHT.iter().any(|name| why.contains(name)).then_some(
+            "a known difference: what is left to policy or collateral here is refused outright there",
         ),
         (None, Finding::Status(_)) => failed.filter(|code| STRICTER.contains(code)).map(|_| {
-            "a known difference: every copy of a certificate and every byte of a quote must hold here, not there"
+            "a known difference: every byte of quote, certificates and TCB info must hold here, not there"
         }),
         _ => None,
     }

@@ -1,0 +1,161 @@
+//! The cases of `fixtures/tdx` in this crate alone, without the program that users run (`tests/conformance`): what must be
+//! noticed first when a check is broken, and with prepared collateral, too.
+#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
+
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::{Endorsements, TdxCollateral};
+use confide_evidence::record::{RecordedChallenge, RecordedReferences, SecondOpinion};
+use confide_evidence::tdx::collateral_from_json;
+use confide_evidence::time::parse_rfc3339;
+use confide_evidence::transcript::Role;
+use confide_policy::AppraisalPolicy;
+use confide_verifier::{
+    Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Subject, evaluate,
+    malformed_collateral,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+static AWS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ed25519: webpki::aws_lc_rs::ED25519,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tdx")
+}
+
+fn cases() -> Vec<Value> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+        .iter()
+        .filter_map(|folder| std::fs::read_to_string(folder.join("case.json")).ok())
+        .map(|text| serde_json::from_str(&text).unwrap())
+        .collect()
+}
+
+/// A file that a case names.
+fn file(value: &Value) -> Option<Vec<u8>> {
+    let name = value["file"].as_str()?;
+    Some(std::fs::read(folder().join(name)).unwrap())
+}
+
+fn read<T: DeserializeOwned>(value: &Value) -> T {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+fn policy(case: &Value) -> AppraisalPolicy {
+    match case["policy"]["builtin"].as_str() {
+        Some("inspect") => AppraisalPolicy::inspect(),
+        Some("client") => AppraisalPolicy::client(),
+        _ => {
+            let text = String::from_utf8(file(&case["policy"]).unwrap()).unwrap();
+            AppraisalPolicy::parse_recorded(&text).unwrap()
+        }
+    }
+}
+
+fn challenge(case: &Value) -> Option<RecordedChallenge> {
+    let challenge = case["evidence"].get("challenge")?;
+    let role = challenge["role"].as_str().unwrap();
+    let roles = [Role::Serve, Role::Batch, Role::KeyRelease];
+    Some(RecordedChallenge {
+        role: roles.into_iter().find(|one| one.name() == role).unwrap(),
+        spki: read(&challenge["spki"]),
+        nonce: read(&challenge["nonce"]),
+        exporter: read(&challenge["exporter"]),
+    })
+}
+
+fn references(case: &Value) -> Option<RecordedReferences> {
+    let given = case.get("references")?;
+    Some(RecordedReferences {
+        file: ByteString(file(&given["file"]).unwrap()),
+        last_seen: given.get("last_seen").map(read),
+        signature: read(&given["signature"]["hex"]),
+    })
+}
+
+fn collateral(case: &Value) -> Result<Option<TdxCollateral>, confide_evidence::tdx::CollateralError> {
+    let given = |name: &str| {
+        let bytes = file(&case["endorsements"][name]);
+        bytes.map(|bytes| collateral_from_json(&bytes)).transpose()
+    };
+    let early = given("tdx_early_collateral")?.map(TdxCollateral::into_early);
+    Ok(given("tdx_collateral")?.map(|standard| TdxCollateral { early, ..standard }))
+}
+
+/// The verdict on a case; the second one is made with prepared collateral.
+fn verdicts(case: &Value) -> Vec<AttestationResult> {
+    let policy = policy(case);
+    let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();
+    let tdx = match collateral(case) {
+        Ok(tdx) => tdx,
+        Err(error) => return vec![malformed_collateral(&error, &policy, now)],
+    };
+    let evidence = &case["evidence"];
+    let bytes = file(&evidence["quote"]).or_else(|| file(&evidence["document"])).unwrap();
+    let log = file(&evidence["boot_log"]);
+    let subject = match (evidence["kind"].as_str().unwrap(), &log) {
+        ("tdx-quote", Some(boot_log)) => Subject::QuoteWithLog { quote: &bytes, boot_log },
+        ("tdx-quote", None) => Subject::Quote(&bytes),
+        _ => Subject::Document(&bytes),
+    };
+    let prepared = tdx.as_ref().map(|tdx| PreparedCollateral::new(tdx, &policy, &AWS));
+    let endorsements = Endorsements { tdx, nvidia: None };
+    let opinion: Option<SecondOpinion> = case.get("second_opinion").map(read);
+    let references = references(case).map(|given| PreparedReferences::new(&given, &policy, &AWS));
+    let challenge = challenge(case);
+    let with = |prepared| {
+        let inputs = Inputs {
+            subject,
+            endorsements: &endorsements,
+            prepared,
+            memo: None,
+            second_opinion: opinion.as_ref(),
+            references: references.as_ref(),
+            policy: &policy,
+            challenge: challenge.as_ref(),
+            now,
+            algorithms: &AWS,
+        };
+        evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+    };
+    let plain = with(None);
+    prepared.iter().map(|prepared| with(Some(prepared))).chain([plain]).collect()
+}
+
+#[test]
+fn every_case_gets_the_verdict_that_it_expects() {
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for case in &cases {
+        let expected = &case["expected"];
+        for result in verdicts(case) {
+            let verdict: Value = serde_json::from_str(&result.to_json()).unwrap();
+            for field in ["outcome", "code", "tcb_status", "advisory_ids", "simulated"] {
+                if expected.get(field).is_some_and(|value| *value != verdict[field]) {
+                    wrong.push(format!("{} {field}: {}", case["name"], verdict[field]));
+                }
+            }
+            for (code, status) in expected["checks"].as_object().into_iter().flatten() {
+                let checks = verdict["checks"].as_array().unwrap().iter();
+                let found: Vec<&Value> =
+                    checks.filter(|check| check["code"] == **code).map(|check| &check["status"]).collect();
+                let as_expected = match status.as_str().unwrap() {
+                    "absent" => found.is_empty(),
+                    _ => !found.is_empty() && found.iter().all(|one| *one == status),
+                };
+                if !as_expected {
+                    wrong.push(format!("{} check {code}: {found:?}", case["name"]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(cases.len() > 200, "{}", cases.len());
+}
