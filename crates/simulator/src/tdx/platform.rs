@@ -386,6 +386,13 @@ impl SimulatedPlatform {
         quote::encode(self, report, flaws)
     }
 
+    /// Signs an edited quote of version 4 anew: header and body with the attestation key, the QE report with the PCK. One
+    /// that is too short for these fields stays as it is.
+    #[must_use]
+    pub fn resign(&self, quote: &[u8]) -> Vec<u8> {
+        quote::resign(self, quote)
+    }
+
     /// What endorses the platform.
     #[must_use]
     pub fn collateral(&self) -> &Collateral {

@@ -23,6 +23,15 @@ const QE_REPORT_CERTIFICATION: u16 = 6;
 /// Certification data type: PCK certificate chain, PEM, leaf first.
 const PCK_CHAIN: u16 = 5;
 
+/// Length of the header and body of version 4.
+const SIGNED: usize = 48 + 584;
+/// Offset of the signature over them, behind the length of the signature data.
+const SIGNATURE: usize = SIGNED + 4;
+/// Offset of the QE report, behind signature, attestation key, type and size of the certification data.
+const QE_REPORT: usize = SIGNATURE + 64 + 64 + 6;
+/// Offset of the signature over the QE report.
+const QE_SIGNATURE: usize = QE_REPORT + 384;
+
 /// A way in which a quote is wrong although every signature that the flaw leaves alone still holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,6 +79,18 @@ pub(crate) fn encode(platform: &SimulatedPlatform, report: &TdReport, flaws: &[Q
     let signature_data = signature_data(platform, &quote, flaws);
     quote.extend((signature_data.len() as u32).to_le_bytes());
     quote.extend(signature_data);
+    quote
+}
+
+/// A quote of version 4 with the signatures over header and body and over the QE report made anew, where it has them.
+pub(crate) fn resign(platform: &SimulatedPlatform, quote: &[u8]) -> Vec<u8> {
+    let mut quote = quote.to_vec();
+    if quote.len() >= QE_SIGNATURE + 64 {
+        let body = platform.attestation_key.sign(&quote[..SIGNED]);
+        quote[SIGNATURE..SIGNATURE + 64].copy_from_slice(&body);
+        let report = platform.pck_key.sign(&quote[QE_REPORT..QE_SIGNATURE]);
+        quote[QE_SIGNATURE..QE_SIGNATURE + 64].copy_from_slice(&report);
+    }
     quote
 }
 
@@ -232,4 +253,21 @@ fn foreign_root() -> String {
 /// A key that belongs to no platform.
 fn stranger(label: &str) -> SigningKey {
     SigningKey::derive(Curve::P256, label, u64::MAX).expect("a seed that the tests have tried")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tdx::{PlatformOptions, SimulatedTd};
+
+    #[test]
+    fn a_quote_signed_anew_is_the_quote() {
+        let platform = SimulatedPlatform::new(PlatformOptions::at(1_790_812_800)).expect("usual options");
+        let quote = platform.quote(&SimulatedTd::default().report([7; 64]));
+        let mut broken = quote.clone();
+        broken[SIGNATURE] ^= 1;
+        broken[QE_SIGNATURE + 63] ^= 1;
+        assert_eq!(platform.resign(&broken), quote);
+        assert_eq!(platform.resign(&quote[..1000]), quote[..1000]);
+    }
 }

@@ -10,13 +10,18 @@ use super::{Length, Stage};
 use crate::packages::{self, TO_TEST};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, demo, deny, kills, layers, load, plain, process, python};
+use crate::{cargo, demo, deny, fuzz, kills, layers, load, mutants, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
     Stage { name: "layers", about: "no upward arrow between crates", run: layers },
     Stage { name: "clippy", about: "no lint, in any target", run: clippy },
     Stage { name: "test", about: "unit and integration tests", run: tests },
+    Stage {
+        name: "fuzz",
+        about: "every parser and the appraisal on changed inputs, with their time",
+        run: fuzz::run,
+    },
     Stage { name: "doctests", about: "examples, and forgeries that must not compile", run: doctests },
     Stage { name: "vectors", about: "protocol vectors, recomputed in Python", run: vectors },
     Stage {
@@ -33,11 +38,16 @@ pub(super) const STAGES: &[Stage] = &[
         about: "the guest killed while it answers, an impostor in its place",
         run: kills::run,
     },
+    Stage {
+        name: "mutants",
+        about: "faults put into the appraisal, which tests must notice; long form",
+        run: mutants::run,
+    },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
 /// How a line begins in which a test says what it could not run here, and why.
-pub(super) const NOT_RUN: &str = "not run: ";
+pub(crate) const NOT_RUN: &str = "not run: ";
 
 fn fmt(_: Length) -> Result<Tally> {
     process::run(cargo::command().args(["fmt", "--all", "--check"]))?;
@@ -126,7 +136,7 @@ fn plain(_: Length) -> Result<Tally> {
 }
 
 /// A Cargo command over the workspace, built with the simulator as tests and the demo need it.
-fn with_simulator(subcommand: &str) -> Result<Command> {
+pub(crate) fn with_simulator(subcommand: &str) -> Result<Command> {
     let mut command = cargo::command();
     command.args([subcommand, "--locked", "--workspace", "--features", &cargo::danger_features()?]);
     Ok(command)
@@ -134,7 +144,7 @@ fn with_simulator(subcommand: &str) -> Result<Command> {
 
 /// Runs test programs and adds up what they report. What a test prints is shown also where it passes: figures, and
 /// lines that say what it could not run.
-fn counted(command: &mut Command) -> Result<Tally> {
+pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
     let mut tallies = Vec::new();
     let status = process::run_reading(command.args(["--", "--show-output"]), |line| {
         tallies.extend(Tally::of_line(line));

@@ -1,0 +1,86 @@
+//! What fuzzers run: one plain function of bytes for every parser, and for the appraisal.
+//!
+//! A function must not panic, whatever the bytes, and takes at most [`LIMIT`]. What it asserts beside that stands in it:
+//! what is read can be written again to the same bytes, a verdict's outcome and checks agree, nothing is accepted that
+//! nobody signed.
+//!
+//! Two programs run the functions. `tests/fuzz` is a `cargo fuzz` folder, which needs a nightly toolchain and steers by
+//! coverage. [`smoke`] runs on the stable toolchain: seeds and kept corpus, then random changes of them for a given time.
+
+mod edits;
+mod evaluate;
+mod guest;
+mod mutate;
+mod parsers;
+pub mod seeds;
+pub mod smoke;
+pub mod worst;
+
+use std::time::Duration;
+
+/// The longest that any input of at most [`MAX_INPUT`] may take to be refused, in optimised builds.
+pub const LIMIT: Duration = Duration::from_millis(250);
+
+/// The largest input that the limit holds for, in bytes: the largest evidence document.
+pub const MAX_INPUT: usize = confide_evidence::document::MAX_DOCUMENT;
+
+/// Something to fuzz.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name, also of its folder of the corpus and its file in `tests/fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// Panics where something is wrong.
+    pub run: fn(&[u8]),
+}
+
+/// Everything to fuzz.
+pub static TARGETS: &[Target] = &[
+    Target { name: "quote", run: parsers::quote },
+    Target { name: "certificate", run: parsers::certificate },
+    Target { name: "crl", run: parsers::crl },
+    Target { name: "pem", run: parsers::pem },
+    Target { name: "collateral", run: parsers::collateral },
+    Target { name: "tcb_info", run: parsers::tcb_info },
+    Target { name: "qe_identity", run: parsers::qe_identity },
+    Target { name: "pcs_answer", run: parsers::pcs_answer },
+    Target { name: "document", run: parsers::document },
+    Target { name: "events", run: parsers::events },
+    Target { name: "boot_log", run: parsers::boot_log },
+    Target { name: "claims", run: parsers::claims },
+    Target { name: "key_set", run: parsers::key_set },
+    Target { name: "record", run: parsers::record },
+    Target { name: "receipt", run: parsers::receipt },
+    Target { name: "manifest", run: parsers::manifest },
+    Target { name: "request", run: parsers::request },
+    Target { name: "policy", run: parsers::policy },
+    Target { name: "references", run: parsers::references },
+    Target { name: "text", run: parsers::text },
+    Target { name: "nvidia_report", run: parsers::nvidia_report },
+    Target { name: "nvidia_opaque", run: parsers::nvidia_opaque },
+    Target { name: "nvidia_chain", run: parsers::nvidia_chain },
+    Target { name: "evaluate_bytes", run: evaluate::bytes },
+    Target { name: "evaluate_quote", run: evaluate::quote },
+    Target { name: "evaluate_collateral", run: evaluate::collateral },
+    Target { name: "evaluate_document", run: evaluate::document },
+];
+
+/// The target of a name.
+#[must_use]
+pub fn target(name: &str) -> Option<&'static Target> {
+    TARGETS.iter().find(|target| target.name == name)
+}
+
+/// Whether this build is optimised, so that its times mean something.
+#[must_use]
+pub fn is_optimised() -> bool {
+    matches!(env!("CONFIDE_FUZZ_OPT_LEVEL"), "2" | "3" | "s" | "z")
+}
+
+/// Runs the target of a name, with the limit of its time.
+///
+/// # Panics
+/// Where the target finds something or takes too long, or no target has the name.
+pub fn run(name: &str, bytes: &[u8]) {
+    let target = target(name).unwrap_or_else(|| panic!("no target is called {name}"));
+    let _ = smoke::checked(target, bytes);
+}

@@ -1,0 +1,234 @@
+//! The parsers.
+
+use confide_evidence::boot_log::BootLog;
+use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::cbor;
+use confide_evidence::document::{AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DOCUMENT};
+use confide_evidence::event::EventLog;
+use confide_evidence::manifest::ModelManifest;
+use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::receipt::Receipt;
+use confide_evidence::record::Record;
+use confide_evidence::tdx::{
+    MAX_CRL_ANSWER, Padding, PckExtension, QeIdentity, Quote, TcbInfo, collateral_from_json,
+    collateral_to_json, collateral_windows, crl_answer, issuer_chain, qe_identity_answer, tcb_info_answer,
+};
+use confide_evidence::transcript::Role;
+use confide_evidence::x509::{Certificate, Crl};
+use confide_evidence::{hex, pem as chains, percent, time};
+use confide_policy::{AppraisalPolicy, ReferenceFile};
+use std::sync::LazyLock;
+
+pub(crate) fn quote(bytes: &[u8]) {
+    let padded = Quote::parse(bytes, Padding::Zeros);
+    let exact = Quote::parse(bytes, Padding::Refused);
+    if let Ok(quote) = &padded {
+        assert!(bytes.starts_with(quote.signed), "what is signed is the quote's beginning");
+        let end = bytes.len() - quote.padding;
+        assert!(bytes[end..].iter().all(|byte| *byte == 0), "padding is zeros");
+        assert!(
+            Quote::parse(&bytes[..end], Padding::Refused).is_ok(),
+            "the quote stands without its padding"
+        );
+    }
+    assert!(exact.is_err() || padded.is_ok(), "a quote without padding is one that may have some");
+}
+
+pub(crate) fn certificate(bytes: &[u8]) {
+    if let Ok(certificate) = Certificate::parse(bytes) {
+        assert_eq!(certificate.der, bytes);
+        // Whatever the extension holds: an error at most.
+        let _ = PckExtension::from_certificate(&certificate);
+    }
+}
+
+pub(crate) fn crl(bytes: &[u8]) {
+    if let Ok(list) = Crl::parse(bytes) {
+        assert!(list.revoked.iter().all(|serial| list.revokes(serial)));
+    }
+}
+
+pub(crate) fn pem(bytes: &[u8]) {
+    if let Ok(chain) = chains::certificates(bytes) {
+        let text = chains::encode(&chain);
+        if text.len() <= chains::MAX_PEM {
+            assert_eq!(chains::certificates(text.as_bytes()), Ok(chain));
+        }
+    }
+}
+
+pub(crate) fn collateral(bytes: &[u8]) {
+    if let Ok(collateral) = collateral_from_json(bytes) {
+        let text = collateral_to_json(&collateral);
+        if text.len() <= confide_evidence::tdx::MAX_COLLATERAL {
+            assert_eq!(collateral_from_json(text.as_bytes()), Ok(collateral.clone()));
+        }
+        let _ = collateral_windows(&collateral);
+    }
+}
+
+pub(crate) fn tcb_info(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = TcbInfo::parse(text);
+    }
+}
+
+pub(crate) fn qe_identity(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _ = QeIdentity::parse(text);
+    }
+}
+
+pub(crate) fn pcs_answer(bytes: &[u8]) {
+    for answer in [tcb_info_answer(bytes), qe_identity_answer(bytes)].into_iter().flatten() {
+        let text = answer.text.as_bytes();
+        assert!(
+            text.is_empty() || bytes.windows(text.len()).any(|window| window == text),
+            "the signed object is what was served"
+        );
+    }
+    let _ = crl_answer("a revocation list", bytes);
+    let _ = issuer_chain(bytes);
+}
+
+pub(crate) fn document(bytes: &[u8]) {
+    if let Ok(document) = EvidenceDocument::decode(bytes) {
+        assert_eq!(document.encode().as_deref(), Ok(bytes), "a document has one encoding");
+        let _ = document.to_json();
+        for role in [Role::Serve, Role::Batch, Role::KeyRelease] {
+            let _ = document.check_events(role);
+        }
+    }
+}
+
+/// A canonical value is written again to the same bytes.
+fn canonical<T: serde::Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let value: T = cbor::from_canonical_within(bytes, MAX_DOCUMENT).ok()?;
+    assert_eq!(cbor::to_canonical(&value).as_deref(), Ok(bytes));
+    Some(value)
+}
+
+pub(crate) fn events(bytes: &[u8]) {
+    if let Some(log) = canonical::<EventLog>(bytes) {
+        let mut again = EventLog::new();
+        for event in log.events() {
+            again.push(event.clone()).expect("events that were read in order are in order");
+        }
+        assert_eq!(again.replay(), log.replay());
+    }
+}
+
+pub(crate) fn claims(bytes: &[u8]) {
+    if let Some(claims) = canonical::<Claims>(bytes) {
+        let _ = claims.digest();
+    }
+}
+
+pub(crate) fn key_set(bytes: &[u8]) {
+    if let Some(keys) = canonical::<KeySet>(bytes) {
+        let _ = (keys.digest(), keys.serving());
+    }
+}
+
+pub(crate) fn record(bytes: &[u8]) {
+    if let Ok(record) = Record::decode(bytes) {
+        assert_eq!(record.encode(), bytes, "a record has one encoding");
+    }
+    if let Ok(records) = confide_record::read(bytes) {
+        let again: Vec<u8> = records.iter().flat_map(Record::encode).collect();
+        assert_eq!(again, bytes, "a file of records has one encoding");
+    }
+}
+
+pub(crate) fn receipt(bytes: &[u8]) {
+    if let Ok(receipt) = Receipt::decode(bytes) {
+        assert_eq!(receipt.encode(), bytes, "a receipt has one encoding");
+        let _ = receipt.signing_input(&Bytes([0; 32]), &Bytes([1; 32]));
+    }
+}
+
+pub(crate) fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = ModelManifest::decode(bytes) {
+        assert_eq!(manifest.encode(), bytes, "a manifest has one encoding");
+        assert!(
+            manifest
+                .entries()
+                .iter()
+                .all(|entry| confide_evidence::manifest::check_path(&entry.path).is_ok())
+        );
+    }
+}
+
+pub(crate) fn request(bytes: &[u8]) {
+    if let Ok(request) = AttestationRequest::decode(bytes) {
+        assert_eq!(request.encode(), bytes, "a request has one encoding");
+    }
+}
+
+pub(crate) fn policy(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(policy) = AppraisalPolicy::parse_recorded(text)
+    {
+        for (field, reason) in policy.waivers() {
+            assert!(!reason.trim().is_empty(), "{field:?} is waived without a reason");
+        }
+    }
+}
+
+pub(crate) fn references(bytes: &[u8]) {
+    let _ = ReferenceFile::parse(bytes);
+}
+
+/// Hexadecimal, base64, percent-encoding and times: seven readers, so that no more is read than the longest text that
+/// one of them gets by itself.
+pub(crate) fn text(bytes: &[u8]) {
+    let bytes = &bytes[..bytes.len().min(MAX_CRL_ANSWER)];
+    assert_eq!(hex::decode(&hex::encode(bytes)).as_deref(), Some(bytes));
+    let _ = percent::decode(bytes);
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(decoded) = hex::decode(text) {
+        assert_eq!(hex::encode(&decoded), text.to_ascii_lowercase());
+    }
+    let _ = chains::base64(text);
+    if let Some(seconds) = time::parse_seconds(text) {
+        assert_eq!(time::parse_seconds(&time::format_seconds(seconds)), Some(seconds));
+    }
+    let _ = time::parse_rfc3339(text);
+    let _ = serde_json::from_str::<ByteString>(text);
+}
+
+pub(crate) fn nvidia_report(bytes: &[u8]) {
+    if let Ok(report) = Report::parse(bytes) {
+        let _ = (report.mode(), report.opaque.record(3));
+    }
+}
+
+/// Opaque data in a report that is otherwise well formed.
+pub(crate) fn nvidia_opaque(bytes: &[u8]) {
+    static REPORT: LazyLock<Vec<u8>> = LazyLock::new(crate::seeds::gpu_report);
+    let Ok(size) = u16::try_from(bytes.len()) else { return };
+    let (head, signature) = (&REPORT[..OPAQUE_LENGTH], &REPORT[REPORT.len() - 96..]);
+    nvidia_report(&[head, &size.to_le_bytes(), bytes, signature].concat());
+}
+
+/// Offset of the length of a GPU's opaque data: request, response header, 64 blocks, responder nonce.
+const OPAQUE_LENGTH: usize = 37 + 8 + 64 * 55 + 32;
+
+pub(crate) fn nvidia_chain(bytes: &[u8]) {
+    if let Ok(chain) = DeviceChain::parse(bytes) {
+        let _ = (chain.family(), chain.pdi(), chain.fwid());
+    }
+}
+
+/// A boot event log: header, events, padding.
+pub(crate) fn boot_log(bytes: &[u8]) {
+    if let Ok(log) = BootLog::parse(bytes) {
+        assert!(bytes.starts_with(log.bytes()), "the log is the table's beginning");
+        for event in log.events() {
+            let _ = (event.description(), event.data_is_measured());
+        }
+        let again = BootLog::parse(log.bytes()).expect("the log stands without its padding");
+        assert_eq!(again.replay(), log.replay());
+        let _ = log.to_json();
+    }
+}

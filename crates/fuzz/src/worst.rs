@@ -1,0 +1,191 @@
+//! The inputs that take longest, as far as anyone knows: made here, because they are large.
+
+use crate::guest::{GPU, Parts, gpu};
+use crate::{MAX_INPUT, Target, seeds};
+use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
+use confide_simulator::SimulatedGpu;
+
+/// Inputs of a target with a word for each.
+#[must_use]
+pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
+    // Their bytes are lists of changes, not what is appraised.
+    if matches!(target.name, "evaluate_quote" | "evaluate_collateral" | "evaluate_document") {
+        return Vec::new();
+    }
+    let mut inputs: Vec<(String, Vec<u8>)> = FILLS
+        .iter()
+        .map(|unit| (format!("{:?} again and again", String::from_utf8_lossy(unit)), filled(unit)))
+        .collect();
+    for (position, seed) in seeds::of(target.name).into_iter().enumerate() {
+        if !seed.is_empty() {
+            inputs.push((format!("seed {position} again and again"), filled(&seed)));
+        }
+    }
+    inputs.extend(match target.name {
+        "crl" => vec![("the shortest entries".to_owned(), crl())],
+        "tcb_info" => {
+            vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
+        }
+        "collateral" => collaterals(),
+        "policy" => vec![("many tables".to_owned(), tables()), ("many values".to_owned(), values())],
+        "evaluate_bytes" => documents(),
+        _ => Vec::new(),
+    });
+    inputs
+}
+
+/// What parsers nest in, loop over or scan.
+const FILLS: &[&[u8]] = &[
+    b"[",
+    b"{",
+    b"\"",
+    b"\\",
+    b" ",
+    b"\n",
+    b"0",
+    b"-",
+    b"=",
+    b"a",
+    b"[[",
+    b"{\"a\":",
+    b"[0,",
+    b"a.",
+    b"a=1\n",
+    b"[a]\n",
+    b"\x00",
+    b"\x30\x80",
+    b"\x30\x82\xff\xff",
+    b"\x9f",
+    b"\x81",
+    b"\xa1\x60",
+    b"\x60",
+    b"\x80",
+    b"\xff",
+    b"%0A",
+    b"%25",
+    b"-----BEGIN CERTIFICATE-----",
+    b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n",
+    "\u{1f980}".as_bytes(),
+];
+
+/// 4 MiB of copies.
+fn filled(unit: &[u8]) -> Vec<u8> {
+    let mut bytes = unit.repeat(MAX_INPUT / unit.len() + 1);
+    bytes.truncate(MAX_INPUT);
+    bytes
+}
+
+/// DER of one value.
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let size = (content.len() as u64).to_be_bytes();
+    let digits: Vec<u8> = size.iter().copied().skip_while(|byte| *byte == 0).collect();
+    let mut out = vec![tag];
+    if content.len() < 0x80 {
+        out.push(content.len() as u8);
+    } else {
+        out.push(0x80 | digits.len() as u8);
+        out.extend(digits);
+    }
+    out.extend_from_slice(content);
+    out
+}
+
+/// A revocation list of almost the largest size, with the shortest entries, that nobody signed.
+fn crl() -> Vec<u8> {
+    let algorithm = der(0x30, &der(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+    let time = der(0x17, b"260101000000Z");
+    let entry = der(0x30, &[der(0x02, &[7]), time.clone()].concat());
+    let entries = der(0x30, &entry.repeat(50_000));
+    let tbs = [der(0x02, &[1]), algorithm.clone(), der(0x30, &[]), time.clone(), time, entries].concat();
+    der(0x30, &[der(0x30, &tbs), algorithm, der(0x03, &[0, 0x30, 0])].concat())
+}
+
+/// TCB info with more levels than are accepted.
+fn levels() -> Vec<u8> {
+    changed_tcb_info(|info| {
+        let level = info["tcbLevels"][0].clone();
+        info["tcbLevels"] = vec![level; 600].into();
+    })
+}
+
+/// TCB info with one long list of advisories.
+fn advisories() -> Vec<u8> {
+    changed_tcb_info(|info| info["tcbLevels"][0]["advisoryIDs"] = vec!["INTEL-SA-00000"; 30_000].into())
+}
+
+fn changed_tcb_info(change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
+    let seed = seeds::of("tcb_info").into_iter().next().expect("a seed");
+    let mut info = serde_json::from_slice(&seed).expect("the simulator's TCB info");
+    change(&mut info);
+    info.to_string().into_bytes()
+}
+
+/// Collateral files of the largest size.
+fn collaterals() -> Vec<(String, Vec<u8>)> {
+    let file = |start: &str, unit: &str, end: &str| {
+        let times = (MAX_INPUT - start.len() - end.len()) / unit.len();
+        [start, &unit.repeat(times), end].concat().into_bytes()
+    };
+    vec![
+        ("hexadecimal digits".to_owned(), file("{\"root_ca_crl\":\"", "0a", "\"}")),
+        ("escapes".to_owned(), file("{\"tcb_info\":\"", "\\u00e9", "\"}")),
+        ("an unknown list".to_owned(), file("{\"x\":[", "0,", "0]}")),
+    ]
+}
+
+fn tables() -> Vec<u8> {
+    (0..50_000).map(|number| format!("[t{number}]\n")).collect::<String>().into_bytes()
+}
+
+fn values() -> Vec<u8> {
+    format!("a = [{}]", "\"00\",".repeat(150_000)).into_bytes()
+}
+
+/// Documents that are well formed and large.
+fn documents() -> Vec<(String, Vec<u8>)> {
+    let mut devices = Parts::honest();
+    devices.devices = (0..MAX_DEVICES as u32)
+        .map(|position| gpu(&SimulatedGpu::new(u64::from(position)).expect("usual options"), position))
+        .collect();
+    let mut same = Parts::honest();
+    same.devices = (0..MAX_DEVICES as u32).map(|position| gpu(&GPU, position)).collect();
+    let mut claims = Parts::honest();
+    claims.claims.engine.flags = vec!["\u{1}".repeat(15_000); 256];
+    let honest = Parts::honest().document();
+    let mut log = honest.clone();
+    log.boot_log = Some(vec![0xff; 3 << 20].into());
+    let mut revoked = honest.clone();
+    if let Some(tdx) = revoked.endorsements.as_mut().and_then(|stapled| stapled.tdx.as_mut()) {
+        tdx.pck_crl = crl().into();
+        tdx.root_ca_crl = crl().into();
+    }
+    let whole = [
+        ("64 genuine devices", devices.document()),
+        ("one genuine device 64 times", same.document()),
+        ("long claims", claims.document()),
+        ("a boot log of 3 MiB", log),
+        ("both revocation lists full of entries", revoked),
+    ];
+    let inserted = [
+        ("three million empty strings", [&[0x9a, 0, 0x30, 0, 0][..], &[0x60; 3 << 20]].concat()),
+        ("three million levels of nesting", vec![0x81; 3 << 20]),
+        ("a string of 3 MiB", [&[0x81, 0x7a, 0, 0x30, 0, 0][..], &[b'x'; 3 << 20]].concat()),
+    ];
+    let encoded = |document: EvidenceDocument| document.encode().ok();
+    let honest = encoded(honest).expect("an honest document");
+    let inserted = inserted.map(|(what, list)| (what, Some(with_hosts(&honest, &list))));
+    let whole = whole.map(|(what, document)| (what, encoded(document)));
+    whole
+        .into_iter()
+        .chain(inserted)
+        .filter_map(|(what, document)| Some((what.to_owned(), document?)))
+        .collect()
+}
+
+/// The document with another CBOR value in place of its empty list of hosts, in its claims.
+fn with_hosts(document: &[u8], value: &[u8]) -> Vec<u8> {
+    let field = b"host_visible\x80";
+    let found = document.windows(field.len()).position(|window| window == field);
+    let at = found.expect("an honest document lets no host see anything") + field.len() - 1;
+    [&document[..at], value, &document[at + 1..]].concat()
+}
