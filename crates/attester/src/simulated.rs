@@ -123,7 +123,7 @@ fn endorsements(collateral: &Collateral) -> Endorsements {
         tcb_info_issuer_chain: collateral.tcb_info_issuer_chain.clone(),
         qe_identity_issuer_chain: collateral.qe_identity_issuer_chain.clone(),
     };
-    Endorsements { tdx: Some(tdx), nvidia: None }
+    Endorsements { tdx: Some(tdx), ..Endorsements::default() }
 }
 
 fn signature(bytes: &[u8]) -> Bytes<64> {

@@ -276,7 +276,7 @@ impl Pool {
             return Ok(Arc::clone(given));
         };
         Ok(match endorsing.for_document(document, now).await? {
-            Some(tdx) => Arc::new(Endorsements { tdx: Some(tdx), nvidia: given.nvidia.clone() }),
+            Some(tdx) => Arc::new(Endorsements { tdx: Some(tdx), ..Endorsements::clone(given) }),
             None => Arc::clone(given),
         })
     }

@@ -4,7 +4,7 @@ use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, inspect, policy, proxy, record, render, replay, verify};
+use crate::{chat, conformance, inspect, policy, proxy, record, render, replay, snp, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -60,6 +60,8 @@ enum Command {
 enum Verify {
     /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral
     Quote(verify::Quote),
+    /// Appraise a bare AMD SEV-SNP attestation report (versions 2 to 5) against the certificates of its signing key
+    Snp(snp::Snp),
     /// Appraise an evidence document for a challenge given by its values
     Document(verify::Document),
 }
@@ -86,6 +88,7 @@ impl Cli {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.command {
             Command::Verify(Verify::Quote(command)) => command.run(),
+            Command::Verify(Verify::Snp(command)) => command.run(),
             Command::Verify(Verify::Document(command)) => command.run(),
             Command::Chat(command) => command.run(),
             Command::Proxy(command) => command.run(),

@@ -72,7 +72,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "platform_missing",
         "no platform is named whose collateral is to be fetched",
-        "give --quote FILE, or --fmspc HEX and --ca platform",
+        "give --quote FILE, --fmspc HEX and --ca platform, or --report FILE",
     ),
     (
         "cache_failed",
@@ -121,6 +121,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "quote_platform",
         "the quote names no platform whose collateral could be fetched",
         "give the platform with --fmspc and --ca",
+    ),
+    (
+        "snp_report_platform",
+        "the report does not say of which chip or product its signing key is",
+        "name the product of a report of version 2 with --product; have the host unmask CHIP_ID",
     ),
     (
         "runtime_failed",

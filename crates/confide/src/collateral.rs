@@ -1,5 +1,7 @@
 //! `confide collateral`: what the vendor says of a platform, fetched, shown and kept.
 
+mod snp;
+
 use crate::endorser::{self, CacheFlag, EndorserFlags};
 use crate::status::{Failure, Status};
 use crate::{guest, input, render};
@@ -23,23 +25,25 @@ use std::path::{Path, PathBuf};
 /// SSL_CERT_FILE and SSL_CERT_DIR name. What is fetched is signed by the vendor and verified whenever it is used.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CollateralCommand {
-    /// Fetch the collateral of an Intel TDX platform, and say when its parts are valid
-    Fetch(Fetch),
+    /// Fetch the collateral of an Intel TDX platform or of an AMD SEV-SNP report, and say when its parts are valid
+    Fetch(Box<Fetch>),
     /// Say when the parts of a collateral file are valid; without a file, list the cache
     Show(Show),
     /// Remove what is over from the cache
     Prune(PruneCommand),
 }
 
-/// Fetch the collateral of an Intel TDX platform, and say when its parts are valid
+/// Fetch the collateral of an Intel TDX platform or of an AMD SEV-SNP report, and say when its parts are valid
 ///
-/// The platform is that of a quote, or is given by its FMSPC and its CA. What the cache has is used for a day; then the
+/// A TDX platform is that of a quote, or is given by its FMSPC and its CA. For an SEV-SNP report these are the certificate
+/// of its VCEK, AMD's certificates above it, and the revocation list of AMD's root; the certificate of a VLEK is the cloud
+/// provider's to give. What the cache has is used for a day; then the
 /// service is asked again, and where it does not answer, what is kept is used to the end of its validity.
 #[derive(Debug, clap::Args)]
 #[group(id = "platform", required = true, multiple = true)]
 pub(crate) struct Fetch {
     /// A quote of the platform
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["fmspc", "ca"], group = "platform")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fmspc", "ca", "report"], group = "platform")]
     quote: Option<PathBuf>,
     /// FMSPC of the platform, 6 bytes in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = fmspc, requires = "ca", group = "platform")]
@@ -47,12 +51,14 @@ pub(crate) struct Fetch {
     /// CA that certified the platform: processor or platform
     #[arg(long, requires = "fmspc", group = "platform")]
     ca: Option<PckCa>,
+    #[command(flatten)]
+    snp: snp::ReportFlags,
     /// Time at which the collateral has to be valid, RFC 3339; without it, now
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     at: Option<UnixTime>,
     #[command(flatten)]
     endorser: EndorserFlags,
-    /// File to write the collateral to, QuoteCollateralV3 JSON
+    /// File to write the collateral to: QuoteCollateralV3 JSON; of an SEV-SNP report the certificates, PEM
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print one JSON object
@@ -99,7 +105,11 @@ impl CollateralCommand {
 
 impl Fetch {
     fn run(self) -> Result<Status, Failure> {
-        let (platform, at) = (self.platform()?, self.at.unwrap_or_else(now));
+        let at = self.at.unwrap_or_else(now);
+        if let Some(asked) = self.snp.asked()? {
+            return asked.fetch(&self, at);
+        }
+        let platform = self.platform()?;
         let collateral = guest::block_on(self.endorser.collateral(platform, at))?;
         if let Some(out) = &self.out {
             write(out, collateral_to_json(&collateral).as_bytes())?;
@@ -115,7 +125,7 @@ impl Fetch {
             }
             (None, Some(fmspc), Some(ca)) => Ok(TdxPlatform { fmspc, ca }),
             _ => Err(Failure::new(Status::Usage, "platform_missing", "no platform is named")
-                .hint("give --quote FILE, or --fmspc HEX and --ca platform")),
+                .hint("give --quote FILE, --fmspc HEX and --ca platform, or --report FILE")),
         }
     }
 }

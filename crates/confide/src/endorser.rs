@@ -3,14 +3,14 @@
 use crate::status::{Failure, Status};
 use confide_client::Endorsing;
 use confide_endorser::{
-    BaseUrl, Cache, Endorser, EndorserError, Intel, Network, Origin, PlatformError, SetupError, TdxPlatform,
-    Trust, Update,
+    Amd, BaseUrl, Cache, Endorser, EndorserBuilder, EndorserError, Intel, Network, Origin, PlatformError,
+    SetupError, SnpPlatform, TdxPlatform, Trust, Update,
 };
-use confide_evidence::document::TdxCollateral;
+use confide_evidence::document::{SnpEndorsements, TdxCollateral};
 use confide_evidence::pem::MAX_PEM;
 use confide_evidence::tdx::{Padding, Quote};
 use rustls_pki_types::UnixTime;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Where endorsements come from that no file and no guest gives.
@@ -59,9 +59,22 @@ impl CacheFlag {
 impl EndorserFlags {
     /// The endorser. It asks nobody yet.
     fn endorser(&self) -> Result<Arc<Endorser>, Failure> {
+        Ok(Arc::new(self.builder()?.build()))
+    }
+
+    fn builder(&self) -> Result<EndorserBuilder, Failure> {
         let network = if self.offline { Network::Offline } else { Network::Online };
-        let builder = Endorser::builder().intel(self.intel()?).cache(self.cache.cache()).network(network);
-        Ok(Arc::new(builder.build()))
+        Ok(Endorser::builder().intel(self.intel()?).cache(self.cache.cache()).network(network))
+    }
+
+    /// AMD's endorsements of the key that signs a report.
+    pub(crate) async fn snp(
+        &self,
+        amd: Amd,
+        platform: SnpPlatform,
+        at: UnixTime,
+    ) -> Result<SnpEndorsements, Failure> {
+        self.builder()?.amd(amd).build().snp(platform, at).await.map_err(|error| failure(&error))
     }
 
     /// What fetches collateral for guests that staple none.
@@ -80,15 +93,15 @@ impl EndorserFlags {
 
     fn intel(&self) -> Result<Intel, Failure> {
         let Some(base) = self.pccs.clone() else { return Ok(Intel::pcs()) };
-        let trust = match &self.pccs_certificate {
-            None => Trust::web(),
-            Some(path) => {
-                let pem = crate::input::read(path, MAX_PEM)?;
-                Trust::pinned(&pem, path).map_err(|error| unusable(&error))?
-            }
-        };
-        Ok(Intel::pccs(Origin { base, trust }))
+        Ok(Intel::pccs(Origin { base, trust: trust(self.pccs_certificate.as_deref())? }))
     }
+}
+
+/// Trust in the one certificate of a file; without a file, in the web authorities.
+pub(crate) fn trust(certificate: Option<&Path>) -> Result<Trust, Failure> {
+    let Some(path) = certificate else { return Ok(Trust::web()) };
+    let pem = crate::input::read(path, MAX_PEM)?;
+    Trust::pinned(&pem, path).map_err(|error| unusable(&error))
 }
 
 /// The platform that a quote is of. `None` for bytes that are no quote: the verifier says why.

@@ -20,6 +20,7 @@ mod record_live;
 mod references;
 pub mod render;
 mod replay;
+mod snp;
 mod status;
 mod verify;
 

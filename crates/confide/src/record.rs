@@ -6,7 +6,7 @@ use crate::endorser::EndorserFlags;
 use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags, QuoteFiles};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
-use crate::{record_live, render, replay};
+use crate::{record_live, render, replay, snp};
 use clap::Subcommand;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
@@ -56,6 +56,16 @@ enum From {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Appraise a bare SEV-SNP report and record that
+    Snp {
+        #[command(flatten)]
+        files: snp::Files,
+        #[command(flatten)]
+        appraising: Appraising,
+        /// Record file to append to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 impl RecordCommand {
@@ -68,6 +78,7 @@ impl RecordCommand {
             From::Quote { files, appraising, cross_check, out } => {
                 record_quote(&files, &appraising, cross_check, &out)
             }
+            From::Snp { files, appraising, out } => snp::record(&files, &appraising, &out),
         }
     }
 }
@@ -75,7 +86,7 @@ impl RecordCommand {
 fn quote_of(subject: &Subject) -> &[u8] {
     match subject {
         Subject::Quote(quote) | Subject::QuoteWithLog { quote, .. } => quote.as_bytes(),
-        Subject::Document(_) => &[],
+        Subject::Document(_) | Subject::SnpReport(_) => &[],
     }
 }
 
@@ -91,7 +102,7 @@ fn record_quote(
         .collateral()?
         .map_err(|error| Failure::new(Status::Malformed, "collateral_file", error.to_string()))?;
     let second_opinion = cross_check.on_quote(quote_of(&subject), &tdx, &policy.policy, appraising.at);
-    let endorsements = Endorsements { tdx: Some(tdx), nvidia: None };
+    let endorsements = Endorsements { tdx: Some(tdx), ..Endorsements::default() };
     let inputs = Inputs {
         subject: confide_record::borrowed(&subject),
         endorsements: &endorsements,

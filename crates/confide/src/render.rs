@@ -2,7 +2,7 @@
 
 use crate::status::Failure;
 use confide_evidence::text::steers;
-use confide_verifier::{AttestationResult, Check, Outcome, Status};
+use confide_verifier::{AttestationResult, Check, Measurements, Outcome, Status};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
@@ -161,7 +161,9 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     let early = result.early_tcb_status.filter(|early| Some(*early) != result.tcb_status);
     add("TCB recovery coming", early.map(|status| format!("the status becomes {status}")));
     add("reference set", result.reference_set.clone());
-    add("MRTD", result.measurements.as_ref().map(|measurements| measurements.mr_td.clone()));
+    let measurements = result.measurements.as_ref();
+    add("MRTD", measurements.and_then(Measurements::tdx).map(|tdx| tdx.mr_td.clone()));
+    add("MEASUREMENT", measurements.and_then(Measurements::snp).map(|snp| snp.measurement.clone()));
     for device in &result.devices {
         let version = device.driver.as_deref().or(device.vbios.as_deref()).unwrap_or("unknown version");
         add(

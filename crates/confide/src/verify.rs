@@ -66,7 +66,7 @@ impl Quote {
                 let now = self.appraising.at;
                 let second_opinion =
                     tdx.as_ref().and_then(|tdx| self.cross_check.on_quote(&quote, tdx, &policy.policy, now));
-                let endorsements = Endorsements { tdx, nvidia: None };
+                let endorsements = Endorsements { tdx, ..Endorsements::default() };
                 evaluated(&Inputs {
                     subject,
                     endorsements: &endorsements,
@@ -148,7 +148,7 @@ impl Document {
         let result = match tdx {
             Ok(tdx) => {
                 let now = self.appraising.at;
-                let endorsements = Endorsements { tdx, nvidia: None };
+                let endorsements = Endorsements { tdx, ..Endorsements::default() };
                 let second_opinion =
                     self.cross_check.on_document(&document, &endorsements, &policy.policy, now);
                 evaluated(&Inputs {
@@ -192,7 +192,7 @@ impl ChallengeFlags {
 }
 
 /// Loads the policy. In a machine's format, one that cannot be used is told as an object of a verdict's form, too.
-fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
+pub(crate) fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
     appraising.policy.load(otherwise, appraising.at).inspect_err(|failure| {
         let outcome = match failure.status() {
             Status::Malformed => Outcome::Malformed,
@@ -245,11 +245,11 @@ fn role(text: &str) -> Result<Role, String> {
         .ok_or_else(|| "expected serve, batch or key-release".to_owned())
 }
 
-fn evaluated(inputs: &Inputs<'_>) -> AttestationResult {
+pub(crate) fn evaluated(inputs: &Inputs<'_>) -> AttestationResult {
     evaluate(inputs).unwrap_or_else(|rejection| *rejection.result)
 }
 
-fn show(result: &AttestationResult, appraising: &Appraising) -> Status {
+pub(crate) fn show(result: &AttestationResult, appraising: &Appraising) -> Status {
     render::verdict(result, appraising.shown.form());
     Status::from(result)
 }

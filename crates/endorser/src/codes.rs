@@ -22,17 +22,17 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "endorsement_not_found",
         "the service does not have the object",
-        "the service does not know this platform, CA or TCB evaluation data number",
+        "the service does not know this platform, CA, TCB version or TCB evaluation data number",
     ),
     ("endorsement_redirected", "the service points to another place, which is not followed", ADDRESS),
     ("endorsement_refused", "the service answers with another status than 200", ADDRESS),
     ("endorsement_too_large", "the answer is larger than any genuine one", ADDRESS),
-    ("endorsement_malformed", "the answer is not of the form that Intel's API describes", ADDRESS),
+    ("endorsement_malformed", "the answer is not of the form that the vendor's API describes", ADDRESS),
     ("endorsement_other_object", "the answer is about another object than was asked for", ADDRESS),
     (
         "endorsement_expired",
         "the object's window is over",
-        "the service gives old objects: refresh it, or ask Intel's own",
+        "the service gives old objects: refresh it, or ask the vendor's own",
     ),
     (
         "endorsement_not_yet_valid",

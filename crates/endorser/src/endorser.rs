@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use confide_evidence::bytes::ByteString;
-use confide_evidence::document::{EarlyTcb, TdxCollateral};
+use confide_evidence::document::{EarlyTcb, SnpEndorsements, TdxCollateral};
 use confide_evidence::tdx::{CollateralError, CollateralWindow};
 use confide_evidence::time::seconds;
 use rustls_pki_types::UnixTime;
 use tokio::sync::OnceCell;
 
+use crate::amd::{Amd, Services, SnpKey, SnpPlatform};
 use crate::cache::{Cache, Kept};
 use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
@@ -27,7 +28,7 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 /// Fetches endorsements and keeps them. Calls may come from several tasks; those for the same object share one request.
 #[derive(Debug)]
 pub struct Endorser {
-    intel: Intel,
+    services: Services,
     fetcher: Fetcher,
     cache: Option<Cache>,
     network: Network,
@@ -41,7 +42,7 @@ type Flight = OnceCell<Result<Arc<Found>, Fault>>;
 /// Settings of an [`Endorser`].
 #[derive(Debug)]
 pub struct EndorserBuilder {
-    intel: Intel,
+    services: Services,
     limits: Limits,
     proxies: Option<ProxySettings>,
     cache: Option<Cache>,
@@ -74,11 +75,11 @@ pub fn now() -> UnixTime {
 }
 
 impl Endorser {
-    /// An endorser that asks Intel's own service, through the proxy of the environment, and keeps nothing.
+    /// An endorser that asks the vendors' own services, through the proxy of the environment, and keeps nothing.
     #[must_use]
     pub fn builder() -> EndorserBuilder {
         EndorserBuilder {
-            intel: Intel::pcs(),
+            services: Services { intel: Intel::pcs(), amd: Amd::kds() },
             limits: Limits::default(),
             proxies: None,
             cache: None,
@@ -125,6 +126,38 @@ impl Endorser {
             qe_identity_signature: signed.qe_identity_signature,
             tcb_info_issuer_chain: tcb_info.chain().to_owned(),
             qe_identity_issuer_chain: qe_identity.chain().to_owned(),
+        })
+    }
+
+    /// AMD's endorsements of the key that signs a report, valid at `at`: the VCEK certificate, but no VLEK's, which is the
+    /// cloud provider's to give; ASK or ASVK, ARK, and the ARK's revocation list.
+    ///
+    /// The cache is used as for [`tdx`](Self::tdx).
+    ///
+    /// # Errors
+    /// [`EndorserError`], of the first object that there is not.
+    pub async fn snp(&self, platform: SnpPlatform, at: UnixTime) -> Result<SnpEndorsements, EndorserError> {
+        let SnpPlatform { product, key } = platform;
+        let (at, kind) = (seconds(at), key.kind());
+        let vcek = async {
+            match key {
+                SnpKey::Vcek { chip_id, tcb } => {
+                    self.object(Wanted::Vcek(product, chip_id, tcb), at).await.map(Some)
+                }
+                SnpKey::Vlek => Ok(None),
+            }
+        };
+        let (vcek, chain, list) = tokio::try_join!(
+            vcek,
+            self.object(Wanted::AmdChain(product, kind), at),
+            self.object(Wanted::AmdCrl(product, kind), at),
+        )?;
+        let chain =
+            chain.amd_chain().map_err(|error| self.failed(Wanted::AmdChain(product, kind), error.into()))?;
+        let certificates = vcek.map(|vcek| vcek.body).into_iter().chain(chain.into_iter().map(|one| one.der));
+        Ok(SnpEndorsements {
+            certificates: certificates.map(ByteString).collect(),
+            crls: vec![ByteString(list.body)],
         })
     }
 
@@ -215,7 +248,7 @@ impl Endorser {
 
     /// Asks the service, unless another process has meanwhile.
     async fn fetch(&self, wanted: Wanted, at: i64) -> Result<Found, Fault> {
-        let service = self.intel.cache_name();
+        let service = wanted.cache_name(&self.services);
         let _held = match &self.cache {
             Some(cache) => Some(cache.lock(&service, wanted).await),
             None => None,
@@ -226,7 +259,7 @@ impl Endorser {
         {
             return Ok(Found { object: kept.object, window: kept.window });
         }
-        let answer = self.fetcher.get(&wanted.request(&self.intel)).await?;
+        let answer = self.fetcher.get(&wanted.request(&self.services)).await?;
         let object = wanted.read(&answer)?;
         let window = wanted.check(&object)?;
         // What is over already is no use to anybody, and would hide what the service has tomorrow.
@@ -239,7 +272,7 @@ impl Endorser {
 
     /// What the cache holds.
     async fn kept(&self, wanted: Wanted) -> Option<Kept> {
-        let (cache, service) = (self.cache.clone()?, self.intel.cache_name());
+        let (cache, service) = (self.cache.clone()?, wanted.cache_name(&self.services));
         let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted));
         reading.await.ok().flatten()
     }
@@ -247,7 +280,7 @@ impl Endorser {
     /// A cache that cannot be written is slower and no less right.
     async fn keep(&self, wanted: Wanted, object: &Object, fetched: i64) {
         let Some(cache) = self.cache.clone() else { return };
-        let (service, object) = (self.intel.cache_name(), object.clone());
+        let (service, object) = (wanted.cache_name(&self.services), object.clone());
         let path = cache.folder().display().to_string();
         let writing = tokio::task::spawn_blocking(move || cache.store(&service, wanted, &object, fetched));
         if let Ok(Err(error)) = writing.await {
@@ -262,7 +295,7 @@ impl Endorser {
     }
 
     fn failed(&self, wanted: Wanted, fault: Fault) -> EndorserError {
-        let from = wanted.request(&self.intel).origin.base.authority().to_string();
+        let from = wanted.request(&self.services).origin.base.authority().to_string();
         EndorserError::Fetch { object: wanted.to_string(), from, fault }
     }
 
@@ -279,7 +312,13 @@ impl EndorserBuilder {
     /// Asks this service for Intel's collateral.
     #[must_use]
     pub fn intel(self, intel: Intel) -> Self {
-        Self { intel, ..self }
+        Self { services: Services { intel, ..self.services }, ..self }
+    }
+
+    /// Asks this service for AMD's certificates and lists.
+    #[must_use]
+    pub fn amd(self, amd: Amd) -> Self {
+        Self { services: Services { amd, ..self.services }, ..self }
     }
 
     /// Keeps what it fetches there.
@@ -318,7 +357,7 @@ impl EndorserBuilder {
     pub fn build(self) -> Endorser {
         let proxies = self.proxies.map_or_else(ProxySettings::from_environment, Ok);
         Endorser {
-            intel: self.intel,
+            services: self.services,
             fetcher: Fetcher { limits: self.limits, proxies },
             cache: self.cache,
             network: self.network,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confide_evidence::snp::EndorsementError;
 use confide_evidence::tdx::{CollateralError, IssuerChainError};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::X509Error;
@@ -100,6 +101,9 @@ pub enum Fault {
     /// A certificate.
     #[error("{0}")]
     Certificate(#[from] X509Error),
+    /// What the certificate of a VCEK says of it.
+    #[error("the VCEK certificate: {0}")]
+    Vcek(#[from] EndorsementError),
     /// Another object than the one that was asked for.
     #[error("the answer is about {found}, not about {asked}")]
     Other {
@@ -186,7 +190,8 @@ impl Fault {
             | Self::Header(_)
             | Self::IssuerChain { .. }
             | Self::Collateral(_)
-            | Self::Certificate(_) => "endorsement_malformed",
+            | Self::Certificate(_)
+            | Self::Vcek(_) => "endorsement_malformed",
             Self::Other { .. } => "endorsement_other_object",
             Self::NotValid { until, at, .. } if until < at => "endorsement_expired",
             Self::NotValid { .. } => "endorsement_not_yet_valid",

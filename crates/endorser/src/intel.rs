@@ -113,18 +113,11 @@ impl Intel {
 
     /// What this service's objects are kept under: its host for people, a digest of its address against others.
     pub(crate) fn cache_name(&self) -> String {
-        let base = self.api.base.to_string();
-        let (host, _) = self.api.base.dial_address();
-        let plain = |character: char| {
-            if character.is_ascii_alphanumeric() || character == '.' { character } else { '-' }
-        };
-        let host: String = host.chars().take(64).map(plain).collect();
         let kind = match self.root_ca_crl {
             RootCaCrl::At(_) => "pcs",
             RootCaCrl::Beside => "pccs",
         };
-        let digest = hex::encode(&sha256(base.as_bytes()).0);
-        format!("{kind}-{}-{}", host.trim_matches('.'), digest.get(..8).unwrap_or_default())
+        cache_name(kind, &self.api.base)
     }
 
     pub(crate) fn tcb_info(&self, fmspc: [u8; 6], set: Set) -> Get<'_> {
@@ -150,6 +143,17 @@ impl Intel {
         };
         Get { origin, path: path.to_owned(), media_types: CRL, limit: MAX_CRL_ANSWER }
     }
+}
+
+/// A folder's name for a service of a kind at an address.
+pub(crate) fn cache_name(kind: &str, base: &BaseUrl) -> String {
+    let (host, _) = base.dial_address();
+    let plain = |character: char| {
+        if character.is_ascii_alphanumeric() || character == '.' { character } else { '-' }
+    };
+    let host: String = host.chars().take(64).map(plain).collect();
+    let digest = hex::encode(&sha256(base.to_string().as_bytes()).0);
+    format!("{kind}-{}-{}", host.trim_matches('.'), digest.get(..8).unwrap_or_default())
 }
 
 impl Set {

@@ -22,6 +22,7 @@
 //! is of the asked object, in its form, of its platform, and of the asked time.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
+mod amd;
 mod cache;
 mod codes;
 mod endorser;
@@ -36,6 +37,7 @@ mod staple;
 mod trust;
 mod url;
 
+pub use amd::{Amd, SnpKey, SnpPlatform, SnpPlatformError};
 pub use cache::{Cache, CacheEntry, Prune, Pruned};
 pub use codes::CODES;
 pub use endorser::{Endorser, EndorserBuilder, Network, now};

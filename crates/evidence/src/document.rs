@@ -434,6 +434,9 @@ pub struct Changing {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endorsements {
+    /// AMD's certificates and revocation lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp: Option<SnpEndorsements>,
     /// Intel's collateral.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tdx: Option<TdxCollateral>,
@@ -498,6 +501,17 @@ impl TdxCollateral {
             qe_identity_signature: self.qe_identity_signature,
         }
     }
+}
+
+/// AMD's endorsements of a report's signing key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnpEndorsements {
+    /// Certificate revocation lists, DER; at most [`MAX_LIST`].
+    pub crls: Vec<ByteString>,
+    /// Certificates of the signing key, of its issuer, and of the root where it is not left away, DER, in any order; at
+    /// most [`MAX_LIST`].
+    pub certificates: Vec<ByteString>,
 }
 
 /// NVIDIA's endorsements.
@@ -591,6 +605,10 @@ impl EvidenceDocument {
         ];
         if let CpuEvidence::SevSnp { certificates, .. } = &self.cpu {
             counts.push(("cpu.certificates", certificates.len(), MAX_LIST));
+        }
+        if let Some(snp) = self.endorsements.as_ref().and_then(|endorsements| endorsements.snp.as_ref()) {
+            counts.push(("endorsements.snp.crls", snp.crls.len(), MAX_LIST));
+            counts.push(("endorsements.snp.certificates", snp.certificates.len(), MAX_LIST));
         }
         if let Some(nvidia) = self.endorsements.as_ref().and_then(|endorsements| endorsements.nvidia.as_ref())
         {

@@ -23,6 +23,7 @@ pub mod percent;
 mod read;
 pub mod receipt;
 pub mod record;
+pub mod snp;
 pub mod tdx;
 pub mod text;
 pub mod time;

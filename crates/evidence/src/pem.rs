@@ -11,6 +11,9 @@ pub const MAX_PEM: usize = 64 * 1024;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
+/// RFC 7468 section 6.
+const BEGIN_CRL: &str = "-----BEGIN X509 CRL-----";
+const END_CRL: &str = "-----END X509 CRL-----";
 
 /// Why a PEM chain could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -50,11 +53,23 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     bodies(pem)?.into_iter().map(base64).collect()
 }
 
+/// Reads the DER of every revocation list of a PEM text, in the order given, as strictly as [`certificates`].
+///
+/// # Errors
+/// [`PemError`].
+pub fn revocation_lists(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
+    blocks(pem, BEGIN_CRL, END_CRL)?.into_iter().map(base64).collect()
+}
+
 /// The base64 bodies of a PEM chain, in the order given: equal bodies are equal certificates.
 ///
 /// # Errors
 /// [`PemError`], all but [`PemError::Base64`].
 pub fn bodies(pem: &[u8]) -> Result<Vec<&str>, PemError> {
+    blocks(pem, BEGIN, END)
+}
+
+fn blocks<'p>(pem: &'p [u8], begin: &str, end: &str) -> Result<Vec<&'p str>, PemError> {
     if pem.len() > MAX_PEM {
         return Err(PemError::TooLarge(pem.len()));
     }
@@ -62,11 +77,11 @@ pub fn bodies(pem: &[u8]) -> Result<Vec<&str>, PemError> {
     let mut rest = text.trim_end_matches('\0').trim();
     let mut found = Vec::new();
     while !rest.is_empty() {
-        let body_on = rest.strip_prefix(BEGIN).ok_or(PemError::Stray)?;
+        let body_on = rest.strip_prefix(begin).ok_or(PemError::Stray)?;
         // Base64 has no hyphen: the first one begins the END line.
         let hyphen = body_on.find('-').ok_or(PemError::Unterminated)?;
-        let (body, end) = body_on.split_at_checked(hyphen).ok_or(PemError::Unterminated)?;
-        let after = end.strip_prefix(END).ok_or(PemError::Unterminated)?;
+        let (body, after) = body_on.split_at_checked(hyphen).ok_or(PemError::Unterminated)?;
+        let after = after.strip_prefix(end).ok_or(PemError::Unterminated)?;
         if found.len() >= MAX_CHAIN {
             return Err(PemError::TooMany);
         }

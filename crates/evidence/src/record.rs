@@ -29,7 +29,7 @@ pub struct Record {
     pub outcome: Option<String>,
     /// What was appraised.
     pub subject: Subject,
-    /// What the evidence had to be bound to; `None` for a bare quote.
+    /// What the evidence had to be bound to; `None` for a bare quote or report.
     pub challenge: Option<RecordedChallenge>,
     /// Name and version of the evaluator.
     pub evaluator: String,
@@ -45,7 +45,7 @@ pub struct Record {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "SubjectWire", into = "SubjectWire")]
 pub enum Subject {
-    /// A bare CPU quote.
+    /// A bare TDX quote.
     Quote(ByteString),
     /// A bare CPU quote and the boot event log of its machine.
     QuoteWithLog {
@@ -56,6 +56,8 @@ pub enum Subject {
     },
     /// An evidence document.
     Document(ByteString),
+    /// A bare SEV-SNP attestation report.
+    SnpReport(ByteString),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,17 +69,20 @@ struct SubjectWire {
     boot_log: Option<ByteString>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     document: Option<ByteString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snp_report: Option<ByteString>,
 }
 
 impl From<Subject> for SubjectWire {
     fn from(subject: Subject) -> Self {
-        let none = Self { quote: None, boot_log: None, document: None };
+        let none = Self { quote: None, boot_log: None, document: None, snp_report: None };
         match subject {
             Subject::Quote(quote) => Self { quote: Some(quote), ..none },
             Subject::QuoteWithLog { quote, boot_log } => {
                 Self { quote: Some(quote), boot_log: Some(boot_log), ..none }
             }
             Subject::Document(document) => Self { document: Some(document), ..none },
+            Subject::SnpReport(report) => Self { snp_report: Some(report), ..none },
         }
     }
 }
@@ -86,11 +91,12 @@ impl TryFrom<SubjectWire> for Subject {
     type Error = &'static str;
 
     fn try_from(wire: SubjectWire) -> Result<Self, Self::Error> {
-        match (wire.quote, wire.boot_log, wire.document) {
-            (Some(quote), None, None) => Ok(Self::Quote(quote)),
-            (Some(quote), Some(boot_log), None) => Ok(Self::QuoteWithLog { quote, boot_log }),
-            (None, None, Some(document)) => Ok(Self::Document(document)),
-            _ => Err("subject is neither {quote}, {quote, boot_log} nor {document}"),
+        match (wire.quote, wire.boot_log, wire.document, wire.snp_report) {
+            (Some(quote), None, None, None) => Ok(Self::Quote(quote)),
+            (Some(quote), Some(boot_log), None, None) => Ok(Self::QuoteWithLog { quote, boot_log }),
+            (None, None, Some(document), None) => Ok(Self::Document(document)),
+            (None, None, None, Some(report)) => Ok(Self::SnpReport(report)),
+            _ => Err("subject is none of {quote}, {quote, boot_log}, {document} and {snp_report}"),
         }
     }
 }

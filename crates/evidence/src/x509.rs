@@ -36,6 +36,10 @@ const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 /// 1.3.132.0.34.
 const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
+/// id-RSASSA-PSS, 1.2.840.113549.1.1.10.
+const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+/// rsaEncryption, 1.2.840.113549.1.1.1.
+const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
 /// Why a certificate or revocation list could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -73,6 +77,8 @@ pub enum SignatureAlgorithm {
     EcdsaSha256,
     /// ecdsa-with-SHA384 (RFC 5758 section 3.2).
     EcdsaSha384,
+    /// id-RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC 4055 section 3.1).
+    RsaPssSha384,
     /// Any other: nothing here verifies it.
     Other,
 }
@@ -85,6 +91,8 @@ pub enum KeyAlgorithm {
     P256,
     /// id-ecPublicKey on secp384r1 (RFC 5480), an uncompressed point.
     P384,
+    /// rsaEncryption (RFC 3279 section 2.3.1), a modulus of 4096 bits, exponent 65537.
+    Rsa4096,
     /// Any other.
     Other,
 }
@@ -299,6 +307,8 @@ pub struct Crl {
     pub signature_algorithm: SignatureAlgorithm,
     /// Issuer name, DER.
     pub issuer: Vec<u8>,
+    /// Issuer common name, empty where there is none.
+    pub issuer_common_name: String,
     /// Time of issue, seconds since the Unix epoch.
     pub this_update: i64,
     /// Time of the next issue, seconds since the Unix epoch. Optional in RFC 5280's syntax.
@@ -367,6 +377,7 @@ impl Crl {
             signature: signature.to_vec(),
             signature_algorithm: SignatureAlgorithm::Other,
             issuer: issuer.as_raw().to_vec(),
+            issuer_common_name: common_name(&issuer),
             this_update: this_update.timestamp(),
             next_update,
             revoked,
@@ -434,21 +445,63 @@ fn check_outer(
     algorithm: SignatureAlgorithm,
     signature: &[u8],
 ) -> Result<(), X509Error> {
-    // SEQUENCE { OBJECT IDENTIFIER ecdsa-with-SHA256 or ecdsa-with-SHA384 }
-    let last = match algorithm {
-        SignatureAlgorithm::EcdsaSha256 => 2,
-        SignatureAlgorithm::EcdsaSha384 => 3,
+    let identifiers: &[&[u8]] = match algorithm {
+        SignatureAlgorithm::EcdsaSha256 => &[&ECDSA_SHA256],
+        SignatureAlgorithm::EcdsaSha384 => &[&ECDSA_SHA384],
+        SignatureAlgorithm::RsaPssSha384 => &[&RSA_PSS_SHA384, &RSA_PSS_SHA384_TRAILER],
         SignatureAlgorithm::Other => return Ok(()),
     };
-    let identifier = [0x30, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, last];
     // Every length must be the shortest, as `der_value` asks.
-    let outer = || {
+    let outer = |identifier: &&[u8]| {
         let (content, []) = sequence(der)? else { return None };
-        let bits = content.strip_prefix(tbs)?.strip_prefix(&identifier)?;
+        let bits = content.strip_prefix(tbs)?.strip_prefix(*identifier)?;
         let (BIT_STRING, [0, found @ ..], []) = der_value(bits)? else { return None };
         (found == signature).then_some(())
     };
-    outer().ok_or(X509Error::Der(what))
+    identifiers.iter().find_map(outer).ok_or(X509Error::Der(what))
+}
+
+/// SEQUENCE { OBJECT IDENTIFIER ecdsa-with-SHA256 }.
+const ECDSA_SHA256: [u8; 12] = [0x30, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 2];
+/// SEQUENCE { OBJECT IDENTIFIER ecdsa-with-SHA384 }.
+const ECDSA_SHA384: [u8; 12] = [0x30, 10, 0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 3];
+/// SEQUENCE { OBJECT IDENTIFIER id-RSASSA-PSS, parameters } with the parameters of [`PSS_PARAMETERS`].
+const RSA_PSS_SHA384: [u8; 67] = pss_identifier(52);
+/// As [`RSA_PSS_SHA384`], with trailerField 1 written out. DER leaves that default value away; AMD's certificates of
+/// 2020 to 2024 and its authorities' have it.
+const RSA_PSS_SHA384_TRAILER: [u8; 72] = pss_identifier(57);
+/// RSASSA-PSS-params: hashAlgorithm sha384 with NULL, maskGenAlgorithm mgf1 with the same, saltLength 48, trailerField 1.
+const PSS_PARAMETERS: [u8; 57] = [
+    0xa0, 0x0f, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
+    0x00, // hash
+    0xa1, 0x1c, 0x30, 0x1a, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x08, // mgf1
+    0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
+    0x00, // of this hash
+    0xa2, 0x03, 0x02, 0x01, 0x30, // salt
+    0xa3, 0x03, 0x02, 0x01, 0x01, // trailer
+];
+
+/// An AlgorithmIdentifier with the first `length` bytes of [`PSS_PARAMETERS`].
+#[expect(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "evaluated when this is compiled: a fault is an error of the compiler"
+)]
+const fn pss_identifier<const N: usize>(length: u8) -> [u8; N] {
+    let oid = [0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    let mut out = [0; N];
+    let mut at = 0;
+    while at < N {
+        out[at] = match at {
+            0 | 13 => 0x30,
+            1 => length + 13,
+            2..=12 => oid[at - 2],
+            14 => length,
+            _ => PSS_PARAMETERS[at - 15],
+        };
+        at += 1;
+    }
+    out
 }
 
 fn serial(raw: &[u8]) -> Vec<u8> {
@@ -462,20 +515,45 @@ fn common_name(name: &X509Name<'_>) -> String {
 
 fn signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> SignatureAlgorithm {
     // RFC 5758 section 3.2: the parameters field is absent for ECDSA.
-    if algorithm.parameters.is_some() {
-        return SignatureAlgorithm::Other;
-    }
-    match algorithm.algorithm.as_bytes() {
-        ECDSA_WITH_SHA256 => SignatureAlgorithm::EcdsaSha256,
-        ECDSA_WITH_SHA384 => SignatureAlgorithm::EcdsaSha384,
+    let parameters = algorithm.parameters.as_ref().map(|parameters| parameters.data);
+    match (algorithm.algorithm.as_bytes(), parameters) {
+        (ECDSA_WITH_SHA256, None) => SignatureAlgorithm::EcdsaSha256,
+        (ECDSA_WITH_SHA384, None) => SignatureAlgorithm::EcdsaSha384,
+        (RSASSA_PSS, Some(parameters)) if is_pss_sha384(parameters) => SignatureAlgorithm::RsaPssSha384,
         _ => SignatureAlgorithm::Other,
     }
 }
 
+fn is_pss_sha384(parameters: &[u8]) -> bool {
+    let default_trailer = PSS_PARAMETERS.get(..52);
+    parameters == PSS_PARAMETERS || Some(parameters) == default_trailer
+}
+
 fn key_algorithm(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgorithm {
-    if algorithm.algorithm.as_bytes() != EC_PUBLIC_KEY {
-        return KeyAlgorithm::Other;
+    match algorithm.algorithm.as_bytes() {
+        EC_PUBLIC_KEY => ec_key(algorithm, point),
+        RSA_ENCRYPTION => rsa_key(algorithm, point),
+        _ => KeyAlgorithm::Other,
     }
+}
+
+/// Libraries differ in the sizes and exponents that they take: only RSAPublicKey (RFC 8017 appendix A.1.1) with an odd
+/// modulus of exactly 4096 bits and the exponent 65537, in DER, is one here.
+fn rsa_key(algorithm: &AlgorithmIdentifier<'_>, key: &[u8]) -> KeyAlgorithm {
+    let null =
+        algorithm.parameters.as_ref().is_some_and(|found| found.tag() == Tag::Null && found.data.is_empty());
+    let modulus = key
+        .strip_prefix(&[0x30, 0x82, 0x02, 0x0a, 0x02, 0x82, 0x02, 0x01, 0x00])
+        .and_then(|rest| rest.strip_suffix(&[0x02, 0x03, 0x01, 0x00, 0x01]));
+    match modulus {
+        Some(modulus @ [0x80..=0xff, .., last]) if null && modulus.len() == 512 && last & 1 == 1 => {
+            KeyAlgorithm::Rsa4096
+        }
+        _ => KeyAlgorithm::Other,
+    }
+}
+
+fn ec_key(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgorithm {
     // Libraries differ in whether they take compressed points: verdicts must not.
     let curve = algorithm.parameters.as_ref().filter(|parameters| parameters.tag() == Tag::Oid);
     match (curve.map(|curve| curve.data), point.len(), point.first()) {

@@ -83,7 +83,7 @@ fn a_document_that_is_too_large_is_refused_either_way() {
 #[test]
 fn lists_over_their_limits_are_refused() {
     type Change = fn(&mut EvidenceDocument);
-    let cases: [(&str, Change); 9] = [
+    let cases: [(&str, Change); 11] = [
         ("devices", |d| d.devices = vec![samples::devices()[0].clone(); MAX_DEVICES + 1]),
         ("claims.volumes", |d| d.claims.volumes = vec![samples::volume(); MAX_VOLUMES + 1]),
         ("claims.egress.host_visible", |d| d.claims.egress.host_visible = vec![String::new(); MAX_LIST + 1]),
@@ -92,6 +92,10 @@ fn lists_over_their_limits_are_refused() {
             d.claims.engine.environment = vec![Default::default(); MAX_LIST + 1]
         }),
         ("batch.path", |d| d.batch.as_mut().unwrap().path = vec![Bytes([0; 64]); MAX_BATCH_PATH + 1]),
+        ("endorsements.snp.crls", |d| snp(d).crls = vec![ByteString::default(); MAX_LIST + 1]),
+        ("endorsements.snp.certificates", |d| {
+            snp(d).certificates = vec![ByteString::default(); MAX_LIST + 1]
+        }),
         ("endorsements.nvidia.crls", |d| nvidia(d).crls = vec![ByteString::default(); MAX_LIST + 1]),
         ("endorsements.nvidia.ocsp", |d| nvidia(d).ocsp = vec![ByteString::default(); MAX_LIST + 1]),
         ("endorsements.nvidia.rims", |d| nvidia(d).rims = vec![ByteString::default(); MAX_LIST + 1]),
@@ -107,6 +111,10 @@ fn lists_over_their_limits_are_refused() {
             );
         }
     }
+}
+
+fn snp(document: &mut EvidenceDocument) -> &mut SnpEndorsements {
+    document.endorsements.as_mut().unwrap().snp.as_mut().unwrap()
 }
 
 fn nvidia(document: &mut EvidenceDocument) -> &mut NvidiaEndorsements {

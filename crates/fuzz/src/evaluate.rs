@@ -31,7 +31,7 @@ fn appraise(
 ) -> AttestationResult {
     let inputs = Inputs {
         subject,
-        endorsements: &Endorsements { tdx, nvidia: None },
+        endorsements: &Endorsements { tdx, ..Endorsements::default() },
         prepared: None,
         memo: None,
         second_opinion: None,

@@ -31,6 +31,7 @@ pub(crate) static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 /// The policy that accepts simulated evidence.
@@ -164,7 +165,7 @@ impl Parts {
             platform: Platform::Tdx,
             endorsements: Some(Endorsements {
                 tdx: Some(collateral.expect("the simulator's collateral")),
-                nvidia: None,
+                ..Endorsements::default()
             }),
         }
     }

@@ -96,7 +96,7 @@ impl Attestation {
 fn stapled(staple: &Staple, own: Option<Endorsements>) -> Option<Endorsements> {
     let tdx = staple.current(confide_endorser::now()).map(|collateral| TdxCollateral::clone(&collateral));
     let nvidia = own.and_then(|own| own.nvidia);
-    (tdx.is_some() || nvidia.is_some()).then_some(Endorsements { tdx, nvidia })
+    (tdx.is_some() || nvidia.is_some()).then_some(Endorsements { tdx, nvidia, ..Endorsements::default() })
 }
 
 /// Does what blocks on devices. Devices serve one request at a time; those that wait for them hold a thread each, so that

@@ -1,5 +1,7 @@
 //! The vendors' trust anchors.
 
+use confide_evidence::snp::Product;
+
 /// SHA-256 of the DER SubjectPublicKeyInfo of the Intel SGX Root CA
 /// (Intel_SGX_Provisioning_Certification_RootCA.cer, serial 22650cd65a9d3489f383b49552bf501b392706ac, 2018-05-21 to 2049-12-31).
 pub const INTEL_SGX_ROOT_SPKI_SHA256: [u8; 32] = [
@@ -11,3 +13,43 @@ pub const NVIDIA_DEVICE_ROOT_SPKI_SHA256: [u8; 32] = [
     0xa9, 0x0c, 0x4e, 0xb5, 0xac, 0xfd, 0x3e, 0x3d, 0x03, 0xa2, 0x5d, 0xb6, 0xa2, 0x6b, 0x84, 0xf7, 0x20,
     0xad, 0x05, 0x03, 0x19, 0x6c, 0x62, 0x7c, 0x21, 0xdd, 0xd4, 0x8d, 0xd8, 0x5b, 0x06, 0xa4,
 ];
+/// SHA-256 of the DER SubjectPublicKeyInfo of AMD's root key ARK-Milan (serial 010000, 2020-10-22 to 2045-10-22;
+/// <https://kdsintf.amd.com/vcek/v1/Milan/cert_chain>).
+pub const AMD_ARK_MILAN_SPKI_SHA256: [u8; 32] = [
+    0x9f, 0x05, 0x6b, 0xee, 0x44, 0x37, 0x7e, 0x29, 0x30, 0x8c, 0xb5, 0xff, 0xa8, 0x95, 0xbd, 0xfb, 0x62,
+    0xd1, 0x88, 0x81, 0xfa, 0x6b, 0xed, 0x8d, 0x6f, 0x07, 0x5b, 0x02, 0x04, 0x08, 0x9c, 0xb9,
+];
+/// SHA-256 of the DER SubjectPublicKeyInfo of AMD's root key ARK-Genoa (serial 020000, 2022-01-26 to 2047-01-26;
+/// <https://kdsintf.amd.com/vcek/v1/Genoa/cert_chain>).
+pub const AMD_ARK_GENOA_SPKI_SHA256: [u8; 32] = [
+    0x42, 0x9a, 0x69, 0xc9, 0x42, 0x2a, 0xa2, 0x58, 0xee, 0x4d, 0x8d, 0xb5, 0xfc, 0xda, 0x9c, 0x64, 0x70,
+    0xef, 0x15, 0xf8, 0xcd, 0x5a, 0x9c, 0xeb, 0xd6, 0xcb, 0xc7, 0xd9, 0x0b, 0x86, 0x38, 0x31,
+];
+/// SHA-256 of the DER SubjectPublicKeyInfo of AMD's root key ARK-Turin (serial 030000, 2023-05-15 to 2048-05-15;
+/// <https://kdsintf.amd.com/vcek/v1/Turin/cert_chain>).
+pub const AMD_ARK_TURIN_SPKI_SHA256: [u8; 32] = [
+    0x4f, 0x12, 0x54, 0x10, 0x56, 0x3a, 0x2a, 0xb9, 0xa5, 0x03, 0x56, 0xf9, 0x24, 0x3f, 0x6f, 0xe0, 0xb6,
+    0xf7, 0x3d, 0xe9, 0x86, 0x03, 0xf5, 0x3f, 0x90, 0x33, 0x9c, 0x70, 0xe9, 0xd7, 0xad, 0x08,
+];
+
+/// The root key of an AMD product, as SHA-256 of its DER SubjectPublicKeyInfo.
+#[must_use]
+pub fn amd_root_spki_sha256(product: Product) -> Option<[u8; 32]> {
+    match product {
+        Product::Milan => Some(AMD_ARK_MILAN_SPKI_SHA256),
+        Product::Genoa => Some(AMD_ARK_GENOA_SPKI_SHA256),
+        Product::Turin => Some(AMD_ARK_TURIN_SPKI_SHA256),
+        _ => None,
+    }
+}
+
+/// Every pinned root of a vendor: no danger policy may name one.
+pub(crate) fn vendor_roots() -> [[u8; 32]; 5] {
+    [
+        INTEL_SGX_ROOT_SPKI_SHA256,
+        NVIDIA_DEVICE_ROOT_SPKI_SHA256,
+        AMD_ARK_MILAN_SPKI_SHA256,
+        AMD_ARK_GENOA_SPKI_SHA256,
+        AMD_ARK_TURIN_SPKI_SHA256,
+    ]
+}

@@ -2,8 +2,10 @@
 
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, TdxPolicy, reference,
+    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy, TdxPolicy,
+    amd_root_spki_sha256, reference,
 };
+use confide_evidence::snp::Product;
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -38,6 +40,8 @@ pub struct AppraisalPolicy {
     pub danger: Option<Danger>,
     /// The CPU's quote.
     pub tdx: TdxPolicy,
+    /// The CPU's SEV-SNP report.
+    pub snp: SnpPolicy,
     /// Devices of the evidence document.
     pub devices: DevicePolicy,
     /// Claims of the evidence document.
@@ -133,7 +137,8 @@ impl AppraisalPolicy {
     /// The fields that are waived.
     #[must_use]
     pub fn waived(&self) -> Vec<Field<'_>> {
-        let fields = self.tdx.each_field().chain(self.devices.fields()).chain(self.claims.fields());
+        let fields = self.tdx.each_field().chain(self.snp.fields());
+        let fields = fields.chain(self.devices.fields()).chain(self.claims.fields());
         fields.filter(|field| field.waiver().is_some()).collect()
     }
 
@@ -142,6 +147,7 @@ impl AppraisalPolicy {
     pub fn fields(&self) -> Vec<Field<'_>> {
         let mut fields = self.anchors();
         fields.extend(self.tdx.fields());
+        fields.extend(self.snp.fields());
         fields.extend(self.devices.fields());
         fields.extend(self.claims.fields());
         fields.extend(self.freshness.fields());
@@ -166,6 +172,12 @@ impl AppraisalPolicy {
                 "the SHA-256 of the key of the root that a GPU's chain ends in",
                 roots(self.gpu_roots()),
             ),
+            Field::owned(
+                "danger.snp_root_spki_sha256",
+                "snp_root_anchor",
+                "the SHA-256 of the key of the root that an SEV-SNP report's chain ends in",
+                roots(self.snp_roots()),
+            ),
         ]
     }
 
@@ -186,6 +198,25 @@ impl AppraisalPolicy {
         }
     }
 
+    /// Roots that an SEV-SNP report's chain may end in, as SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn snp_roots(&self) -> Vec<[u8; 32]> {
+        match &self.danger {
+            Some(danger) => danger.snp_root_spki_sha256.iter().map(|root| root.0).collect(),
+            None => Product::ALL.into_iter().filter_map(amd_root_spki_sha256).collect(),
+        }
+    }
+
+    /// Whether an SEV-SNP report of this product may be under the root with this SHA-256 of its SubjectPublicKeyInfo:
+    /// AMD's roots are each for one product.
+    #[must_use]
+    pub fn trusts_snp_root(&self, product: Product, spki: &[u8; 32]) -> bool {
+        match &self.danger {
+            Some(_) => self.snp_roots().contains(spki),
+            None => amd_root_spki_sha256(product) == Some(*spki),
+        }
+    }
+
     /// Roots that a GPU's device chain may end in, as SHA-256 of the SubjectPublicKeyInfo.
     #[must_use]
     pub fn gpu_roots(&self) -> Vec<[u8; 32]> {
@@ -200,12 +231,21 @@ impl AppraisalPolicy {
 ///
 /// `debug`, `rim` and `revocation`: binding.md and the first milestone's scope. A waiver of `mr_td` or `rtmr0` to `rtmr2`
 /// is allowed for inspection, but the verifier mints no witness under one.
-const DANGER_ONLY: [&str; 6] =
-    ["tdx.debug", "tdx.tcb_status", "devices.rim", "devices.revocation", "devices.fwid", "devices.event"];
+const DANGER_ONLY: [&str; 7] = [
+    "snp.debug",
+    "tdx.debug",
+    "tdx.tcb_status",
+    "devices.rim",
+    "devices.revocation",
+    "devices.fwid",
+    "devices.event",
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "danger-simulator")]
+    use crate::vendor_roots;
 
     #[test]
     fn built_in_policies_are_read() {
@@ -286,11 +326,19 @@ mod tests {
 
     #[test]
     fn debug_is_waived_by_danger_policies_alone() {
-        let text = INSPECT.replace("debug = { any_of = [false] }", "debug = { waive = \"trust me\" }");
-        assert_eq!(
-            AppraisalPolicy::parse(&text, Loaded::Normally),
-            Err(PolicyError::DangerousWaiver("tdx.debug".to_owned()))
-        );
+        let (tdx, snp) = INSPECT.split_once("[snp]").unwrap();
+        let waived = |table: &str| {
+            table.replacen("debug = { any_of = [false] }", "debug = { waive = \"trust me\" }", 1)
+        };
+        for (text, field) in [
+            (format!("{}[snp]{snp}", waived(tdx)), "tdx.debug"),
+            (format!("{tdx}[snp]{}", waived(snp)), "snp.debug"),
+        ] {
+            assert_eq!(
+                AppraisalPolicy::parse(&text, Loaded::Normally),
+                Err(PolicyError::DangerousWaiver(field.to_owned()))
+            );
+        }
     }
 
     #[test]
@@ -309,6 +357,7 @@ mod tests {
 reason = "a test"
 tdx_root_spki_sha256 = ["1111111111111111111111111111111111111111111111111111111111111111"]
 gpu_root_spki_sha256 = ["2222222222222222222222222222222222222222222222222222222222222222"]
+snp_root_spki_sha256 = ["3333333333333333333333333333333333333333333333333333333333333333"]
 "#;
 
     #[test]
@@ -326,13 +375,15 @@ gpu_root_spki_sha256 = ["2222222222222222222222222222222222222222222222222222222
     #[cfg(feature = "danger-simulator")]
     #[test]
     fn anchors_are_not_mixed() {
-        let one = format!("{INSPECT}{DANGER}")
-            .replace("[\"2222222222222222222222222222222222222222222222222222222222222222\"]", "[]");
-        assert_eq!(AppraisalPolicy::parse(&one, Loaded::AsDanger), Err(PolicyError::MixedAnchors));
-        let vendor = format!("{INSPECT}{DANGER}").replace(
-            "2222222222222222222222222222222222222222222222222222222222222222",
-            &confide_evidence::hex::encode(&NVIDIA_DEVICE_ROOT_SPKI_SHA256),
-        );
-        assert_eq!(AppraisalPolicy::parse(&vendor, Loaded::AsDanger), Err(PolicyError::VendorAnchor));
+        let text = format!("{INSPECT}{DANGER}");
+        for digit in ["1", "2", "3"] {
+            let root = digit.repeat(64);
+            let one = text.replace(&format!("[\"{root}\"]"), "[]");
+            assert_eq!(AppraisalPolicy::parse(&one, Loaded::AsDanger), Err(PolicyError::MixedAnchors));
+            for vendor in vendor_roots() {
+                let vendor = text.replace(&root, &confide_evidence::hex::encode(&vendor));
+                assert_eq!(AppraisalPolicy::parse(&vendor, Loaded::AsDanger), Err(PolicyError::VendorAnchor));
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The `[danger]` table: trust anchors of the simulator in place of the vendors'.
 
-use crate::{HexBytes, INTEL_SGX_ROOT_SPKI_SHA256, NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError};
+use crate::{HexBytes, PolicyError, vendor_roots};
 use serde::Deserialize;
 
 /// Trust anchors other than the vendors', named by an explicitly loaded danger policy.
@@ -15,6 +15,8 @@ pub struct Danger {
     pub tdx_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of the NVIDIA Device Identity CA.
     pub gpu_root_spki_sha256: Vec<HexBytes<32>>,
+    /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of AMD's root keys (ARK).
+    pub snp_root_spki_sha256: Vec<HexBytes<32>>,
 }
 
 impl Danger {
@@ -25,12 +27,11 @@ impl Danger {
         if self.reason.trim().is_empty() {
             return Err(PolicyError::NoReason("danger".to_owned()));
         }
-        if self.tdx_root_spki_sha256.is_empty() || self.gpu_root_spki_sha256.is_empty() {
+        let named = [&self.tdx_root_spki_sha256, &self.gpu_root_spki_sha256, &self.snp_root_spki_sha256];
+        if named.iter().any(|roots| roots.is_empty()) {
             return Err(PolicyError::MixedAnchors);
         }
-        let vendors = [INTEL_SGX_ROOT_SPKI_SHA256, NVIDIA_DEVICE_ROOT_SPKI_SHA256];
-        let named = self.tdx_root_spki_sha256.iter().chain(&self.gpu_root_spki_sha256);
-        if named.into_iter().any(|root| vendors.contains(&root.0)) {
+        if named.into_iter().flatten().any(|root| vendor_roots().contains(&root.0)) {
             return Err(PolicyError::VendorAnchor);
         }
         Ok(())

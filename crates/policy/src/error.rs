@@ -45,9 +45,9 @@ pub enum PolicyError {
     /// This build has no simulator feature.
     #[error("this build refuses danger policies: it was made without the danger-simulator feature")]
     DangerNotBuilt,
-    /// A danger policy that names roots of one kind only would mix simulator and vendor anchors.
+    /// A danger policy that does not name roots of every kind would mix simulator and vendor anchors.
     #[error(
-        "a danger policy names both tdx_root_spki_sha256 and gpu_root_spki_sha256: simulator and vendor anchors are not mixed"
+        "a danger policy names tdx_root_spki_sha256, gpu_root_spki_sha256 and snp_root_spki_sha256: simulator and vendor anchors are not mixed"
     )]
     MixedAnchors,
     /// A vendor's root in a danger table.

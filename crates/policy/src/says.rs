@@ -2,7 +2,7 @@
 
 use crate::Until;
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// What a field says.
@@ -38,6 +38,9 @@ pub enum Says {
     AtLeast(u64),
     /// At most this.
     AtMost(u64),
+    /// Each of these at least its number, whose parts count from left to right, as in a version. What is not named is
+    /// refused.
+    Floors(BTreeMap<String, Vec<u64>>),
     /// One word of a closed list.
     Choice {
         /// The word in the policy.
@@ -87,6 +90,7 @@ impl Says {
             (Self::NoneOf(before), Self::NoneOf(after)) => sets(after, before),
             (Self::AtLeast(before), Self::AtLeast(after)) => order(after.cmp(before)),
             (Self::AtMost(before), Self::AtMost(after)) => order(before.cmp(after)),
+            (Self::Floors(before), Self::Floors(after)) => floors(before, after),
             (Self::Choice { looseness: before, .. }, Self::Choice { looseness: after, .. }) => {
                 order(before.cmp(after))
             }
@@ -137,6 +141,19 @@ fn sets(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Change {
     }
 }
 
+/// From one set of floors to another: a floor that is missing is above every number.
+fn floors(before: &BTreeMap<String, Vec<u64>>, after: &BTreeMap<String, Vec<u64>>) -> Change {
+    let looser = |one: &BTreeMap<String, Vec<u64>>, other: &BTreeMap<String, Vec<u64>>| {
+        one.iter().all(|(name, floor)| other.get(name).is_some_and(|lower| lower <= floor))
+    };
+    match (looser(before, after), looser(after, before)) {
+        (true, true) => Change::Same,
+        (true, false) => Change::Looser,
+        (false, true) => Change::Stricter,
+        (false, false) => Change::Other,
+    }
+}
+
 /// Less means looser.
 fn order(order: Ordering) -> Change {
     match order {
@@ -167,6 +184,14 @@ impl fmt::Display for Says {
             Self::Waived(reason) => write!(formatter, "waived: {reason}"),
             Self::AtLeast(bound) => write!(formatter, "at least {bound}"),
             Self::AtMost(bound) => write!(formatter, "at most {bound}"),
+            Self::Floors(floors) if floors.is_empty() => formatter.write_str("at least what nothing reaches"),
+            Self::Floors(floors) => {
+                let told = floors.iter().map(|(name, floor)| {
+                    let parts: Vec<String> = floor.iter().map(ToString::to_string).collect();
+                    format!("{name} {}", parts.join("."))
+                });
+                write!(formatter, "at least {}", told.collect::<Vec<_>>().join(", "))
+            }
             Self::Choice { word, .. } => formatter.write_str(word),
         }
     }
@@ -189,6 +214,9 @@ mod tests {
             advisories: advisories.iter().map(|id| (*id).to_owned()).collect(),
             until: Until(until),
         };
+        let floors = |floors: &[(&str, &[u64])]| {
+            Says::Floors(floors.iter().map(|(name, floor)| ((*name).to_owned(), floor.to_vec())).collect())
+        };
         let choice = |looseness| Says::Choice { word: "w", meaning: "m", looseness };
         for (before, after, change) in [
             (Says::any_of(a), Says::any_of(ab), Change::Looser),
@@ -205,6 +233,9 @@ mod tests {
             (waived("x"), waived("y"), Change::Reworded),
             (Says::AtLeast(1), Says::AtLeast(2), Change::Stricter),
             (Says::AtMost(1), Says::AtMost(2), Change::Looser),
+            (floors(&[("x", &[1, 9])]), floors(&[("x", &[2, 0])]), Change::Stricter),
+            (floors(&[("x", &[1])]), floors(&[("x", &[1]), ("y", &[7])]), Change::Looser),
+            (floors(&[("x", &[1]), ("y", &[2])]), floors(&[("x", &[2]), ("y", &[1])]), Change::Other),
             (choice(0), choice(1), Change::Looser),
             (grace("OutOfDate", &["a"], 1), grace("OutOfDate", &["a"], 2), Change::Looser),
             (grace("OutOfDate", &["a"], 1), grace("OutOfDate", &["a", "b"], 1), Change::Looser),

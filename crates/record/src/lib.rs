@@ -148,6 +148,7 @@ pub fn borrowed(subject: &Subject) -> confide_verifier::Subject<'_> {
             Borrowed::QuoteWithLog { quote: quote.as_bytes(), boot_log: boot_log.as_bytes() }
         }
         Subject::Document(document) => Borrowed::Document(document.as_bytes()),
+        Subject::SnpReport(report) => Borrowed::SnpReport(report.as_bytes()),
     }
 }
 

@@ -1,7 +1,7 @@
-//! Writes the simulator's roots and issuing certificates with fresh keys.
+//! Writes the simulator's roots and issuing certificates with fresh keys; for SEV-SNP the keys alone.
 //!
 //! Run once; running it again changes the roots and with them every pinned hash, so it replaces files only when
-//! given `--replace`. The hashes that it prints belong into the crate's `authority` module, into
+//! given `--replace`, and otherwise writes what is missing. The hashes that it prints belong into the crate's `authority` module, into
 //! `fixtures/simulator/README.md` and into `policies/danger-simulator.toml`.
 //!
 //! The module of the crate that names these authorities embeds the files, so this program builds the parameters
@@ -12,6 +12,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa;
 use rcgen::{
     BasicConstraints, CertificateParams, CrlDistributionPoint, DistinguishedName, DnType, DnValue, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PublicKeyData,
@@ -23,13 +25,17 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/simulator");
-    if folder.join("tdx-root.der").exists() && std::env::args().nth(1).as_deref() != Some("--replace") {
-        return Err(
-            "fixtures/simulator already holds roots; give --replace to change every pinned hash".into()
-        );
+    let replace = std::env::args().nth(1).as_deref() == Some("--replace");
+    type Write = fn(&Path) -> Result<()>;
+    let families: [(&str, Write); 3] =
+        [("tdx-root.key.pem", tdx), ("gpu-root.key.pem", gpu), ("snp-ark.key.pem", snp)];
+    for (file, write) in families {
+        if !replace && folder.join(file).exists() {
+            println!("{file} is there; give --replace to change every pinned hash");
+        } else {
+            write(&folder)?;
+        }
     }
-    tdx(&folder)?;
-    gpu(&folder)?;
     Ok(())
 }
 
@@ -97,6 +103,22 @@ fn nvidia(common_name: &str, key: &KeyPair, constraints: BasicConstraints) -> Ce
     params
 }
 
+/// Keys alone: their certificates are signed at run time, for each product and always the same.
+fn snp(folder: &Path) -> Result<()> {
+    for name in ["snp-ark", "snp-ask", "snp-asvk"] {
+        let key = rsa::KeyPair::generate(rsa::KeySize::Rsa4096)?;
+        let pkcs8: Pkcs8V1Der<'_> = key.as_der()?;
+        let key = KeyPair::try_from(pkcs8.as_ref())?;
+        println!("{name}: SPKI SHA-256 {}", digits(&Sha256::digest(key.subject_public_key_info())));
+        fs::write(folder.join(format!("{name}.key.pem")), key.serialize_pem())?;
+    }
+    Ok(())
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn authority(name: DistinguishedName, key: &KeyPair, constraints: BasicConstraints) -> CertificateParams {
     debug_assert!(
         name.iter()
@@ -114,10 +136,7 @@ fn write_root(folder: &Path, name: &str, params: &CertificateParams, key: &KeyPa
     let certificate = params.self_signed(key)?;
     let spki_sha256 = Sha256::digest(key.subject_public_key_info());
     fs::write(folder.join(format!("{name}.der")), certificate.der())?;
-    println!(
-        "{name}: SPKI SHA-256 {}",
-        spki_sha256.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
-    );
+    println!("{name}: SPKI SHA-256 {}", digits(&spki_sha256));
     write(folder, name, &certificate.pem(), key)
 }
 

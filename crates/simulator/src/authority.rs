@@ -19,7 +19,7 @@ pub const GPU_ROOT_SPKI_SHA256: [u8; 32] =
     array_from_hex(b"b99e2d03858af43ebaf9da17449f81a757709eefbebb88b0c57de1c9eed537d2");
 
 /// 32 bytes from 64 lower-case hexadecimal digits.
-const fn array_from_hex(digits: &[u8; 64]) -> [u8; 32] {
+pub(crate) const fn array_from_hex(digits: &[u8; 64]) -> [u8; 32] {
     const fn value(digit: u8) -> u8 {
         match digit {
             b'0'..=b'9' => digit - b'0',

@@ -14,7 +14,7 @@ const BOOLEAN: u8 = 0x01;
 const SEQUENCE: u8 = 0x30;
 
 /// Tag, length and content octets.
-fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     let mut out = vec![tag];
     let length = content.len();
     if length < 0x80 {

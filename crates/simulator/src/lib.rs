@@ -1,6 +1,7 @@
-//! A software TDX platform and a software GPU that sign evidence in the vendors' real formats.
+//! A software TDX platform, a software SEV-SNP platform and a software GPU that sign evidence in the vendors' real
+//! formats.
 //!
-//! Both end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
+//! All end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
 //! nothing that ends in them proves anything: only a policy under `policies/danger-*.toml` that names the roots
 //! accepts such evidence, and the subject names of every certificate contain `SIMULATED`.
 //!
@@ -29,12 +30,18 @@ mod ecdsa;
 mod error;
 mod gpu;
 mod keys;
+mod rsa;
+mod snp;
 mod tdx;
 mod text;
 
 pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate, tdx_root_certificate};
 pub use error::SimulatorError;
 pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
+pub use snp::{
+    SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,
+    SnpOptions, SnpProduct, SnpReport, SnpRevocationList, SnpSigningKey,
+};
 pub use tdx::{
     BootEvent, Collateral, ExtendedMeasurements, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckCa, PckFlags,
     PckProfile, PlatformOptions, QeOptions, QuoteFlaw, QuoteForm, Revocable, SeamOptions, SimulatedBootLog,

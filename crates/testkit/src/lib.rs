@@ -6,6 +6,7 @@
 pub mod attacker;
 pub mod fixtures;
 pub mod guest;
+pub mod snp;
 pub mod vendor;
 
 /// The examples of the README, as doctests.

@@ -36,11 +36,13 @@ const AWS_LC: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 const RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
     ed25519: webpki::ring::ED25519,
+    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 fn main() {
@@ -173,7 +175,7 @@ impl Case {
         Self {
             verifications: Verification::of(&quote),
             quote,
-            endorsements: Endorsements { tdx: Some(ours), nvidia: None },
+            endorsements: Endorsements { tdx: Some(ours), ..Endorsements::default() },
             policy: AppraisalPolicy::inspect(),
             now,
             their_collateral: serde_json::from_slice(&json).unwrap(),

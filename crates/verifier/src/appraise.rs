@@ -1,18 +1,19 @@
 //! The two entry points: [`evaluate`] for data, [`appraise`] for authority.
 
 use crate::boot_log;
-use crate::check::{Checks, Stop};
+use crate::check::{Checks, Rule, Stop};
 use crate::cross_check;
 use crate::document;
 use crate::memo::{Learned, Memo};
 use crate::references::{Candidate, Columns};
 use crate::result::{
     AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome, Rejection,
-    SIMULATED,
+    SIMULATED, SNP_ASSUMPTIONS, TdxMeasurements,
 };
 use crate::rules;
 use crate::signature::Algorithms;
 use crate::signed::{self, PreparedReferences, Taken};
+use crate::snp;
 use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
 use crate::witness::{Attested, Challenge};
 use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
@@ -38,6 +39,8 @@ pub enum Subject<'a> {
     },
     /// A canonical evidence document.
     Document(&'a [u8]),
+    /// A bare SEV-SNP attestation report.
+    SnpReport(&'a [u8]),
 }
 
 /// Everything that a verdict rests on.
@@ -151,8 +154,19 @@ pub fn malformed_collateral(
     policy: &AppraisalPolicy,
     now: UnixTime,
 ) -> AttestationResult {
+    malformed_file(&rules::COLLATERAL_FILE, error.to_string(), policy, now)
+}
+
+/// The result of an input file that cannot be read, by its rule: malformed input, nothing appraised.
+#[must_use]
+pub fn malformed_file(
+    rule: &'static Rule,
+    error: String,
+    policy: &AppraisalPolicy,
+    now: UnixTime,
+) -> AttestationResult {
     let mut checks = Checks::default();
-    checks.fail(&rules::COLLATERAL_FILE, error.to_string());
+    checks.fail(rule, error);
     AttestationResult {
         outcome: Outcome::Malformed,
         code: checks.first_failure(),
@@ -206,6 +220,7 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
         Subject::QuoteWithLog { quote, boot_log } => {
             bare_quote(quote, Some(boot_log), &mut progress).map(|()| None)
         }
+        Subject::SnpReport(bytes) => snp::bare_report(bytes, &mut progress).map(|()| None),
         Subject::Document(bytes) => document::appraise(bytes, &mut progress).map(|document| {
             progress.witness_rules();
             Some(document)
@@ -283,7 +298,7 @@ impl<'a> Progress<'a> {
         match Quote::parse(bytes, padding) {
             Ok(quote) => {
                 self.platform = Some("tdx");
-                self.measurements = Some(measurements(&quote));
+                self.measurements = Some(Measurements::Tdx(Box::new(measurements(&quote))));
                 self.report_data = Some(hex::encode(quote.report.report_data));
                 self.checks.pass(&rules::QUOTE_FORMAT, format!("version {}", quote.version));
                 Ok(quote)
@@ -409,7 +424,7 @@ impl<'a> Progress<'a> {
         if simulated {
             assumptions.push(SIMULATED);
         }
-        assumptions.extend(CPU_ASSUMPTIONS);
+        assumptions.extend(if self.platform == Some("sev-snp") { SNP_ASSUMPTIONS } else { CPU_ASSUMPTIONS });
         if !self.devices.is_empty() {
             assumptions.extend(GPU_ASSUMPTIONS);
         }
@@ -439,10 +454,10 @@ impl<'a> Progress<'a> {
     }
 }
 
-fn measurements(quote: &Quote<'_>) -> Measurements {
+fn measurements(quote: &Quote<'_>) -> TdxMeasurements {
     let report = &quote.report;
     let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| hex::encode(rtmr));
-    Measurements {
+    TdxMeasurements {
         mr_td: hex::encode(report.mr_td),
         rtmr0,
         rtmr1,
@@ -478,11 +493,7 @@ mod tests {
             policy,
             challenge: None,
             now: UnixTime::since_unix_epoch(std::time::Duration::from_secs(0)),
-            algorithms: &Algorithms {
-                ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
-                ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
-                ed25519: webpki::ring::ED25519,
-            },
+            algorithms: &crate::signature::tests::algorithms(),
         };
         let mut progress = Progress::new(&inputs);
         progress.witness_rules();

@@ -25,15 +25,19 @@ mod result;
 pub mod rules;
 mod signature;
 mod signed;
+mod snp;
 mod tcb;
 mod tdx;
 mod text;
 pub mod witness;
 
-pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral};
+pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral, malformed_file};
 pub use check::{Check, Rule, Status};
 pub use memo::{MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo};
-pub use result::{AttestationResult, DeviceResult, Measurements, Outcome, PckResult, Rejection};
+pub use result::{
+    AttestationResult, DeviceResult, Measurements, Outcome, PckResult, Rejection, SnpMeasurements,
+    TdxMeasurements,
+};
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;
 pub use tdx::PreparedCollateral;

@@ -47,9 +47,9 @@ pub struct AttestationResult {
     pub reference_set: Option<String>,
     /// What the PCK certificate says of the platform; nothing where signatures do not hold.
     pub pck: Option<PckResult>,
-    /// Measurements of the quote, in hexadecimal digits.
+    /// Measurements of the quote or report, in hexadecimal digits.
     pub measurements: Option<Measurements>,
-    /// REPORTDATA of the quote, 64 bytes in hexadecimal digits.
+    /// Report data of the quote or report, 64 bytes in hexadecimal digits.
     pub report_data: Option<String>,
     /// Until when the verdict may be relied on, RFC 3339; nothing where it was not accepted.
     pub valid_until: Option<String>,
@@ -92,9 +92,87 @@ pub struct PckResult {
     pub smt_enabled: Option<bool>,
 }
 
+/// What the CPU's evidence measures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+#[non_exhaustive]
+pub enum Measurements {
+    /// Of a TDX quote.
+    Tdx(Box<TdxMeasurements>),
+    /// Of an SEV-SNP report.
+    Snp(Box<SnpMeasurements>),
+}
+
+impl Measurements {
+    /// Those of a TDX quote.
+    #[must_use]
+    pub fn tdx(&self) -> Option<&TdxMeasurements> {
+        match self {
+            Self::Tdx(measurements) => Some(measurements),
+            Self::Snp(_) => None,
+        }
+    }
+
+    /// Those of an SEV-SNP report.
+    #[must_use]
+    pub fn snp(&self) -> Option<&SnpMeasurements> {
+        match self {
+            Self::Snp(measurements) => Some(measurements),
+            Self::Tdx(_) => None,
+        }
+    }
+}
+
+/// Measurements of an SEV-SNP report. Names are AMD's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SnpMeasurements {
+    /// MEASUREMENT, 48 bytes.
+    pub measurement: String,
+    /// HOST_DATA, 32 bytes.
+    pub host_data: String,
+    /// FAMILY_ID, 16 bytes.
+    pub family_id: String,
+    /// IMAGE_ID, 16 bytes.
+    pub image_id: String,
+    /// GUEST_SVN.
+    pub guest_svn: u32,
+    /// ID_KEY_DIGEST, 48 bytes.
+    pub id_key_digest: String,
+    /// AUTHOR_KEY_DIGEST, 48 bytes.
+    pub author_key_digest: String,
+    /// REPORT_ID, 32 bytes.
+    pub report_id: String,
+    /// REPORT_ID_MA, 32 bytes.
+    pub report_id_ma: String,
+    /// CHIP_ID, 64 bytes.
+    pub chip_id: String,
+    /// VMPL of the requester.
+    pub vmpl: u32,
+    /// POLICY, as a number in 16 hexadecimal digits.
+    pub policy: String,
+    /// PLATFORM_INFO, as a number in 16 hexadecimal digits.
+    pub platform_info: String,
+    /// REPORTED_TCB, 8 bytes in memory order.
+    pub reported_tcb: String,
+    /// COMMITTED_TCB, 8 bytes in memory order.
+    pub committed_tcb: String,
+    /// CURRENT_TCB, 8 bytes in memory order.
+    pub current_tcb: String,
+    /// LAUNCH_TCB, 8 bytes in memory order.
+    pub launch_tcb: String,
+    /// Version of the firmware that runs.
+    pub current_firmware: String,
+    /// Version below which the firmware cannot be rolled back.
+    pub committed_firmware: String,
+    /// LAUNCH_MIT_VECTOR, as a number, of reports from version 5 on.
+    pub launch_mit_vector: Option<String>,
+    /// CURRENT_MIT_VECTOR, as a number, of reports from version 5 on.
+    pub current_mit_vector: Option<String>,
+}
+
 /// Measurements of a TDX quote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Measurements {
+pub struct TdxMeasurements {
     /// MRTD, 48 bytes.
     pub mr_td: String,
     /// RTMR0, 48 bytes.
@@ -192,6 +270,12 @@ impl Rejection {
 pub(crate) const CPU_ASSUMPTIONS: [&str; 2] = [
     "physical interposers on memory buses can extract attestation keys: the machine's owner is assumed not to have opened it",
     "the vendor's keys, the TDX module and the processor behave as documented",
+];
+
+/// What no verdict of this version over SEV-SNP evidence shows.
+pub(crate) const SNP_ASSUMPTIONS: [&str; 2] = [
+    "physical interposers on memory buses and attacks on the secure processor can extract signing keys: the machine's owner is assumed not to have done so",
+    "the vendor's keys, the SEV-SNP firmware and the processor behave as documented",
 ];
 
 /// What verdicts over GPU evidence add.

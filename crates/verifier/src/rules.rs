@@ -19,6 +19,11 @@ const SPDM: &str = "DMTF DSP0274 1.1.0 sections 10.11.1 and 10.11.2";
 const DEVICE_CHAIN: &str = "RFC 5280 section 6.1; NVIDIA device identity certificates";
 const DICE: &str = "TCG DICE Attestation Architecture 1.0 section 6.1; TCG RIoT CompositeDeviceID";
 const NODE: &str = "docs/protocol/README.md, devices";
+const SNP_FIRMWARE: &str = "AMD 56860, SEV-SNP Firmware ABI: ATTESTATION_REPORT, POLICY, TCB_VERSION";
+const SNP_SIGNATURE: &str = "AMD 56860, SEV-SNP Firmware ABI: ECDSA P-384 with SHA-384";
+const SNP_KDS: &str = "AMD 57230, VCEK Certificate and KDS Interface";
+const SNP_PKI: &str = "AMD 57230 chapter 3; RFC 5280 section 6.1; RFC 4055";
+const SNP_CRL: &str = "AMD 57230 chapter 4; RFC 5280 sections 5.1 and 6.3";
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $expected:expr, $reference:expr, $remedy:literal;)*) => {
@@ -261,6 +266,207 @@ rules! {
     /// Report data.
     REPORT_DATA = "report_data", "REPORTDATA is the transcript of this challenge and this document", TRANSCRIPT,
         "do not use this connection: the quote was made for another challenge, connection, key or document";
+    /// The bytes are a report.
+    SNP_REPORT_FORMAT = "snp_report_format", "an SEV-SNP attestation report of 1184 bytes, version 2 to 5, signed with ECDSA P-384", SNP_FIRMWARE,
+        "pass the report as the firmware wrote it, in binary and alone, without a header or certificates";
+    /// Certificates are there.
+    SNP_ENDORSEMENTS_PRESENT = "snp_endorsements_present", "the certificates of the report's signing key", SNP_KDS,
+        "give the VCEK or VLEK certificate and the ASK or ASVK with --cert";
+    /// A certificate file can be read.
+    SNP_CERTIFICATE_FILE = "snp_certificate_file", "certificates, PEM or DER", SNP_KDS,
+        "fetch the certificates again from AMD's key distribution service or from the cloud provider";
+    /// A file of revocation lists can be read.
+    SNP_CRL_FILE = "snp_crl_file", "revocation lists, DER or PEM", SNP_KDS,
+        "fetch the list again from https://kdsintf.amd.com/vcek/v1/PRODUCT/crl";
+    /// Certificates and lists parse.
+    SNP_ENDORSEMENTS_FORMAT = "snp_endorsements_format", "at most three well-formed certificates and four revocation lists", SNP_PKI,
+        "fetch the certificates and lists again: one of them is damaged or of another kind";
+    /// The certificates make one chain.
+    SNP_CHAIN_FORM = "snp_chain_form", "one VCEK or VLEK certificate, the ASK or ASVK that it names, the ARK or nothing, and no other", SNP_KDS,
+        "give the certificate for this report with the chain of its product, https://kdsintf.amd.com/vcek/v1/PRODUCT/cert_chain or vlek";
+    /// The root is pinned.
+    SNP_ROOT_ANCHOR = "snp_root_anchor", "the ARK of the product, whose key is a pinned trust anchor", SNP_KDS,
+        "use the certificates of genuine hardware: evidence under another root proves nothing, and simulated evidence needs a danger policy";
+    /// The root's own signature.
+    SNP_ROOT_SIGNATURE = "snp_root_signature", "the ARK certificate signs itself", SNP_PKI,
+        "fetch the chain again: its root certificate is damaged or forged";
+    /// ASK or ASVK under the root.
+    SNP_ISSUER_SIGNATURE = "snp_issuer_signature", "the ASK or ASVK certificate is issued by the ARK, with RSA-PSS and SHA-384", SNP_PKI,
+        "fetch the chain again: the certificate of the ASK or ASVK is damaged, forged or of another product";
+    /// VCEK or VLEK under its issuer.
+    SNP_KEY_SIGNATURE = "snp_key_signature", "the VCEK or VLEK certificate is issued by the ASK or ASVK, with RSA-PSS and SHA-384, for a key on P-384", SNP_PKI,
+        "fetch the certificate again: it is damaged, forged or of another product";
+    /// Revocation lists.
+    SNP_CRL_SIGNATURE = "snp_crl_signature", "each revocation list is issued by the ARK or the ASK of this chain", SNP_CRL,
+        "give the list of the report's product, and of no other, fetched again";
+    /// Nobody in the chain is revoked.
+    SNP_REVOCATION = "snp_revocation", "a revocation list of the ARK is there, and no list has the certificates of this chain", SNP_CRL,
+        "give a current list with --crl, from https://kdsintf.amd.com/vcek/v1/PRODUCT/crl; a revoked key proves nothing";
+    /// Age of the root's lists.
+    SNP_CRL_AGE = "snp_crl_age", "a revocation list of the ARK no older than the policy allows", SNP_CRL,
+        "fetch the list again from https://kdsintf.amd.com/vcek/v1/PRODUCT/crl";
+    /// AMD's extensions parse.
+    SNP_KEY_EXTENSIONS = "snp_key_extensions", "the extensions that a VCEK or VLEK certificate of this product has", SNP_KDS,
+        "fetch the certificate again from AMD's key distribution service or from the cloud provider";
+    /// Report and certificate name the same kind of key.
+    SNP_KEY_KIND = "snp_key_kind", "the report is signed, by a key of the kind that the certificate is for", SNP_FIRMWARE,
+        "give the VCEK certificate for a report that a VCEK signs and the VLEK certificate for one that a VLEK signs; have the host turn MASK_CHIP_KEY off";
+    /// One product throughout.
+    SNP_PRODUCT_BINDING = "snp_product_binding", "report, certificates and lists name the same product", SNP_FIRMWARE,
+        "give the certificates of the product that the report's CPUID fields name";
+    /// Report signature.
+    SNP_REPORT_SIGNATURE = "snp_report_signature", "the report is signed by the VCEK or VLEK", SNP_SIGNATURE,
+        "give the certificate of this chip at this report's REPORTED_TCB: another TCB version has another key; else the report was altered";
+    /// Windows.
+    SNP_VALIDITY = "snp_validity", "the time lies in the validity window of every certificate and list", "RFC 5280 sections 4.1.2.5 and 5.1.2",
+        "fetch what has expired again, or give the time at which the evidence was made with --at";
+    /// Levels of report and certificate agree.
+    SNP_TCB_BINDING = "snp_tcb_binding", "REPORTED_TCB is the TCB version that the certificate was issued for", SNP_KDS,
+        "fetch the certificate for the levels of the report's REPORTED_TCB";
+    /// The chip of report and certificate is one.
+    SNP_HARDWARE_ID = "snp_hardware_id", "CHIP_ID is the hardware id of the VCEK certificate, or masked", SNP_KDS,
+        "give the certificate of the chip that made the report";
+    /// Versions are possible.
+    SNP_TCB_ORDER = "snp_tcb_order", "REPORTED_TCB and COMMITTED_TCB are no higher than CURRENT_TCB in any component, and the committed version no higher than the current one", SNP_FIRMWARE,
+        "do not use this platform: its firmware reports versions that cannot be";
+    /// Reserved fields.
+    SNP_RESERVED = "snp_reserved", "every reserved field is zero, bit 17 of POLICY one, AUTHOR_KEY_DIGEST zero unless AUTHOR_KEY_EN is set", SNP_FIRMWARE,
+        "use a later version of this program: the report has fields that this one does not know";
+    /// The report's version.
+    SNP_REPORT_VERSION = "snp_report_version", "the report's version", SNP_FIRMWARE,
+        "update the host's SNP firmware, or accept this version in the policy";
+    /// The processor's product.
+    SNP_PRODUCT = "snp_product", "the processor's product", SNP_FIRMWARE,
+        "use a machine of a product that the policy accepts, or add this one to the policy";
+    /// The kind of key that signs the report.
+    SNP_SIGNING_KEY = "snp_signing_key", "the kind of key that signs the report", SNP_FIRMWARE,
+        "have the host sign with the key that the policy accepts, or accept this one";
+    /// The cloud provider that the VLEK was issued to.
+    SNP_CSP_ID = "snp_csp_id", "the cloud provider that the VLEK was issued to", SNP_FIRMWARE,
+        "use a machine of a provider that the policy accepts, or add this one after asking who it is";
+    /// The DEBUG bit of POLICY.
+    SNP_DEBUG = "snp_debug", "the DEBUG bit of POLICY", SNP_FIRMWARE,
+        "use a guest that was launched without the debug bit: the host can read this one's memory";
+    /// The MIGRATE_MA bit of POLICY.
+    SNP_MIGRATION_AGENT = "snp_migration_agent", "the MIGRATE_MA bit of POLICY", SNP_FIRMWARE,
+        "launch the guest without the migration bit: an agent could export it";
+    /// The SMT bit of POLICY.
+    SNP_SMT = "snp_smt", "the SMT bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the SMT bit that the policy accepts";
+    /// The SINGLE_SOCKET bit of POLICY.
+    SNP_SINGLE_SOCKET = "snp_single_socket", "the SINGLE_SOCKET bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the SINGLE_SOCKET bit that the policy accepts";
+    /// The CXL_ALLOW bit of POLICY.
+    SNP_CXL = "snp_cxl", "the CXL_ALLOW bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the CXL_ALLOW bit that the policy accepts";
+    /// The MEM_AES_256_XTS bit of POLICY.
+    SNP_AES_256_XTS = "snp_aes_256_xts", "the MEM_AES_256_XTS bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the MEM_AES_256_XTS bit that the policy accepts";
+    /// The RAPL_DIS bit of POLICY.
+    SNP_RAPL_DISABLED = "snp_rapl_disabled", "the RAPL_DIS bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the RAPL_DIS bit that the policy accepts";
+    /// The CIPHERTEXT_HIDING_DRAM bit of POLICY.
+    SNP_CIPHERTEXT_HIDING = "snp_ciphertext_hiding", "the CIPHERTEXT_HIDING_DRAM bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the CIPHERTEXT_HIDING_DRAM bit that the policy accepts";
+    /// The PAGE_SWAP_DISABLE bit of POLICY.
+    SNP_PAGE_SWAP_DISABLED = "snp_page_swap_disabled", "the PAGE_SWAP_DISABLE bit of POLICY", SNP_FIRMWARE,
+        "launch the guest with the PAGE_SWAP_DISABLE bit that the policy accepts";
+    /// The ABI version that POLICY asks of the firmware.
+    SNP_ABI = "snp_abi", "the ABI version that POLICY asks of the firmware", SNP_FIRMWARE,
+        "launch the guest with a policy that asks for at least this ABI version";
+    /// GUEST_SVN.
+    SNP_GUEST_SVN = "snp_guest_svn", "GUEST_SVN", SNP_FIRMWARE,
+        "launch a newer version of the guest: its id block carries the number";
+    /// VMPL of the requester.
+    SNP_VMPL = "snp_vmpl", "VMPL of the requester", SNP_FIRMWARE,
+        "have the report made at a privilege level that the policy accepts";
+    /// The SMT_EN bit of PLATFORM_INFO.
+    SNP_PLATFORM_SMT = "snp_platform_smt", "the SMT_EN bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "have the host set SMT in its BIOS as the policy accepts it";
+    /// The TSME_EN bit of PLATFORM_INFO.
+    SNP_PLATFORM_TSME = "snp_platform_tsme", "the TSME_EN bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "have the host set TSME in its BIOS as the policy accepts it";
+    /// The ECC_EN bit of PLATFORM_INFO.
+    SNP_PLATFORM_ECC = "snp_platform_ecc", "the ECC_EN bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "use a machine with memory that corrects errors, or accept this one in the policy";
+    /// The RAPL_DIS bit of PLATFORM_INFO.
+    SNP_PLATFORM_RAPL_DISABLED = "snp_platform_rapl_disabled", "the RAPL_DIS bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "have the host set RAPL as the policy accepts it";
+    /// The CIPHERTEXT_HIDING_DRAM_EN bit of PLATFORM_INFO.
+    SNP_PLATFORM_CIPHERTEXT_HIDING = "snp_platform_ciphertext_hiding", "the CIPHERTEXT_HIDING_DRAM_EN bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "have the host turn ciphertext hiding on, where the product offers it";
+    /// The ALIAS_CHECK_COMPLETE bit of PLATFORM_INFO.
+    SNP_PLATFORM_ALIAS_CHECK = "snp_platform_alias_check", "the ALIAS_CHECK_COMPLETE bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "update the host's firmware and reset it: memory was not checked for aliases (AMD-SB-3015)";
+    /// Bit 6 of PLATFORM_INFO, safe writes of the IOMMU.
+    SNP_PLATFORM_IOMMU_WRITE_SAFE = "snp_platform_iommu_write_safe", "bit 6 of PLATFORM_INFO, safe writes of the IOMMU", SNP_FIRMWARE,
+        "update the host's firmware and operating system (AMD-SB-3016)";
+    /// The TIO_EN bit of PLATFORM_INFO.
+    SNP_PLATFORM_TIO = "snp_platform_tio", "the TIO_EN bit of PLATFORM_INFO", SNP_FIRMWARE,
+        "have the host set trusted I/O as the policy accepts it";
+    /// REPORTED_TCB at or above the policy's floor.
+    SNP_REPORTED_TCB = "snp_reported_tcb", "REPORTED_TCB at or above the policy's floor", SNP_FIRMWARE,
+        "have the host report a higher TCB version, after the firmware update that brings it";
+    /// COMMITTED_TCB at or above the policy's floor.
+    SNP_COMMITTED_TCB = "snp_committed_tcb", "COMMITTED_TCB at or above the policy's floor", SNP_FIRMWARE,
+        "have the host update its firmware and commit it";
+    /// CURRENT_TCB at or above the policy's floor.
+    SNP_CURRENT_TCB = "snp_current_tcb", "CURRENT_TCB at or above the policy's floor", SNP_FIRMWARE,
+        "have the host update BIOS, SNP firmware and microcode";
+    /// LAUNCH_TCB at or above the policy's floor.
+    SNP_LAUNCH_TCB = "snp_launch_tcb", "LAUNCH_TCB at or above the policy's floor", SNP_FIRMWARE,
+        "launch the guest again on the updated platform";
+    /// The version of the firmware that runs.
+    SNP_CURRENT_FIRMWARE = "snp_current_firmware", "the version of the firmware that runs", SNP_FIRMWARE,
+        "have the host update its SNP firmware";
+    /// The version below which the firmware cannot be rolled back.
+    SNP_COMMITTED_FIRMWARE = "snp_committed_firmware", "the version below which the firmware cannot be rolled back", SNP_FIRMWARE,
+        "have the host update its SNP firmware and commit it";
+    /// Whether the firmware that runs can be rolled back.
+    SNP_PROVISIONAL_FIRMWARE = "snp_provisional_firmware", "whether the firmware that runs can be rolled back", SNP_FIRMWARE,
+        "have the host commit its firmware (SNP_COMMIT), or accept provisional firmware in the policy";
+    /// The mitigations that the policy requires in LAUNCH_MIT_VECTOR.
+    SNP_LAUNCH_MITIGATIONS = "snp_launch_mitigations", "the mitigations that the policy requires in LAUNCH_MIT_VECTOR", SNP_FIRMWARE,
+        "update the host's firmware, then launch the guest again";
+    /// The mitigations that the policy requires in CURRENT_MIT_VECTOR.
+    SNP_CURRENT_MITIGATIONS = "snp_current_mitigations", "the mitigations that the policy requires in CURRENT_MIT_VECTOR", SNP_FIRMWARE,
+        "update the host's firmware and verify its mitigations";
+    /// MEASUREMENT.
+    SNP_MEASUREMENT = "snp_measurement", "MEASUREMENT", SNP_FIRMWARE,
+        "run the image whose launch digest the policy names, or add this one's after checking how it was built";
+    /// HOST_DATA.
+    SNP_HOST_DATA = "snp_host_data", "HOST_DATA", SNP_FIRMWARE,
+        "launch the guest with the host data that the policy names";
+    /// FAMILY_ID.
+    SNP_FAMILY_ID = "snp_family_id", "FAMILY_ID", SNP_FIRMWARE,
+        "launch the guest with an id block that the policy names";
+    /// IMAGE_ID.
+    SNP_IMAGE_ID = "snp_image_id", "IMAGE_ID", SNP_FIRMWARE,
+        "launch the guest with an id block that the policy names";
+    /// AUTHOR_KEY_EN.
+    SNP_AUTHOR_KEY = "snp_author_key", "AUTHOR_KEY_EN", SNP_FIRMWARE,
+        "launch the guest with the keys that the policy names";
+    /// ID_KEY_DIGEST.
+    SNP_ID_KEY_DIGEST = "snp_id_key_digest", "ID_KEY_DIGEST", SNP_FIRMWARE,
+        "launch the guest with an id block that a key of the policy signed";
+    /// AUTHOR_KEY_DIGEST.
+    SNP_AUTHOR_KEY_DIGEST = "snp_author_key_digest", "AUTHOR_KEY_DIGEST", SNP_FIRMWARE,
+        "launch the guest with an id key that an author key of the policy certified";
+    /// REPORT_ID.
+    SNP_REPORT_ID = "snp_report_id", "REPORT_ID", SNP_FIRMWARE,
+        "ask the guest that the policy names";
+    /// REPORT_ID_MA.
+    SNP_REPORT_ID_MA = "snp_report_id_ma", "REPORT_ID_MA", SNP_FIRMWARE,
+        "launch the guest without a migration agent, or name the agent in the policy";
+    /// Whether CHIP_ID is masked.
+    SNP_MASKED_CHIP_ID = "snp_masked_chip_id", "whether CHIP_ID is masked", SNP_FIRMWARE,
+        "have the host turn the masking of CHIP_ID off, or accept it in the policy";
+    /// CHIP_ID.
+    SNP_CHIP_ID = "snp_chip_id", "CHIP_ID", SNP_FIRMWARE,
+        "use a machine that the policy names, or add this one to the policy";
+    /// REPORT_DATA.
+    SNP_REPORT_DATA = "snp_report_data", "REPORT_DATA", SNP_FIRMWARE,
+        "ask for evidence with the report data that the policy names: this report was made for something else";
     /// Challenge given.
     CHALLENGE = "challenge", "a challenge: role, nonce, TLS exporter and key of the verifier's own connection", TRANSCRIPT,
         "give the challenge of the verifier's own connection, of the role that the document was made for";

@@ -15,6 +15,8 @@ pub struct Algorithms {
     pub ecdsa_p384_sha384: &'static dyn SignatureVerificationAlgorithm,
     /// Ed25519, for signed reference values.
     pub ed25519: &'static dyn SignatureVerificationAlgorithm,
+    /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and 48 bytes of salt.
+    pub rsa_pss_sha384: &'static dyn SignatureVerificationAlgorithm,
 }
 
 /// Why a signature does not hold.
@@ -75,6 +77,7 @@ impl Algorithms {
         let verifier = match (issuer.key_algorithm, algorithm) {
             (KeyAlgorithm::P256, SignatureAlgorithm::EcdsaSha256) => self.ecdsa_p256_sha256,
             (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) => self.ecdsa_p384_sha384,
+            (KeyAlgorithm::Rsa4096, SignatureAlgorithm::RsaPssSha384) => self.rsa_pss_sha384,
             _ => return Err(SignatureFault::Algorithm),
         };
         verifier.verify_signature(&issuer.public_key, tbs, signature).map_err(|_| SignatureFault::Invalid)
@@ -117,8 +120,18 @@ fn der_integer(big_endian: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Those of ring.
+    pub(crate) fn algorithms() -> Algorithms {
+        Algorithms {
+            ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
+            ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+            ed25519: webpki::ring::ED25519,
+            rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        }
+    }
 
     #[test]
     fn der_integers_are_minimal_and_positive() {

@@ -120,14 +120,14 @@ impl Platform {
 
 /// A validity window with a name, both ends inclusive, in seconds since the Unix epoch.
 #[derive(Debug, Clone)]
-struct Window {
-    what: &'static str,
-    not_before: i64,
-    not_after: i64,
+pub(crate) struct Window {
+    pub(crate) what: &'static str,
+    pub(crate) not_before: i64,
+    pub(crate) not_after: i64,
 }
 
 impl Window {
-    fn of_certificate(what: &'static str, certificate: &Certificate) -> Self {
+    pub(crate) fn of_certificate(what: &'static str, certificate: &Certificate) -> Self {
         Self { what, not_before: certificate.not_before, not_after: certificate.not_after }
     }
 }
@@ -484,7 +484,11 @@ fn windows(parsed: &Parsed, tcb_info: &TcbInfo, qe_identity: &QeIdentity) -> Vec
     ]
 }
 
-fn issued_by(issuer: &Certificate, subject: &Certificate, algorithms: &Algorithms) -> Result<(), String> {
+pub(crate) fn issued_by(
+    issuer: &Certificate,
+    subject: &Certificate,
+    algorithms: &Algorithms,
+) -> Result<(), String> {
     if subject.issuer != issuer.subject {
         return Err(format!("{} names another issuer than {}", subject.common_name, issuer.common_name));
     }
@@ -504,7 +508,7 @@ fn understood(certificate: &Certificate) -> Result<(), String> {
     }
 }
 
-fn is_ca(certificate: &Certificate) -> Result<(), String> {
+pub(crate) fn is_ca(certificate: &Certificate) -> Result<(), String> {
     let signs = certificate.key_usage.is_some_and(|usage| usage.key_cert_sign);
     let ca = certificate.basic_constraints.is_some_and(|constraints| constraints.ca);
     if signs && ca { Ok(()) } else { Err(format!("{} is not a CA certificate", certificate.common_name)) }
@@ -520,7 +524,11 @@ fn is_signer(certificate: &Certificate) -> Result<(), String> {
     }
 }
 
-fn list_issued_by(issuer: &Certificate, list: &Crl, algorithms: &Algorithms) -> Result<(), String> {
+pub(crate) fn list_issued_by(
+    issuer: &Certificate,
+    list: &Crl,
+    algorithms: &Algorithms,
+) -> Result<(), String> {
     if list.issuer != issuer.subject {
         return Err(format!("issued by another CA than {}", issuer.common_name));
     }
@@ -717,7 +725,10 @@ fn key_binding(quote: &Quote<'_>) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn in_windows<'w, I: Iterator<Item = &'w Window>>(windows: impl Fn() -> I, now: i64) -> Result<Text, String> {
+pub(crate) fn in_windows<'w, I: Iterator<Item = &'w Window>>(
+    windows: impl Fn() -> I,
+    now: i64,
+) -> Result<Text, String> {
     for window in windows() {
         if now < window.not_before {
             let start = format_seconds(window.not_before);
@@ -879,7 +890,7 @@ pub(crate) struct Recomputed {
 
 /// Holds a field that the verifier recomputes from a document against that value. Reference values of the policy come on
 /// top: they never take the place of what binds a document to its challenge.
-fn bound<const N: usize>(
+pub(crate) fn bound<const N: usize>(
     rule: &'static Rule,
     expected: &ExpectBound<HexBytes<N>>,
     recomputed: Option<HexBytes<N>>,

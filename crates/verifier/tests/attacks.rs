@@ -76,7 +76,8 @@ fn reference_values_for_the_report_data_do_not_replace_the_challenge() {
 #[test]
 fn reference_values_for_rtmr3_do_not_replace_the_event_log() {
     let mut document = Guest::new().document();
-    let honest = verdict(&document, Some(&challenge()), &danger(DANGER)).measurements.unwrap().rtmr3;
+    let honest = verdict(&document, Some(&challenge()), &danger(DANGER));
+    let honest = honest.measurements.unwrap().tdx().unwrap().rtmr3.clone();
     let policy = danger(
         &DANGER
             .replace("rtmr3 = { from = \"document\" }", &format!("rtmr3 = {{ any_of = [\"{honest}\"] }}"))

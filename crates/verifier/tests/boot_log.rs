@@ -339,7 +339,7 @@ fn bare(log: Option<&[u8]>, text: &str) -> AttestationResult {
             Some(boot_log) => Subject::QuoteWithLog { quote: &quote, boot_log },
             None => Subject::Quote(&quote),
         },
-        endorsements: &Endorsements { tdx: Some(tdx), nvidia: None },
+        endorsements: &Endorsements { tdx: Some(tdx), ..Endorsements::default() },
         prepared: None,
         memo: None,
         second_opinion: None,

@@ -40,7 +40,7 @@ impl Case {
             quote: platform.quote(&report),
             endorsements: Endorsements {
                 tdx: Some(collateral_from_json(platform.collateral_json().as_bytes()).unwrap()),
-                nvidia: None,
+                ..Endorsements::default()
             },
             policy: bare(),
             now: NOW,

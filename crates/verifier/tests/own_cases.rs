@@ -21,6 +21,7 @@ static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 fn folder() -> PathBuf {
@@ -106,7 +107,7 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
         _ => Subject::Document(&bytes),
     };
     let prepared = tdx.as_ref().map(|tdx| PreparedCollateral::new(tdx, &policy, &AWS));
-    let endorsements = Endorsements { tdx, nvidia: None };
+    let endorsements = Endorsements { tdx, ..Endorsements::default() };
     let opinion: Option<SecondOpinion> = case.get("second_opinion").map(read);
     let references = references(case).map(|given| PreparedReferences::new(&given, &policy, &AWS));
     let challenge = challenge(case);

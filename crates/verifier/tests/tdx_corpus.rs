@@ -22,11 +22,13 @@ static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 static RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
     ed25519: webpki::ring::ED25519,
+    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationResult {

@@ -34,6 +34,7 @@ static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 #[derive(Clone)]
@@ -77,7 +78,7 @@ fn fixtures() -> PathBuf {
 fn ours(case: &Case, second_opinion: &SecondOpinion) -> AttestationResult {
     let inputs = Inputs {
         subject: Subject::Quote(&case.quote),
-        endorsements: &Endorsements { tdx: Some(case.collateral.clone()), nvidia: None },
+        endorsements: &Endorsements { tdx: Some(case.collateral.clone()), ..Endorsements::default() },
         prepared: None,
         memo: None,
         second_opinion: Some(second_opinion),

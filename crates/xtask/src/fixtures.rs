@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{cargo, process};
 
 /// The folders of `fixtures` that hold recipes.
-const SUITES: [&str; 1] = ["tdx"];
+const SUITES: [&str; 2] = ["tdx", "snp"];
 
 /// Writes what differs from what the recipes make, and removes what they do not make.
 ///

@@ -54,6 +54,8 @@ pub(super) enum Evidence {
         #[serde(default, deserialize_with = "present")]
         boot_log: Option<Blob>,
     },
+    /// A bare SEV-SNP attestation report.
+    SnpReport { report: Blob },
     /// An evidence document, for a challenge.
     Document {
         document: Blob,
@@ -111,6 +113,12 @@ pub(super) struct Endorsements {
     /// As `tdx_collateral`, fetched with `update=early`: the TCB info and QE identity of the next TCB recovery.
     #[serde(default, deserialize_with = "present")]
     pub(super) tdx_early_collateral: Option<Blob>,
+    /// Files with AMD's certificates of the key that signs a report, PEM or DER.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) snp_certificates: Option<Vec<Blob>>,
+    /// Files with AMD's revocation lists, DER or PEM.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) snp_crls: Option<Vec<Blob>>,
 }
 
 /// A signed file of reference values.

@@ -3,18 +3,21 @@
 use super::case::{self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Evidence, Object, Policy};
 use super::files::Files;
 use crate::input::{self, ALGORITHMS, DangerPolicies};
+use crate::snp::{self, Malformed};
 use crate::status::Failure;
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DOCUMENT, TdxCollateral,
+    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DOCUMENT, SnpEndorsements, TdxCollateral,
 };
 use confide_evidence::record::{RecordedChallenge, RecordedReferences};
+use confide_evidence::snp::{MAX_FILE, REPORT};
 use confide_evidence::tdx::{CollateralError, MAX_COLLATERAL, MAX_QUOTE, collateral_from_json};
 use confide_evidence::time::{parse_rfc3339, seconds};
 use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE};
 use confide_verifier::{
-    AttestationResult, Inputs, PreparedReferences, Subject, evaluate, malformed_collateral, nvidia,
+    AttestationResult, Inputs, PreparedReferences, Subject, evaluate, malformed_collateral, malformed_file,
+    nvidia,
 };
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
@@ -34,25 +37,27 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
     let references = references(case, files)?;
     let references = references.map(|given| PreparedReferences::new(&given, policy, &ALGORITHMS));
     let cpu = |subject, challenge: Option<&RecordedChallenge>| {
-        Ok(match collateral(case, files)? {
-            Err(error) => json(&malformed_collateral(&error, policy, now)),
-            Ok(tdx) => {
-                let endorsements = Endorsements { tdx, nvidia: None };
-                let inputs = Inputs {
-                    subject,
-                    endorsements: &endorsements,
-                    prepared: None,
-                    memo: None,
-                    second_opinion: case.second_opinion.as_ref().map(|Object(opinion)| opinion),
-                    references: references.as_ref(),
-                    policy,
-                    challenge,
-                    now,
-                    algorithms: &ALGORITHMS,
-                };
-                json(&evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result))
-            }
-        })
+        let tdx = match collateral(case, files)? {
+            Ok(tdx) => tdx,
+            Err(error) => return Ok(json(&malformed_collateral(&error, policy, now))),
+        };
+        let snp = match snp_endorsements(case, files)? {
+            Ok(snp) => snp,
+            Err(Malformed { rule, error }) => return Ok(json(&malformed_file(rule, error, policy, now))),
+        };
+        let inputs = Inputs {
+            subject,
+            endorsements: &Endorsements { tdx, snp, ..Endorsements::default() },
+            prepared: None,
+            memo: None,
+            second_opinion: case.second_opinion.as_ref().map(|Object(opinion)| opinion),
+            references: references.as_ref(),
+            policy,
+            challenge,
+            now,
+            algorithms: &ALGORITHMS,
+        };
+        Ok(json(&evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)))
     };
     match &case.evidence {
         Evidence::TdxQuote { quote, boot_log } => {
@@ -63,6 +68,7 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
                 None => cpu(Subject::Quote(&quote), None),
             }
         }
+        Evidence::SnpReport { report } => cpu(Subject::SnpReport(&files.bytes(report, REPORT)?), None),
         Evidence::Document { document, challenge } => {
             let document = files.bytes(document, MAX_DOCUMENT)?;
             let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));
@@ -103,6 +109,25 @@ fn collateral(case: &Case, files: &Files) -> Result<Collateral, Failure> {
         let early = early?.map(TdxCollateral::into_early);
         Ok(standard.map(|standard| TdxCollateral { early, ..standard }))
     }))
+}
+
+/// The inner error is a malformed file, which is a verdict.
+fn snp_endorsements(
+    case: &Case,
+    files: &Files,
+) -> Result<Result<Option<SnpEndorsements>, Malformed>, Failure> {
+    let endorsements = &case.endorsements;
+    if endorsements.snp_certificates.is_none() && endorsements.snp_crls.is_none() {
+        return Ok(Ok(None));
+    }
+    let read = |field: &str, blobs: &Option<Vec<Blob>>| {
+        let blobs = blobs.iter().flatten().enumerate();
+        let named = |(at, blob)| Ok((format!("{field} {at}"), files.bytes(blob, MAX_FILE)?));
+        blobs.map(named).collect::<Result<Vec<_>, Failure>>()
+    };
+    let certificates = read("certificate file", &endorsements.snp_certificates)?;
+    let lists = read("list file", &endorsements.snp_crls)?;
+    Ok(snp::endorsements(&certificates, &lists).map(Some))
 }
 
 fn references(case: &Case, files: &Files) -> Result<Option<RecordedReferences>, Failure> {

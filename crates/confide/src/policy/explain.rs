@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Tables in the order in which they are told, with their headings.
-const TABLES: [(&str, &str); 7] = [
+const TABLES: [(&str, &str); 8] = [
     ("danger", "Trust anchors"),
     ("tdx", "The TD and its platform"),
+    ("snp", "An SEV-SNP report, where that is the evidence"),
     ("devices", "Devices"),
     ("claims", "What the guest says of itself"),
     ("reference", "Reference sets: evidence must match one of them as a whole"),
@@ -63,6 +64,8 @@ fn sentence(field: &Field<'_>) -> Option<String> {
         Says::Required => subject.to_string(),
         Says::Waived(reason) => format!("not looked at: {subject} ({reason})"),
         Says::AtLeast(bound) => format!("{subject} is at least {bound}"),
+        Says::Floors(floors) if floors.is_empty() => format!("{subject}: nothing is accepted"),
+        Says::Floors(_) => format!("{subject} is {}", field.says()),
         Says::AtMost(bound) => format!("{subject} is at most {bound}"),
         Says::Choice { meaning, .. } => format!("{subject}: {meaning}"),
         other => format!("{subject}: {other}"),

@@ -84,7 +84,7 @@ pub(crate) fn run(command: &[&str], flags: Vec<String>, more: &[&str]) -> Output
 }
 
 /// The folder of a dependency's source.
-fn package(name: &str) -> PathBuf {
+pub(crate) fn package(name: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     // Of other platforms not every package has been downloaded.
     let platform = ["--filter-platform", "x86_64-unknown-linux-gnu"];

@@ -189,6 +189,10 @@ pub fn batch_path() -> BatchPath {
 
 pub fn endorsements() -> Endorsements {
     Endorsements {
+        snp: Some(SnpEndorsements {
+            crls: vec![text("ark crl")],
+            certificates: vec![text("vcek"), text("ask")],
+        }),
         tdx: Some(TdxCollateral {
             early: Some(EarlyTcb {
                 tcb_info: "{\"id\":\"TDX\",\"early\":1}".into(),
@@ -248,8 +252,8 @@ pub fn short_document() -> EvidenceDocument {
     }
 }
 
-/// Three records: of a document, of a bare quote, and of a quote with its boot log.
-pub fn records() -> [Record; 3] {
+/// Four records: of a document, of a bare quote, of a quote with its boot log, and of a bare SEV-SNP report.
+pub fn records() -> [Record; 4] {
     let first = Record {
         prev: FIRST,
         time: 1_750_000_061,
@@ -289,7 +293,13 @@ pub fn records() -> [Record; 3] {
         subject: Subject::QuoteWithLog { quote: text("quote"), boot_log: text("boot log") },
         ..second.clone()
     };
-    [first, second, third]
+    let fourth = Record {
+        prev: third.hash(),
+        subject: Subject::SnpReport(text("report")),
+        endorsements: Endorsements { snp: endorsements().snp, ..Endorsements::default() },
+        ..second.clone()
+    };
+    [first, second, third, fourth]
 }
 
 pub fn receipt() -> Receipt {

@@ -87,7 +87,7 @@ fn encoding<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T) -> Value 
 }
 
 fn encodings() -> Vec<Value> {
-    let [first, second, third] = records();
+    let [first, second, third, fourth] = records();
     vec![
         encoding("evidence document: every optional entry", "evidence", &document()),
         encoding("evidence document: no optional entry", "evidence", &short_document()),
@@ -96,6 +96,7 @@ fn encodings() -> Vec<Value> {
         encoding("record: of a document", "record", &first),
         encoding("record: of a quote", "record", &second),
         encoding("record: of a quote with its boot log", "record", &third),
+        encoding("record: of an SEV-SNP report", "record", &fourth),
         encoding("model manifest", "model-manifest", &manifest()),
     ]
 }
@@ -252,7 +253,7 @@ fn manifests() -> Vec<Value> {
 }
 
 fn records_and_receipts() -> Vec<Value> {
-    let [first, second, third] = records();
+    let [first, second, third, fourth] = records();
     let mut vectors = vec![
         vector("record-hash", "record: first", json!({ "value": value(&first) }), &first.hash().0),
         vector(
@@ -268,8 +269,9 @@ fn records_and_receipts() -> Vec<Value> {
             &third.hash().0,
         ),
     ];
-    let chain = json!({ "records": [value(&first), value(&second), value(&third)] });
-    vectors.push(vector("record-chain", "record: head of the chain of all three", chain, &third.hash().0));
+    let records = [&first, &second, &third, &fourth].map(value);
+    let chain = json!({ "records": records });
+    vectors.push(vector("record-chain", "record: head of the chain of all", chain, &fourth.hash().0));
     let (request, response) = (b"{\"messages\":[]}", b"{\"choices\":[]}");
     let receipt = receipt();
     let salted = [salted_hash(&receipt.salt, request), salted_hash(&receipt.salt, response)];

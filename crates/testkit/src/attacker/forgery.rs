@@ -122,7 +122,7 @@ fn bind(document: &mut EvidenceDocument, binding: Binding, first: u64) -> Result
     document.batch = None;
     document.cpu = CpuEvidence::Tdx { quote: ByteString(platform.quote(&report)) };
     let collateral = collateral_from_json(platform.collateral_json().as_bytes())?;
-    document.endorsements = Some(Endorsements { tdx: Some(collateral), nvidia: None });
+    document.endorsements = Some(Endorsements { tdx: Some(collateral), ..Endorsements::default() });
     Ok(())
 }
 

@@ -104,7 +104,7 @@ impl Machine {
         };
         if let Some(platform) = stapled {
             let collateral = collateral_from_json(platform.collateral_json().as_bytes())?;
-            document.endorsements = Some(Endorsements { tdx: Some(collateral), nvidia: None });
+            document.endorsements = Some(Endorsements { tdx: Some(collateral), ..Endorsements::default() });
         }
         Ok(document.encode()?)
     }

@@ -38,6 +38,13 @@ pub(super) fn endpoint(target: &str) -> Endpoint {
         "/tdx/certification/v4/qe/identity" => Endpoint::QeIdentity,
         "/sgx/certification/v4/pckcrl" => Endpoint::PckCrl,
         ROOT_OF_PCS | ROOT_OF_PCCS => Endpoint::RootCaCrl,
+        path if path.starts_with("/vcek/v1/") || path.starts_with("/vlek/v1/") => {
+            match path.rsplit('/').next() {
+                Some("cert_chain") => Endpoint::AmdChain,
+                Some("crl") => Endpoint::AmdCrl,
+                _ => Endpoint::Vcek,
+            }
+        }
         _ => Endpoint::File,
     }
 }
@@ -58,7 +65,9 @@ pub(super) async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> io:
             state.collateral.iter().map(|(update, one)| (update.clone(), one.clone())).collect();
         let file = state.files.get(&target).cloned();
         let honest = match endpoint {
-            Endpoint::File => file.map(|(media_type, body)| Honest { media_type, chain: None, body }),
+            Endpoint::File | Endpoint::Vcek | Endpoint::AmdChain | Endpoint::AmdCrl => {
+                file.map(|(media_type, body)| Honest { media_type, chain: None, body })
+            }
             _ => honest(inner.manner, &target, &collateral),
         };
         (misdeed, honest)

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use confide_evidence::document::TdxCollateral;
+use confide_evidence::pem;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::snp::SnpEvidence;
 pub use confide_simulator::{FMSPC, PlatformOptions, Window};
 pub use connect::ConnectProxy;
 pub use platform::Platform;
@@ -56,7 +58,13 @@ pub enum Endpoint {
     PckCrl,
     /// The root CA's CRL.
     RootCaCrl,
-    /// A file of [`Vendor::file`].
+    /// The certificate of a VCEK, a file of [`Vendor::file`].
+    Vcek,
+    /// AMD's certificates above a signing key, such a file.
+    AmdChain,
+    /// The list of AMD's root key, such a file.
+    AmdCrl,
+    /// Any other such file.
     File,
 }
 
@@ -182,6 +190,22 @@ impl Vendor {
     pub fn endorsing(self, update: &str, collateral: TdxCollateral) -> Self {
         lock(&self.inner.state).collateral.insert(update.to_owned(), collateral);
         self
+    }
+
+    /// From now on has AMD's certificates and list for the key that signs this report, at their addresses.
+    #[must_use]
+    pub fn endorsing_report(self, evidence: &SnpEvidence) -> Self {
+        let SnpEvidence { certificates: [key, issuer, root], list, vcek, folder, .. } = evidence;
+        let chain = pem::encode(&[issuer.clone(), root.clone()]).into_bytes();
+        let served = self.file(&format!("{folder}/cert_chain"), "application/x-pem-file", chain).file(
+            &format!("{folder}/crl"),
+            "application/pkix-crl",
+            list.clone(),
+        );
+        match vcek {
+            Some(target) => served.file(target, "application/pkix-cert", key.clone()),
+            None => served,
+        }
     }
 
     /// From now on has a file at this path and query.

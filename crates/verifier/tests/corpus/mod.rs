@@ -87,7 +87,7 @@ impl Corpus {
             tcb_info_issuer_chain: signing_chain.clone(),
             qe_identity_issuer_chain: signing_chain,
         };
-        Endorsements { tdx: Some(tdx), nvidia: None }
+        Endorsements { tdx: Some(tdx), ..Endorsements::default() }
     }
 
     fn crl(&self, row: &Row, column: &str) -> ByteString {

@@ -25,6 +25,7 @@ pub(crate) static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
     ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
 /// 2026-10-01.
@@ -153,7 +154,7 @@ impl Guest {
             version: 1,
             boot_log: Some(ByteString(SimulatedBootLog::default().to_bytes())),
             platform: Platform::Tdx,
-            endorsements: Some(Endorsements { tdx: Some(tdx), nvidia: None }),
+            endorsements: Some(Endorsements { tdx: Some(tdx), ..Endorsements::default() }),
         }
     }
 }

@@ -1,0 +1,147 @@
+//! `confide verify snp` and `confide record snp`: a bare SEV-SNP report from files.
+
+use crate::cli::Appraising;
+use crate::input::{self, ALGORITHMS, Otherwise};
+use crate::status::{Failure, Status};
+use crate::{record, verify};
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::{Endorsements, SnpEndorsements};
+use confide_evidence::record as records;
+use confide_evidence::snp::{self, FileError, MAX_FILE, REPORT};
+use confide_policy::AppraisalPolicy;
+use confide_record::Recording;
+use confide_verifier::{AttestationResult, Inputs, Rule, Subject, malformed_file, rules};
+use rustls_pki_types::UnixTime;
+use std::path::{Path, PathBuf};
+
+/// A report and the endorsements of the key that signs it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Files {
+    /// The attestation report, binary, 1184 bytes
+    #[arg(long, value_name = "FILE")]
+    report: PathBuf,
+    /// Certificates of the signing key (VCEK or VLEK) and of its issuer (ASK or ASVK), PEM or DER, one or several in a
+    /// file; AMD's root certificate (ARK) may be left away
+    #[arg(long = "cert", value_name = "FILE", required = true, num_args = 1..)]
+    certificates: Vec<PathBuf>,
+    /// Revocation lists, DER or PEM
+    #[arg(long = "crl", value_name = "FILE", num_args = 1..)]
+    lists: Vec<PathBuf>,
+}
+
+/// Appraise a bare SEV-SNP attestation report (versions 2 to 5) against the certificates of its signing key
+///
+/// The chain must end in AMD's root key (ARK) of the product. Without a policy, the built-in policies/inspect.toml is used:
+/// it refuses debug guests and waives everything for which it has no reference values; a revocation list may be missing.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Snp {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    appraising: Appraising,
+}
+
+/// Files as read.
+struct Read {
+    report: Vec<u8>,
+    endorsements: Endorsements,
+}
+
+/// A file that holds no certificates or lists: the rule that it breaks, and how.
+pub(crate) struct Malformed {
+    pub(crate) rule: &'static Rule,
+    pub(crate) error: String,
+}
+
+impl Files {
+    /// Reads the files. The outer error is a fault of reading, the inner one a malformed file.
+    fn read(&self) -> Result<Result<Read, Malformed>, Failure> {
+        let report = input::read(&self.report, REPORT)?;
+        let all = |paths: &[PathBuf]| {
+            let named = |path: &PathBuf| Ok((path.display().to_string(), input::read(path, MAX_FILE)?));
+            paths.iter().map(named).collect::<Result<Vec<_>, Failure>>()
+        };
+        let (certificates, lists) = (all(&self.certificates)?, all(&self.lists)?);
+        Ok(endorsements(&certificates, &lists).map(|snp| Read {
+            report,
+            endorsements: Endorsements { snp: Some(snp), ..Endorsements::default() },
+        }))
+    }
+}
+
+/// A file: its name and its bytes.
+type Named = (String, Vec<u8>);
+
+/// The DER of each element of a file.
+type Split = fn(&[u8]) -> Result<Vec<Vec<u8>>, FileError>;
+
+/// The endorsements in these files of certificates and of revocation lists.
+pub(crate) fn endorsements(certificates: &[Named], lists: &[Named]) -> Result<SnpEndorsements, Malformed> {
+    Ok(SnpEndorsements {
+        certificates: elements(certificates, snp::certificates, &rules::SNP_CERTIFICATE_FILE)?,
+        crls: elements(lists, snp::revocation_lists, &rules::SNP_CRL_FILE)?,
+    })
+}
+
+fn elements(files: &[Named], split: Split, rule: &'static Rule) -> Result<Vec<ByteString>, Malformed> {
+    let mut found = Vec::new();
+    for (name, file) in files {
+        let told = |error| Malformed { rule, error: format!("{name}: {error}") };
+        found.extend(split(file).map_err(told)?.into_iter().map(ByteString));
+    }
+    Ok(found)
+}
+
+impl Snp {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        let Self { files, appraising } = self;
+        let policy = verify::policy(&appraising, Otherwise::Inspect)?;
+        let result = match files.read()? {
+            Ok(Read { report, endorsements }) => {
+                appraise(&report, &endorsements, &policy.policy, appraising.at)
+            }
+            Err(Malformed { rule, error }) => malformed_file(rule, error, &policy.policy, appraising.at),
+        };
+        Ok(verify::show(&result, &appraising))
+    }
+}
+
+/// Appraises a bare report and appends the record of that to a file.
+pub(crate) fn record(files: &Files, appraising: &Appraising, out: &Path) -> Result<Status, Failure> {
+    let policy = appraising.policy.load(Otherwise::Inspect, appraising.at)?;
+    let Read { report, endorsements } = files
+        .read()?
+        .map_err(|Malformed { rule, error }| Failure::new(Status::Malformed, rule.code, error))?;
+    let result = appraise(&report, &endorsements, &policy.policy, appraising.at);
+    let recording = Recording {
+        subject: records::Subject::SnpReport(ByteString(report)),
+        endorsements,
+        policy: &policy.text,
+        challenge: None,
+        time: appraising.at,
+        references: None,
+        second_opinion: None,
+    };
+    record::append(recording, &result, out)?;
+    Ok(verify::show(&result, appraising))
+}
+
+fn appraise(
+    report: &[u8],
+    endorsements: &Endorsements,
+    policy: &AppraisalPolicy,
+    now: UnixTime,
+) -> AttestationResult {
+    verify::evaluated(&Inputs {
+        subject: Subject::SnpReport(report),
+        endorsements,
+        prepared: None,
+        memo: None,
+        second_opinion: None,
+        references: None,
+        policy,
+        challenge: None,
+        now,
+        algorithms: &ALGORITHMS,
+    })
+}
