@@ -20,28 +20,22 @@ pub(crate) struct Cli {
     command: Command,
 }
 
+// A variant's own comment would hide that of its arguments, whose further paragraphs are for `--help`.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Appraise evidence from files, at a given time
     #[command(subcommand)]
     Verify(Verify),
-    /// Ask a model after its guest has been appraised
     Chat(chat::Chat),
-    /// Serve an OpenAI-compatible endpoint on this machine that appraises first and then forwards
     Proxy(proxy::Proxy),
-    /// Write a whole appraisal to a file
     Record(record::RecordCommand),
-    /// Reproduce the verdicts of a record file, without network and clock
     Replay(replay::Replay),
-    /// Show an evidence document, record file, boot event log or TDX quote as JSON, without appraising it
     Inspect(inspect::Inspect),
-    /// Fetch, show and keep what the vendor says of a platform
     #[command(subcommand)]
     Collateral(CollateralCommand),
     /// Work with appraisal policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Appraise the cases of a conformance suite from standard input
     Conformance(conformance::Conformance),
     /// Print a shell completion script
     Completions {
@@ -58,11 +52,8 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum Verify {
-    /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral
     Quote(verify::Quote),
-    /// Appraise a bare AMD SEV-SNP attestation report (versions 2 to 5) against the certificates of its signing key
     Snp(snp::Snp),
-    /// Appraise an evidence document for a challenge given by its values
     Document(verify::Document),
 }
 

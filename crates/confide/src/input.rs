@@ -111,7 +111,8 @@ pub(crate) fn bytes32(text: &str) -> Result<[u8; 32], String> {
 /// Which policy to appraise by.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PolicyFlags {
-    /// Appraisal policy (TOML)
+    /// Appraisal policy (TOML); without one, the built-in policies/inspect.toml for bare quotes, and for guests and their
+    /// documents policies/client.toml, which refuses every guest
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Policy that accepts simulated evidence: a file danger-*.toml with a [danger] table

@@ -32,6 +32,24 @@ fn every_command_and_flag_says_what_it_is() {
 }
 
 #[test]
+fn help_has_the_further_paragraphs_of_a_command() {
+    for (words, paragraph) in [
+        (vec!["verify", "quote"], "policies/inspect.toml"),
+        (vec!["verify", "document"], "opens no channel"),
+        (vec!["chat"], "standard error"),
+        (vec!["proxy"], "/confide/verdict"),
+        (vec!["record"], "chained by hash"),
+        (vec!["replay"], "replay_mismatch"),
+        (vec!["inspect"], "firmware's word"),
+        (vec!["conformance"], "Exit status"),
+        (vec!["collateral"], "NO_PROXY"),
+    ] {
+        let help = confide(&[&words[..], &["--help"]].concat());
+        assert!(stdout(&help).contains(paragraph), "{words:?}: {}", stdout(&help));
+    }
+}
+
+#[test]
 fn completions_exist_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = confide(&["completions", shell]);

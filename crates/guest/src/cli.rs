@@ -29,6 +29,8 @@ enum Command {
         config: PathBuf,
     },
     /// Read a configuration file and say whether `serve` would take it
+    ///
+    /// Nothing but the file is looked at: whether platform, model folder and address are there shows when the guest starts.
     Check {
         /// Configuration file, TOML
         #[arg(long, value_name = "FILE")]
