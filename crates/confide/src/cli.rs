@@ -44,7 +44,7 @@ enum Command {
     },
     /// Print the manual pages, or write them to a folder
     Man {
-        /// Folder to write one page per command to
+        /// Folder to write one page per command to; it is made where it is missing
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -102,10 +102,18 @@ impl Cli {
 }
 
 fn manual(dir: Option<PathBuf>) -> Result<Status, Failure> {
-    let fault = |error: std::io::Error| Failure::new(Status::Internal, "file_unwritable", error.to_string());
-    match dir {
-        Some(dir) => clap_mangen::generate_to(command(), dir).map_err(fault)?,
-        None => clap_mangen::Man::new(command()).render(&mut std::io::stdout()).map_err(fault)?,
+    if let Some(dir) = dir {
+        let fault = |error: std::io::Error| {
+            Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", dir.display()))
+        };
+        std::fs::create_dir_all(&dir).map_err(fault)?;
+        clap_mangen::generate_to(command(), &dir).map_err(fault)?;
+        return Ok(Status::Accepted);
     }
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command())
+        .render(&mut page)
+        .map_err(|error| Failure::new(Status::Internal, "file_unwritable", error.to_string()))?;
+    render::bytes(&page);
     Ok(Status::Accepted)
 }

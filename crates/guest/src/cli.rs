@@ -49,7 +49,7 @@ enum Command {
     },
     /// Print the manual pages, or write them to a folder
     Man {
-        /// Folder to write one page per command to
+        /// Folder to write one page per command to; it is made where it is missing
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -89,6 +89,7 @@ impl Command {
                 io::stdout().write_all(&script).map_err(GuestError::Output)
             }
             Self::Man { dir: Some(dir) } => {
+                std::fs::create_dir_all(&dir).map_err(GuestError::Output)?;
                 clap_mangen::generate_to(command(), dir).map_err(GuestError::Output)
             }
             Self::Man { dir: None } => {
