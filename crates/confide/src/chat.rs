@@ -151,6 +151,7 @@ impl Session {
         }
         self.model.get_or_insert_with(|| verdict.claims().model.name.clone());
         match prompt {
+            Some(prompt) if prompt.trim().is_empty() => Err(no_prompt()),
             Some(prompt) => self.ask(prompt).await,
             None if io::stdin().is_terminal() && self.form == Form::Text => self.converse().await,
             None => {
@@ -318,9 +319,13 @@ fn read_prompt() -> Result<Zeroizing<String>, Failure> {
     io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     let prompt = text(bytes, "prompt_malformed", MAX_PROMPT)?;
     if prompt.trim().is_empty() {
-        return Err(Failure::new(Status::Usage, "prompt_missing", "the prompt is empty"));
+        return Err(no_prompt());
     }
     Ok(prompt)
+}
+
+fn no_prompt() -> Failure {
+    Failure::new(Status::Usage, "prompt_missing", "the prompt is empty")
 }
 
 fn text(bytes: Vec<u8>, code: &'static str, most: usize) -> Result<Zeroizing<String>, Failure> {
