@@ -27,7 +27,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "danger_policy_name",
         "a danger policy's file does not say by its name what it is",
-        "name the file danger-*.toml",
+        "name a file with a [danger] table danger-*.toml, and give any other by --policy",
     ),
     (
         "danger_policy_unsupported",
@@ -135,9 +135,14 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("signal_failed", "the system gave no signal handler", "report it: this is an error of this program"),
 ];
 
-/// What to do about a code, where it is one of this program's own.
+/// What to do about a code of this program, of fetched endorsements or of a check: a file that cannot be read at all has the
+/// code of the check that it would fail.
 pub(crate) fn what_to_do(code: &str) -> Option<&'static str> {
-    CODES.iter().find(|(listed, ..)| *listed == code).map(|(_, _, what_to_do)| *what_to_do)
+    let mut listed = CODES.iter().chain(confide_endorser::CODES);
+    if let Some((_, _, what_to_do)) = listed.find(|(listed, ..)| *listed == code) {
+        return Some(*what_to_do);
+    }
+    confide_verifier::rules::ALL.iter().find(|rule| rule.code == code).map(|rule| rule.remedy)
 }
 
 #[cfg(test)]

@@ -64,4 +64,5 @@ fn neither(error: &DocumentError) -> Failure {
     let message =
         format!("neither an evidence document ({error}), a record file, a boot event log nor a TDX quote");
     Failure::new(Status::Malformed, "document_format", message)
+        .hint("give one of these in binary form, as the guest, the kernel or `confide record` gave it")
 }
