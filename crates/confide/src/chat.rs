@@ -58,7 +58,7 @@ pub(crate) struct Chat {
     /// Record file to append the appraisal to
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
-    /// The question; without it, it is read from standard input, and a terminal starts a conversation. Other users of
+    /// The question; without it, or with -, it is read from standard input, and a terminal starts a conversation. Other users of
     /// this machine can see a program's arguments
     prompt: Option<Hidden>,
 }
@@ -152,9 +152,9 @@ impl Session {
         self.model.get_or_insert_with(|| verdict.claims().model.name.clone());
         match prompt {
             Some(prompt) if prompt.trim().is_empty() => Err(no_prompt()),
-            Some(prompt) => self.ask(prompt).await,
+            Some(prompt) if *prompt != "-" => self.ask(prompt).await,
             None if io::stdin().is_terminal() && self.form == Form::Text => self.converse().await,
-            None => {
+            _ => {
                 let prompt = read_prompt()?;
                 self.ask(prompt).await
             }
@@ -162,6 +162,7 @@ impl Session {
     }
 
     async fn converse(&mut self) -> Result<Status, Failure> {
+        let _ = writeln!(io::stderr(), "(a question a line; Ctrl-D ends the conversation)");
         loop {
             let _ = write!(io::stderr(), "> ");
             let mut line = Zeroizing::new(String::new());
@@ -239,13 +240,18 @@ impl Session {
         let mut stream = self.client.chat_stream(request).await?;
         let mut answer = Zeroizing::new(String::new());
         let mut screen = Screen::new();
+        let mut finish = None;
         while let Some(piece) = stream.next().await? {
             if let Some(text) = piece.content {
                 screen.write(&text);
                 answer.push_str(&text);
             }
+            finish = piece.finish_reason.or(finish);
         }
         screen.write("\n");
+        if finish.as_deref() == Some("length") {
+            let _ = writeln!(io::stderr(), "(the answer was cut at the limit of tokens)");
+        }
         Ok(answer)
     }
 
@@ -299,8 +305,7 @@ impl Screen {
             Obeys::Nothing => text.to_owned(),
             Obeys::ControlCharacters => harmless(text),
         };
-        // A closed pipe is the reader's choice; the exit status still tells.
-        let _ = self.out.write_all(shown.as_bytes()).and_then(|()| self.out.flush());
+        render::written(self.out.write_all(shown.as_bytes()).and_then(|()| self.out.flush()));
     }
 }
 

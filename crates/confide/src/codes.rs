@@ -15,6 +15,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "check that the folder exists, that you may write there and that the disk has room",
     ),
     (
+        "output_failed",
+        "standard output could not be written to its end",
+        "run the command again with a standard output that has room",
+    ),
+    (
         "policy_malformed",
         "the policy is not one that this build reads",
         "correct the line that the message names; `confide policy check` tells the same",

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = cli::Cli::parse();
-    match cli.run() {
+    match cli.run().and_then(|status| render::unwritten().map_or(Ok(status), Err)) {
         Ok(status) => status.into(),
         Err(failure) => {
             render::failure(&failure);

@@ -1,11 +1,12 @@
 //! Verdicts for people: a tree on standard output, colour only on a terminal.
 
-use crate::status::Failure;
+use crate::status::{self, Failure};
 use confide_evidence::text::steers;
 use confide_verifier::{AttestationResult, Check, Measurements, Outcome, Status};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
+use std::sync::OnceLock;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,8 +102,30 @@ pub(crate) fn prose(text: &str) {
 /// Prints to standard output.
 pub(crate) fn bytes(bytes: &[u8]) {
     let mut out = io::stdout().lock();
-    // A closed pipe is the reader's choice; the exit status still tells.
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
+    written(out.write_all(bytes).and_then(|()| out.flush()));
+}
+
+/// The first error of standard output.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// Notes what became of a write to standard output. A closed pipe is the reader's choice, and the exit status still
+/// tells; a full disk is nobody's, and a file cut short must not pass for a verdict.
+pub(crate) fn written(result: io::Result<()>) {
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// The failure of a program whose output is not all there.
+pub(crate) fn unwritten() -> Option<Failure> {
+    let error = UNWRITTEN.get()?;
+    Some(Failure::new(
+        status::Status::Internal,
+        "output_failed",
+        format!("standard output cannot be written: {error}"),
+    ))
 }
 
 /// Prints a verdict's tree to standard error, where standard output carries something else.

@@ -7,6 +7,18 @@ use serde_json::{Value, json};
 use support::{Sample, confide, json, run, status, stderr, stdout};
 
 #[test]
+fn a_verdict_that_cannot_be_written_is_no_success() {
+    let sample = Sample::version_4();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_confide"));
+    command.args(["verify", "quote"]).args(sample.flags());
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("[output_failed]") && said.contains("No space left"), "{said}");
+}
+
+#[test]
 fn recorded_quotes_of_both_versions_are_accepted() {
     for sample in [Sample::version_4(), Sample::version_5()] {
         let output = sample.verify(&["--json"]);

@@ -14,8 +14,14 @@ use crate::request::RequestFault;
 #[non_exhaustive]
 pub enum EngineError {
     /// The model folder cannot be listed.
-    #[error("the model folder cannot be read")]
-    FolderUnreadable(#[source] io::Error),
+    #[error("the model folder {path} cannot be read")]
+    FolderUnreadable {
+        /// Path of the model folder, or of a folder inside it.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// A model file cannot be read.
     #[error("model file {path} cannot be read")]
     FileUnreadable {
@@ -194,7 +200,7 @@ impl EngineError {
     /// Stable code, one of [`codes::CODES`].
     pub fn code(&self) -> &'static str {
         match self {
-            Self::FolderUnreadable(_) | Self::FileUnreadable { .. } => codes::MODEL_UNREADABLE,
+            Self::FolderUnreadable { .. } | Self::FileUnreadable { .. } => codes::MODEL_UNREADABLE,
             Self::FileRefused { .. } | Self::Manifest(_) => codes::MODEL_FILE_REFUSED,
             Self::FileMissing { .. } => codes::MODEL_FILE_MISSING,
             Self::ManifestMismatch { .. } => codes::MODEL_MANIFEST_MISMATCH,

@@ -60,7 +60,7 @@ impl ModelDirectory {
     pub fn open(path: &Path) -> Result<Self, EngineError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|error| EngineError::FolderUnreadable(error.into()))?;
+            .map_err(|error| folder_unreadable(&path.display().to_string(), error))?;
         let mut listing = Listing::default();
         listing.add(&root, "", 0)?;
         Ok(Self { root, unread: listing.files })
@@ -235,6 +235,10 @@ fn entry_of<'a>(manifest: &'a ModelManifest, path: &str) -> Option<&'a ManifestE
     manifest.entries().iter().find(|entry| entry.path == path)
 }
 
+fn folder_unreadable(path: &str, error: rustix::io::Errno) -> EngineError {
+    EngineError::FolderUnreadable { path: path.to_owned(), source: error.into() }
+}
+
 /// What was found in a model folder.
 #[derive(Default)]
 struct Listing {
@@ -245,7 +249,7 @@ struct Listing {
 impl Listing {
     /// Adds `directory`, whose path inside the model folder is `prefix`.
     fn add(&mut self, directory: &OwnedFd, prefix: &str, depth: usize) -> Result<(), EngineError> {
-        let unreadable = |error: rustix::io::Errno| EngineError::FolderUnreadable(error.into());
+        let unreadable = |error| folder_unreadable(if prefix.is_empty() { "." } else { prefix }, error);
         for entry in Dir::read_from(directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = entry.file_name();

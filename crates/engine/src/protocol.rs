@@ -153,8 +153,14 @@ impl Failure {
 impl From<&EngineError> for Failure {
     fn from(error: &EngineError) -> Self {
         let blame = if error.blames_request() { Blame::Request } else { Blame::Engine };
-        Self { code: error.code().to_owned(), message: sentence(&error.to_string()), blame }
+        Self { code: error.code().to_owned(), message: sentence(&causes(error)), blame }
     }
+}
+
+/// An error with what caused it.
+fn causes(error: &EngineError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A sentence about a model folder, which quotes names and text of its files: not all of a long one, and nothing that a

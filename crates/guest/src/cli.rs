@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::codes;
 use crate::config::Config;
 use crate::error::GuestError;
 use crate::serve;
@@ -69,6 +70,9 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(io::stderr(), "error: {} [{}]", error.sentence(), error.code());
+            if let Some(action) = codes::what_to_do(error.code()) {
+                let _ = writeln!(io::stderr(), "  {action}");
+            }
             error.exit_code()
         }
     }
@@ -89,8 +93,9 @@ impl Command {
                 io::stdout().write_all(&script).map_err(GuestError::Output)
             }
             Self::Man { dir: Some(dir) } => {
-                std::fs::create_dir_all(&dir).map_err(GuestError::Output)?;
-                clap_mangen::generate_to(command(), dir).map_err(GuestError::Output)
+                let fault = |source| GuestError::Manual { folder: dir.display().to_string(), source };
+                std::fs::create_dir_all(&dir).map_err(fault)?;
+                clap_mangen::generate_to(command(), &dir).map_err(fault)
             }
             Self::Man { dir: None } => {
                 clap_mangen::Man::new(command()).render(&mut io::stdout()).map_err(GuestError::Output)

@@ -77,8 +77,23 @@ codes! {
         "set listen to an address of this machine that no other program uses";
     RUNTIME_FAILED = "runtime_failed", "threads or signals cannot be set up",
         "raise the limits of the guest's service on threads and descriptors";
+    FILE_UNWRITABLE = "file_unwritable", "the manual's pages cannot be written",
+        "give a folder that can be made or written to, on a disk that has room";
     OUTPUT_FAILED = "output_failed", "standard output cannot be written",
         "start the guest with a standard output that stays open";
+}
+
+/// What to do about the error with this code, by the tables of all that a guest is made of.
+pub(crate) fn what_to_do(code: &str) -> Option<&'static str> {
+    let tables = [
+        CODES,
+        confide_engine::codes::CODES,
+        confide_attester::CODES,
+        confide_endorser::CODES,
+        confide_service::config::CODES,
+        confide_service::logging::CODES,
+    ];
+    tables.into_iter().flatten().find(|(listed, ..)| *listed == code).map(|(.., action)| *action)
 }
 
 #[cfg(test)]

@@ -96,6 +96,15 @@ pub enum GuestError {
     /// Standard output cannot be written.
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
+    /// The manual's pages cannot be written.
+    #[error("{folder}: the manual's pages cannot be written")]
+    Manual {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl GuestError {
@@ -120,6 +129,7 @@ impl GuestError {
             Self::Listen { .. } => codes::LISTEN_FAILED,
             Self::Runtime(_) => codes::RUNTIME_FAILED,
             Self::Output(_) => codes::OUTPUT_FAILED,
+            Self::Manual { .. } => codes::FILE_UNWRITABLE,
         }
     }
 
@@ -190,6 +200,7 @@ mod tests {
             GuestError::Listen { address: ([127, 0, 0, 1], 1).into(), source: io_error() },
             GuestError::Runtime(io_error()),
             GuestError::Output(io_error()),
+            GuestError::Manual { folder: "m".into(), source: io_error() },
         ];
         for error in &all {
             match error {
@@ -211,7 +222,8 @@ mod tests {
                 | GuestError::Random(_)
                 | GuestError::Listen { .. }
                 | GuestError::Runtime(_)
-                | GuestError::Output(_) => {}
+                | GuestError::Output(_)
+                | GuestError::Manual { .. } => {}
             }
         }
         all
