@@ -20,7 +20,7 @@ use crate::error::AttesterError;
 pub struct SimulatedMachine {
     /// Tells machines apart: the keys of the platform and of its GPUs follow from it.
     pub seed: u32,
-    /// How many GPUs it has, at most 64.
+    /// How many GPUs it has, at most 32.
     pub gpus: u8,
 }
 

@@ -206,7 +206,7 @@ async fn a_platform_can_be_named() {
         run(rig.confide(&["collateral", "fetch"]).args(words), 2);
     }
     let mut no_quote = rig.pinned(&["collateral", "fetch"]);
-    refused(no_quote.arg("--quote").arg(rig.path("pccs.pem")), 30, "quote_format");
+    refused(no_quote.arg("--quote").arg(rig.path("pccs.pem")), 20, "quote_format");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confide_endorser::{BaseUrl, Update, UrlError};
+use confide_evidence::document::MAX_DEVICES;
 use confide_service::logging::{Filter, Format};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::GuestError;
 
@@ -318,8 +319,19 @@ impl Log {
 pub struct Simulated {
     /// Tells machines apart: the keys of platform and GPUs follow from it.
     pub seed: u32,
-    /// GPUs, at most 64.
+    /// GPUs, at most [`MAX_DEVICES`].
+    #[serde(deserialize_with = "gpus")]
     pub gpus: u8,
+}
+
+fn gpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let count = u8::deserialize(deserializer)?;
+    if usize::from(count) <= MAX_DEVICES {
+        Ok(count)
+    } else {
+        let error = format!("{count} GPUs, at most {MAX_DEVICES} fit into an evidence document");
+        Err(serde::de::Error::custom(error))
+    }
 }
 
 impl Default for Simulated {
@@ -382,6 +394,10 @@ mod tests {
         let cases = [
             (format!("{SMALLEST}path = \"x\"\n"), "guest.toml:6:1: model.path: unknown field `path`"),
             (format!("{SMALLEST}[limits]\nbody = 1\n"), "guest.toml:7:1: limits.body: unknown field `body`"),
+            (
+                format!("{SMALLEST}[simulated]\ngpus = 33\n"),
+                "guest.toml:7:8: simulated.gpus: 33 GPUs, at most 32 fit into an evidence document",
+            ),
             (
                 format!("{SMALLEST}[limits]\nrequests = 0\n"),
                 "guest.toml:7:12: limits.requests: invalid value",

@@ -151,7 +151,7 @@ async fn many_connections_attest_at_the_same_time() {
 
 #[tokio::test]
 async fn attestations_beyond_the_limit_are_refused_and_not_queued() {
-    let guest = Guest::start("[limits]\nattestations = 1\n[simulated]\ngpus = 64\n");
+    let guest = Guest::start("[limits]\nattestations = 1\n[simulated]\ngpus = 32\n");
     let address = guest.address;
     let body = AttestationRequest { nonce: Bytes([1; 32]) }.encode();
     let mut connections = Vec::new();
@@ -457,7 +457,11 @@ fn a_model_that_does_not_load_ends_the_guest_with_its_code() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(output.stdout.is_empty());
-        assert!(said.lines().last().unwrap().contains(code), "{said}");
+        // The engine's own line comes first, then the guest's, and then what to do.
+        let lines: Vec<&str> = said.lines().collect();
+        let at = lines.iter().rposition(|line| line.starts_with("error: ")).unwrap();
+        assert!(lines[at].contains(code), "{said}");
+        assert!(lines[at + 1].starts_with("  "), "what to do: {said}");
     }
 }
 

@@ -392,13 +392,21 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Shows the waivers of what this evidence has nothing of: a loosened policy shows in every verdict.
+    /// Shows the waivers of what this evidence has nothing of: a loosened policy shows in every verdict. What a policy
+    /// says of the other platform is no part of it.
     fn untouched_waivers(&mut self) {
+        let other = match self.inputs.subject {
+            Subject::SnpReport(_) => "tdx.",
+            _ => "snp.",
+        };
         let looked_at = self.checks.codes();
         let mut last = 0;
         // Fields and rules have about the same order: each search goes on where the one before ended.
         let mut rules = rules::ALL.iter().cycle();
         for field in self.inputs.policy.waived() {
+            if field.path.starts_with(other) {
+                continue;
+            }
             let Some((code, reason)) = field.code.zip(field.waiver()) else { continue };
             if looked_at.may_have(code)
                 && let Some(place) = self.checks.place_of(code, last)
