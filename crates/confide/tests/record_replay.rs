@@ -1,11 +1,10 @@
 //! Records: replayed to the same bytes, and to what `verify` gives where the inputs are changed.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, dead_code, missing_docs, reason = "tests")]
 
 mod support;
 
 use confide_evidence::bytes::ByteString;
 use confide_evidence::record::{Finding, Record, Subject, read_all};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use support::{Sample, confide, run, status, stderr, stdout};
 
