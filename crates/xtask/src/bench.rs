@@ -240,14 +240,11 @@ fn rows(text: &str) -> Result<Vec<Row>> {
     text.lines().filter(|line| !line.is_empty()).map(row).collect()
 }
 
-/// A benchmark program. It is chosen among those of the whole workspace, so that all but the workspace's own crates is
-/// built as for the tests; those are built as they ship.
+/// A benchmark program, built as the programs ship but for link-time optimisation: ours and the peers alike. It is chosen
+/// among those of the whole workspace, so that all of them share one build.
 fn cargo_bench(bench: &str) -> Result<Command> {
     let mut command = cargo::command();
-    command.env("CARGO_INCREMENTAL", "0").env("CARGO_PROFILE_DEV_OPT_LEVEL", "3");
-    command.env("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false");
-    command.env("CARGO_PROFILE_DEV_OVERFLOW_CHECKS", "false");
-    command.args(["bench", "--quiet", "--locked", "--profile", "dev", "--workspace"]);
+    command.args(["bench", "--quiet", "--locked", "--workspace"]);
     command.args(["--features", &cargo::danger_features()?, "--bench", bench, "--"]);
     Ok(command)
 }
