@@ -52,7 +52,7 @@ pub(crate) fn tcb_status(
     };
     match assessment.status {
         Some(status) if listed.contains(&status) => checks.push(rule, Status::Pass, accepted, actual),
-        found => match found.and_then(|status| grace(policy, status, &assessment.advisory_ids, now)) {
+        found => match found.and_then(|status| grace(policy, status, assessment, listed, now)) {
             Some(grace) if !grace.ended(now) => {
                 horizon.limit(grace.until.0);
                 checks.waive(rule, &describe(grace), actual);
@@ -70,14 +70,20 @@ pub(crate) fn tcb_status(
     }
 }
 
-/// The grace for a platform that lasts longest.
+/// The grace for a platform that lasts longest. One for certain advisories covers no platform of which also a part falls
+/// short that no advisory names.
 fn grace<'p>(
     policy: &'p AppraisalPolicy,
     status: TcbStatus,
-    advisories: &[String],
+    assessment: &Assessment,
+    listed: &[TcbStatus],
     now: i64,
 ) -> Option<&'p Grace> {
-    let graces = policy.tdx.grace.iter().filter(|grace| grace.covers(status, advisories));
+    let unnamed = assessment.falls_short_unnamed(listed);
+    let covers = |grace: &&Grace| {
+        grace.covers(status, &assessment.advisory_ids) && (grace.advisories.is_empty() || !unnamed)
+    };
+    let graces = policy.tdx.grace.iter().filter(covers);
     graces.max_by_key(|grace| (!grace.ended(now), grace.until))
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Assessment {
     pub(crate) date: Option<i64>,
     /// Advisories of every level that counted, sorted.
     pub(crate) advisory_ids: Vec<String>,
+    /// The status of each level that counted, and whether Intel names advisories of it.
+    levels: Vec<(TcbStatus, bool)>,
     parts: Vec<String>,
     /// What would lift the platform to its best level.
     updates: Vec<String>,
@@ -28,9 +30,22 @@ impl Assessment {
         self.status.map_or("NoMatchingTcbLevel", TcbStatus::name)
     }
 
+    /// Notes a level that counts.
+    fn count(&mut self, status: TcbStatus, advisory_ids: &[String]) {
+        self.levels.push((status, !advisory_ids.is_empty()));
+        self.advisory_ids.extend_from_slice(advisory_ids);
+    }
+
     /// One sentence: the status and what it is made of.
     pub(crate) fn explain(&self) -> String {
         format!("{}: {}", self.status_name(), self.parts.join("; "))
+    }
+
+    /// Whether a part of the platform falls short for a reason that no advisory names, with a status that is not among
+    /// these. What is known of the other parts then says nothing of it.
+    pub(crate) fn falls_short_unnamed(&self, accepted: &[TcbStatus]) -> bool {
+        let fine = |status: &TcbStatus| *status == TcbStatus::UpToDate || accepted.contains(status);
+        self.levels.iter().any(|(status, named)| !named && !fine(status))
     }
 
     /// What to do about a status that the policy does not accept; nothing where the status is the best there is.
@@ -161,7 +176,7 @@ fn platform_status(
     }
     let platform = match info.tcb_levels.iter().find(|level| reached(level, tee_tcb_svn, pck)) {
         Some(level) => {
-            assessment.advisory_ids.extend_from_slice(&level.advisory_ids);
+            assessment.count(level.tcb_status, &level.advisory_ids);
             assessment.date = Some(level.tcb_date);
             let short: Vec<String> = sgx.into_iter().chain(tdx).collect();
             let short = if short.is_empty() { String::new() } else { format!(" ({})", short.join(", ")) };
@@ -197,7 +212,7 @@ fn isv_status(what: &str, svn: u16, levels: &[IsvLevel], assessment: &mut Assess
         assessment.parts.push(format!("{what} ISV SVN {svn} is below every level"));
         return None;
     };
-    assessment.advisory_ids.extend_from_slice(&level.advisory_ids);
+    assessment.count(level.tcb_status, &level.advisory_ids);
     let short =
         if level.tcb_status == TcbStatus::UpToDate { String::new() } else { format!(", needs {best}") };
     assessment.parts.push(format!("{what} {} with ISV SVN {svn}{short}", level.tcb_status.name()));
@@ -325,6 +340,7 @@ mod tests {
             status,
             date: None,
             advisory_ids: vec!["INTEL-SA-1".to_owned(), "INTEL-SA-2".to_owned()],
+            levels: Vec::new(),
             parts: Vec::new(),
             updates: updates.iter().map(ToString::to_string).collect(),
         };

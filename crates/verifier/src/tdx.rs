@@ -36,7 +36,7 @@ const INTEL_SGX_ROOT_CERTIFICATE_SHA256: [u8; 32] = [
 ];
 
 /// What a TD 1.0 report says of MRSERVICETD.
-const NO_SERVICE_TD: &str = "a TD 1.0 report, which has no service TD";
+const NO_SERVICE_TD: &str = "a TD 1.0 report, which does not state it";
 
 /// Key usage and basic constraints, which [`is_ca`] and [`is_signer`] process.
 const PROCESSED_EXTENSIONS: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
@@ -845,7 +845,13 @@ fn service_td(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
     let Some(td15) = &report.td15 else {
         return match &tdx.mr_service_td {
             Expect::Waive(reason) => checks.waive(&rules::MR_SERVICE_TD, reason, NO_SERVICE_TD),
-            Expect::AnyOf(_) => checks.pass(&rules::MR_SERVICE_TD, NO_SERVICE_TD),
+            // A TD 1.0 body does not state it, so that it meets no expectation but that there is none.
+            Expect::AnyOf(values) if values.contains(&HexBytes([0; 48])) => {
+                checks.pass(&rules::MR_SERVICE_TD, NO_SERVICE_TD)
+            }
+            expected => {
+                checks.expect_each(&rules::MR_SERVICE_TD, expected, &[HexBytes([0; 48])], NO_SERVICE_TD)
+            }
         };
     };
     let bound = HexBytes(*td15.mr_service_td);

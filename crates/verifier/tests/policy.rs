@@ -110,6 +110,44 @@ fn a_grace_for_something_else_is_none() {
     assert_eq!(result.code, Some("tcb_status"));
 }
 
+/// A part of the platform for whose shortcoming Intel names no advisory is not covered by what is named of another.
+#[test]
+fn a_grace_for_named_advisories_covers_no_shortcoming_without_a_name() {
+    let unnamed = || SvnLevel::new("OutOfDate", &[]);
+    let module = platform(|options| {
+        options.sgx_svn[0] = 3;
+        options.tee_tcb_svn[0] = 6;
+        options.module_identities[0].levels[1].verdict = unnamed();
+    });
+    let enclave = platform(|options| {
+        options.sgx_svn[0] = 3;
+        options.qe.levels[0].verdict = unnamed();
+    });
+    for (what, platform) in [("TDX module", module), ("quoting enclave", enclave)] {
+        let document = on(platform);
+        let result = appraise(&document, &grace("OutOfDate", "\"INTEL-SA-00000\"", "2027-01-01"));
+        assert_eq!(result.advisory_ids, ["INTEL-SA-00000"], "{what}");
+        assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("tcb_status")), "{what}");
+        let result = appraise(&document, &grace("OutOfDate", "", "2027-01-01"));
+        assert_eq!(
+            result.code,
+            Some("tcb_status"),
+            "{what}: nor does one for what has no name cover the rest"
+        );
+    }
+    let alone = platform(|options| options.qe.levels[0].verdict = unnamed());
+    let result = appraise(&on(alone), &grace("OutOfDate", "", "2027-01-01"));
+    assert_eq!(result.outcome, Outcome::Accepted, "{:?}", failures(&result));
+}
+
+#[test]
+fn a_report_that_states_no_service_td_meets_no_expectation_of_one() {
+    let named = policy(&[&format!("mr_service_td = {{ any_of = [\"{}\"] }}", "11".repeat(48))], "");
+    let result = appraise(&Guest::new().document(), &named);
+    assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("mr_service_td")));
+    assert!(check(&result, "mr_service_td").actual.contains("does not state it"));
+}
+
 #[test]
 fn no_ordinary_policy_accepts_revoked() {
     let client = confide_policy::CLIENT;
