@@ -25,8 +25,9 @@ pub(crate) fn run_reading(command: &mut Command, mut read: impl FnMut(&str)) -> 
     let spawned = command.stdout(Stdio::piped()).spawn();
     let mut child = spawned.with_context(|| format!("starting {}", shown(command)))?;
     let stdout = child.stdout.take().expect("standard output was piped");
-    for line in BufReader::new(stdout).lines() {
+    for line in BufReader::new(stdout).split(b'\n') {
         let line = line.with_context(|| format!("reading the output of {}", shown(command)))?;
+        let line = String::from_utf8_lossy(&line);
         println!("{line}");
         read(&line);
     }

@@ -125,6 +125,17 @@ pub(crate) fn note(line: String) {
     NOTES.lock().expect("no holder panics").push(line);
 }
 
+/// What failed tests print, to be repeated where the last lines are all that is kept of a run.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The most lines of [`FAILURES`] that are repeated.
+const FAILURES_SHOWN: usize = 400;
+
+/// Keeps a line to be repeated at the end.
+fn failure(line: String) {
+    FAILURES.lock().expect("no holder panics").push(line);
+}
+
 /// Writes the result of a long run to `docs/long-runs/`, with date, commit and the stages that it had.
 fn keep(table: &str, outcomes: &[Outcome], selection: &Selection) -> Result<()> {
     let folder = cargo::root().join("docs/long-runs");
@@ -154,6 +165,9 @@ fn conclude(outcomes: &[Outcome]) -> ExitCode {
     }
     let notes = NOTES.lock().expect("no holder panics");
     for line in notes.iter().filter(|note| note.starts_with(stages::NOT_RUN)) {
+        println!("{line}");
+    }
+    for line in FAILURES.lock().expect("no holder panics").iter().take(FAILURES_SHOWN) {
         println!("{line}");
     }
     for outcome in outcomes {

@@ -143,11 +143,15 @@ pub(crate) fn with_simulator(subcommand: &str) -> Result<Command> {
 }
 
 /// Runs test programs and adds up what they report. What a test prints is shown also where it passes: figures, and
-/// lines that say what it could not run.
+/// lines that say what it could not run. What failed tests print is repeated at the end of all stages.
 pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
     let mut tallies = Vec::new();
+    let mut failures = Failures::default();
     let status = process::run_reading(command.args(["--", "--show-output"]), |line| {
         tallies.extend(Tally::of_line(line));
+        if failures.hold(line) {
+            super::failure(line.to_owned());
+        }
         if line.starts_with(NOT_RUN) {
             tallies.push(Tally { not_run: 1, ..Tally::default() });
             super::note(line.to_owned());
@@ -156,10 +160,48 @@ pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
     judged(command, status, tallies.into_iter().sum())
 }
 
+/// Finds what a test program says of its failed tests: from the first line `failures:` to its summary.
+#[derive(Default)]
+struct Failures {
+    reading: bool,
+}
+
+impl Failures {
+    /// Whether the line is part of it.
+    fn hold(&mut self, line: &str) -> bool {
+        self.reading |= line == "failures:";
+        let held = self.reading;
+        self.reading &= !line.starts_with("test result: ");
+        held
+    }
+}
+
 /// The tests that a program counted. One that counted none, or failed without a failed test, did not work.
 fn judged(command: &Command, status: ExitStatus, tally: Tally) -> Result<Tally> {
     if status.success() != (tally.failed == 0) || tally == Tally::default() {
         bail!("{} ended with {status} after {} tests", process::shown(command), tally.passed + tally.failed);
     }
     Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_tests_print_is_held() {
+        let lines = [
+            ("test a ... ok", false),
+            ("failures:", true),
+            ("---- b stdout ----", true),
+            ("failures:", true),
+            ("    b", true),
+            ("test result: FAILED. 1 passed; 1 failed; 0 ignored", true),
+            ("test c ... ok", false),
+        ];
+        let mut failures = Failures::default();
+        for (line, held) in lines {
+            assert_eq!(failures.hold(line), held, "{line}");
+        }
+    }
 }
