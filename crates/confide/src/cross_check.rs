@@ -1,14 +1,17 @@
 //! `--cross-check`: what dcap-qvl, a verifier by other authors, finds for the same quote.
 //!
 //! It is asked for its findings alone: whether signatures and windows hold, and the TCB status. The verdict stays that
-//! of `confide-verifier`, which rejects where the two differ.
+//! of `confide-verifier`, which rejects where the two differ. Nothing reaches it that nobody has signed: it is asked once
+//! every signature of the quote and its collateral holds here, and a panic of it is a refusal.
 
+use crate::input::ALGORITHMS;
 use confide_client::{ClientBuilder, Question};
 use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, TdxCollateral};
 use confide_evidence::pem;
-use confide_evidence::record::{Finding, SecondOpinion};
+use confide_evidence::record::{Finding, SecondOpinion, opinion_inputs};
 use confide_evidence::x509::Certificate;
 use confide_policy::AppraisalPolicy;
+use confide_verifier::{AttestationResult, Inputs, Status, Subject, evaluate, rules};
 use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::config::{Config, CryptoProvider};
 use dcap_qvl::signature::DerSigEncoder;
@@ -16,6 +19,7 @@ use dcap_qvl::verify::QuoteVerifier;
 use dcap_qvl::x509::X509CertBackend;
 use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use sha2::{Digest as _, Sha256, Sha384};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Name and version of the second verifier, as in `Cargo.lock`.
 const VERIFIER: &str = "dcap-qvl 0.7.1";
@@ -97,14 +101,56 @@ fn opinion(
     policy: &AppraisalPolicy,
     now: UnixTime,
 ) -> SecondOpinion {
-    let found = match verify(quote, collateral, policy, now) {
+    let found = match unsigned(&ours(quote, collateral, policy, now)) {
+        Some(why) => Finding::NotAsked(why),
+        None => guarded(|| verify(quote, collateral, policy, now)),
+    };
+    let inputs = opinion_inputs(quote, collateral, now.as_secs());
+    SecondOpinion { found, inputs, verifier: VERIFIER.to_owned() }
+}
+
+/// What this program's own verifier finds for the quote by itself.
+fn ours(
+    quote: &[u8],
+    collateral: &TdxCollateral,
+    policy: &AppraisalPolicy,
+    now: UnixTime,
+) -> AttestationResult {
+    let endorsements = Endorsements { tdx: Some(collateral.clone()), ..Endorsements::default() };
+    let inputs = Inputs {
+        subject: Subject::Quote(quote),
+        endorsements: &endorsements,
+        prepared: None,
+        memo: None,
+        second_opinion: None,
+        references: None,
+        policy,
+        challenge: None,
+        now,
+        algorithms: &ALGORITHMS,
+    };
+    evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+}
+
+/// Why no signature vouches for the bytes, where that is so. The quote's own is the last one that is verified.
+fn unsigned(ours: &AttestationResult) -> Option<String> {
+    let code = rules::QUOTE_SIGNATURE.code;
+    let signed = ours.checks.iter().any(|check| check.code == code && check.status == Status::Pass);
+    let why =
+        || format!("no signature vouches for the evidence, refused here by {}", ours.code.unwrap_or(code));
+    (!signed).then(why)
+}
+
+/// The finding of another verifier, whose panics are refusals.
+fn guarded(verify: impl FnOnce() -> Result<String, String>) -> Finding {
+    let found = catch_unwind(AssertUnwindSafe(verify)).unwrap_or_else(|_| Err("it panicked".to_owned()));
+    match found {
         Ok(status) => Finding::Status(status),
         Err(mut why) => {
             why.truncate(why.floor_char_boundary(MAX_REFUSAL));
             Finding::Refused(why)
         }
-    };
-    SecondOpinion { found, verifier: VERIFIER.to_owned() }
+    }
 }
 
 /// Intel's status name, or why the quote is refused. Debug TDs and service TDs are the policy's to decide about.
@@ -150,6 +196,13 @@ fn theirs(collateral: &TdxCollateral) -> QuoteCollateralV3 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_of_the_second_verifier_is_a_refusal() {
+        assert_eq!(guarded(|| panic!("a bug")), Finding::Refused("it panicked".to_owned()));
+        assert_eq!(guarded(|| Ok("UpToDate".to_owned())), Finding::Status("UpToDate".to_owned()));
+        assert_eq!(guarded(|| Err("no".to_owned())), Finding::Refused("no".to_owned()));
+    }
 
     #[test]
     fn the_second_verifier_is_named_by_its_locked_version() {

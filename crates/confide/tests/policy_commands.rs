@@ -54,7 +54,7 @@ fn check_tells_waivers_and_graces_and_warns_of_those_that_have_ended() {
     let folder = Folder::new();
     let path = folder.write("policy.toml", &client(&[], &grace("2026-12-31")));
     let told = check(&path, "2026-12-31T23:59:59Z");
-    assert!(told.contains("policy \"client\", 30 waivers, 1 graces\n"), "{told}");
+    assert!(told.contains("policy \"client\", 34 waivers, 1 graces\n"), "{told}");
     assert!(
         told.contains("  tdx.mr_seam: the TDX module is appraised by its signer and TCB status\n"),
         "{told}"
@@ -267,7 +267,7 @@ fn explain_tells_every_field_in_a_sentence() {
     let told = stdout(&output);
     for sentence in [
         "- The TCB status is UpToDate.",
-        "- Until 2026-12-31T23:59:59Z, the TCB status may also be OutOfDate where nothing but INTEL-SA-01397 is open (tdx.grace.bios).",
+        "- Until 2026-12-31T23:59:59Z, the TCB status may also be OutOfDate where nothing but INTEL-SA-01397 and what other graces for it name is open (tdx.grace.bios).",
         "- The lower tcbEvaluationDataNumber of TCB info and QE identity is at least 19.",
         "- The age of TCB info in days is at most 14.",
         "- Not looked at: the platform by its PPID (any platform that Intel certified).",

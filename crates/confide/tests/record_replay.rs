@@ -140,6 +140,13 @@ fn a_second_opinion_is_recorded_and_replayed_without_the_second_verifier() {
     assert_eq!(opinion.found, Finding::Status("UpToDate".into()));
     assert_eq!(opinion.verifier, "dcap-qvl 0.7.1");
     assert_eq!(file.replay(&[]).stdout, recorded.stdout);
+    // Of other inputs the opinion says nothing, also where those are accepted by themselves.
+    let mut later = file.records();
+    later[0].time += 1;
+    later[0].outcome = None;
+    file.write(later);
+    let replayed = file.replay(&[]);
+    assert_eq!((status(&replayed), &support::json(&replayed)["code"]), (10, &"cross_check_inputs".into()));
     // What counts is what the record says, not what the second verifier would say now.
     records[0].second_opinion.as_mut().unwrap().found = Finding::Status("OutOfDate".into());
     records[0].outcome = None;

@@ -255,8 +255,8 @@ fn a_verdict_is_exported_as_ear_claims() {
         (&json!(1_750_377_600), &json!("confide-verifier 0.1.0"))
     );
     let tdx = &ear["submods"]["tdx"];
-    // The built-in policy has no reference values: nothing is claimed of what runs in the TD.
-    assert_eq!(tdx["ear_trustworthiness_vector"], json!({ "hardware": 2, "runtime-opaque": 2 }));
+    // The built-in policy has no reference values and waives migration: nothing is claimed of what runs in the TD.
+    assert_eq!(tdx["ear_trustworthiness_vector"], json!({ "hardware": 2 }));
     assert_eq!((&tdx["ear_status"], &ear["ear_status"]), (&json!("none"), &json!("none")));
     assert_eq!(tdx["ear_appraisal_policy_ids"], json!(["inspect"]));
     let waived = tdx["ear_verifier_claims"]["waived"].as_array().unwrap();
@@ -296,7 +296,7 @@ fn a_second_verifier_agrees_about_recorded_quotes() {
 }
 
 #[test]
-fn a_second_verifier_also_refuses_what_is_broken() {
+fn a_second_verifier_is_not_asked_about_what_no_signature_vouches_for() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Sample::version_4();
     let mut quote = std::fs::read(&sample.quote).unwrap();
@@ -307,6 +307,16 @@ fn a_second_verifier_also_refuses_what_is_broken() {
     let output = run(&["verify", "quote"], flags, &["--json", "--cross-check"]);
     let verdict = json(&output);
     assert_eq!((status(&output), &verdict["code"]), (10, &json!("quote_signature")));
+    let check = cross_check(&verdict);
+    assert_eq!(check["status"], "not_run");
+    assert_eq!(
+        check["actual"],
+        "dcap-qvl 0.7.1 was not asked: no signature vouches for the evidence, refused here by quote_signature"
+    );
+    // Signatures hold, and what they cover has expired: the second verifier is asked, and refuses it, too.
+    let output = sample.at("2040-01-01T00:00:00Z").verify(&["--json", "--cross-check"]);
+    let verdict = json(&output);
+    assert_eq!((status(&output), &verdict["code"]), (10, &json!("validity")));
     let check = cross_check(&verdict);
     assert_eq!(check["status"], "pass");
     assert!(

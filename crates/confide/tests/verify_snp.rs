@@ -95,6 +95,21 @@ fn a_recorded_report_is_accepted_up_to_amds_root() {
 }
 
 #[test]
+fn a_verdict_is_exported_as_ear_claims() {
+    let ear = json(&Folder::recorded().verify(&["--format", "ear"]));
+    let snp = &ear["submods"]["sev-snp"];
+    // Without a revocation list nothing is affirmed.
+    assert_eq!(snp["ear_trustworthiness_vector"], json!({ "hardware": 0 }));
+    assert_eq!((&snp["ear_status"], &ear["ear_status"]), (&json!("none"), &json!("none")));
+    let simulated = json(&Folder::simulated().verify(&["--format", "ear"]));
+    assert_eq!(simulated["submods"]["sev-snp"]["ear_trustworthiness_vector"], json!({ "hardware": 97 }));
+    let broken = Folder::recorded();
+    broken.change("report", |report| report[0x90] ^= 1);
+    let broken = json(&broken.verify(&["--format", "ear"]));
+    assert_eq!(broken["submods"]["sev-snp"]["ear_trustworthiness_vector"], json!({ "hardware": 99 }));
+}
+
+#[test]
 fn certificates_come_as_der_or_pem_in_any_order_and_the_root_may_be_missing() {
     let folder = Folder::recorded();
     let text = std::fs::read_to_string(folder.path("chain")).unwrap();

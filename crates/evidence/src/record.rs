@@ -4,10 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::{ByteString, Bytes, Digest};
 use crate::cbor::{self, CborError};
-use crate::document::{Endorsements, MAX_DOCUMENT, encode_own};
+use crate::document::{Endorsements, MAX_DOCUMENT, TdxCollateral, encode_own};
 use crate::hash::sha256_of;
 use crate::transcript::Role;
 
+/// First field of the digest of what a second opinion was formed over.
+pub const OPINION_DOMAIN: &[u8] = b"confide/second-opinion/v1";
 /// First field of every record hash.
 pub const RECORD_DOMAIN: &[u8] = b"confide/record/v1";
 /// The largest record, in bytes: a document, endorsements kept apart from it, a policy and an outcome.
@@ -143,8 +145,16 @@ pub struct SeenReferences {
 pub struct SecondOpinion {
     /// What it found.
     pub found: Finding,
+    /// What it was formed over, by [`opinion_inputs`]: of other inputs it says nothing.
+    pub inputs: Digest,
     /// Its name and version.
     pub verifier: String,
+}
+
+/// SHA-256 of the length-prefixed (domain, quote, canonical collateral, time): what a second opinion is formed over. `time`
+/// is in Unix seconds.
+pub fn opinion_inputs(quote: &[u8], collateral: &TdxCollateral, time: u64) -> Digest {
+    sha256_of(&[OPINION_DOMAIN, quote, &encode_own(collateral), &time.to_be_bytes()])
 }
 
 /// The finding of another verifier.
@@ -155,6 +165,8 @@ pub enum Finding {
     Status(String),
     /// It refuses the quote, in its own words.
     Refused(String),
+    /// It was not asked, for this reason.
+    NotAsked(String),
 }
 
 impl Record {

@@ -25,6 +25,13 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 /// [0], constructed.
 const CONTEXT_0: u8 = 0xa0;
+/// [0], primitive.
+const CONTEXT_0_PRIMITIVE: u8 = 0x80;
+
+/// id-ce-authorityKeyIdentifier, 2.5.29.35.
+const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
+/// id-ce-cRLNumber, 2.5.29.20.
+const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
 
 /// 1.2.840.10045.4.3.2, the content of its DER as of the other identifiers.
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -245,6 +252,21 @@ impl Certificate {
         self.extensions.iter().find(|extension| extension.oid == oid)
     }
 
+    /// The identifier of the certificate's own key (RFC 5280 section 4.2.1.2), where it names one.
+    #[must_use]
+    pub fn subject_key_id(&self) -> Option<&[u8]> {
+        match der_value(&self.extension("2.5.29.14")?.value)? {
+            (OCTET_STRING, id, []) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The identifier of the key that signs the certificate (RFC 5280 section 4.2.1.1), where it names one.
+    #[must_use]
+    pub fn authority_key_id(&self) -> Option<&[u8]> {
+        key_id_of_authority(&self.extension("2.5.29.35")?.value)
+    }
+
     /// Whether issuer and subject are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
@@ -317,6 +339,10 @@ pub struct Crl {
     pub revoked: Vec<Vec<u8>>,
     /// Dotted object identifiers of critical extensions of the list and of its entries (RFC 5280 section 5.3).
     pub critical_extensions: Vec<String>,
+    /// The identifier of the key that signs the list (RFC 5280 section 5.2.1), where it names one.
+    pub authority_key_id: Option<Vec<u8>>,
+    /// The list's number (RFC 5280 section 5.2.3), big endian, in the form of [`Certificate::serial`], where it has one.
+    pub number: Option<Vec<u8>>,
 }
 
 impl Crl {
@@ -363,6 +389,7 @@ impl Crl {
             (next_update, rest) = (Some(time.timestamp()), after);
         }
         let (mut revoked, mut critical_extensions) = (Vec::new(), Vec::new());
+        let (mut authority_key_id, mut number) = (None, None);
         if let Some((SEQUENCE, entries, after)) = der_value(rest) {
             revoked_entries(entries, &mut revoked, &mut critical_extensions)?;
             rest = after;
@@ -370,6 +397,9 @@ impl Crl {
         if let Some((CONTEXT_0, explicit, after)) = der_value(rest) {
             let (list, []) = sequence(explicit)? else { return None };
             critical_of(list, &mut critical_extensions)?;
+            authority_key_id =
+                value_of(list, AUTHORITY_KEY_ID).and_then(key_id_of_authority).map(<[u8]>::to_vec);
+            number = value_of(list, CRL_NUMBER).and_then(integer).map(serial);
             rest = after;
         }
         let parsed = Self {
@@ -382,6 +412,8 @@ impl Crl {
             next_update,
             revoked,
             critical_extensions,
+            authority_key_id,
+            number,
         };
         rest.is_empty().then_some((parsed, algorithm))
     }
@@ -426,6 +458,41 @@ fn critical_of(mut rest: &[u8], critical: &mut Vec<String>) -> Option<()> {
         rest = after;
     }
     Some(())
+}
+
+/// The value of the extension with this object identifier (the content of its DER), out of well-formed extensions.
+fn value_of<'a>(mut rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    while !rest.is_empty() {
+        let (extension, after) = sequence(rest)?;
+        let (OBJECT_IDENTIFIER, oid, extension) = der_value(extension)? else { return None };
+        if oid == wanted {
+            let value = match der_value(extension)? {
+                (BOOLEAN, _, value) => value,
+                _ => extension,
+            };
+            let (OCTET_STRING, value, []) = der_value(value)? else { return None };
+            return Some(value);
+        }
+        rest = after;
+    }
+    None
+}
+
+/// The keyIdentifier of an AuthorityKeyIdentifier (RFC 5280 section 4.2.1.1).
+fn key_id_of_authority(value: &[u8]) -> Option<&[u8]> {
+    let (content, []) = sequence(value)? else { return None };
+    match der_value(content)? {
+        (CONTEXT_0_PRIMITIVE, id, _) => Some(id),
+        _ => None,
+    }
+}
+
+/// The content of an INTEGER that is all of `value`.
+fn integer(value: &[u8]) -> Option<&[u8]> {
+    match der_value(value)? {
+        (INTEGER, content, []) => Some(content),
+        _ => None,
+    }
 }
 
 /// Reads a SEQUENCE from the front: its content, and what follows.

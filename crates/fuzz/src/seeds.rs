@@ -126,6 +126,7 @@ fn record(previous: Option<&Record>) -> Record {
         references: None,
         second_opinion: Some(SecondOpinion {
             found: Finding::Status("UpToDate".to_owned()),
+            inputs: Bytes([1; 32]),
             verifier: "another 1.0".to_owned(),
         }),
     };

@@ -23,17 +23,6 @@ pub struct Grace {
 }
 
 impl Grace {
-    /// Whether it is for a platform of this status with these open advisories, whatever the time.
-    ///
-    /// Every open advisory must be listed. A platform of which no advisory is named is covered by an empty list alone: a
-    /// grace for certain advisories says nothing of a shortcoming that nobody has named.
-    #[must_use]
-    pub fn covers(&self, status: TcbStatus, open: &[String]) -> bool {
-        self.status == status
-            && self.advisories.is_empty() == open.is_empty()
-            && open.iter().all(|advisory| self.advisories.contains(advisory))
-    }
-
     /// Whether it has ended at this time, in seconds since the Unix epoch.
     #[must_use]
     pub fn ended(&self, now: i64) -> bool {
@@ -46,6 +35,30 @@ impl Grace {
         let subject = "the TCB status".to_owned();
         Field::named(format!("tdx.grace.{}", self.name), "tcb_status", subject, self)
     }
+}
+
+/// The graces that together cover a platform of this status with these open advisories, whatever the time: each advisory
+/// is covered by the one that names it and lasts longest. Nothing where one of them is named by none.
+///
+/// A platform of which no advisory is named is covered by an empty list alone: a grace for certain advisories says nothing
+/// of a shortcoming that nobody has named.
+#[must_use]
+pub fn covering<'g>(graces: &'g [Grace], status: TcbStatus, open: &[String]) -> Option<Vec<&'g Grace>> {
+    let longest = |fits: &dyn Fn(&Grace) -> bool| {
+        let of_status = graces.iter().filter(|grace| grace.status == status);
+        of_status.filter(|grace| fits(grace)).max_by_key(|grace| grace.until)
+    };
+    if open.is_empty() {
+        return longest(&|grace| grace.advisories.is_empty()).map(|grace| vec![grace]);
+    }
+    let mut covering: Vec<&Grace> = Vec::new();
+    for advisory in open {
+        let grace = longest(&|grace| grace.advisories.contains(advisory))?;
+        if !covering.contains(&grace) {
+            covering.push(grace);
+        }
+    }
+    Some(covering)
 }
 
 impl Expectation for Grace {
@@ -76,23 +89,52 @@ mod tests {
         ids.iter().map(|id| (*id).to_owned()).collect()
     }
 
+    fn grace(name: &str, advisories: &[&str], until: i64) -> Grace {
+        Grace {
+            name: name.to_owned(),
+            status: TcbStatus::OutOfDate,
+            advisories: advisories.iter().map(ToString::to_string).collect(),
+            until: Until(until),
+            reason: "a test".to_owned(),
+        }
+    }
+
+    /// Names of the graces that cover a platform that is out of date, in the order of the advisories.
+    fn names(graces: &[Grace], ids: &[&str]) -> Option<Vec<String>> {
+        let found = covering(graces, TcbStatus::OutOfDate, &open(ids))?;
+        Some(found.into_iter().map(|grace| grace.name.clone()).collect())
+    }
+
     #[test]
     fn a_grace_covers_its_status_with_its_advisories_and_no_others() {
-        let mut grace = Grace {
-            name: "bios".to_owned(),
-            status: TcbStatus::OutOfDate,
-            advisories: ["INTEL-SA-1", "INTEL-SA-2"].map(str::to_owned).into(),
-            until: Until(10),
-            reason: "a test".to_owned(),
-        };
-        assert!(grace.covers(TcbStatus::OutOfDate, &open(&["INTEL-SA-1"])));
-        assert!(grace.covers(TcbStatus::OutOfDate, &open(&["INTEL-SA-1", "INTEL-SA-2"])));
-        assert!(!grace.covers(TcbStatus::OutOfDate, &open(&["INTEL-SA-1", "INTEL-SA-3"])));
-        assert!(!grace.covers(TcbStatus::OutOfDate, &[]), "nobody has named why");
-        assert!(!grace.covers(TcbStatus::OutOfDateConfigurationNeeded, &open(&["INTEL-SA-1"])));
-        grace.advisories.clear();
-        assert!(grace.covers(TcbStatus::OutOfDate, &[]));
-        assert!(!grace.covers(TcbStatus::OutOfDate, &open(&["INTEL-SA-1"])));
-        assert!(!grace.ended(10) && grace.ended(11));
+        let mut graces = [grace("bios", &["INTEL-SA-1", "INTEL-SA-2"], 10)];
+        let bios = Some(vec!["bios".to_owned()]);
+        assert_eq!(names(&graces, &["INTEL-SA-1"]), bios);
+        assert_eq!(names(&graces, &["INTEL-SA-1", "INTEL-SA-2"]), bios);
+        assert_eq!(names(&graces, &["INTEL-SA-1", "INTEL-SA-3"]), None);
+        assert_eq!(names(&graces, &[]), None, "nobody has named why");
+        let other = TcbStatus::OutOfDateConfigurationNeeded;
+        assert_eq!(covering(&graces, other, &open(&["INTEL-SA-1"])), None);
+        graces[0].advisories.clear();
+        assert_eq!(names(&graces, &[]), bios);
+        assert_eq!(names(&graces, &["INTEL-SA-1"]), None);
+        assert!(!graces[0].ended(10) && graces[0].ended(11));
+    }
+
+    #[test]
+    fn graces_for_different_advisories_cover_a_platform_together() {
+        let graces = [
+            grace("one", &["INTEL-SA-1"], 10),
+            grace("two", &["INTEL-SA-2", "INTEL-SA-3"], 5),
+            grace("two, for longer", &["INTEL-SA-2"], 20),
+            grace("without a name", &[], 30),
+        ];
+        let together = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        assert_eq!(names(&graces, &["INTEL-SA-1", "INTEL-SA-2"]), together(&["one", "two, for longer"]));
+        assert_eq!(names(&graces, &["INTEL-SA-2", "INTEL-SA-3"]), together(&["two, for longer", "two"]));
+        assert_eq!(names(&graces, &["INTEL-SA-1", "INTEL-SA-4"]), None, "none names the fourth");
+        let mut other = graces.clone();
+        other[0].status = TcbStatus::OutOfDateConfigurationNeeded;
+        assert_eq!(names(&other, &["INTEL-SA-1", "INTEL-SA-2"]), None, "one is for another status");
     }
 }

@@ -77,10 +77,53 @@ pub struct TdxPolicy {
     pub report_data: ExpectBound<HexBytes<64>>,
     /// Whether another verifier must have appraised the quote, too. Where one has, it must agree in any case.
     pub cross_check: Require,
+    /// What the quoting enclave says of itself and of its platform.
+    pub quote: QuotePolicy,
     /// What the PCK certificate says of the kind of platform.
     pub platform: PlatformPolicy,
     /// Fields of the extended TD 1.5 body.
     pub extended: ExtendedPolicy,
+}
+
+/// Expectations of what the quoting enclave writes beside the TD report, and of its own report beside what QE identity covers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct QuotePolicy {
+    /// Bytes 8 to 11 of the quote header, which are reserved.
+    pub reserved: Expect<HexBytes<4>>,
+    /// User data of the quote header.
+    pub user_data: Expect<HexBytes<20>>,
+    /// MRENCLAVE of the quoting enclave.
+    pub mr_enclave: Expect<HexBytes<32>>,
+    /// CPUSVN in the quoting enclave's report.
+    pub cpu_svn: Expect<HexBytes<16>>,
+}
+
+impl QuotePolicy {
+    fn fields(&self) -> [Field<'_>; 4] {
+        let Self { reserved, user_data, mr_enclave, cpu_svn } = self;
+        [
+            Field::new(
+                "tdx.quote.reserved",
+                "quote_reserved",
+                "the reserved bytes of the quote header",
+                reserved,
+            ),
+            Field::new(
+                "tdx.quote.user_data",
+                "quote_user_data",
+                "the user data of the quote header",
+                user_data,
+            ),
+            Field::new(
+                "tdx.quote.mr_enclave",
+                "qe_mr_enclave",
+                "MRENCLAVE of the quoting enclave",
+                mr_enclave,
+            ),
+            Field::new("tdx.quote.cpu_svn", "qe_cpu_svn", "CPUSVN of the quoting enclave", cpu_svn),
+        ]
+    }
 }
 
 /// Expectations of what a PCK certificate says of the kind of platform. Certificates of the Processor CA have no flags.
@@ -95,11 +138,13 @@ pub struct PlatformPolicy {
     pub cached_keys: Expect<bool>,
     /// Whether simultaneous multithreading is on.
     pub smt_enabled: Expect<bool>,
+    /// Platform instance id.
+    pub instance_id: Expect<HexBytes<16>>,
 }
 
 impl PlatformPolicy {
-    fn fields(&self) -> [Field<'_>; 4] {
-        let Self { sgx_type, dynamic_platform, cached_keys, smt_enabled } = self;
+    fn fields(&self) -> [Field<'_>; 5] {
+        let Self { sgx_type, dynamic_platform, cached_keys, smt_enabled, instance_id } = self;
         [
             Field::new("tdx.platform.sgx_type", "sgx_type", "the SGX type of the platform", sgx_type),
             Field::new(
@@ -119,6 +164,12 @@ impl PlatformPolicy {
                 "smt_enabled",
                 "whether simultaneous multithreading is on",
                 smt_enabled,
+            ),
+            Field::new(
+                "tdx.platform.instance_id",
+                "platform_instance",
+                "the platform instance by its id",
+                instance_id,
             ),
         ]
     }
@@ -232,10 +283,16 @@ impl TdxPolicy {
     /// As [`Self::fields`], without a list: verdicts go through them each time.
     pub(crate) fn each_field(&self) -> impl Iterator<Item = Field<'_>> {
         let graces = self.grace.iter().map(Grace::field);
-        self.listed().into_iter().chain(self.platform.fields()).chain(self.extended.fields()).chain(graces)
+        let quote = self.quote.fields().into_iter();
+        self.listed()
+            .into_iter()
+            .chain(quote)
+            .chain(self.platform.fields())
+            .chain(self.extended.fields())
+            .chain(graces)
     }
 
-    /// Every expectation but the platform's, the extended body's and the graces.
+    /// Every expectation but the quoting enclave's, the platform's, the extended body's and the graces.
     fn listed(&self) -> [Field<'_>; 32] {
         let Self {
             tcb_status,
@@ -269,6 +326,7 @@ impl TdxPolicy {
             mr_service_td,
             report_data,
             cross_check,
+            quote: _,
             platform: _,
             extended: _,
         } = self;

@@ -16,9 +16,10 @@ use crate::signed::{self, PreparedReferences, Taken};
 use crate::snp;
 use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
 use crate::witness::{Attested, Challenge};
-use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
+use confide_evidence::bytes::Digest;
+use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, TdxCollateral};
 use confide_evidence::hex;
-use confide_evidence::record::{RecordedChallenge, SecondOpinion};
+use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
 use confide_policy::AppraisalPolicy;
@@ -55,7 +56,9 @@ pub struct Inputs<'a> {
     pub prepared: Option<&'a PreparedCollateral>,
     /// What earlier appraisals have established. The answer is the same as without it.
     pub memo: Option<&'a Memo>,
-    /// What another verifier found for the same quote, collateral and time. Where it differs, evidence is rejected.
+    /// What another verifier found for the same quote, collateral and time, which it names by [`Inputs::opinion_digest`]:
+    /// the collateral must stand in `endorsements` or be stapled, also where `prepared` takes its place. Where the opinion
+    /// differs, or is of something else, evidence is rejected.
     pub second_opinion: Option<&'a SecondOpinion>,
     /// The signed file of reference values that the policy names.
     pub references: Option<&'a PreparedReferences>,
@@ -67,6 +70,28 @@ pub struct Inputs<'a> {
     pub now: UnixTime,
     /// Signature algorithms.
     pub algorithms: &'a Algorithms,
+}
+
+impl Inputs<'_> {
+    /// Digest of what a second opinion on this evidence is formed over ([`opinion_inputs`]): the TDX quote, the collateral
+    /// that is given or else stapled, and the time. Nothing where one of them is missing.
+    #[must_use]
+    pub fn opinion_digest(&self) -> Option<Digest> {
+        let given = self.endorsements.tdx.as_ref();
+        let over = |quote: &[u8], collateral| opinion_inputs(quote, collateral, self.now.as_secs());
+        match self.subject {
+            Subject::Quote(quote) | Subject::QuoteWithLog { quote, .. } => Some(over(quote, given?)),
+            Subject::Document(bytes) => {
+                let document = EvidenceDocument::decode(bytes).ok()?;
+                let stapled = document.endorsements.as_ref().and_then(|stapled| stapled.tdx.as_ref());
+                match &document.cpu {
+                    CpuEvidence::Tdx { quote } => Some(over(quote.as_bytes(), given.or(stapled)?)),
+                    _ => None,
+                }
+            }
+            Subject::SnpReport(_) => None,
+        }
+    }
 }
 
 /// Everything that a witness rests on but the challenge, which [`appraise`] consumes.
@@ -343,6 +368,7 @@ impl<'a> Progress<'a> {
         cross_check::compare(
             self.quote.tcb_status,
             self.inputs.second_opinion,
+            || self.inputs.opinion_digest(),
             &policy.tdx.cross_check,
             &mut self.checks,
         );

@@ -5,6 +5,7 @@
 
 use crate::check::Checks;
 use crate::rules;
+use confide_evidence::bytes::Digest;
 use confide_evidence::record::{Finding, SecondOpinion};
 use confide_policy::Require;
 
@@ -41,10 +42,12 @@ const STRICTER: [&str; 12] = [
     "validity",
 ];
 
-/// Compares `ours`, the TCB status where signatures, chains and windows hold, with the second opinion.
+/// Compares `ours`, the TCB status where signatures, chains and windows hold, with the second opinion, which must be of the
+/// inputs with the digest `over`.
 pub(crate) fn compare(
     ours: Option<&'static str>,
     opinion: Option<&SecondOpinion>,
+    over: impl FnOnce() -> Option<Digest>,
     require: &Require,
     checks: &mut Checks,
 ) {
@@ -52,7 +55,22 @@ pub(crate) fn compare(
         return checks.require(&rules::CROSS_CHECK, require, Err("no second verifier was asked".to_owned()));
     };
     let verifier = &opinion.verifier;
+    let over = over();
+    if over != Some(opinion.inputs) {
+        let over = over.map_or_else(|| "no collateral beside the quote".to_owned(), |over| over.to_string());
+        let actual = format!("{verifier} was asked about {}, this is {over}", opinion.inputs);
+        return checks.fail(&rules::CROSS_CHECK_INPUTS, actual);
+    }
     match (ours, &opinion.found) {
+        (_, Finding::NotAsked(why)) => {
+            let actual = format!("{verifier} was not asked: {why}");
+            if checks.first_failure().is_some() {
+                // Refused as it is: no opinion would change that.
+                checks.not_run(&rules::CROSS_CHECK, actual);
+            } else {
+                checks.require(&rules::CROSS_CHECK, require, Err(actual));
+            }
+        }
         (Some(ours), Finding::Status(theirs)) if ours == theirs => {
             checks.pass(&rules::CROSS_CHECK, format!("{verifier} finds {theirs}, too"));
         }
@@ -73,6 +91,7 @@ pub(crate) fn compare(
             let there = match theirs {
                 Finding::Status(status) => format!("TCB status {status}"),
                 Finding::Refused(why) => format!("refused: {why}"),
+                Finding::NotAsked(why) => format!("not asked: {why}"),
             };
             checks.fail(&rules::CROSS_CHECK_DISAGREES, format!("here {here}, {verifier}: {there}{known}"));
         }
@@ -85,6 +104,11 @@ fn known(ours: Option<&str>, failed: Option<&str>, theirs: &Finding) -> Option<&
         (Some(_), Finding::Refused(why)) => OUTRIGHT.iter().any(|name| why.contains(name)).then_some(
             "a known difference: what is left to policy or collateral here is refused outright there",
         ),
+        (Some(ours), Finding::Status(theirs))
+            if ours.starts_with("OutOfDate") && theirs.starts_with("TDRelaunchAdvised") =>
+        {
+            Some("a known difference: a relaunch is advised by all of Intel's conditions here, by fewer there")
+        }
         (None, Finding::Status(_)) => failed.filter(|code| STRICTER.contains(code)).map(|_| {
             "a known difference: every byte of quote, certificates and TCB info must hold here, not there"
         }),
@@ -96,9 +120,22 @@ fn known(ours: Option<&str>, failed: Option<&str>, theirs: &Finding) -> Option<&
 mod tests {
     use super::*;
     use crate::check::{Check, Status};
+    use confide_evidence::bytes::Bytes;
+
+    const INPUTS: Digest = Bytes([1; 32]);
 
     fn opinion(found: Finding) -> SecondOpinion {
-        SecondOpinion { found, verifier: "other 1.0".to_owned() }
+        SecondOpinion { found, inputs: INPUTS, verifier: "other 1.0".to_owned() }
+    }
+
+    /// As [`super::compare`], over the inputs of [`opinion`].
+    fn compare(
+        ours: Option<&'static str>,
+        opinion: Option<&SecondOpinion>,
+        require: &Require,
+        checks: &mut Checks,
+    ) {
+        super::compare(ours, opinion, || Some(INPUTS), require, checks);
     }
 
     fn status(name: &str) -> Finding {
@@ -150,15 +187,50 @@ mod tests {
 
     #[test]
     fn a_known_difference_rejects_and_is_named() {
-        let check = check(Some("UpToDate"), refused("SEPT_VE_DISABLE is not enabled"));
-        assert_eq!((check.code, check.status), ("cross_check_disagrees", Status::Fail));
-        assert!(check.actual.contains("known difference"), "{}", check.actual);
+        let outright = check(Some("UpToDate"), refused("SEPT_VE_DISABLE is not enabled"));
+        assert_eq!((outright.code, outright.status), ("cross_check_disagrees", Status::Fail));
+        assert!(outright.actual.contains("known difference"), "{}", outright.actual);
+        let relaunch = check(Some("OutOfDate"), status("TDRelaunchAdvised"));
+        assert_eq!((relaunch.code, relaunch.status), ("cross_check_disagrees", Status::Fail));
+        assert!(relaunch.actual.contains("known difference"), "{}", relaunch.actual);
         let mut checks = Checks::default();
         checks.fail(&rules::PCK_CHAIN_FORM, "four certificates");
         compare(None, Some(&opinion(status("UpToDate"))), &Require::Required, &mut checks);
         let check = checks.into_list().remove(1);
         assert!(check.actual.contains("refused by pck_chain_form"), "{}", check.actual);
         assert!(check.actual.contains("known difference"), "{}", check.actual);
+    }
+
+    #[test]
+    fn an_opinion_of_other_inputs_is_refused_whatever_it_says() {
+        for over in [None, Some(Bytes([2; 32]))] {
+            for found in
+                [status("UpToDate"), refused("bad signature"), Finding::NotAsked("a test".to_owned())]
+            {
+                let mut checks = Checks::default();
+                let waive = Require::Waive("not asked for".to_owned());
+                super::compare(Some("UpToDate"), Some(&opinion(found)), || over, &waive, &mut checks);
+                assert_eq!(checks.first_failure(), Some("cross_check_inputs"), "{over:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_opinion_that_was_not_asked_for_is_missing_unless_the_evidence_is_refused_anyway() {
+        let not_asked = opinion(Finding::NotAsked("its signatures do not hold".to_owned()));
+        let waive = Require::Waive("not asked for".to_owned());
+        for (require, status) in [(&Require::Required, Status::Fail), (&waive, Status::Waived)] {
+            let mut checks = Checks::default();
+            compare(Some("UpToDate"), Some(&not_asked), require, &mut checks);
+            let check = checks.into_list().remove(0);
+            assert_eq!((check.code, check.status), ("cross_check", status));
+        }
+        let mut checks = Checks::default();
+        checks.fail(&rules::QUOTE_SIGNATURE, "the signature does not verify");
+        compare(None, Some(&not_asked), &Require::Required, &mut checks);
+        let check = checks.into_list().remove(1);
+        assert_eq!((check.code, check.status), ("cross_check", Status::NotRun));
+        assert!(check.actual.contains("its signatures do not hold"), "{}", check.actual);
     }
 
     #[test]

@@ -20,8 +20,10 @@ const BUILD: &str = concat!("confide-verifier ", env!("CARGO_PKG_VERSION"));
 
 /// The submodule of devices.
 const DEVICES: &str = "nvidia";
+/// The submodule of SEV-SNP reports.
+const SNP: &str = "sev-snp";
 
-/// What an affirming claim rests on: every one of these checks is there and has passed.
+/// What an affirming claim rests on. A failed check of any of the lists takes it away, and so does one that did not run.
 #[derive(Debug)]
 pub struct Basis {
     /// The submodule: the platform, or `nvidia` for all devices together.
@@ -32,8 +34,19 @@ pub struct Basis {
     pub value: i8,
     /// What the value means.
     pub meaning: &'static str,
-    /// What must have passed.
+    /// What must be there and have passed.
     pub rules: &'static [&'static Rule],
+    /// What must have passed where the evidence states it: a waiver takes the claim away.
+    pub stated: &'static [&'static Rule],
+    /// What must have passed where the policy asks for it, which narrows what other checks leave: a waiver does not count.
+    pub asked: &'static [&'static Rule],
+}
+
+impl Basis {
+    /// The checks of all lists.
+    pub fn all(&self) -> impl Iterator<Item = &'static Rule> {
+        self.rules.iter().chain(self.stated).chain(self.asked).copied()
+    }
 }
 
 /// Every affirming claim that a verdict can give. What stands in no row is never claimed: `instance-identity`,
@@ -45,6 +58,8 @@ pub static BASES: &[Basis] = &[
         value: 2,
         meaning: "genuine and supported hardware and firmware, at TCB status UpToDate",
         rules: &[
+            &rules::QUOTE_FORMAT,
+            &rules::COLLATERAL_FORMAT,
             &rules::ROOT_ANCHOR,
             &rules::ROOT_SIGNATURE,
             &rules::PCK_CA_SIGNATURE,
@@ -68,6 +83,28 @@ pub static BASES: &[Basis] = &[
             &rules::QE_IDENTITY,
             &rules::TDX_MODULE_IDENTITY,
             &rules::TCB_STATUS,
+            &rules::PRESENT_TCB,
+        ],
+        stated: &[],
+        asked: &[
+            &rules::EARLY_TCB_STATUS,
+            &rules::TCB_EVALUATION,
+            &rules::TCB_INFO_AGE,
+            &rules::QE_IDENTITY_AGE,
+            &rules::PCK_CRL_AGE,
+            &rules::ROOT_CRL_AGE,
+            &rules::PPID,
+            &rules::PLATFORM_KIND,
+            &rules::SGX_TYPE,
+            &rules::DYNAMIC_PLATFORM,
+            &rules::CACHED_KEYS,
+            &rules::SMT_ENABLED,
+            &rules::PLATFORM_INSTANCE,
+            &rules::QUOTE_RESERVED,
+            &rules::QUOTE_USER_DATA,
+            &rules::QE_MR_ENCLAVE,
+            &rules::QE_CPU_SVN,
+            &rules::MR_SEAM,
         ],
     },
     Basis {
@@ -80,10 +117,28 @@ pub static BASES: &[Basis] = &[
             &rules::TD_MIGRATABLE,
             &rules::TD_ATTRIBUTES,
             &rules::XFAM,
+            &rules::TD_RESERVED_BITS,
+            &rules::MR_SIGNER_SEAM,
+            &rules::SEAM_ATTRIBUTES,
             &rules::MR_CONFIG_ID,
             &rules::MR_OWNER,
             &rules::MR_OWNER_CONFIG,
             &rules::MR_SERVICE_TD,
+        ],
+        stated: &[
+            &rules::TD_VM_ID,
+            &rules::DEVICE_INFO,
+            &rules::SERVICE_TD_ATTRIBUTES,
+            &rules::INIT_CPU_SVN,
+            &rules::INIT_TEE_TCB_SVN,
+            &rules::INIT_FMSPC,
+        ],
+        asked: &[
+            &rules::EGRESS_MODE,
+            &rules::EGRESS_POLICY,
+            &rules::EGRESS_HOST_VISIBLE,
+            &rules::MODEL_MANIFEST,
+            &rules::CONFIGURATION,
         ],
     },
     Basis {
@@ -92,13 +147,132 @@ pub static BASES: &[Basis] = &[
         value: 3,
         meaning: "only approved executables have been loaded during the boot",
         rules: &[&rules::MR_TD, &rules::RTMR0, &rules::RTMR1, &rules::RTMR2],
+        stated: &[],
+        asked: &[
+            &rules::RTMR3,
+            &rules::REFERENCE_SIGNATURE,
+            &rules::REFERENCE_FILE,
+            &rules::REFERENCE_VERSION,
+            &rules::REFERENCE_WINDOW,
+            &rules::REFERENCE_SET,
+            &rules::BOOT_LOG_FORMAT,
+            &rules::BOOT_LOG,
+            &rules::BOOT_EVENTS,
+            &rules::EVENT_LOG,
+            &rules::EVENT_CLAIMS,
+            &rules::ENGINE_KIND,
+            &rules::IMAGE,
+            &rules::VERITY_ROOTS,
+        ],
     },
     Basis {
         submodule: "tdx",
         claim: "runtime-opaque",
         value: 2,
         meaning: "memory is encrypted and opaque to the host, where hardware is affirmed, too",
-        rules: &[&rules::TD_DEBUG],
+        rules: &[&rules::TD_DEBUG, &rules::TD_MIGRATABLE],
+        stated: &[],
+        asked: &[],
+    },
+    Basis {
+        submodule: SNP,
+        claim: "hardware",
+        value: 2,
+        meaning: "genuine and supported hardware and firmware, at or above the policy's floors",
+        rules: &[
+            &rules::SNP_REPORT_FORMAT,
+            &rules::SNP_ENDORSEMENTS_FORMAT,
+            &rules::SNP_CHAIN_FORM,
+            &rules::SNP_ROOT_ANCHOR,
+            &rules::SNP_ROOT_SIGNATURE,
+            &rules::SNP_ISSUER_SIGNATURE,
+            &rules::SNP_KEY_SIGNATURE,
+            &rules::SNP_CRL_SIGNATURE,
+            &rules::SNP_REVOCATION,
+            &rules::SNP_KEY_EXTENSIONS,
+            &rules::SNP_KEY_KIND,
+            &rules::SNP_PRODUCT_BINDING,
+            &rules::SNP_REPORT_SIGNATURE,
+            &rules::SNP_VALIDITY,
+            &rules::SNP_TCB_BINDING,
+            &rules::SNP_HARDWARE_ID,
+            &rules::SNP_TCB_ORDER,
+            &rules::SNP_RESERVED,
+            &rules::SNP_PRODUCT,
+            &rules::SNP_REPORTED_TCB,
+            &rules::SNP_COMMITTED_TCB,
+            &rules::SNP_CURRENT_TCB,
+            &rules::SNP_LAUNCH_TCB,
+            &rules::SNP_PROVISIONAL_FIRMWARE,
+            &rules::SNP_PLATFORM_ALIAS_CHECK,
+        ],
+        stated: &[],
+        asked: &[
+            &rules::SNP_REPORT_VERSION,
+            &rules::SNP_CRL_AGE,
+            &rules::SNP_SIGNING_KEY,
+            &rules::SNP_CSP_ID,
+            &rules::SNP_PLATFORM_ECC,
+            &rules::SNP_PLATFORM_IOMMU_WRITE_SAFE,
+            &rules::SNP_CURRENT_FIRMWARE,
+            &rules::SNP_COMMITTED_FIRMWARE,
+            &rules::SNP_LAUNCH_MITIGATIONS,
+            &rules::SNP_CURRENT_MITIGATIONS,
+            &rules::SNP_MASKED_CHIP_ID,
+            &rules::SNP_CHIP_ID,
+        ],
+    },
+    Basis {
+        submodule: SNP,
+        claim: "configuration",
+        value: 2,
+        meaning: "a known and approved configuration of guest and platform",
+        rules: &[
+            &rules::SNP_DEBUG,
+            &rules::SNP_MIGRATION_AGENT,
+            &rules::SNP_CXL,
+            &rules::SNP_VMPL,
+            &rules::SNP_PLATFORM_TIO,
+            &rules::SNP_HOST_DATA,
+            &rules::SNP_FAMILY_ID,
+            &rules::SNP_IMAGE_ID,
+            &rules::SNP_AUTHOR_KEY,
+            &rules::SNP_ID_KEY_DIGEST,
+            &rules::SNP_AUTHOR_KEY_DIGEST,
+            &rules::SNP_REPORT_ID_MA,
+        ],
+        stated: &[],
+        asked: &[
+            &rules::SNP_SMT,
+            &rules::SNP_SINGLE_SOCKET,
+            &rules::SNP_AES_256_XTS,
+            &rules::SNP_RAPL_DISABLED,
+            &rules::SNP_CIPHERTEXT_HIDING,
+            &rules::SNP_PAGE_SWAP_DISABLED,
+            &rules::SNP_ABI,
+            &rules::SNP_PLATFORM_SMT,
+            &rules::SNP_PLATFORM_TSME,
+            &rules::SNP_PLATFORM_RAPL_DISABLED,
+            &rules::SNP_PLATFORM_CIPHERTEXT_HIDING,
+        ],
+    },
+    Basis {
+        submodule: SNP,
+        claim: "executables",
+        value: 3,
+        meaning: "only approved executables have been loaded at launch",
+        rules: &[&rules::SNP_MEASUREMENT],
+        stated: &[],
+        asked: &[&rules::SNP_GUEST_SVN],
+    },
+    Basis {
+        submodule: SNP,
+        claim: "runtime-opaque",
+        value: 2,
+        meaning: "memory is encrypted and opaque to the host, where hardware is affirmed, too",
+        rules: &[&rules::SNP_DEBUG, &rules::SNP_MIGRATION_AGENT],
+        stated: &[],
+        asked: &[],
     },
     Basis {
         submodule: DEVICES,
@@ -119,6 +293,8 @@ pub static BASES: &[Basis] = &[
             &rules::DEVICE_REVOCATION,
             &rules::DEVICE_DISTINCT,
         ],
+        stated: &[],
+        asked: &[],
     },
     Basis {
         submodule: DEVICES,
@@ -132,6 +308,8 @@ pub static BASES: &[Basis] = &[
             &rules::GPU_DEV_TOOLS,
             &rules::GPU_ENVIRONMENT,
         ],
+        stated: &[],
+        asked: &[&rules::GPU_COUNT, &rules::GPU_CLAIMS, &rules::DEVICES_EVENT],
     },
     Basis {
         submodule: DEVICES,
@@ -139,7 +317,32 @@ pub static BASES: &[Basis] = &[
         value: 3,
         meaning: "driver and firmware are those of signed reference manifests",
         rules: &[&rules::DEVICE_RIM],
+        stated: &[],
+        asked: &[],
     },
+];
+
+/// Checks on which no affirming claim rests, and why. Where one of them fails, the evidence is rejected and the status
+/// `contraindicated` all the same.
+pub static UNCLAIMED: &[(&Rule, &str)] = &[
+    (&rules::QUOTE_PADDING, "of bytes behind the quote nothing is claimed"),
+    (&rules::DOCUMENT_FORMAT, "a document that cannot be read has no submodule to claim anything of"),
+    (&rules::DOCUMENT_PLATFORM, "a document of another platform has no submodule to claim anything of"),
+    (&rules::COLLATERAL_PRESENT, "noted where there is no collateral, and so no claim"),
+    (&rules::COLLATERAL_FILE, "noted where the collateral cannot be read, and so no claim"),
+    (&rules::CROSS_CHECK, "of another verifier, and not of the evidence"),
+    (&rules::CROSS_CHECK_INPUTS, "of another verifier, and not of the evidence"),
+    (&rules::CROSS_CHECK_DISAGREES, "of another verifier, and not of the evidence"),
+    (&rules::TD_ID, "names an instance, and `instance-identity` is never claimed"),
+    (&rules::REPORT_DATA, "binds the evidence to its challenge, for which the vector has no claim"),
+    (&rules::CHALLENGE, "binds the evidence to its challenge, for which the vector has no claim"),
+    (&rules::KEY_SET, "of the guest's keys, for which the vector has no claim"),
+    (&rules::WITNESS, "of the policy, and not of the evidence"),
+    (&rules::SNP_ENDORSEMENTS_PRESENT, "noted where there are no certificates, and so no claim"),
+    (&rules::SNP_CERTIFICATE_FILE, "noted where a certificate cannot be read, and so no claim"),
+    (&rules::SNP_CRL_FILE, "noted where a revocation list cannot be read, and so no claim"),
+    (&rules::SNP_REPORT_ID, "names an instance, and `instance-identity` is never claimed"),
+    (&rules::SNP_REPORT_DATA, "binds the report to its challenge, for which the vector has no claim"),
 ];
 
 /// Signatures of the evidence itself: where one of them does not hold, nothing that it says counts.
@@ -148,11 +351,28 @@ static EVIDENCE_SIGNATURES: &[&Rule] = &[
     &rules::QE_REPORT_SIGNATURE,
     &rules::ATTESTATION_KEY_BINDING,
     &rules::QUOTE_SIGNATURE,
+    &rules::SNP_KEY_SIGNATURE,
+    &rules::SNP_REPORT_SIGNATURE,
     &rules::DEVICE_CHAIN_SIGNATURES,
     &rules::DEVICE_REPORT_SIGNATURE,
 ];
-static REVOCATIONS: &[&Rule] = &[&rules::CA_REVOCATION, &rules::PCK_REVOCATION, &rules::DEVICE_REVOCATION];
-static ANCHORS: &[&Rule] = &[&rules::ROOT_ANCHOR, &rules::DEVICE_ROOT_ANCHOR];
+static REVOCATIONS: &[&Rule] =
+    &[&rules::CA_REVOCATION, &rules::PCK_REVOCATION, &rules::SNP_REVOCATION, &rules::DEVICE_REVOCATION];
+static ANCHORS: &[&Rule] = &[&rules::ROOT_ANCHOR, &rules::SNP_ROOT_ANCHOR, &rules::DEVICE_ROOT_ANCHOR];
+/// What says that SEV-SNP firmware is older than the policy allows, or lacks a mitigation. TDX has its TCB status.
+static SNP_AGED: &[&Rule] = &[
+    &rules::SNP_REPORTED_TCB,
+    &rules::SNP_COMMITTED_TCB,
+    &rules::SNP_CURRENT_TCB,
+    &rules::SNP_LAUNCH_TCB,
+    &rules::SNP_CURRENT_FIRMWARE,
+    &rules::SNP_COMMITTED_FIRMWARE,
+    &rules::SNP_PROVISIONAL_FIRMWARE,
+    &rules::SNP_LAUNCH_MITIGATIONS,
+    &rules::SNP_CURRENT_MITIGATIONS,
+    &rules::SNP_PLATFORM_ALIAS_CHECK,
+    &rules::SNP_PLATFORM_IOMMU_WRITE_SAFE,
+];
 
 /// No claim: the evidence does not suffice.
 const NO_CLAIM: i8 = 0;
@@ -340,8 +560,11 @@ fn hardware(result: &AttestationResult, submodule: &str) -> Option<i8> {
         return Some(CONTRAINDICATED);
     }
     let affirmed = affirmed(result, submodule, "hardware");
-    if submodule == DEVICES {
-        return affirmed;
+    match submodule {
+        DEVICES => return affirmed,
+        SNP if any_fails(result, SNP_AGED) => return Some(VULNERABLE),
+        SNP => return affirmed,
+        _ => {}
     }
     match result.tcb_status? {
         "UpToDate" => affirmed,
@@ -352,7 +575,7 @@ fn hardware(result: &AttestationResult, submodule: &str) -> Option<i8> {
 }
 
 fn configuration(result: &AttestationResult, submodule: &str) -> Option<i8> {
-    if basis(submodule, "configuration").is_some_and(|basis| any_fails(result, basis.rules)) {
+    if basis(submodule, "configuration").is_some_and(|basis| fails(result, basis)) {
         return Some(CONTRAINDICATED);
     }
     let needed = result.tcb_status.is_some_and(|status| status.contains("Configuration"));
@@ -363,7 +586,7 @@ fn configuration(result: &AttestationResult, submodule: &str) -> Option<i8> {
 }
 
 fn executables(result: &AttestationResult, submodule: &str) -> Option<i8> {
-    if basis(submodule, "executables").is_some_and(|basis| any_fails(result, basis.rules)) {
+    if basis(submodule, "executables").is_some_and(|basis| fails(result, basis)) {
         return Some(UNRECOGNISED_EXECUTABLES);
     }
     affirmed(result, submodule, "executables")
@@ -387,14 +610,20 @@ fn names(basis: &Basis, rule: &Rule) -> bool {
     basis.rules.iter().any(|one| one.code == rule.code)
 }
 
-/// The claim's affirming value, if every check of its basis is there and has passed.
+/// The claim's affirming value, if every check of its basis is there and has passed, and those of what evidence may state
+/// and policies may ask for besides.
 fn affirmed(result: &AttestationResult, submodule: &str, claim: &str) -> Option<i8> {
     let basis = basis(submodule, claim)?;
-    let passed = |rule: &&'static Rule| {
-        let mut found = checks(result, std::slice::from_ref(rule)).peekable();
-        found.peek().is_some() && found.all(|check| check.status == Status::Pass)
-    };
-    basis.rules.iter().all(passed).then_some(basis.value)
+    let there = |rule: &&'static Rule| checks(result, std::slice::from_ref(rule)).next().is_some();
+    let passed = |rules| checks(result, rules).all(|check| check.status == Status::Pass);
+    let narrowed =
+        checks(result, basis.asked).all(|check| matches!(check.status, Status::Pass | Status::Waived));
+    let affirmed = basis.rules.iter().all(there) && passed(basis.rules) && passed(basis.stated) && narrowed;
+    affirmed.then_some(basis.value)
+}
+
+fn fails(result: &AttestationResult, basis: &Basis) -> bool {
+    [basis.rules, basis.stated, basis.asked].into_iter().any(|rules| any_fails(result, rules))
 }
 
 fn any_fails(result: &AttestationResult, rules: &[&'static Rule]) -> bool {
@@ -410,6 +639,16 @@ mod tests {
     use super::*;
     use crate::check::Checks;
     use crate::result::DeviceResult;
+
+    /// Everything passed, nothing waived, as a verdict of the submodule's platform has it.
+    fn perfect_of(submodule: &str) -> AttestationResult {
+        match submodule {
+            SNP => {
+                AttestationResult { platform: Some(SNP), tcb_status: None, devices: Vec::new(), ..perfect() }
+            }
+            _ => perfect(),
+        }
+    }
 
     /// Everything passed, nothing waived.
     fn perfect() -> AttestationResult {
@@ -448,7 +687,11 @@ mod tests {
     }
 
     fn with(rule: &Rule, status: Status) -> AttestationResult {
-        let mut result = perfect();
+        of_with("tdx", rule, status)
+    }
+
+    fn of_with(submodule: &str, rule: &Rule, status: Status) -> AttestationResult {
+        let mut result = perfect_of(submodule);
         for check in result.checks.iter_mut().filter(|check| check.code == rule.code) {
             check.status = status;
         }
@@ -477,22 +720,81 @@ mod tests {
         assert_eq!(ear.submods["nvidia"].ear_trustworthiness_vector, BTreeMap::from(devices));
     }
 
-    /// No claim is stronger than the checks: each check of a basis, in each state but passed, takes the claim away.
+    /// No claim is stronger than the checks: each check of a basis, in each state but passed, takes the claim away. What
+    /// evidence may state and a policy may ask for may be absent; what a policy may ask for may be waived, too.
     #[test]
     fn every_check_that_did_not_pass_takes_its_claims_away() {
+        let lists = |basis: &'static Basis| {
+            [(basis.rules, "always"), (basis.stated, "stated"), (basis.asked, "asked")]
+        };
         for basis in BASES {
-            assert_eq!(claim(&perfect(), basis), Tier::Affirming, "{}", basis.claim);
-            for rule in basis.rules {
+            assert_eq!(claim(&perfect_of(basis.submodule), basis), Tier::Affirming, "{}", basis.claim);
+            let named = |(rules, list): (&'static [&'static Rule], &'static str)| {
+                rules.iter().map(move |rule| (*rule, list))
+            };
+            for (rule, list) in lists(basis).into_iter().flat_map(named) {
                 for status in [Status::Fail, Status::Waived, Status::NotRun] {
-                    let result = with(rule, status);
-                    assert_ne!(claim(&result, basis), Tier::Affirming, "{} {status:?}", rule.code);
-                    assert_ne!(ear(&result).ear_status, Tier::Affirming, "{} {status:?}", rule.code);
+                    let stays = (status, list) == (Status::Waived, "asked");
+                    let result = of_with(basis.submodule, rule, status);
+                    let what = format!("{} {} {status:?}", basis.claim, rule.code);
+                    assert_eq!(claim(&result, basis) == Tier::Affirming, stays, "{what}");
+                    assert_eq!(ear(&result).ear_status == Tier::Affirming, stays, "{what}");
                 }
-                let mut absent = perfect();
+                let mut absent = perfect_of(basis.submodule);
                 absent.checks.retain(|check| check.code != rule.code);
-                assert_ne!(claim(&absent, basis), Tier::Affirming, "{} absent", rule.code);
+                let stays = list != "always";
+                assert_eq!(claim(&absent, basis) == Tier::Affirming, stays, "{} absent", rule.code);
             }
         }
+    }
+
+    /// A new check belongs to a claim, or says why it belongs to none.
+    #[test]
+    fn every_check_is_assigned_to_a_claim_or_to_none_with_a_reason() {
+        let unclaimed = |rule: &Rule| UNCLAIMED.iter().any(|(one, _)| one.code == rule.code);
+        for rule in rules::ALL {
+            let claimed = BASES.iter().any(|basis| basis.all().any(|one| one.code == rule.code));
+            assert_ne!(claimed, unclaimed(rule), "{}: of a claim, or of none", rule.code);
+        }
+        for (rule, why) in UNCLAIMED {
+            assert!(why.len() > 10, "{} has no reason", rule.code);
+        }
+        for basis in BASES {
+            let mut codes: Vec<&str> = basis.all().map(|rule| rule.code).collect();
+            let count = codes.len();
+            codes.sort_unstable();
+            codes.dedup();
+            assert_eq!(codes.len(), count, "{} {} names a check twice", basis.submodule, basis.claim);
+        }
+    }
+
+    #[test]
+    fn an_sev_snp_report_has_a_whole_vector_of_its_own() {
+        let result = perfect_of(SNP);
+        let ear = ear(&result);
+        assert_eq!(ear.ear_status, Tier::Affirming);
+        let expected = [("configuration", 2), ("executables", 3), ("hardware", 2), ("runtime-opaque", 2)];
+        assert_eq!(ear.submods["sev-snp"].ear_trustworthiness_vector, BTreeMap::from(expected));
+        assert_eq!(ear.submods.len(), 1);
+    }
+
+    #[test]
+    fn sev_snp_firmware_below_a_floor_is_vulnerable_and_a_revoked_key_is_not_acceptable() {
+        for (rule, hardware) in [
+            (&rules::SNP_REPORTED_TCB, 32),
+            (&rules::SNP_PLATFORM_ALIAS_CHECK, 32),
+            (&rules::SNP_REVOCATION, 96),
+            (&rules::SNP_ROOT_ANCHOR, 97),
+            (&rules::SNP_REPORT_SIGNATURE, 99),
+            (&rules::SNP_VALIDITY, 0),
+        ] {
+            let result = of_with(SNP, rule, Status::Fail);
+            let vector = &ear(&result).submods["sev-snp"].ear_trustworthiness_vector;
+            assert_eq!(vector["hardware"], hardware, "{}", rule.code);
+            assert!(!vector.contains_key("runtime-opaque"), "{}", rule.code);
+        }
+        let result = of_with(SNP, &rules::SNP_MEASUREMENT, Status::Fail);
+        assert_eq!(ear(&result).submods["sev-snp"].ear_trustworthiness_vector["executables"], 33);
     }
 
     #[test]
@@ -546,12 +848,20 @@ mod tests {
     }
 
     #[test]
-    fn a_debug_td_is_visible_whatever_a_policy_accepts() {
-        let mut result = perfect();
-        for check in result.checks.iter_mut().filter(|check| check.code == "td_debug") {
-            check.actual = "true".into();
+    fn what_the_host_can_debug_or_migrate_is_visible_whatever_a_policy_accepts() {
+        for (submodule, rule) in [
+            ("tdx", &rules::TD_DEBUG),
+            ("tdx", &rules::TD_MIGRATABLE),
+            (SNP, &rules::SNP_DEBUG),
+            (SNP, &rules::SNP_MIGRATION_AGENT),
+        ] {
+            let mut result = perfect_of(submodule);
+            for check in result.checks.iter_mut().filter(|check| check.code == rule.code) {
+                check.actual = "true".into();
+            }
+            let vector = &ear(&result).submods[submodule].ear_trustworthiness_vector;
+            assert_eq!(vector["runtime-opaque"], 96, "{}", rule.code);
         }
-        assert_eq!(ear(&result).submods["tdx"].ear_trustworthiness_vector["runtime-opaque"], 96);
     }
 
     #[test]

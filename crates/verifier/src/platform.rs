@@ -9,7 +9,9 @@ use crate::text::Text;
 use confide_evidence::hex;
 use confide_evidence::tdx::{PckExtension, TcbStatus};
 use confide_evidence::time::format_seconds;
-use confide_policy::{AgeLimit, AppraisalPolicy, Expect, Grace, HardwareList, HexBytes, Listing, Minimum};
+use confide_policy::{
+    AgeLimit, AppraisalPolicy, Expect, Grace, HardwareList, HexBytes, Listing, Minimum, covering,
+};
 
 /// What is found where a certificate has no such flag, as those of the Processor CA have none.
 const NOT_STATED: &str = "not stated in the PCK certificate";
@@ -52,15 +54,19 @@ pub(crate) fn tcb_status(
     };
     match assessment.status {
         Some(status) if listed.contains(&status) => checks.push(rule, Status::Pass, accepted, actual),
-        found => match found.and_then(|status| grace(policy, status, assessment, listed, now)) {
-            Some(grace) if !grace.ended(now) => {
-                horizon.limit(grace.until.0);
-                checks.waive(rule, &describe(grace), actual);
+        found => match found.and_then(|status| graces(policy, status, assessment, listed)) {
+            Some(graces) if graces.iter().all(|grace| !grace.ended(now)) => {
+                graces.iter().for_each(|grace| horizon.limit(grace.until.0));
+                let reasons: Vec<String> = graces.into_iter().map(describe).collect();
+                checks.waive(rule, &reasons.join("; "), actual);
             }
-            Some(grace) => {
-                let expected =
-                    format!("{accepted}; the grace {:?} for it ended at {}", grace.name, grace.until);
-                checks.push(rule, Status::Fail, expected, actual);
+            Some(graces) => {
+                let ended: Vec<String> = graces
+                    .iter()
+                    .filter(|grace| grace.ended(now))
+                    .map(|grace| format!("the grace {:?} for it ended at {}", grace.name, grace.until))
+                    .collect();
+                checks.push(rule, Status::Fail, format!("{accepted}; {}", ended.join("; ")), actual);
             }
             None => checks.push(rule, Status::Fail, accepted, actual),
         },
@@ -70,32 +76,38 @@ pub(crate) fn tcb_status(
     }
 }
 
-/// The grace for a platform that lasts longest. One for certain advisories covers no platform of which also a part falls
-/// short that no advisory names.
-fn grace<'p>(
+/// Notes what the TCB under the running TD is, beside that of its launch.
+pub(crate) fn present_tcb(found: Result<Text, String>, checks: &mut Checks) {
+    match found {
+        Ok(actual) => checks.pass(&rules::PRESENT_TCB, actual),
+        Err(actual) => checks.fail(&rules::PRESENT_TCB, actual),
+    }
+}
+
+/// The graces that together cover a platform. Those for certain advisories cover none of which also a part falls short
+/// that no advisory names.
+fn graces<'p>(
     policy: &'p AppraisalPolicy,
     status: TcbStatus,
     assessment: &Assessment,
     listed: &[TcbStatus],
-    now: i64,
-) -> Option<&'p Grace> {
-    let unnamed = assessment.falls_short_unnamed(listed);
-    let covers = |grace: &&Grace| {
-        grace.covers(status, &assessment.advisory_ids) && (grace.advisories.is_empty() || !unnamed)
-    };
-    let graces = policy.tdx.grace.iter().filter(covers);
-    graces.max_by_key(|grace| (!grace.ended(now), grace.until))
+) -> Option<Vec<&'p Grace>> {
+    let open = &assessment.advisory_ids;
+    if !open.is_empty() && assessment.falls_short_unnamed(listed) {
+        return None;
+    }
+    covering(&policy.tdx.grace, status, open)
 }
 
 fn describe(grace: &Grace) -> String {
     let advisories: Vec<&str> = grace.advisories.iter().map(String::as_str).collect();
-    let open = if advisories.is_empty() {
-        "no advisory is named".to_owned()
+    let of = if advisories.is_empty() {
+        "without a named advisory".to_owned()
     } else {
-        format!("nothing but {} is open", advisories.join(", "))
+        format!("with {}", advisories.join(", "))
     };
     format!(
-        "the grace {:?} accepts {} until {} where {open}: {}",
+        "the grace {:?} accepts {} {of} until {}: {}",
         grace.name, grace.status, grace.until, grace.reason
     )
 }
@@ -178,6 +190,8 @@ pub(crate) fn kind(extension: &PckExtension, policy: &AppraisalPolicy, checks: &
     stated(&rules::DYNAMIC_PLATFORM, &expected.dynamic_platform, flags.dynamic_platform, checks);
     stated(&rules::CACHED_KEYS, &expected.cached_keys, flags.cached_keys, checks);
     stated(&rules::SMT_ENABLED, &expected.smt_enabled, flags.smt_enabled, checks);
+    let instance = extension.platform_instance_id.map(HexBytes);
+    stated(&rules::PLATFORM_INSTANCE, &expected.instance_id, instance, checks);
 }
 
 /// What a PCK certificate says, for the verdict.
@@ -199,8 +213,11 @@ pub(crate) fn result(extension: &PckExtension, ca: PckCa) -> PckResult {
     }
 }
 
-/// A flag, which only certificates of the Platform CA state: what is not stated is none of the values of a policy.
-fn stated(rule: &'static Rule, expected: &Expect<bool>, found: Option<bool>, checks: &mut Checks) {
+/// A field that only certificates of the Platform CA state: what is not stated is none of the values of a policy.
+fn stated<T>(rule: &'static Rule, expected: &Expect<T>, found: Option<T>, checks: &mut Checks)
+where
+    T: PartialEq + std::fmt::Display + Clone + Send + Sync + 'static,
+{
     match (expected, found) {
         (_, Some(found)) => checks.expect(rule, expected, &found),
         (Expect::Waive(reason), None) => checks.waive(rule, reason, NOT_STATED),
@@ -276,6 +293,8 @@ pub(crate) struct Coming {
     pub(crate) assessment: Assessment,
     /// Its evaluation data number.
     pub(crate) number: u32,
+    /// TCB info and QE identity have the standard ones' numbers.
+    pub(crate) same_numbers: bool,
     /// The earliest end of its windows and age limits, in seconds since the Unix epoch.
     pub(crate) until: i64,
 }
@@ -293,6 +312,13 @@ pub(crate) fn early(
     let name = early.as_ref().ok().map(|coming| coming.assessment.status_name());
     let actual = match &early {
         Err(why) => why.clone(),
+        Ok(Coming { assessment, number, same_numbers: true, .. }) if assessment.status == standard.status => {
+            format!(
+                "no TCB recovery is announced, or the standard set was given for the early one: both have evaluation \
+                 data number {number}: {}",
+                assessment.explain()
+            )
+        }
         Ok(Coming { assessment, number, .. }) if assessment.status == standard.status => {
             format!("no change with evaluation data number {number}: {}", assessment.explain())
         }

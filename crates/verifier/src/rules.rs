@@ -125,6 +125,9 @@ rules! {
     /// TCB status.
     TCB_STATUS = "tcb_status", "a TCB status that the policy accepts", PCS,
         "have the operator bring BIOS, microcode, TDX module and quoting enclave up to date, or accept this status in the policy for a while by a grace";
+    /// The TCB under a running TD.
+    PRESENT_TCB = "present_tcb", "TEE_TCB_SVN_2, where the report states it, no lower than TEE_TCB_SVN and no worse by TCB info", TDX_MODULE,
+        "do not use this TD: less protects it now than at its launch, of which the TCB status speaks; start it anew on an updated platform";
     /// Early TCB status.
     EARLY_TCB_STATUS = "early_tcb_status", "a TCB status by the early collateral that the policy accepts", PCS,
         "give collateral with its early set, and have the operator bring the platform up to date before the TCB recovery";
@@ -161,12 +164,30 @@ rules! {
     /// Simultaneous multithreading.
     SMT_ENABLED = "smt_enabled", "whether simultaneous multithreading is on", PCK_PROFILE,
         "have the operator switch it off or on in the BIOS and provision the platform anew, or list this value";
+    /// Platform instance.
+    PLATFORM_INSTANCE = "platform_instance", "the platform instance id of the PCK certificate", PCK_PROFILE,
+        "use a platform that the policy lists, or list this instance: it changes when the platform is provisioned anew";
     /// A second opinion.
     CROSS_CHECK = "cross_check", "the finding of a second verifier, the same as here", POLICY,
         "run the command with --cross-check, or waive tdx.cross_check in the policy";
+    /// A second opinion of something else.
+    CROSS_CHECK_INPUTS = "cross_check_inputs", "a second opinion of this very quote, collateral and time", POLICY,
+        "ask the second verifier again about this evidence: the opinion was formed over something else, or the record was altered";
     /// A second opinion that differs.
     CROSS_CHECK_DISAGREES = "cross_check_disagrees", "a second verifier finds the same: whether signatures hold, and the TCB status", POLICY,
         "rely on neither verdict before the difference is explained, and report it unless it is a known one";
+    /// Reserved bytes of a quote's header.
+    QUOTE_RESERVED = "quote_reserved", "the reserved bytes of the quote header", DCAP,
+        "have the operator install Intel's quoting enclave, or list this value after having looked up what it means";
+    /// User data of a quote's header.
+    QUOTE_USER_DATA = "quote_user_data", "the user data of the quote header", DCAP,
+        "use a platform whose quoting enclave writes what the policy lists, or list this value";
+    /// MRENCLAVE of the quoting enclave.
+    QE_MR_ENCLAVE = "qe_mr_enclave", "MRENCLAVE of the quoting enclave", DCAP,
+        "have the operator install a quoting enclave that the policy lists, or list this one";
+    /// CPUSVN of the quoting enclave.
+    QE_CPU_SVN = "qe_cpu_svn", "CPUSVN in the report of the quoting enclave", DCAP,
+        "use a platform with a CPUSVN that the policy lists, or list this one";
     /// Debug.
     TD_DEBUG = "td_debug", "TDATTRIBUTES.DEBUG", TDX_MODULE,
         "start the TD without DEBUG: the host can read a debuggable TD";

@@ -22,6 +22,8 @@ pub(crate) struct Assessment {
     parts: Vec<String>,
     /// What would lift the platform to its best level.
     updates: Vec<String>,
+    /// The statuses at launch and now, where an update under the running TD has made it worse.
+    worsened: Option<[TcbStatus; 2]>,
 }
 
 impl Assessment {
@@ -135,37 +137,84 @@ pub(crate) fn assess(
     let mut assessment = Assessment::default();
     let launch = platform_status(report.tee_tcb_svn, pck, info, &mut assessment);
     let enclave = isv_status("quoting enclave", qe_report.isv_svn, &identity.tcb_levels, &mut assessment);
-    let current = match &report.td15 {
-        None => Some(None),
-        Some(td15) => {
-            let mut unused = Assessment::default();
-            let status = platform_status(td15.tee_tcb_svn_2, pck, info, &mut unused);
-            if td15.tee_tcb_svn_2 != report.tee_tcb_svn {
-                let parts = unused.parts.join(", ");
-                assessment.parts.push(format!("the platform's present TCB: {parts}"));
+    let present = report.td15.as_ref().map(|td15| {
+        let mut unused = Assessment::default();
+        let reached = platform_status(td15.tee_tcb_svn_2, pck, info, &mut unused);
+        if td15.tee_tcb_svn_2 != report.tee_tcb_svn {
+            let parts = unused.parts.join(", ");
+            assessment.parts.push(format!("the platform's present TCB: {parts}"));
+        }
+        (td15.tee_tcb_svn_2, reached)
+    });
+    if let (Some(launch), Some(enclave)) = (launch, enclave) {
+        assessment.status = match present {
+            None => Some(converge(launch.status(), enclave)),
+            // TCB info covers the TCB of the launch and not the present one.
+            Some((_, None)) => None,
+            Some((svn, Some(now))) => {
+                assessment.worsened = worsened(launch.status(), now.status());
+                let advised = relaunch(launch, enclave, sgx_status(pck, info), reaches_latest(svn, info));
+                Some(converge(advised.unwrap_or(launch.status()), enclave))
             }
-            status.map(Some)
-        }
-    };
-    assessment.status = match (launch, enclave, current) {
-        (Some(launch), Some(enclave), Some(current)) => {
-            let launch = converge(launch, enclave);
-            Some(current.map_or(launch, |current| relaunch(launch, converge(current, enclave))))
-        }
-        _ => None,
-    };
+        };
+    }
     assessment.advisory_ids.sort();
     assessment.advisory_ids.dedup();
     assessment
 }
 
-/// The platform's level and, for modules with a major version above zero, the module's, converged.
+/// What one TEE_TCB_SVN reaches: the platform's level, and the TDX module's. A module of major version 0 has no levels of
+/// its own and nothing is wrong with it by itself, as in Intel's library.
+#[derive(Clone, Copy)]
+struct Reached {
+    platform: TcbStatus,
+    module: TcbStatus,
+}
+
+impl Reached {
+    fn status(self) -> TcbStatus {
+        converge(self.platform, self.module)
+    }
+}
+
+/// Both statuses, where the second one is worse in any part.
+fn worsened(launch: TcbStatus, now: TcbStatus) -> Option<[TcbStatus; 2]> {
+    (converge(launch, now) != launch).then_some([launch, now])
+}
+
+/// Whether the TCB that protects a TD now is no less than that of its launch, of which the TCB status speaks. Intel's
+/// library looks at TEE_TCB_SVN_2 where it may advise a relaunch, and nowhere else.
+pub(crate) fn present(report: &TdReport<'_>, assessment: &Assessment) -> Result<Text, String> {
+    let launch = report.tee_tcb_svn;
+    let Some(td15) = &report.td15 else {
+        return Ok("a TD 1.0 report, which states the TCB of the launch alone".into());
+    };
+    let now = td15.tee_tcb_svn_2;
+    if now == launch {
+        return Ok("the same as at launch".into());
+    }
+    let shown = format!("{} now, {} at launch", HexBytes(*now), HexBytes(*launch));
+    match assessment.worsened {
+        _ if is_lower(now, launch) => Err(shown),
+        Some([launch, now]) => Err(format!("{shown}: {} now, {} at launch", now.name(), launch.name())),
+        None => Ok(shown.into()),
+    }
+}
+
+/// Whether a TEE_TCB_SVN is below another in any component. The first one counts within a major version, which is the
+/// second one.
+fn is_lower(one: &[u8; 16], other: &[u8; 16]) -> bool {
+    let ([minor, major, rest @ ..], [other_minor, other_major, other_rest @ ..]) = (one, other);
+    (major, minor) < (other_major, other_minor) || rest.iter().zip(other_rest).any(|(one, other)| one < other)
+}
+
+/// The platform's level and, for modules with a major version above zero, the module's.
 fn platform_status(
     tee_tcb_svn: &[u8; 16],
     pck: &PckExtension,
     info: &TcbInfo,
     assessment: &mut Assessment,
-) -> Option<TcbStatus> {
+) -> Option<Reached> {
     let [minor, major, ..] = *tee_tcb_svn;
     let (sgx, tdx) = short_of_best(tee_tcb_svn, pck, info);
     if !sgx.is_empty() {
@@ -193,14 +242,14 @@ fn platform_status(
         }
     };
     if major == 0 {
-        return Some(platform);
+        return Some(Reached { platform, module: TcbStatus::UpToDate });
     }
     let Some((_, levels)) = module_levels(info, major) else {
         assessment.parts.push(format!("no identity for TDX module major version {major}"));
         return None;
     };
     let module = isv_status("TDX module", u16::from(minor), levels, assessment)?;
-    Some(converge(platform, module))
+    Some(Reached { platform, module })
 }
 
 fn isv_status(what: &str, svn: u16, levels: &[IsvLevel], assessment: &mut Assessment) -> Option<TcbStatus> {
@@ -223,13 +272,31 @@ fn isv_status(what: &str, svn: u16, levels: &[IsvLevel], assessment: &mut Assess
 /// all at least the level's. Components 0 and 1 belong to the TDX module when its major version is not zero.
 fn reached(level: &TcbLevel, tee_tcb_svn: &[u8; 16], pck: &PckExtension) -> bool {
     let skip = if tee_tcb_svn.get(1).is_some_and(|major| *major > 0) { 2 } else { 0 };
-    at_least(&pck.components, &level.tcb.sgx)
-        && pck.pce_svn >= level.tcb.pce_svn
+    reached_by_sgx(level, pck)
         && tee_tcb_svn.iter().zip(&level.tcb.tdx).skip(skip).all(|(has, needs)| has >= needs)
 }
 
-fn at_least(has: &[u8; 16], needs: &[u8; 16]) -> bool {
-    has.iter().zip(needs).all(|(has, needs)| has >= needs)
+fn reached_by_sgx(level: &TcbLevel, pck: &PckExtension) -> bool {
+    let mut components = pck.components.iter().zip(&level.tcb.sgx);
+    pck.pce_svn >= level.tcb.pce_svn && components.all(|(has, needs)| has >= needs)
+}
+
+/// The status of the first level that SGX components and PCESVN reach, whatever the TDX components.
+fn sgx_status(pck: &PckExtension, info: &TcbInfo) -> Option<TcbStatus> {
+    info.tcb_levels.iter().find(|level| reached_by_sgx(level, pck)).map(|level| level.tcb_status)
+}
+
+/// Whether a TEE_TCB_SVN has what the latest levels ask of the TDX module (component 0, or the module's own levels from
+/// major version 1 on) and of component 2.
+fn reaches_latest(tee_tcb_svn: &[u8; 16], info: &TcbInfo) -> bool {
+    let Some(latest) = info.tcb_levels.first() else { return false };
+    let ([minor, major, third, ..], [first_needed, _, third_needed, ..]) = (*tee_tcb_svn, latest.tcb.tdx);
+    let needed = match major {
+        0 => Some(u16::from(first_needed)),
+        _ => module_levels(info, major)
+            .and_then(|(_, levels)| levels.iter().map(|level| level.tcb.isv_svn).max()),
+    };
+    needed.is_some_and(|needed| u16::from(minor) >= needed) && third >= third_needed
 }
 
 /// Which SGX components (with PCESVN) and which TDX components lack what the best level asks for.
@@ -301,15 +368,18 @@ pub(crate) fn converge(one: TcbStatus, other: TcbStatus) -> TcbStatus {
     status(age.max(other_age), configuration || other_configuration, hardening || other_hardening)
 }
 
-/// A TD that started on an outdated TCB of a platform that is current by now should be relaunched.
-fn relaunch(launch: TcbStatus, current: TcbStatus) -> TcbStatus {
-    let ((age, configuration, hardening), (current_age, current_configuration, _)) =
-        (parts(launch), parts(current));
-    if age == Age::Outdated && current_age == Age::Current {
-        status(Age::Relaunch, configuration || current_configuration, hardening)
-    } else {
-        launch
-    }
+/// The status of a TD 1.5 that should be relaunched, if it should, by the rule of Intel's verification library
+/// (`checkForRelaunch` in TDRelaunchCheck.cpp of the SGX and TDX DCAP Quote Verification Library): the TDX module is what
+/// was out of date at launch, neither the quoting enclave nor the platform's SGX components are, and the platform has the
+/// latest module by now (`latest`).
+fn relaunch(launch: Reached, enclave: TcbStatus, sgx: Option<TcbStatus>, latest: bool) -> Option<TcbStatus> {
+    let ((age, configuration, _), (sgx_age, sgx_configuration, _)) = (parts(launch.status()), parts(sgx?));
+    let advised = launch.module == TcbStatus::OutOfDate
+        && age == Age::Outdated
+        && sgx_age == Age::Current
+        && parts(enclave).0 == Age::Current
+        && latest;
+    advised.then(|| status(Age::Relaunch, configuration || sgx_configuration, false))
 }
 
 #[cfg(test)]
@@ -343,6 +413,7 @@ mod tests {
             levels: Vec::new(),
             parts: Vec::new(),
             updates: updates.iter().map(ToString::to_string).collect(),
+            worsened: None,
         };
         let up_to_date = assessment(Some(UpToDate), &[]);
         assert_eq!(up_to_date.remedy(), None);
@@ -362,17 +433,70 @@ mod tests {
     }
 
     #[test]
-    fn relaunch_is_advised_when_the_platform_has_been_updated_since() {
-        for (launch, current, expected) in [
-            (OutOfDate, UpToDate, TDRelaunchAdvised),
-            (OutOfDate, SWHardeningNeeded, TDRelaunchAdvised),
-            (OutOfDateConfigurationNeeded, UpToDate, TDRelaunchAdvisedConfigurationNeeded),
-            (OutOfDate, ConfigurationNeeded, TDRelaunchAdvisedConfigurationNeeded),
-            (OutOfDate, OutOfDate, OutOfDate),
-            (Revoked, UpToDate, Revoked),
-            (UpToDate, OutOfDate, UpToDate),
+    fn relaunch_is_advised_where_intel_advises_it() {
+        let launch = |platform, module| Reached { platform, module };
+        for (launch, enclave, sgx, expected) in [
+            (launch(UpToDate, OutOfDate), UpToDate, UpToDate, Some(TDRelaunchAdvised)),
+            (launch(OutOfDate, OutOfDate), UpToDate, SWHardeningNeeded, Some(TDRelaunchAdvised)),
+            (
+                launch(ConfigurationNeeded, OutOfDate),
+                UpToDate,
+                UpToDate,
+                Some(TDRelaunchAdvisedConfigurationNeeded),
+            ),
+            (
+                launch(OutOfDate, OutOfDate),
+                UpToDate,
+                ConfigurationAndSWHardeningNeeded,
+                Some(TDRelaunchAdvisedConfigurationNeeded),
+            ),
+            // Not the module, but the platform was outdated.
+            (launch(OutOfDate, UpToDate), UpToDate, UpToDate, None),
+            // A new launch leaves the platform's own components, and the quoting enclave, as they are.
+            (launch(OutOfDate, OutOfDate), UpToDate, OutOfDate, None),
+            (launch(OutOfDate, OutOfDate), UpToDate, Revoked, None),
+            (launch(UpToDate, OutOfDate), OutOfDate, UpToDate, None),
+            (launch(UpToDate, OutOfDate), Revoked, UpToDate, None),
+            (launch(Revoked, OutOfDate), UpToDate, UpToDate, None),
+            (launch(UpToDate, Revoked), UpToDate, UpToDate, None),
+            (launch(UpToDate, UpToDate), UpToDate, UpToDate, None),
         ] {
-            assert_eq!(relaunch(launch, current), expected, "{launch:?} {current:?}");
+            let found = |latest| relaunch(launch, enclave, Some(sgx), latest);
+            let what = format!("{:?} {:?} {enclave:?} {sgx:?}", launch.platform, launch.module);
+            assert_eq!(found(true), expected, "{what}");
+            assert_eq!(found(false), None, "{what}, without the latest module");
         }
+        assert_eq!(relaunch(launch(UpToDate, OutOfDate), UpToDate, None, true), None);
+    }
+
+    #[test]
+    fn a_tee_tcb_svn_is_lower_by_any_component_and_the_minor_version_within_the_major() {
+        let svn = |minor, major, third| {
+            let mut svn = [0; 16];
+            [svn[0], svn[1], svn[2]] = [minor, major, third];
+            svn
+        };
+        let launch = svn(7, 1, 4);
+        for (now, lower) in [
+            (launch, false),
+            (svn(8, 1, 4), false),
+            (svn(7, 1, 5), false),
+            (svn(1, 2, 4), false),
+            (svn(6, 1, 4), true),
+            (svn(9, 0, 4), true),
+            (svn(8, 1, 3), true),
+            (svn(1, 2, 3), true),
+        ] {
+            assert_eq!(is_lower(&now, &launch), lower, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn a_present_status_that_is_worse_in_any_part_is_a_worse_one() {
+        assert_eq!(worsened(OutOfDate, UpToDate), None);
+        assert_eq!(worsened(UpToDate, UpToDate), None);
+        assert_eq!(worsened(UpToDate, OutOfDate), Some([UpToDate, OutOfDate]));
+        assert_eq!(worsened(OutOfDate, ConfigurationNeeded), Some([OutOfDate, ConfigurationNeeded]));
+        assert_eq!(worsened(UpToDate, Revoked), Some([UpToDate, Revoked]));
     }
 }

@@ -23,7 +23,7 @@ use confide_evidence::time::format_seconds;
 use confide_evidence::x509::{Certificate, Crl, KeyAlgorithm};
 use confide_policy::{
     AppraisalPolicy, Expect, ExpectBound, ExpectReference, ExtendedPolicy, HexBytes,
-    INTEL_SGX_ROOT_SPKI_SHA256, TdxPolicy,
+    INTEL_SGX_ROOT_SPKI_SHA256, QuotePolicy, TdxPolicy,
 };
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
@@ -34,6 +34,11 @@ const INTEL_SGX_ROOT_CERTIFICATE_SHA256: [u8; 32] = [
     0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35, 0x0e,
     0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ];
+
+/// How the common names of Intel's TCB signing certificates end. The root has issued others besides, for other uses.
+const TCB_SIGNING: &str = "SGX TCB Signing";
+/// How the common names of PCK certificates end.
+const PCK: &str = "SGX PCK Certificate";
 
 /// What a TD 1.0 report says of MRSERVICETD.
 const NO_SERVICE_TD: &str = "a TD 1.0 report, which does not state it";
@@ -67,6 +72,7 @@ static AUTHENTICITY: &[&Rule] = &[
     &rules::QE_IDENTITY,
     &rules::TDX_MODULE_IDENTITY,
     &rules::TCB_STATUS,
+    &rules::PRESENT_TCB,
 ];
 
 /// What the appraisal of a quote found, beside its checks.
@@ -318,20 +324,26 @@ fn root_signature(root: &Certificate, algorithms: &Algorithms, checks: &mut Chec
 
 fn chains(parsed: &Parsed, algorithms: &Algorithms, checks: &mut Checks) -> Result<(), Stop> {
     let Parsed { root, pck_ca, tcb_signer, qe_signer, root_crl, pck_crl, .. } = parsed;
-    let ca = issued_by(root, pck_ca, algorithms)
+    let ca = issued_in_profile(root, pck_ca, algorithms)
         .and_then(|()| is_ca(pck_ca))
         .and_then(|()| PckCa::named(&pck_ca.common_name).map(drop));
     checks.need(&rules::PCK_CA_SIGNATURE, ca, |()| pck_ca.common_name.clone())?;
-    let signer = issued_by(root, tcb_signer, algorithms)
+    let signer = issued_in_profile(root, tcb_signer, algorithms)
         .and_then(|()| {
-            if qe_signer.der == tcb_signer.der { Ok(()) } else { issued_by(root, qe_signer, algorithms) }
+            if qe_signer.der == tcb_signer.der {
+                Ok(())
+            } else {
+                issued_in_profile(root, qe_signer, algorithms)
+            }
         })
-        .and_then(|()| is_signer(tcb_signer))
-        .and_then(|()| is_signer(qe_signer));
+        .and_then(|()| is_signer(tcb_signer, TCB_SIGNING))
+        .and_then(|()| is_signer(qe_signer, TCB_SIGNING));
     checks.need(&rules::TCB_SIGNER_SIGNATURE, signer, |()| tcb_signer.common_name.clone())?;
-    let list = list_issued_by(root, root_crl, algorithms);
+    let list = names_key_of(root, "the list", root_crl.authority_key_id.as_deref())
+        .and_then(|()| list_issued_by(root, root_crl, algorithms));
     checks.need(&rules::ROOT_CRL_SIGNATURE, list, |()| issued_on(root_crl))?;
-    let list = list_issued_by(pck_ca, pck_crl, algorithms);
+    let list = names_key_of(pck_ca, "the list", pck_crl.authority_key_id.as_deref())
+        .and_then(|()| list_issued_by(pck_ca, pck_crl, algorithms));
     checks.need(&rules::PCK_CRL_SIGNATURE, list, |()| issued_on(pck_crl))?;
     let revoked =
         [pck_ca, tcb_signer, qe_signer].into_iter().find(|certificate| root_crl.revokes(&certificate.serial));
@@ -343,7 +355,30 @@ fn chains(parsed: &Parsed, algorithms: &Algorithms, checks: &mut Checks) -> Resu
 }
 
 fn issued_on(list: &Crl) -> String {
-    format!("issued {}", format_seconds(list.this_update))
+    let number =
+        list.number.as_deref().map(|number| format!(", number {}", confide_evidence::hex::encode(number)));
+    format!("issued {}{}", format_seconds(list.this_update), number.unwrap_or_default())
+}
+
+/// As [`issued_by`], of a certificate that names its issuer's key as well (Intel SGX PCK Certificate and CRL Profile 1.5,
+/// section 1.3).
+fn issued_in_profile(
+    issuer: &Certificate,
+    subject: &Certificate,
+    algorithms: &Algorithms,
+) -> Result<(), String> {
+    names_key_of(issuer, &subject.common_name, subject.authority_key_id())
+        .and_then(|()| issued_by(issuer, subject, algorithms))
+}
+
+/// Every certificate and list of Intel's names the key that signs it, by the identifier that the key's certificate has.
+fn names_key_of(issuer: &Certificate, what: &str, named: Option<&[u8]>) -> Result<(), String> {
+    match (named, issuer.subject_key_id()) {
+        (Some(named), Some(key)) if named == key => Ok(()),
+        (Some(_), Some(_)) => Err(format!("{what} names another key than that of {}", issuer.common_name)),
+        (None, _) => Err(format!("{what} does not name the key of its issuer")),
+        (_, None) => Err(format!("{} does not name its own key", issuer.common_name)),
+    }
 }
 
 fn signed_objects(
@@ -437,7 +472,9 @@ impl Early {
         tcb::qe_matches(report, identity)?;
         tcb::module_matches(&quote.report, info)?;
         let assessment = tcb::assess(&quote.report, report, extension, info, identity);
-        Ok(Coming { assessment, number, until })
+        let same_numbers = [number, identity.tcb_evaluation_data_number]
+            == [standard.tcb_info_number, standard.qe_identity_number];
+        Ok(Coming { assessment, number, same_numbers, until })
     }
 }
 
@@ -514,7 +551,11 @@ pub(crate) fn is_ca(certificate: &Certificate) -> Result<(), String> {
     if signs && ca { Ok(()) } else { Err(format!("{} is not a CA certificate", certificate.common_name)) }
 }
 
-fn is_signer(certificate: &Certificate) -> Result<(), String> {
+/// A certificate for signatures, with the end of its common name that says of what.
+fn is_signer(certificate: &Certificate, name: &str) -> Result<(), String> {
+    if !certificate.common_name.ends_with(name) {
+        return Err(format!("{} is no certificate of {name}", certificate.common_name));
+    }
     let signs = certificate.key_usage.is_some_and(|usage| usage.digital_signature);
     let ca = certificate.basic_constraints.is_some_and(|constraints| constraints.ca);
     if signs && !ca {
@@ -603,6 +644,7 @@ fn appraise_with(
     findings.tcb_date = assessment.date;
     let mut horizon = Horizon(findings.valid_until);
     platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
+    platform::present_tcb(tcb::present(&quote.report, &assessment), checks);
     let issued = contents.issued();
     let early = contents.early.as_ref().map_err(Clone::clone);
     let early = early.and_then(|early| early.assess(quote, extension, &issued, policy, now));
@@ -649,7 +691,7 @@ fn pck_certificate(
     let pck = &platform.pck;
     let signed = match known {
         Some(_) => Ok(()),
-        None => issued_by(&contents.pck_ca, pck, algorithms).and_then(|()| is_signer(pck)),
+        None => issued_in_profile(&contents.pck_ca, pck, algorithms).and_then(|()| is_signer(pck, PCK)),
     };
     checks.need(&rules::PCK_SIGNATURE, signed, |()| format!("issued by {}", contents.pck_ca.common_name))?;
     let revoked = if contents.pck_crl.revokes(&pck.serial) {
@@ -765,6 +807,7 @@ pub(crate) fn reference_values(
     checks: &mut Checks,
 ) {
     let (report, tdx) = (&quote.report, &policy.tdx);
+    quoting_enclave(quote, &tdx.quote, checks);
     attributes(report, tdx, checks);
     checks.expect(&rules::MR_SEAM, &tdx.mr_seam, &HexBytes(*report.mr_seam));
     checks.expect(&rules::MR_SIGNER_SEAM, &tdx.mr_signer_seam, &HexBytes(*report.mr_signer_seam));
@@ -816,6 +859,15 @@ pub(crate) fn columns(quote: &Quote<'_>, policy: &AppraisalPolicy, columns: &mut
     for Measured { field, expected, found, of, .. } in measured(quote, policy) {
         columns.add(field, expected, found, of);
     }
+}
+
+/// What the quoting enclave says of itself and of its platform, beside what QE identity covers.
+fn quoting_enclave(quote: &Quote<'_>, policy: &QuotePolicy, checks: &mut Checks) {
+    let enclave = &quote.signature.qe_report;
+    checks.expect(&rules::QUOTE_RESERVED, &policy.reserved, &HexBytes(*quote.reserved));
+    checks.expect(&rules::QUOTE_USER_DATA, &policy.user_data, &HexBytes(*quote.user_data));
+    checks.expect(&rules::QE_MR_ENCLAVE, &policy.mr_enclave, &HexBytes(*enclave.mr_enclave));
+    checks.expect(&rules::QE_CPU_SVN, &policy.cpu_svn, &HexBytes(*enclave.cpu_svn));
 }
 
 fn attributes(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
@@ -922,7 +974,56 @@ pub(crate) fn bound<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use confide_evidence::pem;
     use confide_evidence::x509::Extension;
+    use confide_simulator::{PlatformOptions, SimulatedPlatform};
+
+    fn chain(text: &str) -> Vec<Certificate> {
+        let ders = pem::certificates(text.as_bytes()).unwrap();
+        ders.iter().map(|der| Certificate::parse(der).unwrap()).collect()
+    }
+
+    fn platform() -> SimulatedPlatform {
+        SimulatedPlatform::new(PlatformOptions::at(1_790_812_800)).unwrap()
+    }
+
+    #[test]
+    fn a_certificate_or_list_that_names_another_key_than_its_issuers_is_refused() {
+        let algorithms = crate::signature::tests::algorithms();
+        let platform = platform();
+        let chain = chain(&platform.collateral().pck_crl_issuer_chain);
+        let [ca, root] = [&chain[0], &chain[1]];
+        assert_eq!(issued_in_profile(root, ca, &algorithms), Ok(()));
+        let list = Crl::parse(&platform.collateral().pck_crl).unwrap();
+        assert_eq!(list.number.as_deref(), Some(&[1][..]));
+        assert_eq!(names_key_of(ca, "the list", list.authority_key_id.as_deref()), Ok(()));
+        let refused = names_key_of(root, "the list", list.authority_key_id.as_deref()).unwrap_err();
+        assert!(refused.contains("another key than that of SIMULATED SGX Root CA"), "{refused}");
+        let mut without = ca.clone();
+        without.extensions.retain(|extension| extension.oid != "2.5.29.35");
+        let refused = issued_in_profile(root, &without, &algorithms).unwrap_err();
+        assert!(refused.contains("does not name the key of its issuer"), "{refused}");
+        let mut unnamed = root.clone();
+        unnamed.extensions.retain(|extension| extension.oid != "2.5.29.14");
+        let refused = issued_in_profile(&unnamed, ca, &algorithms).unwrap_err();
+        assert!(refused.contains("does not name its own key"), "{refused}");
+        let mut another = root.clone();
+        for extension in another.extensions.iter_mut().filter(|extension| extension.oid == "2.5.29.14") {
+            *extension.value.last_mut().unwrap() ^= 1;
+        }
+        assert!(issued_in_profile(&another, ca, &algorithms).unwrap_err().contains("another key"));
+    }
+
+    #[test]
+    fn a_certificate_for_another_use_signs_neither_tcb_info_nor_quotes() {
+        let platform = platform();
+        let signer = chain(&platform.collateral().tcb_info_issuer_chain).remove(0);
+        assert_eq!(is_signer(&signer, TCB_SIGNING), Ok(()));
+        assert!(is_signer(&signer, PCK).unwrap_err().contains("is no certificate of SGX PCK Certificate"));
+        let pck = chain(&platform.collateral().pck_certificate_chain).remove(0);
+        assert_eq!(is_signer(&pck, PCK), Ok(()));
+        assert!(is_signer(&pck, TCB_SIGNING).is_err());
+    }
 
     #[test]
     fn an_unknown_critical_extension_is_not_understood() {

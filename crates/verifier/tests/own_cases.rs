@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
 use confide_evidence::bytes::ByteString;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, TdxCollateral};
 use confide_evidence::record::{RecordedChallenge, RecordedReferences, SecondOpinion};
 use confide_evidence::tdx::collateral_from_json;
@@ -72,6 +73,16 @@ fn challenge(case: &Value) -> Option<RecordedChallenge> {
     })
 }
 
+/// The case's opinion, of the case's inputs unless it names others.
+fn second_opinion(opinion: &Value, inputs: &Inputs<'_>) -> SecondOpinion {
+    let over = opinion.get("inputs").map(read).or_else(|| inputs.opinion_digest());
+    SecondOpinion {
+        found: read(&opinion["found"]),
+        inputs: over.unwrap_or(Bytes([0; 32])),
+        verifier: read(&opinion["verifier"]),
+    }
+}
+
 fn references(case: &Value) -> Option<RecordedReferences> {
     let given = case.get("references")?;
     Some(RecordedReferences {
@@ -108,7 +119,6 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
     };
     let prepared = tdx.as_ref().map(|tdx| PreparedCollateral::new(tdx, &policy, &AWS));
     let endorsements = Endorsements { tdx, ..Endorsements::default() };
-    let opinion: Option<SecondOpinion> = case.get("second_opinion").map(read);
     let references = references(case).map(|given| PreparedReferences::new(&given, &policy, &AWS));
     let challenge = challenge(case);
     let with = |prepared| {
@@ -117,13 +127,15 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
             endorsements: &endorsements,
             prepared,
             memo: None,
-            second_opinion: opinion.as_ref(),
+            second_opinion: None,
             references: references.as_ref(),
             policy: &policy,
             challenge: challenge.as_ref(),
             now,
             algorithms: &AWS,
         };
+        let opinion = case.get("second_opinion").map(|opinion| second_opinion(opinion, &inputs));
+        let inputs = Inputs { second_opinion: opinion.as_ref(), ..inputs };
         evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
     };
     let plain = with(None);

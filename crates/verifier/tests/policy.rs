@@ -110,6 +110,40 @@ fn a_grace_for_something_else_is_none() {
     assert_eq!(result.code, Some("tcb_status"));
 }
 
+/// Each open advisory needs a grace that has not ended; which one it is does not matter.
+#[test]
+fn graces_for_different_advisories_cover_a_platform_together() {
+    let entry = |name: &str, advisory: &str, until: &str| {
+        format!(
+            "[[tdx.grace]]\nname = \"{name}\"\nstatus = \"OutOfDate\"\nadvisories = [\"{advisory}\"]\nuntil = {until}\nreason = \"{name} is on its way\"\n"
+        )
+    };
+    let two = platform(|options| {
+        options.sgx_svn[0] = 3;
+        options.tee_tcb_svn[0] = 6;
+    });
+    let document = on(two);
+    let with = |entries: &[String]| appraise(&document, &policy(&[], &entries.concat()));
+    let bios = entry("bios", "INTEL-SA-00000", "2027-01-01");
+    let module = entry("module", "INTEL-SA-00001", "2026-10-01T00:01:00Z");
+    let result = with(&[bios.clone(), module.clone()]);
+    assert_eq!(result.advisory_ids, ["INTEL-SA-00000", "INTEL-SA-00001"]);
+    assert_eq!(result.outcome, Outcome::Accepted, "{:?}", failures(&result));
+    let shown = check(&result, "tcb_status");
+    assert_eq!(shown.status, Status::Waived);
+    for word in ["bios is on its way", "module is on its way", "INTEL-SA-00000", "INTEL-SA-00001"] {
+        assert!(shown.expected.contains(word), "{word}: {}", shown.expected);
+    }
+    assert_eq!(result.valid_until.as_deref(), Some("2026-10-01T00:01:00Z"), "no longer than the shorter one");
+    for alone in [&bios, &module] {
+        assert_eq!(with(std::slice::from_ref(alone)).code, Some("tcb_status"));
+    }
+    let result = with(&[bios, entry("module", "INTEL-SA-00001", "2026-09-30")]);
+    assert_eq!(result.code, Some("tcb_status"));
+    let expected = &check(&result, "tcb_status").expected;
+    assert!(expected.contains("\"module\" for it ended") && !expected.contains("bios"), "{expected}");
+}
+
 /// A part of the platform for whose shortcoming Intel names no advisory is not covered by what is named of another.
 #[test]
 fn a_grace_for_named_advisories_covers_no_shortcoming_without_a_name() {
@@ -273,6 +307,17 @@ fn a_tcb_recovery_that_is_coming_is_shown_and_decides_where_the_policy_asks() {
     let result = appraise(&calm, &required);
     assert_eq!((result.outcome, result.early_tcb_status), (Outcome::Accepted, Some("UpToDate")));
     assert!(check(&result, "early_tcb_status").actual.starts_with("no change"));
+    let standard = with_early(|options| options.evaluation_data_number = 20);
+    for policy in [&required, &danger(DANGER)] {
+        let result = appraise(&standard, policy);
+        assert_eq!((result.outcome, result.early_tcb_status), (Outcome::Accepted, Some("UpToDate")));
+        let actual = &check(&result, "early_tcb_status").actual;
+        assert!(
+            actual
+                .starts_with("no TCB recovery is announced, or the standard set was given for the early one"),
+            "{actual}"
+        );
+    }
     let ending = with_early(|options| {
         options.windows.tcb_info = Window { from: NOW - DAY, until: NOW + 60 };
     });

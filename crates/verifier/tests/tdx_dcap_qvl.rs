@@ -15,7 +15,7 @@
 mod corpus;
 
 use confide_evidence::document::{Endorsements, TdxCollateral};
-use confide_evidence::record::{Finding, SecondOpinion};
+use confide_evidence::record::{Finding, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, Loaded};
@@ -119,6 +119,7 @@ enum Kind {
     QeAuthenticationData,
     SeamAttributes,
     ModuleStatus,
+    RelaunchAdvice,
     SizeOfQuote,
     Pceid,
     SgxExtension,
@@ -131,7 +132,7 @@ impl Kind {
     const AGREEMENTS: [Self; 4] =
         [Self::SameStatus, Self::BothRefuse, Self::BothRefuseNoLevel, Self::BothRefuseRevoked];
     /// Those in which they differ.
-    const DISAGREEMENTS: [Self; 15] = [
+    const DISAGREEMENTS: [Self; 16] = [
         Self::TdAttributes,
         Self::BytesBehind,
         Self::OuterCertification,
@@ -142,6 +143,7 @@ impl Kind {
         Self::QeAuthenticationData,
         Self::SeamAttributes,
         Self::ModuleStatus,
+        Self::RelaunchAdvice,
         Self::SizeOfQuote,
         Self::Pceid,
         Self::SgxExtension,
@@ -165,6 +167,7 @@ impl Kind {
             Self::QeAuthenticationData => "QE authentication data",
             Self::SeamAttributes => "SEAM attributes",
             Self::ModuleStatus => "status of the TDX module",
+            Self::RelaunchAdvice => "relaunch advice",
             Self::SizeOfQuote => "size of the quote",
             Self::Pceid => "PCEID",
             Self::SgxExtension => "SGX extension",
@@ -183,7 +186,9 @@ fn explained(ours: &AttestationResult, theirs: &Result<String, String>) -> Optio
         (Some("Revoked"), Err(_)) => Some(Kind::BothRefuseRevoked),
         (Some(_), Err(error)) => laxer(error),
         (None, Ok(_)) => stricter(ours),
-        (Some(_), Ok(_)) => None,
+        (Some(ours), Ok(theirs)) => (ours.starts_with("OutOfDate")
+            && theirs.starts_with("TDRelaunchAdvised"))
+        .then_some(Kind::RelaunchAdvice),
     }
 }
 
@@ -298,7 +303,8 @@ impl Comparison {
             Ok(status) => Finding::Status(status.clone()),
             Err(why) => Finding::Refused(why.clone()),
         };
-        let ours = ours(case, &SecondOpinion { found, verifier: "dcap-qvl 0.7.1".to_owned() });
+        let inputs = opinion_inputs(&case.quote, &case.collateral, case.time);
+        let ours = ours(case, &SecondOpinion { found, inputs, verifier: "dcap-qvl 0.7.1".to_owned() });
         match explained(&ours, &theirs) {
             Some(kind) => {
                 cross_check(&ours, &theirs, &format!("{id} {what}"));

@@ -2,10 +2,11 @@
 
 use super::expected::Expected;
 use crate::status::{Failure, Status};
-use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::pem;
-use confide_evidence::record::{SecondOpinion, SeenReferences};
+use confide_evidence::record::{Finding, SecondOpinion, SeenReferences};
 use confide_evidence::transcript::Role;
+use confide_verifier::Inputs;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -33,7 +34,7 @@ pub(super) struct Case {
     pub(super) endorsements: Endorsements,
     /// What another verifier found for the same quote.
     #[serde(default, deserialize_with = "present")]
-    pub(super) second_opinion: Option<Object<SecondOpinion>>,
+    pub(super) second_opinion: Option<Object<Opinion>>,
     pub(super) policy: Policy,
     /// The signed file of reference values that the policy names.
     #[serde(default, deserialize_with = "present")]
@@ -101,6 +102,25 @@ pub(super) struct Device {
 pub(super) enum DeviceKind {
     NvidiaGpu,
     NvidiaSwitch,
+}
+
+/// What another verifier found.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Opinion {
+    found: Finding,
+    /// Digest of what it was formed over, where that is not what the case has.
+    #[serde(default, deserialize_with = "present")]
+    inputs: Option<Digest>,
+    verifier: String,
+}
+
+impl Opinion {
+    /// The opinion on these inputs.
+    pub(super) fn on(&self, inputs: &Inputs<'_>) -> SecondOpinion {
+        let over = self.inputs.or_else(|| inputs.opinion_digest()).unwrap_or(Bytes([0; 32]));
+        SecondOpinion { found: self.found.clone(), inputs: over, verifier: self.verifier.clone() }
+    }
 }
 
 /// Endorsements beside those that a document staples.

@@ -45,18 +45,21 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
             Ok(snp) => snp,
             Err(Malformed { rule, error }) => return Ok(json(&malformed_file(rule, error, policy, now))),
         };
+        let endorsements = Endorsements { tdx, snp, ..Endorsements::default() };
         let inputs = Inputs {
             subject,
-            endorsements: &Endorsements { tdx, snp, ..Endorsements::default() },
+            endorsements: &endorsements,
             prepared: None,
             memo: None,
-            second_opinion: case.second_opinion.as_ref().map(|Object(opinion)| opinion),
+            second_opinion: None,
             references: references.as_ref(),
             policy,
             challenge,
             now,
             algorithms: &ALGORITHMS,
         };
+        let opinion = case.second_opinion.as_ref().map(|Object(opinion)| opinion.on(&inputs));
+        let inputs = Inputs { second_opinion: opinion.as_ref(), ..inputs };
         Ok(json(&evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)))
     };
     match &case.evidence {

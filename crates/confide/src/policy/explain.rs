@@ -57,7 +57,9 @@ fn sentence(field: &Field<'_>) -> Option<String> {
         Says::Grace { status, advisories, until } => {
             let open = match advisories.is_empty() {
                 true => "no advisory is named".to_owned(),
-                false => format!("nothing but {} is open", listed(&advisories)),
+                false => {
+                    format!("nothing but {} and what other graces for it name is open", listed(&advisories))
+                }
             };
             format!("until {until}, {subject} may also be {status} where {open} ({})", field.path)
         }

@@ -105,7 +105,11 @@ fn truncated(field: &'static str) -> impl Fn(Short) -> QuoteError {
 pub struct Quote<'a> {
     /// Quote version: 4 or 5.
     pub version: u16,
-    /// Free 20 bytes of the header, set by the quoting enclave (bytes 0..16: platform id).
+    /// Bytes 8 to 11 of the header. Reserved, and zero in every recorded quote; those of SGX quotes of version 3 had the SVNs
+    /// of quoting enclave and PCE there.
+    pub reserved: &'a [u8; 4],
+    /// Free 20 bytes of the header, set by the quoting enclave. Intel's writes an id into the first 16 that it derives for
+    /// its platform, or zeros.
     pub user_data: &'a [u8; 20],
     /// The TD report.
     pub report: TdReport<'a>,
@@ -282,17 +286,24 @@ impl<'a> Quote<'a> {
             return Err(QuoteError::TooLarge(input.len()));
         }
         let mut reader = Reader::new(input);
-        let (version, user_data) = header(&mut reader)?;
+        let Header { version, reserved, user_data } = header(&mut reader)?;
         let kind = body_kind(version, &mut reader)?;
         let report = td_report(kind, &mut reader)?;
         let signed = input.get(..reader.offset()).unwrap_or_default();
         let signature = signature_data(&mut reader)?;
         let padding = trailing(&reader, padding)?;
-        Ok(Self { version, user_data, report, signed, signature, padding })
+        Ok(Self { version, reserved, user_data, report, signed, signature, padding })
     }
 }
 
-fn header<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8; 20]), QuoteError> {
+/// What a quote's header says, beside what is the same in every quote that is read here.
+struct Header<'a> {
+    version: u16,
+    reserved: &'a [u8; 4],
+    user_data: &'a [u8; 20],
+}
+
+fn header<'a>(reader: &mut Reader<'a>) -> Result<Header<'a>, QuoteError> {
     let short = truncated("the quote header");
     let version = reader.u16().map_err(&short)?;
     if !matches!(version, 4 | 5) {
@@ -318,11 +329,11 @@ fn header<'a>(reader: &mut Reader<'a>) -> Result<(u16, &'a [u8; 20]), QuoteError
             supported: "129 (TDX)",
         });
     }
-    reader.take(4).map_err(&short)?;
+    let reserved = reader.array().map_err(&short)?;
     if reader.array::<16>().map_err(&short)? != &INTEL_QE_VENDOR {
         return Err(QuoteError::ForeignQuotingEnclave);
     }
-    Ok((version, reader.array().map_err(&short)?))
+    Ok(Header { version, reserved, user_data: reader.array().map_err(&short)? })
 }
 
 fn body_kind(version: u16, reader: &mut Reader<'_>) -> Result<BodyKind, QuoteError> {

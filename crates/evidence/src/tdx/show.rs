@@ -16,6 +16,8 @@ impl Quote<'_> {
         let enclave = &signature.qe_report;
         json!({
             "version": self.version,
+            "reserved": hex::encode(self.reserved),
+            "user_data": hex::encode(self.user_data),
             "body": match self.report.kind {
                 BodyKind::Td10 => "TD 1.0",
                 BodyKind::Td15 => "TD 1.5",

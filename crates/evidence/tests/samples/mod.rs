@@ -284,6 +284,7 @@ pub fn records() -> [Record; 4] {
         endorsements: endorsements(),
         second_opinion: Some(SecondOpinion {
             found: Finding::Status("UpToDate".into()),
+            inputs: fill("what it was formed over"),
             verifier: "another-verifier 1.2.3".into(),
         }),
         ..first.clone()
