@@ -6,7 +6,7 @@ use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
-use crate::pool::{Lease, Observer, Pool, SecondVerifier, Target};
+use crate::pool::{Lease, Observer, Pool, Recorder, SecondVerifier, Target};
 use crate::response::Response;
 use confide_channel::{Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -15,6 +15,7 @@ use confide_policy::AppraisalPolicy;
 use confide_verifier::PreparedReferences;
 use rustls_pki_types::UnixTime;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 /// A client of one guest, or of several behind one address, under one policy. Cheap to clone; clones share channels
@@ -31,6 +32,7 @@ pub struct ClientBuilder {
     endorsements: Endorsements,
     endorsing: Option<Endorsing>,
     observer: Option<Observer>,
+    recorder: Option<Recorder>,
     second_verifier: Option<SecondVerifier>,
     references: Option<RecordedReferences>,
 }
@@ -60,6 +62,7 @@ impl Client {
             endorsements: Endorsements::default(),
             endorsing: None,
             observer: None,
+            recorder: None,
             second_verifier: None,
             references: None,
         })
@@ -131,7 +134,21 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells `observer` of every appraisal, accepted or not, before anything else happens with it.
+    /// Gives every appraisal, accepted or not, to `recorder` before anything rests on it. One that is not recorded opens
+    /// nothing: whoever wanted it gets [`ClientError::NotRecorded`].
+    ///
+    /// There is no queue. Each appraisal waits for its own record, on a thread for work that blocks, so that a recorder
+    /// that is slow holds new channels up; those that are open go on.
+    #[must_use]
+    pub fn record_appraisals(
+        mut self,
+        recorder: impl Fn(&Appraised) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.recorder = Some(Box::new(recorder));
+        self
+    }
+
+    /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
         self.observer = Some(Box::new(observer));
@@ -162,6 +179,7 @@ impl ClientBuilder {
             endorsements: Arc::new(self.endorsements),
             endorsing: self.endorsing,
             observer: self.observer,
+            recorder: self.recorder,
             second_verifier: self.second_verifier,
         });
         Client { pool }

@@ -40,6 +40,10 @@ pub enum ClientError {
     /// The guest stapled no collateral that is valid, and there is none elsewhere. Nothing of the request was sent.
     #[error("the guest staples no valid collateral, and there is none elsewhere: {0}")]
     Endorsements(#[from] EndorserError),
+    /// The appraisal could not be recorded, and a client that records rests on nothing that is not. Nothing of the request
+    /// was sent.
+    #[error("the appraisal could not be recorded: {0}")]
+    NotRecorded(Arc<io::Error>),
     /// The evidence was not accepted. Nothing of the request was sent.
     #[error("the guest's {}evidence was not accepted: {}", simulated(.0), rejection(.0))]
     Rejected(Arc<Appraised>),
@@ -88,6 +92,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "report it: this is an error of this program; no prompt was sent",
     ),
     (
+        "not_recorded",
+        "the appraisal could not be recorded, so that nothing was sent",
+        "see the cause in the message; appraisals are recorded before anything rests on them",
+    ),
+    (
         "invalid_request",
         "the request cannot be sent over HTTP",
         "correct the path or header field that the message names",
@@ -119,6 +128,7 @@ impl ClientError {
             Self::DialTimedOut { .. } => "timed_out",
             Self::Channel(error) => error.code(),
             Self::Endorsements(error) => error.code(),
+            Self::NotRecorded(_) => "not_recorded",
             Self::Rejected(appraised) => appraised.result.code.unwrap_or("rejected"),
             Self::Request(_) => "invalid_request",
             Self::Answered { .. } => "upstream_error",
@@ -209,6 +219,7 @@ mod tests {
             | ClientError::DialTimedOut { .. }
             | ClientError::Channel(_)
             | ClientError::Endorsements(_)
+            | ClientError::NotRecorded(_)
             | ClientError::Rejected(_)
             | ClientError::Request(_)
             | ClientError::Answered { .. }
@@ -227,6 +238,7 @@ mod tests {
             ClientError::Dial { to: to(), source: io_error() },
             ClientError::DialTimedOut { to: to(), limit: Duration::from_secs(1) },
             ClientError::Channel(ChannelError::KeyNotHeld),
+            ClientError::NotRecorded(io_error()),
             ClientError::Request(RequestError::Target),
             ClientError::Answered { status: 404, code: None, message: "no".to_owned() },
             ClientError::Answer("not as expected"),

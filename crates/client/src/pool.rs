@@ -2,23 +2,27 @@
 
 use crate::ALGORITHMS;
 use crate::appraised::Appraised;
-use crate::client::Question;
+use crate::client;
 use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::response::Response;
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, Moment, Request, SendError, UnattestedChannel, Verdict,
-    VerdictCache,
+    AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Request, SendError, UnattestedChannel,
+    Verdict, VerdictCache,
 };
+use confide_endorser::EndorserError;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::record::{RecordedReferences, SecondOpinion};
 use confide_policy::Attest;
-use confide_verifier::{Appraisal, AttestationResult, Attested, Memo, PreparedReferences, appraise};
+use confide_verifier::{
+    Appraisal, AttestationResult, Attested, Challenge, Memo, PreparedReferences, Rejection, appraise,
+};
 use rustix::net::sockopt;
 use rustls_pki_types::UnixTime;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -39,11 +43,14 @@ const MAX_IDLE: usize = 64;
 /// The longest time before its end at which a verdict is renewed.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
 
+/// Keeps every appraisal, accepted or not, before anything rests on it.
+pub(crate) type Recorder = Box<dyn Fn(&Appraised) -> io::Result<()> + Send + Sync>;
+
 /// Told of every appraisal, accepted or not.
 pub(crate) type Observer = Box<dyn Fn(&Appraised) + Send + Sync>;
 
 /// Asked for its finding before every appraisal.
-pub(crate) type SecondVerifier = Box<dyn Fn(&Question<'_>) -> Option<SecondOpinion> + Send + Sync>;
+pub(crate) type SecondVerifier = Box<dyn Fn(&client::Question<'_>) -> Option<SecondOpinion> + Send + Sync>;
 
 /// What a pool is made from.
 pub(crate) struct Target {
@@ -53,6 +60,7 @@ pub(crate) struct Target {
     pub(crate) endorsements: Arc<Endorsements>,
     pub(crate) endorsing: Option<Endorsing>,
     pub(crate) observer: Option<Observer>,
+    pub(crate) recorder: Option<Recorder>,
     pub(crate) second_verifier: Option<SecondVerifier>,
     pub(crate) references: Option<Arc<RecordedReferences>>,
     /// The same, its signature verified.
@@ -91,7 +99,63 @@ pub struct Lease {
     pool: Arc<Pool>,
 }
 
+/// What a peer showed, and what it was asked.
+struct Asked {
+    document: Vec<u8>,
+    challenge: Challenge,
+    endorsements: Arc<Endorsements>,
+    now: UnixTime,
+    key_exchange: KeyExchange,
+}
+
+/// What came of it.
+struct Judged {
+    verdict: Result<Attested, Rejection>,
+    appraised: Appraised,
+    recorded: Result<(), ClientError>,
+}
+
 impl Target {
+    /// Appraises, and records. Both take their time.
+    fn judge(&self, asked: Asked, memo: &Memo) -> Judged {
+        let Asked { document, challenge, endorsements, now, key_exchange } = asked;
+        let recorded = challenge.recorded();
+        let second_opinion = self.second_opinion(&document, &endorsements, now);
+        let appraisal = Appraisal {
+            document: &document,
+            endorsements: &endorsements,
+            prepared: None,
+            memo: Some(memo),
+            second_opinion: second_opinion.as_ref(),
+            references: self.prepared_references.as_ref(),
+            policy: self.policy.policy(),
+            now,
+            algorithms: &ALGORITHMS,
+        };
+        let verdict = appraise(&appraisal, challenge);
+        let result = match &verdict {
+            Ok(attested) => attested.result().clone(),
+            Err(rejection) => AttestationResult::clone(&rejection.result),
+        };
+        let appraised = Appraised {
+            result,
+            document,
+            endorsements,
+            policy: Arc::clone(&self.policy_text),
+            challenge: recorded,
+            time: now,
+            second_opinion,
+            references: self.references.clone(),
+            key_exchange,
+        };
+        let recorded = self.recorder.as_ref().map_or(Ok(()), |record| record(&appraised));
+        Judged {
+            verdict,
+            appraised,
+            recorded: recorded.map_err(|error| ClientError::NotRecorded(Arc::new(error))),
+        }
+    }
+
     fn second_opinion(
         &self,
         document: &[u8],
@@ -101,7 +165,7 @@ impl Target {
         let verifier = self.second_verifier.as_ref()?;
         let document = EvidenceDocument::decode(document).ok()?;
         let policy = self.policy.policy();
-        verifier(&Question { document: &document, endorsements, policy, now })
+        verifier(&client::Question { document: &document, endorsements, policy, now })
     }
 }
 
@@ -223,59 +287,42 @@ impl Pool {
     /// Appraises what a peer answered and opens its channel.
     async fn appraise(self: &Arc<Self>, challenged: Challenged) -> Result<AttestedChannel, ClientError> {
         let Challenged { channel, document, challenge } = challenged;
-        let (recorded, now) = (challenge.recorded(), channel.asked().wall());
-        let (pool, beside) = (Arc::clone(self), self.endorsements(&document, now).await?);
-        let given = Arc::clone(&beside);
-        let verdict = tokio::task::spawn_blocking(move || {
-            let target = &pool.target;
-            let (endorsements, policy) = (&*given, target.policy.policy());
-            let second_opinion = target.second_opinion(&document, endorsements, now);
-            let appraisal = Appraisal {
-                document: &document,
-                endorsements,
-                prepared: None,
-                memo: Some(&pool.memo),
-                second_opinion: second_opinion.as_ref(),
-                references: target.prepared_references.as_ref(),
-                policy,
-                now,
-                algorithms: &ALGORITHMS,
-            };
-            let verdict = appraise(&appraisal, challenge);
-            (verdict, document, second_opinion)
-        });
-        let (verdict, document, second_opinion) = verdict.await.map_err(|_| ClientError::Internal)?;
-        let result = match &verdict {
-            Ok(attested) => attested.result().clone(),
-            Err(rejection) => AttestationResult::clone(&rejection.result),
+        let now = channel.asked().wall();
+        let (endorsements, unfetched) = match self.endorsements(&document, now).await {
+            Ok(endorsements) => (endorsements, None),
+            // What there is is appraised all the same, so that records hold what the guest showed.
+            Err(error) => (Arc::clone(&self.target.endorsements), Some(error)),
         };
-        let appraised = self.note(Appraised {
-            result,
-            document,
-            endorsements: beside,
-            policy: Arc::clone(&self.target.policy_text),
-            challenge: recorded,
-            time: now,
-            second_opinion,
-            references: self.target.references.clone(),
-            key_exchange: channel.key_exchange(),
-        });
-        match verdict {
-            Ok(attested) => self.admit(channel, attested),
-            Err(_) => {
+        let asked = Asked { document, challenge, endorsements, now, key_exchange: channel.key_exchange() };
+        let pool = Arc::clone(self);
+        let judged = tokio::task::spawn_blocking(move || pool.target.judge(asked, &pool.memo)).await;
+        let Judged { verdict, appraised, recorded } = judged.map_err(|_| ClientError::Internal)?;
+        let appraised = self.note(appraised);
+        match (verdict, unfetched) {
+            (Ok(attested), _) => {
+                recorded?;
+                self.admit(channel, attested)
+            }
+            // The service is to blame, not the guest: what rests on its earlier evidence stays.
+            (Err(_), Some(error)) if lacks_collateral(&appraised.result) => {
+                recorded?;
+                Err(error.into())
+            }
+            (Err(_), _) => {
                 self.expel(channel.spki());
+                recorded?;
                 Err(ClientError::Rejected(appraised))
             }
         }
     }
 
     /// The endorsements beside those that are stapled.
-    async fn endorsements(&self, document: &[u8], now: UnixTime) -> Result<Arc<Endorsements>, ClientError> {
+    async fn endorsements(&self, document: &[u8], now: UnixTime) -> Result<Arc<Endorsements>, EndorserError> {
         let given = &self.target.endorsements;
         let Some(endorsing) = self.target.endorsing.as_ref().filter(|_| given.tdx.is_none()) else {
             return Ok(Arc::clone(given));
         };
-        Ok(match endorsing.for_document(document, now).await? {
+        Ok(match endorsing.for_document(document, self.target.policy.policy(), now).await? {
             Some(tdx) => Arc::new(Endorsements { tdx: Some(tdx), ..Endorsements::clone(given) }),
             None => Arc::clone(given),
         })
@@ -340,6 +387,11 @@ impl Pool {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a guest is refused for want of collateral alone.
+fn lacks_collateral(result: &AttestationResult) -> bool {
+    matches!(result.code, Some("collateral_present" | "validity"))
 }
 
 /// Lets streamed answers through in small pieces, and notices a guest that is gone without a word. A socket that refuses

@@ -1,11 +1,15 @@
 //! The client against a guest in this process: attest first, then send, and over nothing but attested channels.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use confide_client::{ALGORITHMS, ApiKey, ChatRequest, Client, ClientError, PolicyText, Turn};
+use confide_client::{
+    ALGORITHMS, ApiKey, Appraised, ChatRequest, Client, ClientError, PolicyText, Request, Turn,
+};
 use confide_policy::Loaded;
 use confide_record::Agreement;
 use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, MODEL, Tls, WORDS};
 use confide_verifier::Outcome;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -333,4 +337,74 @@ async fn every_appraisal_is_observed_and_its_record_replays() {
         let replayed = confide_record::replay(index, record, &ALGORITHMS).unwrap();
         assert_eq!((replayed.agreement, replayed.result.code), (Agreement::Same, code));
     }
+}
+
+/// A client that records with `recorder`.
+fn recording(
+    guest: &Listening,
+    attest: &str,
+    recorder: impl Fn(&Appraised) -> io::Result<()> + Send + Sync + 'static,
+) -> Client {
+    let policy = PolicyText::parse(guest::policy(attest, LONG), Loaded::AsDanger).unwrap();
+    Client::builder(&guest.url(), policy).unwrap().record_appraisals(recorder).build()
+}
+
+#[tokio::test]
+async fn an_appraisal_that_cannot_be_recorded_opens_nothing() {
+    let guest = Guest::new(0).unwrap().listen().await.unwrap();
+    let works = Arc::new(AtomicBool::new(false));
+    let disk = Arc::clone(&works);
+    let client = recording(&guest, "per-key", move |_| {
+        if disk.load(Ordering::Relaxed) { Ok(()) } else { Err(io::ErrorKind::StorageFull.into()) }
+    });
+    let error = client.chat(question()).await.err().unwrap();
+    assert_eq!((error.code(), error.exit_status()), ("not_recorded", 1), "{error}");
+    assert_nothing_given_away(&guest.guest);
+    assert!(client.latest_appraisal().unwrap().result.accepted(), "it is the record that is missing");
+
+    // A refused guest is refused, recorded or not.
+    let _ = guest.guest.clone().attesting(Attestation::OtherKey);
+    assert_eq!(client.chat(question()).await.err().unwrap().code(), "not_recorded");
+    works.store(true, Ordering::Relaxed);
+    assert_eq!(client.chat(question()).await.err().unwrap().code(), "report_data");
+    assert_nothing_given_away(&guest.guest);
+
+    let _ = guest.guest.clone().attesting(Attestation::Honest);
+    assert!(client.chat(question()).await.is_ok());
+    assert!(guest.guest.saw(SECRET.as_bytes()), "the control: what is recorded opens a channel");
+}
+
+/// However slow the recorder is: whoever attests waits for its own record, and none is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn appraisals_are_recorded_before_anything_rests_on_them_and_none_is_lost() {
+    const CLIENTS: usize = 12;
+    let guest = Guest::new(0).unwrap().listen().await.unwrap();
+    let (records, watched) = (Arc::new(Mutex::new(Vec::new())), guest.guest.clone());
+    let kept = Arc::clone(&records);
+    let client = recording(&guest, "every-connection", move |appraised| {
+        std::thread::sleep(Duration::from_millis(20));
+        let mut records = kept.lock().unwrap();
+        let asked = watched.requests().len() - watched.attestations();
+        assert!(asked <= records.len(), "{asked} requests were sent, and {} records made", records.len());
+        records.push(appraised.challenge.nonce);
+        Ok(())
+    });
+    let asking: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let client = client.clone();
+            // Leases that are held at the same time need a connection each.
+            tokio::spawn(async move { client.lease().await })
+        })
+        .collect();
+    let mut leases = Vec::new();
+    for lease in asking {
+        leases.push(lease.await.unwrap().unwrap());
+    }
+    for lease in leases {
+        lease.send(Request::get("/v1/models").unwrap()).await.unwrap();
+    }
+    let mut records = records.lock().unwrap().clone();
+    records.sort_unstable();
+    records.dedup();
+    assert_eq!((records.len(), guest.guest.attestations()), (CLIENTS, CLIENTS));
 }

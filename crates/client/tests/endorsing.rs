@@ -1,15 +1,17 @@
 //! A client of guests that staple no collateral, or some that is over.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
-use confide_client::{Client, ClientError, Endorsing, PolicyText};
+use confide_client::{ALGORITHMS, Client, ClientError, Endorsing, PolicyText};
 use confide_endorser::{
     Cache, Endorser, EndorserBuilder, Intel, Limits, Network, Origin, ProxySettings, Trust, Update,
 };
+use confide_evidence::document::{CpuEvidence, EvidenceDocument};
 use confide_policy::Loaded;
+use confide_record::Agreement;
 use confide_testkit::guest::{self, Attestation, Guest, Listening};
 use confide_testkit::vendor::{Endpoint, ListeningVendor, Manner, Misdeed, Vendor};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// A guest and a service that endorses its platform.
@@ -91,6 +93,84 @@ async fn a_service_that_fails_is_no_verdict_and_nothing_is_sent() {
     assert_eq!((error.code(), error.exit_status()), ("endorsement_not_found", 1));
     let requests = rig.guest.guest.requests();
     assert!(requests.iter().all(|request| request.line.ends_with("/attestation")), "{requests:?}");
+}
+
+/// What a record then holds is what the guest showed, which is refused for want of collateral.
+#[tokio::test]
+async fn an_appraisal_without_the_collateral_that_no_service_gave_is_recorded() {
+    for (attestation, code) in
+        [(Attestation::Unstapled, "collateral_present"), (Attestation::StapledOver, "validity")]
+    {
+        let rig = Rig::new(attestation.clone()).await;
+        rig.service.vendor.always(Endpoint::QeIdentity, Misdeed::Status(404, None));
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&records);
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let client = Client::builder(&rig.guest.url(), policy)
+            .unwrap()
+            .endorsing(Endorsing::new(Arc::new(rig.builder().build()), Update::Standard))
+            .record_appraisals(move |appraised| {
+                kept.lock().unwrap().push(appraised.recording().record(&appraised.result, None));
+                Ok(())
+            })
+            .build();
+        assert_eq!(self::code(client.verdict().await), "endorsement_not_found", "{attestation:?}");
+        let records = records.lock().unwrap();
+        assert_eq!(records.len(), 1, "{attestation:?}");
+        let replayed = confide_record::replay(0, &records[0], &ALGORITHMS).unwrap();
+        assert_eq!((replayed.agreement, replayed.result.code), (Agreement::Same, Some(code)));
+    }
+}
+
+/// Whoever answers in a guest's place must not choose what this machine asks Intel for.
+#[tokio::test]
+async fn nobody_is_asked_about_a_quote_that_no_platform_has_signed() {
+    let rig = Rig::new(Attestation::Unstapled).await;
+    let honest = rig.client(None);
+    assert_eq!(code(honest.verdict().await), "collateral_present");
+    let mut document = EvidenceDocument::decode(&honest.latest_appraisal().unwrap().document).unwrap();
+    let CpuEvidence::Tdx { quote } = &mut document.cpu else { panic!("no TDX document") };
+    // A byte of MRTD.
+    quote.0[200] ^= 1;
+    let _ = rig.guest.guest.clone().attesting(Attestation::Fixed(document.encode().unwrap()));
+    let client = rig.client(Some(rig.builder()));
+    assert_eq!((code(client.verdict().await), rig.asked()), ("quote_signature".to_owned(), 0));
+
+    // A quote of a platform that the policy's root has certified, under a policy with another root.
+    let _ = rig.guest.guest.clone().attesting(Attestation::Unstapled);
+    let policy = PolicyText::parse(confide_policy::CLIENT.to_owned(), Loaded::Normally).unwrap();
+    let endorsing = Endorsing::new(Arc::new(rig.builder().build()), Update::Standard);
+    let client = Client::builder(&rig.guest.url(), policy).unwrap().endorsing(endorsing).build();
+    assert_eq!((code(client.verdict().await), rig.asked()), ("root_anchor".to_owned(), 0));
+
+    let client = rig.client(Some(rig.builder()));
+    assert_eq!((code(client.verdict().await), rig.asked()), ("ok".to_owned(), 4), "the control");
+}
+
+/// A service that is away is no evidence against a guest: what rests on its earlier evidence stays to its end.
+#[tokio::test]
+async fn a_renewal_for_which_no_service_answers_revokes_nothing() {
+    let rig = Rig::new(Attestation::Honest).await;
+    let policy = PolicyText::parse(guest::policy("per-key", 4), Loaded::AsDanger).unwrap();
+    let (sender, mut appraised) = tokio::sync::mpsc::unbounded_channel();
+    let client = Client::builder(&rig.guest.url(), policy)
+        .unwrap()
+        .endorsing(Endorsing::new(Arc::new(rig.builder().build()), Update::Standard))
+        .on_appraisal(move |appraised| {
+            let _ = sender.send(appraised.result.code);
+        })
+        .build();
+    client.verdict().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // One channel on loan, a second one idle, which is asked for new evidence.
+    let (lease, idle) = (client.lease().await.unwrap(), client.lease().await.unwrap());
+    drop(idle);
+    let _ = rig.guest.guest.clone().attesting(Attestation::Unstapled);
+    rig.service.vendor.always(Endpoint::QeIdentity, Misdeed::Status(404, None));
+    assert_eq!(appraised.recv().await.unwrap(), None);
+    assert_eq!(appraised.recv().await.unwrap(), Some("collateral_present"));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!lease.verdict().left(confide_channel::Moment::now()).is_zero(), "not revoked");
 }
 
 #[tokio::test]

@@ -338,6 +338,8 @@ async fn what_is_no_http_is_told_so_and_harms_nothing() {
         (b"GET /v1/models HTTP/9.9\r\n\r\n", 400, "malformed_http"),
         (b"POST /v1/x HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n", 400, "malformed_http"),
         (&long, 431, "request_head_too_large"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505, "http_version_unsupported"),
+        (b"GET /v1/models HTTP/1.1\r\nhost: local", 400, "malformed_http"),
     ] {
         let answer = raw(rig.address, garbage).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -350,6 +352,20 @@ async fn what_is_no_http_is_told_so_and_harms_nothing() {
     }
     assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
     assert_eq!(rig.ask().await.status(), 200, "the proxy stays up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_does_not_come_in_time_is_told_so() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let mut stream = TcpStream::connect(rig.address).await.unwrap();
+    stream.write_all(b"GET /v1/models HTTP/1.1\r\nx: ").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
+    let body: Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["error"]["code"], "request_head_timed_out");
+    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
 }
 
 #[tokio::test]

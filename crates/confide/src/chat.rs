@@ -6,7 +6,7 @@ use crate::guest::{self, Recorder};
 use crate::input::{self, Otherwise, PolicyFlags};
 use crate::render;
 use crate::status::{Failure, Status};
-use confide_client::{ApiKey, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
+use confide_client::{ApiKey, Appraised, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
 use confide_evidence::text::escape_json;
 use confide_verifier::AttestationResult;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The longest prompt, in bytes. A million tokens of text take about 4 MiB.
@@ -92,6 +93,8 @@ enum Form {
 struct Session {
     client: Client,
     recorder: Recorder,
+    /// The appraisal that the person knows of.
+    shown: Option<Arc<Appraised>>,
     model: Option<String>,
     temperature: Option<f32>,
     max_tokens: Option<u32>,
@@ -126,6 +129,7 @@ impl Chat {
         let session = Session {
             client: builder.build(),
             recorder,
+            shown: None,
             model: self.model,
             temperature: self.temperature,
             max_tokens: self.max_tokens,
@@ -141,7 +145,8 @@ impl Session {
     /// Attests before the prompt is even read.
     async fn run(mut self, prompt: Option<Zeroizing<String>>) -> Result<Status, Failure> {
         let attested = self.client.verdict().await;
-        self.recorder.write()?;
+        self.recorder.check()?;
+        self.shown = self.client.latest_appraisal();
         let verdict = match attested {
             Ok(verdict) => verdict,
             Err(error) => return self.refused(error),
@@ -186,13 +191,8 @@ impl Session {
             Form::Json => self.answer_whole(request).await,
             Form::Text => self.answer_in_pieces(request).await,
         };
-        for appraised in self.recorder.write()? {
-            let result = &appraised.result;
-            if result.accepted() && self.form == Form::Text {
-                let simulated = if result.simulated { "SIMULATED: " } else { "" };
-                let _ = writeln!(io::stderr(), "({simulated}attested again at {})", result.time);
-            }
-        }
+        self.recorder.check()?;
+        self.tell_of_renewal();
         match answered {
             Ok(answer) => {
                 self.said.push((Speaker::Assistant, answer));
@@ -200,6 +200,20 @@ impl Session {
             }
             Err(error) => self.refused(error),
         }
+    }
+
+    /// Says that the guest was attested again, where it was since that was last said.
+    fn tell_of_renewal(&mut self) {
+        let Some(latest) = self.client.latest_appraisal() else { return };
+        if self.shown.as_ref().is_some_and(|shown| Arc::ptr_eq(shown, &latest)) {
+            return;
+        }
+        let result = &latest.result;
+        if result.accepted() && self.form == Form::Text {
+            let simulated = if result.simulated { "SIMULATED: " } else { "" };
+            let _ = writeln!(io::stderr(), "({simulated}attested again at {})", result.time);
+        }
+        self.shown = Some(latest);
     }
 
     fn request(&self) -> Result<ChatRequest, Failure> {

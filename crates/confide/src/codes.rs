@@ -22,7 +22,8 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "policy_malformed",
         "the policy is not one that this build reads",
-        "correct the line that the message names; `confide policy check` tells the same",
+        "correct the line that the message names, or use a version of `confide` that knows what stands there; `confide \
+         policy check` tells the same",
     ),
     (
         "danger_policy_flag",
@@ -73,11 +74,6 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "state_unwritable",
         "the versions of reference files that were seen could not be remembered",
         "name another folder with --state",
-    ),
-    (
-        "platform_missing",
-        "no platform is named whose collateral is to be fetched",
-        "give --quote FILE, --fmspc HEX and --ca platform, or --report FILE",
     ),
     (
         "cache_failed",

@@ -23,13 +23,11 @@ use std::path::{Path, PathBuf};
 /// Services are asked through the proxy that HTTPS_PROXY names (http://, asked with CONNECT), but for the hosts in
 /// NO_PROXY. Their TLS certificates must come from the web authorities of this machine, or of the files that
 /// SSL_CERT_FILE and SSL_CERT_DIR name. What is fetched is signed by the vendor and verified whenever it is used.
+// A variant's own comment would hide that of its arguments, whose further paragraphs are for `--help`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CollateralCommand {
-    /// Fetch the collateral of an Intel TDX platform or of an AMD SEV-SNP report, and say when its parts are valid
     Fetch(Box<Fetch>),
-    /// Say when the parts of a collateral file are valid; without a file, list the cache
     Show(Show),
-    /// Remove what is over from the cache
     Prune(PruneCommand),
 }
 
@@ -37,19 +35,22 @@ pub(crate) enum CollateralCommand {
 ///
 /// A TDX platform is that of a quote, or is given by its FMSPC and its CA. For an SEV-SNP report these are the certificate
 /// of its VCEK, AMD's certificates above it, and the revocation list of AMD's root; the certificate of a VLEK is the cloud
-/// provider's to give. What the cache has is used for a day; then the
-/// service is asked again, and where it does not answer, what is kept is used to the end of its validity.
+/// provider's to give. What the cache has is used for a day; then the service is asked again, and where it does not answer,
+/// what is kept is used to the end of its validity.
 #[derive(Debug, clap::Args)]
-#[group(id = "platform", required = true, multiple = true)]
+#[group(id = "platform", required = true, multiple = false)]
+#[command(
+    override_usage = "confide collateral fetch [OPTIONS] (--quote FILE | --fmspc HEX --ca CA | --report FILE)"
+)]
 pub(crate) struct Fetch {
     /// A quote of the platform
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["fmspc", "ca", "report"], group = "platform")]
+    #[arg(long, value_name = "FILE", conflicts_with = "ca", group = "platform")]
     quote: Option<PathBuf>,
     /// FMSPC of the platform, 6 bytes in hexadecimal digits
     #[arg(long, value_name = "HEX", value_parser = fmspc, requires = "ca", group = "platform")]
     fmspc: Option<[u8; 6]>,
     /// CA that certified the platform: processor or platform
-    #[arg(long, requires = "fmspc", group = "platform")]
+    #[arg(long, requires = "fmspc")]
     ca: Option<PckCa>,
     #[command(flatten)]
     snp: snp::ReportFlags,
@@ -124,8 +125,7 @@ impl Fetch {
                 endorser::platform(&quote)?.ok_or_else(|| no_quote(path, &quote))
             }
             (None, Some(fmspc), Some(ca)) => Ok(TdxPlatform { fmspc, ca }),
-            _ => Err(Failure::new(Status::Usage, "platform_missing", "no platform is named")
-                .hint("give --quote FILE, --fmspc HEX and --ca platform, or --report FILE")),
+            (None, ..) => unreachable!("clap asks for --quote, for --fmspc with --ca, or for --report"),
         }
     }
 }

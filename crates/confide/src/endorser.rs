@@ -1,5 +1,6 @@
 //! Where endorsements come from that no file and no guest gives.
 
+use crate::input::ALGORITHMS;
 use crate::status::{Failure, Status};
 use confide_client::Endorsing;
 use confide_endorser::{
@@ -9,6 +10,8 @@ use confide_endorser::{
 use confide_evidence::document::{SnpEndorsements, TdxCollateral};
 use confide_evidence::pem::MAX_PEM;
 use confide_evidence::tdx::{Padding, Quote};
+use confide_policy::AppraisalPolicy;
+use confide_verifier::verify_origin;
 use rustls_pki_types::UnixTime;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,7 +107,20 @@ pub(crate) fn trust(certificate: Option<&Path>) -> Result<Trust, Failure> {
     Trust::pinned(&pem, path).map_err(|error| unusable(&error))
 }
 
-/// The platform that a quote is of. `None` for bytes that are no quote: the verifier says why.
+/// The platform that a quote is of, whose own signatures hold up to a root that the policy accepts. `None` for anything
+/// else: the verifier says why.
+pub(crate) fn signed_platform(
+    quote: &[u8],
+    policy: &AppraisalPolicy,
+) -> Result<Option<TdxPlatform>, Failure> {
+    let Ok(parsed) = Quote::parse(quote, Padding::Zeros) else { return Ok(None) };
+    if verify_origin(&parsed, policy, &ALGORITHMS).is_err() {
+        return Ok(None);
+    }
+    platform(quote)
+}
+
+/// The platform that a quote says it is of. `None` for bytes that are no quote.
 pub(crate) fn platform(quote: &[u8]) -> Result<Option<TdxPlatform>, Failure> {
     let Ok(quote) = Quote::parse(quote, Padding::Zeros) else { return Ok(None) };
     let malformed = |error: PlatformError| {

@@ -7,8 +7,10 @@ use crate::status::{Failure, Status};
 use crate::{record, render};
 use confide_client::{Appraised, Client, ClientBuilder, ClientError, PolicyText};
 use std::future::Future;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
 
 /// Begins a client of the guest at `url`, which fetches collateral where the guest staples none that is valid.
 pub(crate) fn client(
@@ -37,33 +39,56 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     done
 }
 
-/// Writes every appraisal of a client to a record file, where one was asked for.
-pub(crate) struct Recorder {
-    appraisals: mpsc::Receiver<Appraised>,
-    file: Option<PathBuf>,
+/// Writes every appraisal of a client to a record file, where one was asked for, before anything rests on it. Nothing is
+/// queued: who attests waits until its record is on the disk, and an appraisal that cannot be written opens nothing.
+pub(crate) struct Recorder(Arc<Lost>);
+
+/// Why an appraisal could not be written.
+#[derive(Default)]
+struct Lost {
+    first: Mutex<Option<Failure>>,
+    told: Notify,
 }
 
 impl Recorder {
-    /// Watches the appraisals of a client.
+    /// Records the appraisals of a client.
     pub(crate) fn watch(builder: ClientBuilder, file: Option<PathBuf>) -> (ClientBuilder, Self) {
-        let (sender, appraisals) = mpsc::channel();
-        // Who no longer listens has ended its work.
-        let builder = builder.on_appraisal(move |appraised| drop(sender.send(appraised.clone())));
-        (builder, Self { appraisals, file })
+        let lost = Arc::<Lost>::default();
+        let Some(file) = file else { return (builder, Self(lost)) };
+        let note = Arc::clone(&lost);
+        let builder = builder.record_appraisals(move |appraised| {
+            append(appraised, &file).map_err(|failure| {
+                let told = io::Error::other(failure.message().to_owned());
+                note.first().get_or_insert(failure);
+                note.told.notify_one();
+                told
+            })
+        });
+        (builder, Self(lost))
     }
 
-    /// Writes what has been appraised since the last call, and gives it.
-    pub(crate) fn write(&self) -> Result<Vec<Appraised>, Failure> {
-        let new: Vec<Appraised> = self.appraisals.try_iter().collect();
-        if let Some(file) = &self.file {
-            new.iter().try_for_each(|appraised| append(appraised, file))?;
-        }
-        Ok(new)
+    /// Whether every appraisal so far could be written.
+    ///
+    /// # Errors
+    /// Why the first one could not that was not told yet.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        self.0.first().take().map_or(Ok(()), Err)
+    }
+
+    /// Waits until an appraisal cannot be written.
+    pub(crate) async fn lost(&self) {
+        self.0.told.notified().await;
+    }
+}
+
+impl Lost {
+    fn first(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Appends one appraisal to a record file.
-pub(crate) fn append(appraised: &Appraised, file: &Path) -> Result<(), Failure> {
+fn append(appraised: &Appraised, file: &Path) -> Result<(), Failure> {
     record::append(appraised.recording(), &appraised.result, file)
 }
 

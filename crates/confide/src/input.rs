@@ -14,6 +14,7 @@ use confide_verifier::{Algorithms, PreparedReferences};
 use rustls_pki_types::UnixTime;
 use std::fs::File;
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// The signature algorithms of native programs.
@@ -101,6 +102,13 @@ pub(crate) fn now() -> UnixTime {
 /// Parses `--at`.
 pub(crate) fn time(text: &str) -> Result<UnixTime, String> {
     parse_rfc3339(text).ok_or_else(|| "expected an RFC 3339 time such as 2026-06-08T11:32:35Z".to_owned())
+}
+
+/// Parses an address to listen on.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "expected IP:PORT, such as 127.0.0.1:8787 or [::1]:8787; names are not looked up".to_owned()
+    })
 }
 
 /// Parses 32 bytes in hexadecimal digits.

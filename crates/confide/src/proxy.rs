@@ -12,12 +12,8 @@ use serde::Serialize;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
-
-/// How often new appraisals are written down.
-const RECORD_EVERY: Duration = Duration::from_millis(200);
 
 /// Serve an OpenAI-compatible endpoint on this machine that appraises first and then forwards
 ///
@@ -29,8 +25,8 @@ pub(crate) struct Proxy {
     /// The guest, https://HOST:PORT
     #[arg(long, value_name = "URL")]
     upstream: String,
-    /// Address to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    /// Address to listen on, with port 0 on any free port
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787", value_parser = input::listen_address)]
     listen: SocketAddr,
     /// Listen on an address that other machines reach: prompts then cross the network in the clear
     #[arg(long)]
@@ -41,7 +37,8 @@ pub(crate) struct Proxy {
     cross_check: CrossCheck,
     #[command(flatten)]
     endorser: EndorserFlags,
-    /// Record file to append every appraisal to; where it cannot be written, the endpoint ends
+    /// Record file to append every appraisal to, before a request rests on it; where it cannot be written, the endpoint
+    /// ends
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
 }
@@ -62,7 +59,7 @@ impl Proxy {
             guest::client(&self.upstream, policy, &self.endorser, self.cross_check)?,
             self.record,
         );
-        let client = builder.build();
+        let client = builder.on_appraisal(note_renewals()).build();
         let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
         guest::block_on(async move {
             let endpoint =
@@ -70,21 +67,16 @@ impl Proxy {
             let shutdown = shutdown()?;
             ready(&endpoint, &client);
             let first = tokio::spawn(first_verdict(client));
-            let (stop, stopped) = oneshot::channel();
-            let (recording_on, recording_off) = oneshot::channel();
-            let recording = tokio::spawn(keep(recorder, stopped, recording_on));
             let end = async {
                 tokio::select! {
                     () = shutdown => {}
-                    _ = recording_off => {}
+                    // Nothing is forwarded that the record does not account for.
+                    () = recorder.lost() => {}
                 }
             };
             endpoint.serve(end).await;
             first.abort();
-            drop(stop);
-            recording
-                .await
-                .map_err(|error| Failure::new(Status::Internal, "internal", error.to_string()))??;
+            recorder.check()?;
             Ok(Status::Accepted)
         })
     }
@@ -112,23 +104,12 @@ async fn first_verdict(client: Client) {
     }
 }
 
-/// Writes appraisals down as they are made and tells of those after the first, until `stopped`. Where they cannot be
-/// written it ends, and drops `_on`: nothing is forwarded that the record does not account for.
-async fn keep(
-    recorder: Recorder,
-    stopped: oneshot::Receiver<()>,
-    _on: oneshot::Sender<()>,
-) -> Result<(), Failure> {
-    let mut stopped = std::pin::pin!(stopped);
-    let mut shown = 0_usize;
-    loop {
-        let ended = tokio::time::timeout(RECORD_EVERY, &mut stopped).await.is_ok();
-        // Record files are read and written here: other tasks of this thread must not wait for that.
-        let appraisals = tokio::task::block_in_place(|| recorder.write())?;
-        appraisals.iter().skip(1_usize.saturating_sub(shown)).for_each(note);
-        shown = shown.saturating_add(appraisals.len());
-        if ended {
-            return Ok(());
+/// Tells of every appraisal but the first, which [`first_verdict`] shows whole.
+fn note_renewals() -> impl Fn(&Appraised) + Send + Sync + 'static {
+    let shown = AtomicBool::new(false);
+    move |appraised| {
+        if shown.swap(true, Ordering::Relaxed) {
+            note(appraised);
         }
     }
 }

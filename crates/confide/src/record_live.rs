@@ -23,7 +23,7 @@ pub(crate) fn run(
     let client = builder.build();
     guest::block_on(async move {
         let outcome = client.verdict().await;
-        recorder.write()?;
+        recorder.check()?;
         let result = match outcome {
             Ok(verdict) => verdict.result().clone(),
             Err(ClientError::Rejected(appraised)) => appraised.result.clone(),

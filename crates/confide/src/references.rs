@@ -13,8 +13,9 @@ use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE, ReferenceKey};
 use confide_verifier::PreparedReferences;
 use rustls_pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// The largest signature file read, in bytes. Those of Ed25519 have 64, ECDSA ones in DER at most 72.
@@ -23,6 +24,11 @@ const MAX_SIGNATURE_FILE: usize = 1024;
 const MAX_STATE: usize = 1024 * 1024;
 /// First field of the state file.
 const FORMAT: &str = "confide-reference-state/1";
+/// Folders of state are the user's alone (XDG Base Directory Specification 0.8): which models somebody asks is nobody
+/// else's business.
+const FOLDER_MODE: u32 = 0o700;
+/// So are its files, also in a folder that others may enter.
+const FILE_MODE: u32 = 0o600;
 
 /// Which signed file of reference values there is.
 #[derive(Debug, Clone, clap::Args)]
@@ -112,9 +118,10 @@ struct Series {
 
 impl State {
     fn open(folder: &Path) -> Result<Self, Failure> {
-        fs::create_dir_all(folder).map_err(|error| unwritable(folder, &error))?;
+        let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
+        made.map_err(|error| unwritable(folder, &error))?;
         let lock = folder.join("references.lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&lock);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&lock);
         let file = file.map_err(|error| unwritable(&lock, &error))?;
         file.lock().map_err(|error| unwritable(&lock, &error))?;
         let path = folder.join("references.json");
@@ -155,7 +162,10 @@ impl State {
         let (new, path) = (self.folder.join("references.json.new"), self.folder.join("references.json"));
         let text = serde_json::to_vec_pretty(&self.contents).expect("strings and integers always serialise");
         let write = || -> io::Result<()> {
-            let mut file = File::create(&new)?;
+            // What an interrupted run left behind may have another mode.
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(FILE_MODE).open(&new)?;
+            file.set_permissions(Permissions::from_mode(FILE_MODE))?;
             file.write_all(&text)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;

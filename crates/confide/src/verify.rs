@@ -13,6 +13,7 @@ use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::MAX_QUOTE;
 use confide_evidence::time::format_rfc3339;
 use confide_evidence::transcript::Role;
+use confide_policy::AppraisalPolicy;
 use confide_verifier::{
     self as verifier, AttestationResult, Check, Inputs, Outcome, Subject, evaluate, malformed_collateral,
 };
@@ -59,7 +60,7 @@ impl Quote {
         let early = self.early_collateral.as_deref();
         let tdx = match &self.collateral {
             Some(path) => input::collateral_and_early(path, early)?.map(Some),
-            None => Ok(self.fetched(&quote)?),
+            None => Ok(self.fetched(&quote, &policy.policy)?),
         };
         let result = match tdx {
             Ok(tdx) => {
@@ -87,9 +88,9 @@ impl Quote {
 }
 
 impl Quote {
-    /// The collateral of the quote's platform; `None` for bytes that are no quote.
-    fn fetched(&self, quote: &[u8]) -> Result<Option<TdxCollateral>, Failure> {
-        let Some(platform) = endorser::platform(quote)? else { return Ok(None) };
+    /// The collateral of the quote's platform; `None` for bytes that are no quote, or one that no platform has signed.
+    fn fetched(&self, quote: &[u8], policy: &AppraisalPolicy) -> Result<Option<TdxCollateral>, Failure> {
+        let Some(platform) = endorser::signed_platform(quote, policy)? else { return Ok(None) };
         block_on(self.endorser.collateral(platform, self.appraising.at)).map(Some)
     }
 }
@@ -143,7 +144,7 @@ impl Document {
         let early = self.early_collateral.as_deref();
         let tdx = match &self.collateral {
             Some(path) => input::collateral_and_early(path, early)?.map(Some),
-            None => Ok(self.fetched(&document)?),
+            None => Ok(self.fetched(&document, &policy.policy)?),
         };
         let result = match tdx {
             Ok(tdx) => {
@@ -172,9 +173,9 @@ impl Document {
 
 impl Document {
     /// Collateral, where what is stapled will not do.
-    fn fetched(&self, document: &[u8]) -> Result<Option<TdxCollateral>, Failure> {
+    fn fetched(&self, document: &[u8], policy: &AppraisalPolicy) -> Result<Option<TdxCollateral>, Failure> {
         let endorsing = self.endorser.endorsing()?;
-        let fetching = endorsing.for_document(document, self.appraising.at);
+        let fetching = endorsing.for_document(document, policy, self.appraising.at);
         block_on(async { fetching.await.map_err(|error| endorser::failure(&error)) })
     }
 }

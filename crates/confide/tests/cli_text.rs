@@ -43,10 +43,42 @@ fn help_has_the_further_paragraphs_of_a_command() {
         (vec!["inspect"], "firmware's word"),
         (vec!["conformance"], "Exit status"),
         (vec!["collateral"], "NO_PROXY"),
+        (vec!["collateral", "fetch"], "used for a day"),
+        (vec!["collateral", "show"], "Nothing is verified"),
     ] {
         let help = confide(&[&words[..], &["--help"]].concat());
         let text = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(text.contains(paragraph), "{words:?}: {text}");
+    }
+}
+
+#[test]
+fn what_a_platform_is_named_by_stands_in_the_usage() {
+    let usage =
+        "Usage: confide collateral fetch [OPTIONS] (--quote FILE | --fmspc HEX --ca CA | --report FILE)\n";
+    assert!(stdout(&confide(&["collateral", "fetch", "--help"])).contains(usage));
+    for words in [
+        &["--json"][..],
+        &["--ca", "platform"],
+        &["--fmspc", "53494d000000"],
+        &["--quote", "a", "--report", "b"],
+        &["--quote", "a", "--fmspc", "53494d000000", "--ca", "platform"],
+        &["--quote", "a", "--ca", "platform"],
+        &["--report", "a", "--ca", "platform"],
+    ] {
+        let refused = confide(&[&["collateral", "fetch"], words].concat());
+        assert_eq!((status(&refused), stderr(&refused).contains(usage)), (2, true), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_told_the_form() {
+    for address in ["localhost:8787", "127.0.0.1", "8787", "::1:8787:", "http://127.0.0.1:8787"] {
+        let words = ["proxy", "--upstream", "https://127.0.0.1:1", "--listen", address];
+        let refused = confide(&words);
+        let told = stderr(&refused);
+        assert_eq!(status(&refused), 2, "{address}: {told}");
+        assert!(told.contains("expected IP:PORT, such as 127.0.0.1:8787 or [::1]:8787"), "{told}");
     }
 }
 

@@ -151,6 +151,20 @@ async fn fetched_collateral_verifies() {
     assert_eq!((&fetched["outcome"], rig.asked()), (&json!("accepted"), 8));
 }
 
+/// Whoever made a file must not choose what this machine asks for.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_about_a_quote_that_no_platform_has_signed() {
+    let rig = Rig::new().await;
+    let mut quote = rig.platform.quote.clone();
+    quote[200] ^= 1;
+    std::fs::write(rig.path("quote.bin"), quote).unwrap();
+    let verdict = json(&run(&mut rig.verify(), 10));
+    assert_eq!((&verdict["code"], rig.asked()), (&json!("quote_signature"), 0), "{verdict}");
+    // Who asks for it by name means it.
+    run(&mut rig.fetch(), 0);
+    assert_eq!(rig.asked(), 4);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_verdict_names_what_the_next_tcb_recovery_brings() {
     let rig = Rig::new().await;
@@ -393,11 +407,25 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     run(&mut command(&["chat", "--offline", "a question"]), 0);
     let record = path("record.cbor");
     run(command(&["record", "guest"]).arg("--out").arg(&record), 0);
-    let mut replay = Command::new(env!("CARGO_BIN_EXE_confide"));
-    run(replay.arg("replay").arg(&record), 0);
+    let replay = |record: &PathBuf, status| {
+        let mut replay = Command::new(env!("CARGO_BIN_EXE_confide"));
+        run(replay.arg("replay").arg(record), status)
+    };
+    replay(&record, 0);
+
+    // Where nothing can be fetched there is no verdict, and what the guest showed is on record all the same.
+    service.vendor.always(Endpoint::TcbInfo, Misdeed::Status(404, None));
+    let record = path("refused.cbor");
+    let mut fetching = command(&["record", "guest"]);
+    refused(
+        fetching.arg("--out").arg(&record).env("XDG_CACHE_HOME", path("empty")),
+        1,
+        "endorsement_not_found",
+    );
+    assert!(stdout(&replay(&record, 10)).contains("collateral_present"));
 }
 
 fn refused_verdict(mut command: Command, code: &str) {
     let told = stderr(&run(&mut command, 10));
-    assert!(told.starts_with(&format!("REJECTED ({code})")), "{told}");
+    assert!(told.starts_with(&format!("SIMULATED REJECTED ({code})")), "{told}");
 }

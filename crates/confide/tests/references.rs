@@ -314,6 +314,36 @@ fn the_memory_is_in_the_users_state_folder_where_none_is_named() {
     assert!(stderr(&nowhere).contains("[state_folder]"), "{}", stderr(&nowhere));
 }
 
+/// Which series somebody asks for is nobody else's business.
+#[test]
+fn the_memory_is_readable_by_its_user_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let scene = Scene::new();
+    scene.publish(7, "");
+    scene.trust(&scene.sign("ed25519"));
+    assert_eq!(status(&scene.verify()), 0);
+    let state = scene.path("state");
+    assert_eq!(mode(&state), 0o700);
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let names: Vec<_> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(names, ["references.json", "references.lock"]);
+    for file in &files {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+    }
+
+    // What an interrupted run of a program with another habit left behind does not stay open.
+    let left = state.join("references.json.new");
+    std::fs::write(&left, "").unwrap();
+    std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o644)).unwrap();
+    scene.publish(8, "");
+    scene.trust(&scene.sign("ed25519"));
+    assert_eq!(status(&scene.verify()), 0);
+    assert_eq!(mode(&state.join("references.json")), 0o600);
+}
+
 #[test]
 fn wrong_use_has_its_exit_status() {
     let scene = Scene::new();

@@ -172,6 +172,37 @@ fn bad_quotes_have_their_exit_status() {
     }
 }
 
+/// Quoting services give buffers of at most 16 KiB, whose rest is zero.
+#[test]
+fn zero_padding_reaches_to_16_kib_and_not_a_byte_further() {
+    let sample = Sample::version_4();
+    let whole = std::fs::read(&sample.quote).unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let folder = tempfile::tempdir().unwrap();
+    let verify = |name: &str, size: usize, last: u8| {
+        let mut bytes = whole[..end].to_vec();
+        bytes.resize(size, 0);
+        *bytes.last_mut().unwrap() = last;
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let flags = sample.flags_with(&path, &sample.collateral, sample.time);
+        run(&["verify", "quote"], flags, &["--json"])
+    };
+    let padded = verify("exactly", 16 * 1024, 0);
+    let verdict = json(&padded);
+    assert_eq!((status(&padded), &verdict["outcome"]), (0, &json!("accepted")));
+    let checks = verdict["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["code"] == "quote_padding").unwrap();
+    let zeros = check["actual"].as_str().unwrap().strip_suffix(" zero bytes").unwrap();
+    let zeros: usize = zeros.parse().unwrap();
+    assert!(check["status"] == "pass" && zeros > 0 && 16 * 1024 - zeros >= end, "{check}");
+    for (name, size, last) in [("a zero more", 16 * 1024 + 1, 0), ("another byte at the end", 16 * 1024, 1)] {
+        let output = verify(name, size, last);
+        let found = (status(&output), json(&output)["outcome"].clone(), json(&output)["code"].clone());
+        assert_eq!(found, (30, json!("malformed"), json!("quote_format")), "{name}");
+    }
+}
+
 #[test]
 fn bad_collateral_is_malformed() {
     let sample = Sample::version_4();

@@ -17,12 +17,21 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "a PCCS with a certificate of its own needs it pinned: --pccs-certificate FILE; web authorities are read from \
          the system or SSL_CERT_FILE",
     ),
-    ("endorsement_busy", "the service asks to come back later than this program waits", "ask again later"),
-    ("endorsement_unavailable", "the service answers that it cannot answer now", "ask again later"),
+    (
+        "endorsement_busy",
+        "the service asks to come back later than this program waits (status 429)",
+        "ask again later",
+    ),
+    (
+        "endorsement_unavailable",
+        "the service answers that it cannot answer now (statuses from 500)",
+        "ask again later",
+    ),
     (
         "endorsement_not_found",
-        "the service does not have the object",
-        "the service does not know this platform, CA, TCB version or TCB evaluation data number",
+        "the service knows no such platform, CA, TCB version or TCB evaluation data number (status 404 or 410)",
+        "check --fmspc, --ca and --update; a PCCS knows only what its operator has fetched: ask without --pccs, which asks \
+         the vendor's own service",
     ),
     ("endorsement_redirected", "the service points to another place, which is not followed", ADDRESS),
     ("endorsement_refused", "the service answers with another status than 200", ADDRESS),

@@ -5,8 +5,9 @@
 
 mod support;
 
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -339,9 +340,21 @@ fn child_process() {
     }
     assert!(std::env::var_os("RAYON_NUM_THREADS").is_some(), "the child was not started again");
     assert_eq!(rustix::process::dumpable_behavior(), Ok(rustix::process::DumpableBehavior::NotDumpable));
+    assert_eq!(open_files(std::process::id()), [] as [PathBuf; 0], "descriptors beside the standard streams");
     if panic.is_some() {
         panic!("a prompt");
     }
+}
+
+/// What a process has open beside its standard streams, but for a folder of descriptors that it reads.
+fn open_files(process: u32) -> Vec<PathBuf> {
+    let entries =
+        std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().map(|entry| entry.unwrap().path());
+    let beside = entries.filter(|entry| {
+        let number: u32 = entry.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        number > 2
+    });
+    beside.filter_map(|entry| std::fs::read_link(entry).ok()).filter(|file| !file.ends_with("fd")).collect()
 }
 
 fn command(model: &Path) -> EngineCommand {
@@ -379,6 +392,32 @@ async fn a_real_child_answers_and_its_death_fails_what_runs() {
     assert_eq!(process.client().closed().await, failure);
     assert_eq!(process.client().chat(request(4)).map(|_| ()).unwrap_err(), failure);
     assert!(!process.exited().await.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_child_keeps_no_descriptor_that_was_left_open_to_it() {
+    let folder = folder(&endless());
+    let beside = tempfile::NamedTempFile::new().unwrap();
+    let stray = beside.path().canonicalize().unwrap();
+    // Without CLOEXEC, as files of a library or of whoever started the guest may be.
+    rustix::io::fcntl_setfd(beside.as_file(), rustix::io::FdFlags::empty()).unwrap();
+    let control = format!("readlink /proc/self/fd/{}", beside.as_file().as_raw_fd());
+    let control = std::process::Command::new("sh").args(["-c", &control]).output().unwrap();
+    assert_eq!(
+        String::from_utf8(control.stdout).unwrap().trim(),
+        stray.to_str().unwrap(),
+        "others inherit it"
+    );
+
+    let process = EngineProcess::spawn(&command(folder.path())).await.unwrap();
+    let open = open_files(process.id().unwrap());
+    assert!(!open.contains(&stray), "{open:?}");
+    let model = folder.path().canonicalize().unwrap();
+    // The socket is standard input, and what is read from and written to is a second descriptor of it.
+    let others = open.iter().filter(|file| !file.starts_with(&model));
+    let others: Vec<_> = others.map(|file| file.to_string_lossy()).collect();
+    assert!(matches!(&others[..], [socket] if socket.starts_with("socket:")), "{open:?}");
+    assert!(drain(&mut process.client().chat(request(4)).unwrap()).await.1.is_ok());
 }
 
 /// Runs a real child until it is ready, closes its socket, and returns how it ended and what it printed.

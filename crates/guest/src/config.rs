@@ -29,6 +29,7 @@ const MAX_NAME: usize = 128;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to listen; port 0 for any free one.
+    #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
     /// Where evidence comes from.
     pub platform: Platform,
@@ -47,6 +48,13 @@ pub struct Config {
     pub log: Log,
     /// Which software machine; for `platform = "simulated"` alone.
     pub simulated: Option<Simulated>,
+}
+
+/// An IP address with a port. The standard library's own error does not say what is expected.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let expected = "expected IP:PORT, such as 0.0.0.0:8443 or [::]:8443; names are not looked up";
+    text.parse().map_err(|_| serde::de::Error::custom(expected))
 }
 
 /// Where evidence comes from.
@@ -404,8 +412,13 @@ mod tests {
             ),
             (
                 SMALLEST.replace("127.0.0.1:0", "localhost"),
-                "guest.toml:1:10: listen: invalid socket address syntax",
+                "guest.toml:1:10: listen: expected IP:PORT, such as 0.0.0.0:8443 or [::]:8443",
             ),
+            (
+                SMALLEST.replace("127.0.0.1:0", "127.0.0.1"),
+                "guest.toml:1:10: listen: expected IP:PORT, such as 0.0.0.0:8443 or [::]:8443",
+            ),
+            (SMALLEST.replace("\"127.0.0.1:0\"", "8443"), "guest.toml:1:10: listen: invalid type: integer"),
             (SMALLEST.replace("\"tdx\"", "\"sgx\""), "guest.toml:2:12: platform: unknown variant `sgx`"),
             (
                 SMALLEST.replace("\"m\"", "\"a b\""),

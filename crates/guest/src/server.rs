@@ -112,21 +112,21 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
         async move { Ok::<_, Infallible>(server.answer(&exporter, request).await) }
     });
     let (stream, service) = refusals::answer(tls, service);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limit)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
     let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
+        outcome = &mut connection => outcome,
         () = lifecycle.draining() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = outcome {
         tracing::debug!(%error, "connection ended");
+        refusals::conclude(connection.into_parts(), &error).await;
     }
 }

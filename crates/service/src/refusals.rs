@@ -5,6 +5,9 @@
 //! other byte. An answer is hyper's own exactly where it begins while no answer of the service is under way, so that
 //! nothing that a service writes, in a head or in a body, can pass for one.
 //!
+//! Some connections hyper gives up without a word: HTTP/2 by prior knowledge, a head that does not arrive in time or
+//! breaks off. [`conclude`] answers these.
+//!
 //! A peer that is still sending when the connection ends would lose the answer to a TCP reset. What it sends is
 //! therefore discarded, for a short time, once our side is closed (RFC 9112 section 9.6).
 
@@ -13,11 +16,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use hyper::server::conn::http1::Parts;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 
 /// How long a peer's bytes are discarded after our side is closed. Long enough for a round trip and a reader.
@@ -42,6 +47,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "the header fields of the request are too large or too many",
         "send fewer or shorter header fields",
     ),
+    (
+        "http_version_unsupported",
+        "the connection begins as one of HTTP/2, which is not spoken here",
+        "send the request over HTTP/1.1, without prior knowledge of HTTP/2",
+    ),
+    (
+        "request_head_timed_out",
+        "the request line and the header fields did not arrive in time",
+        "send the whole head of a request at once",
+    ),
 ];
 
 /// Code and sentence for a status of hyper's own.
@@ -53,6 +68,88 @@ fn told(status: &[u8]) -> (&'static str, &'static str) {
     };
     let (code, meaning, _) = CODES[place];
     (code, meaning)
+}
+
+/// The body of an answer.
+fn error_object((code, message): (&str, &str)) -> String {
+    format!(
+        r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#
+    )
+}
+
+/// What hyper leaves without an answer though a request was on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unanswered {
+    /// The preface of HTTP/2 (RFC 9113 section 3.4).
+    Http2,
+    /// The rest of a head did not come in time.
+    Slow,
+    /// The rest of a head never comes: the peer has closed its side.
+    Cut,
+}
+
+impl Unanswered {
+    /// What an error of hyper's means for a peer of which `unread` was received and not taken for a request. Nothing
+    /// where the peer owes no request: between two of them it may be silent and may leave.
+    fn of(error: &hyper::Error, unread: &[u8]) -> Option<Self> {
+        match () {
+            () if unread.is_empty() => None,
+            () if error.is_parse_version_h2() => Some(Self::Http2),
+            () if error.is_timeout() => Some(Self::Slow),
+            () if error.is_incomplete_message() => Some(Self::Cut),
+            () => None,
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Http2 => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Cut => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// Code and sentence.
+    fn told(self) -> (&'static str, &'static str) {
+        let place = match self {
+            Self::Http2 => 3,
+            Self::Slow => 4,
+            Self::Cut => 0,
+        };
+        let (code, meaning, _) = CODES[place];
+        (code, meaning)
+    }
+
+    /// The whole answer.
+    fn answer(self) -> String {
+        let (status, body) = (self.status(), error_object(self.told()));
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\ndate: {}\r\n\r\n{body}",
+            body.len(),
+            httpdate::fmt_http_date(SystemTime::now()),
+        )
+    }
+}
+
+/// Answers the request that hyper has given up with `error`, where it has not answered by itself, and closes the stream.
+/// Takes at most 4 seconds. Nothing is written where the end of an earlier answer is still on its way.
+pub async fn conclude<S, F>(ended: Parts<TokioIo<Stream<S>>, Service<F>>, error: &hyper::Error)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut stream = ended.io.into_inner();
+    let Some(unanswered) = Unanswered::of(error, &ended.read_buf).filter(|_| stream.writes_by_itself())
+    else {
+        return;
+    };
+    let answer = async {
+        stream.stream.write_all(unanswered.answer().as_bytes()).await?;
+        stream.stream.flush().await?;
+        stream.linger = Linger::Wanted;
+        stream.shutdown().await
+    };
+    // A peer that does not read gets no answer.
+    let _ = tokio::time::timeout(2 * LINGER, answer).await;
 }
 
 /// Puts bodies into hyper's own answers on this connection. Both halves must serve it: `stream` carries what hyper
@@ -215,10 +312,7 @@ fn with_body(own: &[u8]) -> Option<Vec<u8>> {
     if !ends {
         return None;
     }
-    let (code, message) = told(status);
-    let body = format!(
-        r#"{{"error":{{"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"}}}}"#
-    );
+    let body = error_object(told(status));
     let fields = format!("\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
     let mut answer = own[..at].to_vec();
     answer.extend_from_slice(fields.as_bytes());
@@ -339,12 +433,15 @@ mod tests {
     use hyper::service::service_fn;
     use hyper_util::rt::{TokioIo, TokioTimer};
     use std::convert::Infallible;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::io::{AsyncReadExt as _, DuplexStream};
     use tokio::task::JoinHandle;
 
     /// What hyper itself answers, to the letter: contents that must not be mistaken for it.
     const OWN: &str = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
     const GOOD: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    /// What an HTTP/2 client with prior knowledge sends: the preface and an empty SETTINGS frame.
+    const HTTP2: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    const HEAD_LIMIT: Duration = Duration::from_secs(30);
 
     /// Serves one connection; each answer's body is `body`, in one piece or in chunks.
     fn serve(capacity: usize, body: &'static [u8], chunked: Chunked) -> (DuplexStream, JoinHandle<()>) {
@@ -353,12 +450,15 @@ mod tests {
         let service = service_fn(move |request: Request<Incoming>| answered(request, body.clone(), chunked));
         let (stream, service) = answer(ours, service);
         let serving = tokio::spawn(async move {
-            let builder = http1::Builder::new()
+            let mut connection = http1::Builder::new()
                 .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_LIMIT)
                 .max_buf_size(8192)
                 .max_headers(16)
                 .serve_connection(TokioIo::new(stream), service);
-            let _ = builder.await;
+            if let Err(error) = (&mut connection).await {
+                conclude(connection.into_parts(), &error).await;
+            }
         });
         (theirs, serving)
     }
@@ -427,6 +527,68 @@ mod tests {
             assert_eq!(body["error"]["code"], code, "{shown:?}");
             assert_eq!(body["error"]["type"], "invalid_request_error");
             assert!(body["error"]["param"].is_null() && body["error"]["message"].is_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn http_2_by_prior_knowledge_is_told_that_it_is_not_spoken() {
+        for before in ["", "\r\n", GOOD] {
+            let answer = exchange(format!("{before}{HTTP2}").as_bytes(), b"fine", Chunked::No).await;
+            let last = answer.rfind("HTTP/1.1 ").unwrap();
+            assert_eq!(answer[..last].matches("HTTP/1.1 200 OK").count(), usize::from(before == GOOD));
+            let (head, body) = refusal(&answer[last..]);
+            assert!(head.starts_with("HTTP/1.1 505 HTTP Version Not Supported\r\n"), "{head}");
+            assert!(head.contains("\r\ndate: "), "{head}");
+            assert_eq!(body["error"]["code"], "http_version_unsupported");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_in_time_is_told_so() {
+        for (sent, good) in [("GET / HTTP/1.1\r\nx: ", 0), ("G", 0), (&format!("{GOOD}GET"), 1)] {
+            let (mut stream, serving) = serve(1 << 20, b"fine", Chunked::No);
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let start = tokio::time::Instant::now();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(start.elapsed().as_secs(), HEAD_LIMIT.as_secs(), "{sent:?}");
+            drop(stream);
+            serving.await.unwrap();
+            let answer = String::from_utf8(answer).unwrap();
+            let last = answer.rfind("HTTP/1.1 ").unwrap();
+            assert_eq!(answer[..last].matches("HTTP/1.1 200 OK").count(), good, "{answer}");
+            let (head, body) = refusal(&answer[last..]);
+            assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
+            assert_eq!(body["error"]["code"], "request_head_timed_out");
+        }
+    }
+
+    /// It may send a request in the same moment, and would take an answer for that of its request.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_is_silent_between_requests_is_left_without_a_word() {
+        for (sent, answers) in [("", 0), (GOOD, 1)] {
+            let (mut stream, serving) = serve(1 << 20, b"fine", Chunked::No);
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            serving.await.unwrap();
+            let counted = (answer.matches("HTTP/1.1 ").count(), answer.matches("HTTP/1.1 200 OK").count());
+            assert_eq!(counted, (answers, answers), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_breaks_off_is_malformed() {
+        for sent in ["GET", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nhost: a\r\n"] {
+            let (mut stream, serving) = serve(1 << 20, b"", Chunked::No);
+            stream.write_all(sent.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            serving.await.unwrap();
+            let (head, body) = refusal(&answer);
+            assert!(head.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{sent:?}: {head}");
+            assert_eq!(body["error"]["code"], "malformed_http", "{sent:?}");
         }
     }
 
@@ -535,7 +697,9 @@ mod tests {
 
     #[test]
     fn every_status_has_a_code_of_the_list() {
-        let codes: Vec<&str> = [&b"400"[..], b"414", b"431"].map(|status| told(status).0).to_vec();
+        let of_hyper = [&b"400"[..], b"414", b"431"].map(|status| told(status).0);
+        let left = [Unanswered::Http2, Unanswered::Slow].map(|one| one.told().0);
+        let codes = [&of_hyper[..], &left].concat();
         assert_eq!(codes, CODES.iter().map(|(code, ..)| *code).collect::<Vec<_>>());
         for (_, meaning, what_to_do) in CODES {
             assert!(!meaning.is_empty() && !what_to_do.is_empty() && !meaning.contains(['"', '\\']));

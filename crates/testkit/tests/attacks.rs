@@ -22,6 +22,17 @@ async fn ask(attacker: &Attacker, policy: String) -> Result<(), ClientError> {
     client.chat(ChatRequest::new(MODEL).turn(Turn::user(SECRET))).await.map(drop)
 }
 
+#[test]
+fn the_program_tells_the_form_of_an_address() {
+    for words in [&["--listen", "localhost:1"][..], &["--honest", "127.0.0.1"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_confide-attacker"));
+        let output = command.args(["--attack", "relay"]).args(words).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(told.contains("expected IP:PORT, such as 127.0.0.1:8443"), "{told}");
+    }
+}
+
 fn lines(connections: &[Connection]) -> Vec<&str> {
     connections.iter().flat_map(|one| &one.requests).map(|request| request.line.as_str()).collect()
 }

@@ -352,6 +352,8 @@ impl<'a> Progress<'a> {
                 &made
             }
             (None, None) => {
+                // A quote that nobody has signed lacks more than collateral.
+                tdx::origin(quote, policy, algorithms, &mut self.checks, &mut self.quote.simulated)?;
                 self.checks.fail(&rules::COLLATERAL_PRESENT, "none");
                 return Err(Stop);
             }

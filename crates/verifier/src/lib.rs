@@ -40,6 +40,6 @@ pub use result::{
 };
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;
-pub use tdx::PreparedCollateral;
+pub use tdx::{PreparedCollateral, verify_origin};
 pub use text::Text;
 pub use witness::{Attested, Challenge};

@@ -4,6 +4,11 @@
 //! between appraisals. Authenticity of the quote follows. Both stop at the first signature that does not hold. Then come
 //! windows, identities and TCB levels, and at last the policy's reference values, which are independent of each other.
 
+mod origin;
+
+pub(crate) use origin::origin;
+pub use origin::verify_origin;
+
 use crate::check::{Check, Checks, Rule, Status, Stop};
 use crate::memo::{Known, Memo};
 use crate::platform::{self, Coming, Horizon, Issued, PckCa};

@@ -6,13 +6,13 @@ use confide_evidence::bytes::ByteString;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, TdxCollateral};
 use confide_evidence::record::{RecordedChallenge, RecordedReferences, SecondOpinion};
-use confide_evidence::tdx::collateral_from_json;
+use confide_evidence::tdx::{Padding, Quote, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
 use confide_evidence::transcript::Role;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{
     Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Subject, evaluate,
-    malformed_collateral,
+    malformed_collateral, verify_origin,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -171,4 +171,47 @@ fn every_case_gets_the_verdict_that_it_expects() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() > 200, "{}", cases.len());
+}
+
+/// What breaks a quote by itself is noticed without collateral, and nothing else is.
+#[test]
+fn the_origin_of_a_quote_is_verified_without_collateral() {
+    let own = ["pck_signature", "qe_report_signature", "attestation_key_binding", "quote_signature"];
+    let (mut held, mut broken) = (0, 0);
+    for case in cases().iter().filter(|case| case["evidence"]["kind"] == "tdx-quote") {
+        let bytes = file(&case["evidence"]["quote"]).unwrap();
+        let Ok(quote) = Quote::parse(&bytes, Padding::Zeros) else { continue };
+        let policy = policy(case);
+        let found = verify_origin(&quote, &policy, &AWS).map_err(|check| check.code);
+        let endorsements = Endorsements::default();
+        let inputs = Inputs {
+            subject: Subject::Quote(&bytes),
+            endorsements: &endorsements,
+            prepared: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now: parse_rfc3339(case["time"].as_str().unwrap()).unwrap(),
+            algorithms: &AWS,
+        };
+        let without = evaluate(&inputs).unwrap_err().result;
+        assert_eq!(without.code, Some(found.err().unwrap_or("collateral_present")), "{}", case["name"]);
+        let anchored = !matches!(found, Err("pck_chain_form" | "root_anchor"));
+        assert_eq!(without.simulated, anchored, "{}", case["name"]);
+        let code = case["expected"]["code"].as_str();
+        match code {
+            Some(code) if own.contains(&code) => {
+                assert_eq!(found, Err(code), "{}", case["name"]);
+                broken += 1;
+            }
+            None => {
+                assert_eq!(found, Ok(()), "{}", case["name"]);
+                held += 1;
+            }
+            Some(_) => {}
+        }
+    }
+    assert!(held > 20 && broken > 5, "{held} {broken}");
 }

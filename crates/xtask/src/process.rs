@@ -22,14 +22,23 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// # Errors
 /// When it cannot be started or its output cannot be read; the exit status is the caller's to judge.
 pub(crate) fn run_reading(command: &mut Command, mut read: impl FnMut(&str)) -> Result<ExitStatus> {
+    read_lines(command, |line| {
+        println!("{line}");
+        read(line);
+    })
+}
+
+/// Runs a command and hands each line of its standard output to `read`, unshown.
+///
+/// # Errors
+/// As [`run_reading`].
+pub(crate) fn read_lines(command: &mut Command, mut read: impl FnMut(&str)) -> Result<ExitStatus> {
     let spawned = command.stdout(Stdio::piped()).spawn();
     let mut child = spawned.with_context(|| format!("starting {}", shown(command)))?;
     let stdout = child.stdout.take().expect("standard output was piped");
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.with_context(|| format!("reading the output of {}", shown(command)))?;
-        let line = String::from_utf8_lossy(&line);
-        println!("{line}");
-        read(&line);
+        read(&String::from_utf8_lossy(&line));
     }
     child.wait().with_context(|| format!("waiting for {}", shown(command)))
 }
@@ -80,7 +89,11 @@ pub(crate) fn shown(command: &Command) -> String {
     words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-fn require(command: &Command, status: ExitStatus) -> Result<()> {
+/// Whether a command ended with the status 0.
+///
+/// # Errors
+/// Where it did not.
+pub(crate) fn require(command: &Command, status: ExitStatus) -> Result<()> {
     if !status.success() {
         bail!("{} ended with {status}", shown(command));
     }

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::{cargo, process};
 
@@ -48,7 +49,10 @@ impl Programs {
                 ("plain", "plain", &["confide", "confide-guest"])
             }
         };
-        process::run(&mut command)?;
+        match flavour {
+            Flavour::Simulator => process::run(&mut command)?,
+            Flavour::Plain => build_without_warnings(&mut command)?,
+        }
         let root = cargo::root();
         let folder = root.join("target/programs").join(folder);
         std::fs::create_dir_all(&folder)?;
@@ -77,9 +81,50 @@ impl Programs {
     }
 }
 
+/// Runs a build that must have no warning. Clippy looks at the workspace with all features alone: what is unused in the
+/// programs as they ship shows here. Cargo repeats the warnings of what it need not build again.
+fn build_without_warnings(command: &mut Command) -> Result<()> {
+    let mut warnings = 0_usize;
+    let status = process::read_lines(command.arg("--message-format=json"), |line| {
+        if let Some((level, rendered)) = diagnostic(line) {
+            eprint!("{rendered}");
+            warnings += usize::from(level == "warning");
+        }
+    })?;
+    process::require(command, status)?;
+    ensure!(warnings == 0, "{warnings} warnings of {}", process::shown(command));
+    Ok(())
+}
+
+/// Level and text of a compiler's message, where a line of Cargo's JSON is one.
+fn diagnostic(line: &str) -> Option<(String, String)> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let message = message.get("message").filter(|_| message["reason"] == "compiler-message")?;
+    Some((message["level"].as_str()?.to_owned(), message["rendered"].as_str()?.to_owned()))
+}
+
 /// Copies a program beside its old copy and renames it, because a running program cannot be written to.
 fn replace(from: &PathBuf, to: &PathBuf) -> Result<()> {
     let new = to.with_extension("new");
     std::fs::copy(from, &new).with_context(|| format!("copying {}", from.display()))?;
     std::fs::rename(&new, to).with_context(|| format!("replacing {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::diagnostic;
+
+    #[test]
+    fn warnings_are_told_from_everything_else_that_cargo_says() {
+        let warning =
+            r#"{"reason":"compiler-message","message":{"level":"warning","rendered":"warning: unused\n"}}"#;
+        assert_eq!(diagnostic(warning), Some(("warning".to_owned(), "warning: unused\n".to_owned())));
+        for other in [
+            r#"{"reason":"compiler-artifact","executable":null}"#,
+            r#"{"reason":"build-finished","success":true}"#,
+            "no JSON",
+        ] {
+            assert_eq!(diagnostic(other), None, "{other}");
+        }
+    }
 }

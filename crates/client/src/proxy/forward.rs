@@ -5,8 +5,10 @@ use super::passed::PassedBody;
 use crate::client::Client;
 use crate::error::ClientError;
 use crate::openai::ErrorBody;
+use crate::response::ResponseBody;
 use bytes::Bytes;
 use confide_channel::{ApiKey, ChannelError, Prompt, Request as Outgoing, RequestError};
+use confide_verifier::AttestationResult;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
@@ -122,23 +124,31 @@ async fn forward(client: &Client, head: Parts, body: Incoming) -> Result<Answer,
             _ => Outgoing::post(target, read_prompt(body).await?),
         };
         let outgoing = outgoing.and_then(|outgoing| with_fields(outgoing, &head.headers))?;
-        let response = lease.send(outgoing).await?;
-        check_status(response.status)?;
-        let headers = passed_on(&response.headers);
-        let body = PassedBody::new(response.body, &response.headers);
-        let mut answer = Response::new(Either::Right(body));
-        *answer.status_mut() = response.status;
-        *answer.headers_mut() = headers;
-        if response.verdict.result().simulated {
-            answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted, SIMULATED"));
-            answer.headers_mut().insert(SIMULATED, HeaderValue::from_static("true"));
-        } else {
-            answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
-        }
-        Ok(answer)
+        let crate::response::Response { status, headers, body, verdict } = lease.send(outgoing).await?;
+        pass(status, &headers, body, verdict.result())
     } else {
         Err(Fault::too_large())
     }
+}
+
+/// The guest's answer as local programs get it, with what is said of the verdict that it rests on.
+fn pass(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: ResponseBody,
+    verdict: &AttestationResult,
+) -> Result<Answer, Fault> {
+    check_status(status)?;
+    let mut answer = Response::new(Either::Right(PassedBody::new(body, headers)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = passed_on(headers);
+    if verdict.simulated {
+        answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted, SIMULATED"));
+        answer.headers_mut().insert(SIMULATED, HeaderValue::from_static("true"));
+    } else {
+        answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
+    }
+    Ok(answer)
 }
 
 fn with_fields(mut outgoing: Outgoing, headers: &HeaderMap) -> Result<Outgoing, RequestError> {
@@ -246,7 +256,9 @@ impl From<ClientError> for Fault {
     fn from(error: ClientError) -> Self {
         let (status, kind) = match &error {
             ClientError::Request(_) => (StatusCode::BAD_REQUEST, "invalid_request_error"),
-            ClientError::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "server_error"),
+            ClientError::Internal | ClientError::NotRecorded(_) => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "server_error")
+            }
             ClientError::DialTimedOut { .. } | ClientError::Channel(ChannelError::TimedOut { .. }) => {
                 (StatusCode::GATEWAY_TIMEOUT, "upstream_error")
             }
@@ -273,6 +285,13 @@ fn json(status: StatusCode, body: Vec<u8>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::PolicyText;
+    use confide_policy::Loaded;
+    use confide_testkit::guest::{self, Guest};
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     fn routed(method: Method, path: &str) -> Result<&'static str, u16> {
         match route(&method, &path.parse().unwrap()) {
@@ -349,6 +368,48 @@ mod tests {
             "x-request-id",
         ];
         assert_eq!(names, expected);
+    }
+
+    /// Genuine evidence is not to be had in a test. The verdict says the same of it but for one field.
+    #[tokio::test]
+    async fn local_programs_are_told_of_genuine_and_of_simulated_guests() {
+        let guest = Guest::new(0).unwrap().listen().await.unwrap();
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let client = Client::builder(&guest.url(), policy).unwrap().build();
+        for (simulated, said) in [(false, "accepted"), (true, "accepted, SIMULATED")] {
+            let response = client.send(Outgoing::get("/v1/models").unwrap()).await.unwrap();
+            let verdict = AttestationResult { simulated, ..response.verdict.result().clone() };
+            assert!(verdict.accepted());
+            let passed = pass(response.status, &response.headers, response.body, &verdict);
+            let answer = over_a_connection(passed.map_err(|fault| fault.code).unwrap()).await;
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let of_ours: Vec<&str> =
+                head.lines().filter(|line| line.to_ascii_lowercase().starts_with("x-confide")).collect();
+            let verdict = format!("x-confide-verdict: {said}");
+            match simulated {
+                false => assert_eq!(of_ours, [verdict]),
+                true => assert_eq!(of_ours, [verdict.as_str(), "x-confide-simulated: true"]),
+            }
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && body.contains(guest::MODEL), "{answer}");
+        }
+    }
+
+    /// The bytes of an answer, as a local program reads them.
+    async fn over_a_connection(answer: Answer) -> String {
+        let (local, mut program) = tokio::io::duplex(1 << 16);
+        let answer = std::sync::Mutex::new(Some(answer));
+        let service = service_fn(move |_: Request<Incoming>| {
+            let answer = answer.lock().unwrap().take().unwrap();
+            async move { Ok::<_, std::convert::Infallible>(answer) }
+        });
+        let serving = tokio::spawn(async move {
+            http1::Builder::new().serve_connection(TokioIo::new(local), service).await.unwrap();
+        });
+        program.write_all(b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut read = String::new();
+        program.read_to_string(&mut read).await.unwrap();
+        serving.await.unwrap();
+        read
     }
 
     #[test]

@@ -147,21 +147,21 @@ async fn serve_connection(
         async move { Ok::<_, Infallible>(forward::answer(&client, local, request).await) }
     });
     let (stream, service) = refusals::answer(stream, service);
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = &mut connection => ended,
         // The sender is dropped, never sent to.
         _ = stop.changed() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            std::pin::Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
     if let Err(error) = ended {
         debug!(%error, "local connection ended");
+        refusals::conclude(connection.into_parts(), &error).await;
     }
 }

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ReportFlags {
     /// An SEV-SNP report, whose signing key AMD is asked about
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quote", "fmspc", "ca"], group = "platform")]
+    #[arg(long, value_name = "FILE", conflicts_with = "ca", group = "platform")]
     report: Option<PathBuf>,
     /// Product of the processor, Milan, Genoa or Turin: reports of version 2 do not name it
     #[arg(long, value_name = "PRODUCT", value_parser = product, requires = "report")]

@@ -10,16 +10,17 @@ use confide_verifier::Inputs;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::fmt;
 use std::marker::PhantomData;
 
 /// The schema of cases that this build reads.
 const SCHEMA: u32 = 1;
 
-/// One case of the suite.
+/// One case of the suite, but for its [`Evidence`].
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Case {
+pub(super) struct Case<'a> {
     /// [`SCHEMA`].
     #[serde(rename = "schema")]
     _schema: u32,
@@ -28,8 +29,9 @@ pub(super) struct Case {
     /// Why the verdict must be as expected.
     #[serde(rename = "why")]
     _why: String,
-    #[serde(deserialize_with = "object")]
-    pub(super) evidence: Evidence,
+    /// Read once its kind is known: serde would lose the places of what stands before the kind.
+    #[serde(borrow)]
+    evidence: &'a RawValue,
     #[serde(default, deserialize_with = "object")]
     pub(super) endorsements: Endorsements,
     /// What another verifier found for the same quote.
@@ -46,28 +48,60 @@ pub(super) struct Case {
 }
 
 /// The evidence, by its kind.
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "snake_case", deny_unknown_fields)]
+#[derive(Debug)]
 pub(super) enum Evidence {
     /// A bare TDX quote, with or without the boot event log of its machine.
-    TdxQuote {
-        quote: Blob,
-        #[serde(default, deserialize_with = "present")]
-        boot_log: Option<Blob>,
-    },
+    TdxQuote(TdxQuote),
     /// A bare SEV-SNP attestation report.
-    SnpReport { report: Blob },
+    SnpReport(SnpReport),
     /// An evidence document, for a challenge.
-    Document {
-        document: Blob,
-        #[serde(default, deserialize_with = "present")]
-        challenge: Option<Object<Challenge>>,
-    },
+    Document(Document),
     /// NVIDIA devices without a CPU.
-    NvidiaDevices { devices: Vec<Object<Device>> },
+    NvidiaDevices(NvidiaDevices),
     /// A kind of a later version.
-    #[serde(other)]
     Unknown,
+}
+
+/// The field that says which of the following an object is.
+#[derive(Debug, Deserialize)]
+struct Kind {
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TdxQuote {
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(super) quote: Blob,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) boot_log: Option<Blob>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SnpReport {
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(super) report: Blob,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Document {
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(super) document: Blob,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) challenge: Option<Object<Challenge>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NvidiaDevices {
+    #[serde(rename = "kind")]
+    _kind: String,
+    pub(super) devices: Vec<Object<Device>>,
 }
 
 /// What the relying party asked.
@@ -193,23 +227,57 @@ pub(super) enum Blob {
 #[derive(Debug)]
 pub(super) struct Base64(pub(super) Vec<u8>);
 
-impl Case {
-    /// Reads a case.
+impl<'a> Case<'a> {
+    /// Reads a case, `text`, which is a part of `input`.
     ///
     /// # Errors
-    /// `case_malformed` with line and column, `case_unsupported` for another schema.
-    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+    /// `case_malformed` with line and column of the input, `case_unsupported` for another schema.
+    pub(super) fn parse(text: &'a str, input: &[u8]) -> Result<(Self, Evidence), Failure> {
         #[derive(Deserialize)]
         struct Head {
             schema: u32,
         }
-        let json = |error: serde_json::Error| malformed(error.to_string());
-        let Object(Head { schema }) = serde_json::from_str(text).map_err(json)?;
+        let Object(Head { schema }) = read(text, input)?;
         if schema != SCHEMA {
             return Err(unsupported(format!("a case of schema {schema}, this build reads {SCHEMA}")));
         }
-        serde_json::from_str(text).map(|Object(case)| case).map_err(json)
+        let Object(case): Object<Self> = read(text, input)?;
+        let evidence = Evidence::parse(case.evidence.get(), input)?;
+        Ok((case, evidence))
     }
+}
+
+impl Evidence {
+    fn parse(text: &str, input: &[u8]) -> Result<Self, Failure> {
+        let Object(Kind { kind }) = read(text, input)?;
+        Ok(match kind.as_str() {
+            "tdx-quote" => Self::TdxQuote(read(text, input)?),
+            "snp-report" => Self::SnpReport(read(text, input)?),
+            "document" => Self::Document(read(text, input)?),
+            "nvidia-devices" => Self::NvidiaDevices(read(text, input)?),
+            _ => Self::Unknown,
+        })
+    }
+}
+
+/// Reads the JSON `text`, which is a part of `input`: errors name the place there.
+fn read<'a, T: Deserialize<'a>>(text: &'a str, input: &[u8]) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| malformed(placed(&error, text, input)))
+}
+
+/// An error of reading `text`, a part of `input`, with line and column of the input.
+fn placed(error: &serde_json::Error, text: &str, input: &[u8]) -> String {
+    let offset = text.as_ptr().addr().checked_sub(input.as_ptr().addr());
+    let before = offset.and_then(|offset| input.get(..offset)).unwrap_or_default();
+    let lines = before.iter().filter(|byte| **byte == b'\n').count();
+    let start = before.rsplit(|byte| *byte == b'\n').next();
+    let told = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let Some(told) = told.strip_suffix(&place) else { return told };
+    let line = lines + error.line();
+    // Only what stands on the line on which the part begins moves to the right.
+    let column = error.column() + start.filter(|_| error.line() == 1).map_or(0, <[u8]>::len);
+    format!("{told} at line {line} column {column}")
 }
 
 pub(super) fn malformed(message: String) -> Failure {
@@ -267,5 +335,82 @@ impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         pem::base64(&text).map(Self).map_err(|_| serde::de::Error::custom("not canonical base64"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A case whose evidence names its kind last.
+    const CASE: &str = r#"{
+        "schema": 1,
+        "name": "n",
+        "why": "w",
+        "evidence": {
+            "boot_log": { "hex": "00" },
+            "quote": { "hex": "00" },
+            "kind": "tdx-quote"
+        },
+        "policy": { "builtin": "inspect" },
+        "time": "2026-01-01T00:00:00Z",
+        "expected": {
+            "outcome": "accepted"
+        }
+    }"#;
+
+    fn told(case: &str, before: &str) -> String {
+        let input = format!("{before}{case}");
+        match Case::parse(&input[before.len()..], input.as_bytes()) {
+            Ok(_) => "read".to_owned(),
+            Err(failure) => failure.message().to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_line_of_the_field() {
+        assert_eq!(told(CASE, ""), "read");
+        for (from, to, line) in [
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "hex": "0" }"#, 6),
+            (r#""quote": { "hex": "00" }"#, r#""quote": { "base64": "A" }"#, 7),
+            (r#""quote": { "hex": "00" }"#, r#""quote": null"#, 7),
+            (r#""boot_log": { "hex": "00" }"#, r#""bootlog": { "hex": "00" }"#, 6),
+            (r#""kind": "tdx-quote""#, r#""kind": 1"#, 8),
+            (r#""inspect""#, r#""expect""#, 10),
+            (r#""why""#, r#""because""#, 4),
+        ] {
+            let bad = CASE.replace(from, to);
+            assert_ne!(bad, CASE);
+            assert!(told(&bad, "").contains(&format!(" at line {line} column ")), "{to}: {}", told(&bad, ""));
+            let behind = told(&bad, "{}\n\n  ");
+            assert!(behind.contains(&format!(" at line {} column ", line + 2)), "{to}: {behind}");
+        }
+    }
+
+    #[test]
+    fn columns_count_from_the_start_of_the_line() {
+        let one_line = CASE.replace('\n', " ").replace(r#""hex": "00" }, "#, r#""hex": "0" }, "#);
+        let column = |before: &str| {
+            let told = told(&one_line, before);
+            told.rsplit(' ').next().and_then(|column| column.parse::<usize>().ok()).unwrap()
+        };
+        assert!(column("") > 80);
+        assert_eq!(column("{}\n  "), column("") + 2);
+        assert_eq!(column("{}  "), column("") + 4);
+    }
+
+    #[test]
+    fn evidence_is_an_object_with_a_kind() {
+        for (evidence, expected) in [
+            (r#"["tdx-quote", { "hex": "00" }]"#, "expected an object"),
+            ("{}", "missing field `kind`"),
+            (r#"{ "kind": "tdx-quote" }"#, "missing field `quote`"),
+            (r#"{ "kind": "of-later", "more": 1 }"#, "read"),
+        ] {
+            let (before, rest) = CASE.split_once("\"evidence\": ").unwrap();
+            let (_, after) = rest.split_once("},\n        \"policy\"").unwrap();
+            let case = format!("{before}\"evidence\": {evidence},\n        \"policy\"{after}");
+            assert!(told(&case, "").contains(expected), "{evidence}: {}", told(&case, ""));
+        }
     }
 }

@@ -73,7 +73,7 @@ impl Conformance {
         let mut worst = None;
         for text in serde_json::Deserializer::from_slice(&bytes).into_iter::<&RawValue>() {
             let text = text.map_err(|error| case::malformed(error.to_string()))?;
-            let report = report(text.get(), &files, danger);
+            let report = report(text.get(), &bytes, &files, danger);
             render::line(&serde_json::to_string(&report).expect("strings and lists always serialise"));
             worst = Some(worst.map_or(report.status, |worst| worse(worst, report.status)));
         }
@@ -81,13 +81,13 @@ impl Conformance {
     }
 }
 
-/// Appraises one case.
-fn report(text: &str, files: &Files, danger: DangerPolicies) -> Report {
-    let case = match Case::parse(text) {
+/// Appraises one case, which is a part of the input.
+fn report(text: &str, input: &[u8], files: &Files, danger: DangerPolicies) -> Report {
+    let (case, evidence) = match Case::parse(text, input) {
         Ok(case) => case,
         Err(failure) => return without_verdict(None, &failure),
     };
-    match verdict::of(&case, files, danger) {
+    match verdict::of(&case, &evidence, files, danger) {
         Ok(verdict) => {
             let differences = case.expected.differences(&verdict);
             let met = differences.is_empty();

@@ -1,6 +1,9 @@
 //! The verdict on a case, as JSON.
 
-use super::case::{self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Evidence, Object, Policy};
+use super::case::{
+    self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Document, Evidence, NvidiaDevices, Object,
+    Policy, SnpReport, TdxQuote,
+};
 use super::files::Files;
 use crate::input::{self, ALGORITHMS, DangerPolicies};
 use crate::snp::{self, Malformed};
@@ -29,7 +32,12 @@ const MAX_SIGNATURE: usize = 1024;
 ///
 /// # Errors
 /// What keeps the appraisal from beginning: a file, policy or time that cannot be read, an unknown kind.
-pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<Value, Failure> {
+pub(super) fn of(
+    case: &Case<'_>,
+    evidence: &Evidence,
+    files: &Files,
+    danger: DangerPolicies,
+) -> Result<Value, Failure> {
     let time = &case.time;
     let now =
         parse_rfc3339(time).ok_or_else(|| case::malformed(format!("{time:?} is not an RFC 3339 time")))?;
@@ -62,8 +70,8 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
         let inputs = Inputs { second_opinion: opinion.as_ref(), ..inputs };
         Ok(json(&evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)))
     };
-    match &case.evidence {
-        Evidence::TdxQuote { quote, boot_log } => {
+    match evidence {
+        Evidence::TdxQuote(TdxQuote { quote, boot_log, .. }) => {
             let quote = files.bytes(quote, MAX_QUOTE)?;
             let boot_log = boot_log.as_ref().map(|log| files.bytes(log, MAX_BOOT_LOG)).transpose()?;
             match &boot_log {
@@ -71,13 +79,15 @@ pub(super) fn of(case: &Case, files: &Files, danger: DangerPolicies) -> Result<V
                 None => cpu(Subject::Quote(&quote), None),
             }
         }
-        Evidence::SnpReport { report } => cpu(Subject::SnpReport(&files.bytes(report, REPORT)?), None),
-        Evidence::Document { document, challenge } => {
+        Evidence::SnpReport(SnpReport { report, .. }) => {
+            cpu(Subject::SnpReport(&files.bytes(report, REPORT)?), None)
+        }
+        Evidence::Document(Document { document, challenge, .. }) => {
             let document = files.bytes(document, MAX_DOCUMENT)?;
             let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));
             cpu(Subject::Document(&document), challenge.as_ref())
         }
-        Evidence::NvidiaDevices { devices } => nvidia_devices(devices, files, policy, now),
+        Evidence::NvidiaDevices(NvidiaDevices { devices, .. }) => nvidia_devices(devices, files, policy, now),
         Evidence::Unknown => {
             Err(case::unsupported("a kind of evidence that this build does not know".to_owned()))
         }
@@ -101,7 +111,7 @@ fn policy(policy: &Policy, files: &Files, danger: DangerPolicies) -> Result<Appr
 /// The inner error is a malformed collateral file, which is a verdict.
 type Collateral = Result<Option<TdxCollateral>, CollateralError>;
 
-fn collateral(case: &Case, files: &Files) -> Result<Collateral, Failure> {
+fn collateral(case: &Case<'_>, files: &Files) -> Result<Collateral, Failure> {
     let read = |blob: &Option<Blob>| {
         let bytes = blob.as_ref().map(|blob| files.bytes(blob, MAX_COLLATERAL)).transpose()?;
         Ok::<_, Failure>(bytes.map(|bytes| collateral_from_json(&bytes)).transpose())
@@ -116,7 +126,7 @@ fn collateral(case: &Case, files: &Files) -> Result<Collateral, Failure> {
 
 /// The inner error is a malformed file, which is a verdict.
 fn snp_endorsements(
-    case: &Case,
+    case: &Case<'_>,
     files: &Files,
 ) -> Result<Result<Option<SnpEndorsements>, Malformed>, Failure> {
     let endorsements = &case.endorsements;
@@ -133,7 +143,7 @@ fn snp_endorsements(
     Ok(snp::endorsements(&certificates, &lists).map(Some))
 }
 
-fn references(case: &Case, files: &Files) -> Result<Option<RecordedReferences>, Failure> {
+fn references(case: &Case<'_>, files: &Files) -> Result<Option<RecordedReferences>, Failure> {
     let Some(Object(given)) = &case.references else { return Ok(None) };
     Ok(Some(RecordedReferences {
         file: ByteString(files.bytes(&given.file, MAX_REFERENCE_FILE)?),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::inherited::close_inherited;
 use super::{close_to_debuggers, fix_thread_count};
 use crate::engine::{Engine, Generation, Step};
 use crate::error::EngineError;
@@ -38,6 +39,9 @@ pub enum ChildError {
     /// Standard input is not a socket that can be used.
     #[error("standard input is not a socket")]
     NoSocket(#[source] io::Error),
+    /// What the process was given beside its standard streams cannot be closed.
+    #[error("the descriptors that the process was given cannot be closed")]
+    Inherited(#[source] io::Error),
     /// The process cannot be closed to debuggers and core dumps, or tied to the guest.
     #[error("the process cannot be closed to debuggers")]
     Closing(#[source] io::Error),
@@ -50,7 +54,8 @@ pub enum ChildError {
 }
 
 /// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
-/// Returns when the guest closes the socket. Starts the program again first, see [`fix_thread_count`].
+/// Returns when the guest closes the socket. Closes every other descriptor first, but for standard output and error: call
+/// it before the program has opened anything. Then starts the program again, see [`fix_thread_count`].
 ///
 /// From here on the process leaves no core dump and ends with the guest. A panic prints its place and nothing else, since
 /// the message could quote a prompt. It ends the process, unless it is one of a library on text of others.
@@ -58,6 +63,7 @@ pub enum ChildError {
 /// # Errors
 /// Any [`ChildError`].
 pub fn run_child(model: &Path) -> Result<(), ChildError> {
+    close_inherited().map_err(ChildError::Inherited)?;
     fix_thread_count();
     end_on_panic();
     close_to_debuggers().map_err(ChildError::Closing)?;

@@ -1,11 +1,13 @@
 //! The engine in a process of its own.
 //!
 //! The guest starts `confide-guest engine` with one Unix socket as standard input, the environment that the claims name
-//! (none) and nothing else: no keys, no TLS, no network. The child then starts itself again with the number of its threads
+//! (none) and nothing else: no keys, no TLS, no network. The child closes every descriptor that it was given beyond its
+//! standard streams, and then starts itself again with the number of its threads
 //! in its environment ([`fix_thread_count`]). [`EngineProcess`] is the guest's half, [`run_child`] the child's. Text of prompts and completions crosses the socket and is logged by neither.
 
 mod child;
 mod closed;
+mod inherited;
 mod parent;
 mod threads;
 

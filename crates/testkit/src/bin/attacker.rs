@@ -15,15 +15,19 @@ use serde_json::{Value, json};
 #[derive(Parser)]
 #[command(name = "confide-attacker")]
 struct Arguments {
-    /// Where to listen
-    #[arg(long, default_value = "127.0.0.1:0")]
+    /// Where to listen, with port 0 on any free port
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0", value_parser = address)]
     listen: SocketAddr,
     /// The honest guest whose evidence is used
-    #[arg(long)]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     honest: SocketAddr,
     /// What to do with that evidence
     #[arg(long)]
     attack: Attack,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected IP:PORT, such as 127.0.0.1:8443 or [::1]:8443".to_owned())
 }
 
 #[tokio::main(flavor = "current_thread")]

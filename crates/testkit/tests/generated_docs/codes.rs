@@ -46,7 +46,7 @@ const SECTIONS: [Section; 11] = [
     Section {
         heading: "Requests that are no HTTP",
         appear: "Answers of the local endpoint and of guests to what their HTTP library refuses: `error.code` with status \
-                 400, 414 or 431.",
+                 400, 408, 414, 431 or 505.",
         codes: confide_service::refusals::CODES,
     },
     Section {
@@ -166,7 +166,8 @@ fn subject(rule: &Rule) -> &'static str {
 
 fn page() -> String {
     let mut text = "# Codes of checks and errors\n\n\
-        Written by `cargo xtask docs` from the code. Codes are stable: scripts may rely on them.\n\n\
+        Written by `cargo xtask docs` from the code. Codes are stable: scripts may rely on them. A code stands in one place, \
+        but for the few that a guest shares with `confide` or its local endpoint: what to do then differs.\n\n\
         ## Checks of a verdict\n\n\
         **Where**: in every verdict, as `code` of an entry of `checks`, with what was expected and found. The code of a \
         verdict, which `confide` and its local endpoint show as the code of the failure, is that of the first check that \
@@ -209,7 +210,20 @@ fn errors_md_is_what_the_code_says() {
             assert!(is_word(code), "{code}");
         }
     }
+    for code in documented() {
+        let places: Vec<&str> = headings(code);
+        let shared = matches!(places[..], ["`confide`" | "The local endpoint", "`confide-guest`"]);
+        assert!(places.len() == 1 || shared, "{code} stands for several things: {places:?}");
+    }
     hold("errors.md", &page());
+}
+
+/// The headings of the sections that list a code.
+fn headings(code: &str) -> Vec<&'static str> {
+    let lists = |codes: Codes| codes.iter().any(|(listed, ..)| *listed == code);
+    let checks = rules::ALL.iter().any(|rule| rule.code == code).then_some("Checks of a verdict");
+    let sections = SECTIONS.iter().filter(|section| lists(section.codes)).map(|section| section.heading);
+    checks.into_iter().chain(sections).collect()
 }
 
 fn is_word(text: &str) -> bool {

@@ -30,7 +30,11 @@ pub(super) const STAGES: &[Stage] = &[
         run: configs,
     },
     Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
-    Stage { name: "plain", about: "programs without the simulator refuse everything simulated", run: plain },
+    Stage {
+        name: "plain",
+        about: "programs without the simulator have no warning and refuse everything simulated",
+        run: plain,
+    },
     Stage { name: "demo", about: "the demo, whose attacks must fail and whose control must not", run: demo },
     Stage { name: "load", about: "many clients at once, some of them rude", run: load::run },
     Stage {
