@@ -9,6 +9,7 @@ use super::program::{assert_met, conformance};
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceKind, Report};
 use confide_evidence::time::format_seconds;
+use confide_evidence::x509::Certificate;
 use nvidia::Item;
 use recorded::{Corpus, Row, quote_collateral_v3};
 use serde_json::{Value, json};
@@ -180,4 +181,73 @@ fn machines(items: &[Item]) -> Vec<Value> {
         nvidia_case("a GPU is missing", "not a whole machine", &nvidia[1..], set("pass", "fail")),
         nvidia_case("four copies of one switch", "one switch", &copies, set("fail", "fail")),
     ]
+}
+
+/// The certificates of the SEV-SNP table: file and contents.
+fn snp_certificates(corpus: &Corpus) -> Vec<(String, Certificate)> {
+    let rows = corpus.rows("snp-certificates.tsv");
+    let read = |row: &Row| Certificate::parse(&corpus.read(row, "file")).unwrap();
+    rows.iter().map(|row| (row.field("file").to_owned(), read(row))).collect()
+}
+
+/// A recorded report under the certificate of a key, at a time at which that is valid, under the policy that inspects reports.
+fn snp_case(
+    name: &str,
+    report: &str,
+    key: &(String, Certificate),
+    certificates: &[(String, Certificate)],
+    expected: Value,
+) -> Value {
+    let (file, certificate) = key;
+    let issuer = certificates.iter().find(|(_, found)| found.subject == certificate.issuer).unwrap();
+    json!({
+        "schema": 1,
+        "name": name,
+        "why": "as the corpus' table says of its signature and chain",
+        "evidence": { "kind": "snp-report", "report": { "file": report } },
+        "endorsements": { "snp_certificates": [{ "file": file }, { "file": issuer.0 }] },
+        "policy": { "builtin": "inspect" },
+        "time": format_seconds(certificate.not_before + 86_400),
+        "expected": expected,
+    })
+}
+
+#[test]
+fn every_recorded_snp_report_is_met() {
+    let Some(corpus) = Corpus::open("30 SEV-SNP reports of the conformance suite") else { return };
+    let certificates = snp_certificates(&corpus);
+    let is_key =
+        |(_, found): &&(String, Certificate)| ["SEV-VCEK", "SEV-VLEK"].contains(&found.common_name.as_str());
+    let keys: Vec<_> = certificates.iter().filter(is_key).collect();
+    let (mut cases, mut accepted, mut altered) = (Vec::new(), 0, 0);
+    for row in corpus.rows("snp-reports.tsv") {
+        let report = row.field("file");
+        if !row.field("expected").starts_with("accept") {
+            // Nobody has signed it.
+            altered += 1;
+            cases.extend(keys.iter().map(|key| {
+                let expected = json!({ "outcome": ["rejected", "malformed"], "simulated": false });
+                snp_case(&format!("{report} under {}", key.0), report, key, &certificates, expected)
+            }));
+            continue;
+        }
+        // POLICY bit 19: the policy accepts no guests that the host may debug.
+        let debug = u64::from_str_radix(row.field("policy"), 16).unwrap() >> 19 & 1 == 1;
+        let checks = json!({
+            "snp_root_anchor": "pass", "snp_issuer_signature": "pass", "snp_key_signature": "pass",
+            "snp_report_signature": "pass", "snp_tcb_binding": "pass", "snp_hardware_id": "pass",
+            "snp_validity": "pass", "snp_debug": if debug { "fail" } else { "pass" },
+        });
+        let expected = if debug {
+            json!({ "outcome": "rejected", "code": "snp_debug", "simulated": false, "checks": checks })
+        } else {
+            accepted += 1;
+            json!({ "outcome": "accepted", "code": null, "simulated": false, "checks": checks })
+        };
+        let key = keys.iter().find(|key| key.0 == row.field("vcek")).unwrap();
+        cases.push(snp_case(report, report, key, &certificates, expected));
+    }
+    run(corpus.path(), &cases);
+    println!("SEV-SNP corpus: {} cases met, of 30 reports {accepted} accepted", cases.len());
+    assert_eq!((accepted, altered, cases.len()), (27, 2, 28 + 2 * keys.len()));
 }

@@ -124,6 +124,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give the platform with --fmspc and --ca",
     ),
     (
+        "snp_vlek_certificate",
+        "the report is signed by a VLEK, whose certificate only the cloud provider gives",
+        "give it with --cert, beside the certificates and the list that `confide collateral fetch --report` fetches",
+    ),
+    (
         "snp_report_platform",
         "the report does not say of which chip or product its signing key is",
         "name the product of a report of version 2 with --product; have the host unmask CHIP_ID",

@@ -19,9 +19,8 @@ use std::sync::Arc;
 /// Where endorsements come from that no file and no guest gives.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EndorserFlags {
-    /// Do not ask any vendor's service: the cache has to do
-    #[arg(long)]
-    offline: bool,
+    #[command(flatten)]
+    keeping: Keeping,
     /// Provisioning Certificate Caching Service to ask in place of Intel's own service, https://HOST[:PORT]
     #[arg(long, value_name = "URL")]
     pccs: Option<BaseUrl>,
@@ -32,6 +31,14 @@ pub(crate) struct EndorserFlags {
     /// rests on the standard ones and warns of the early ones), or a tcbEvaluationDataNumber
     #[arg(long, value_name = "UPDATE", default_value = "standard")]
     update: Update,
+}
+
+/// Whether services are asked, and where what they give is kept.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Keeping {
+    /// Do not ask any vendor's service: the cache has to do
+    #[arg(long)]
+    offline: bool,
     #[command(flatten)]
     cache: CacheFlag,
 }
@@ -59,15 +66,10 @@ impl CacheFlag {
     }
 }
 
-impl EndorserFlags {
-    /// The endorser. It asks nobody yet.
-    fn endorser(&self) -> Result<Arc<Endorser>, Failure> {
-        Ok(Arc::new(self.builder()?.build()))
-    }
-
-    fn builder(&self) -> Result<EndorserBuilder, Failure> {
+impl Keeping {
+    fn builder(&self) -> EndorserBuilder {
         let network = if self.offline { Network::Offline } else { Network::Online };
-        Ok(Endorser::builder().intel(self.intel()?).cache(self.cache.cache()).network(network))
+        Endorser::builder().cache(self.cache.cache()).network(network)
     }
 
     /// AMD's endorsements of the key that signs a report.
@@ -77,7 +79,19 @@ impl EndorserFlags {
         platform: SnpPlatform,
         at: UnixTime,
     ) -> Result<SnpEndorsements, Failure> {
-        self.builder()?.amd(amd).build().snp(platform, at).await.map_err(|error| failure(&error))
+        self.builder().amd(amd).build().snp(platform, at).await.map_err(|error| failure(&error))
+    }
+}
+
+impl EndorserFlags {
+    /// The endorser. It asks nobody yet.
+    fn endorser(&self) -> Result<Arc<Endorser>, Failure> {
+        Ok(Arc::new(self.keeping.builder().intel(self.intel()?).build()))
+    }
+
+    /// Whether services are asked, and where what they give is kept.
+    pub(crate) fn keeping(&self) -> &Keeping {
+        &self.keeping
     }
 
     /// What fetches collateral for guests that staple none.

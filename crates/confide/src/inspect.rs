@@ -6,13 +6,14 @@ use crate::status::{Failure, Status};
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::document::{DocumentError, EvidenceDocument};
 use confide_evidence::record::{Record, Subject};
+use confide_evidence::snp;
 use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::text::escape_json;
 use confide_record::MAX_FILE;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
-/// Show an evidence document, record file, boot event log or TDX quote as JSON, without appraising it
+/// Show an evidence document, record file, boot event log, TDX quote or SEV-SNP report as JSON, without appraising it
 ///
 /// What the events of a boot event log say of themselves is the firmware's word: only digests are measured, and data where
 /// `data_is_measured` says so.
@@ -20,15 +21,38 @@ use std::path::PathBuf;
 pub(crate) struct Inspect {
     /// The file
     file: PathBuf,
+    /// Print a line for each field in place of JSON
+    #[arg(long)]
+    text: bool,
 }
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let bytes = input::read(&self.file, MAX_FILE)?;
         for shown in shown(&bytes)? {
-            render::line(&escape_json(format!("{shown:#}")));
+            if self.text {
+                fields(&shown, "");
+            } else {
+                render::line(&escape_json(format!("{shown:#}")));
+            }
         }
         Ok(Status::Accepted)
+    }
+}
+
+/// Prints a line for each field below `path`: `report.policy.debug: false`. What is shown is of our own structure and a few
+/// levels deep.
+fn fields(value: &Value, path: &str) {
+    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+    match value {
+        Value::Object(inner) if !inner.is_empty() => {
+            inner.iter().for_each(|(name, value)| fields(value, &below(name)));
+        }
+        Value::Array(inner) if !inner.is_empty() => {
+            inner.iter().enumerate().for_each(|(at, value)| fields(value, &below(&at.to_string())));
+        }
+        Value::String(text) => render::line(&format!("{path}: {}", render::harmless(text))),
+        other => render::line(&format!("{path}: {other}")),
     }
 }
 
@@ -47,22 +71,34 @@ fn shown(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
     if let Ok(quote) = Quote::parse(bytes, Padding::Zeros) {
         return Ok(vec![quote.to_json()]);
     }
+    if let Ok(report) = snp::Report::parse(bytes) {
+        return Ok(vec![report.to_json()]);
+    }
     Err(neither(&error))
 }
 
 fn record(record: &Record) -> Value {
     let mut shown = json!({ "hash": record.hash(), "record": record });
-    if let Subject::QuoteWithLog { boot_log, .. } = &record.subject
-        && let Ok(log) = BootLog::parse(boot_log.as_bytes())
-    {
-        shown["boot_log"] = log.to_json();
+    match &record.subject {
+        Subject::QuoteWithLog { boot_log, .. } => {
+            if let Ok(log) = BootLog::parse(boot_log.as_bytes()) {
+                shown["boot_log"] = log.to_json();
+            }
+        }
+        Subject::SnpReport(report) => {
+            if let Ok(report) = snp::Report::parse(report.as_bytes()) {
+                shown["report"] = report.to_json();
+            }
+        }
+        Subject::Quote(_) | Subject::Document(_) => {}
     }
     shown
 }
 
 fn neither(error: &DocumentError) -> Failure {
-    let message =
-        format!("neither an evidence document ({error}), a record file, a boot event log nor a TDX quote");
+    let message = format!(
+        "neither an evidence document ({error}), a record file, a boot event log, a TDX quote nor an SEV-SNP report"
+    );
     Failure::new(Status::Malformed, "document_format", message)
         .hint("give one of these in binary form, as the guest, the kernel or `confide record` gave it")
 }

@@ -3,6 +3,7 @@
 //! Exit status of every form of `verify`, and of what attests first: 0 accepted, 10 rejected, 20 unsupported format,
 //! 30 malformed input, 2 wrong usage, 1 internal error (unreadable file, network fault).
 
+mod amd;
 mod chat;
 mod cli;
 mod codes;
@@ -15,6 +16,7 @@ mod input;
 mod inspect;
 mod policy;
 mod proxy;
+pub mod readers;
 mod record;
 mod record_live;
 mod references;

@@ -176,25 +176,29 @@ impl State {
 }
 
 fn read(path: &Path) -> Result<Contents, Failure> {
-    let malformed = |what: String| {
+    let bytes = input::read(path, MAX_STATE)?;
+    parse(&bytes).map_err(|what| {
         let message = format!("{}: {what}", path.display());
         Failure::new(Status::Malformed, "state_malformed", message)
             .hint("restore the file; without it, older reference files would be accepted again")
-    };
-    let bytes = input::read(path, MAX_STATE)?;
+    })
+}
+
+/// Whether the state file can be read.
+pub(crate) fn reads(bytes: &[u8]) -> bool {
+    parse(bytes).is_ok()
+}
+
+fn parse(bytes: &[u8]) -> Result<Contents, String> {
     if bytes.len() > MAX_STATE {
-        return Err(malformed(format!("more than {MAX_STATE} bytes")));
+        return Err(format!("more than {MAX_STATE} bytes"));
     }
-    let contents: Contents = serde_json::from_slice(&bytes).map_err(|error| malformed(error.to_string()))?;
+    let contents: Contents = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     if contents.format != FORMAT {
-        return Err(malformed(format!("format {:?}, this build reads {FORMAT:?}", contents.format)));
+        return Err(format!("format {:?}, this build reads {FORMAT:?}", contents.format));
     }
     let digests = contents.series.iter().all(|series| hex::decode_array::<32>(&series.digest).is_some());
-    if digests {
-        Ok(contents)
-    } else {
-        Err(malformed("a digest that is not 64 hexadecimal digits".to_owned()))
-    }
+    digests.then_some(contents).ok_or_else(|| "a digest that is not 64 hexadecimal digits".to_owned())
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {

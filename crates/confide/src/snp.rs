@@ -1,14 +1,14 @@
-//! `confide verify snp` and `confide record snp`: a bare SEV-SNP report from files.
+//! `confide verify snp` and `confide record snp`: a bare SEV-SNP report from a file.
 
+use crate::amd::Fetching;
 use crate::cli::Appraising;
-use crate::input::{self, ALGORITHMS, Otherwise};
+use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
 use crate::status::{Failure, Status};
 use crate::{record, verify};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, SnpEndorsements};
 use confide_evidence::record as records;
 use confide_evidence::snp::{self, FileError, MAX_FILE, REPORT};
-use confide_policy::AppraisalPolicy;
 use confide_record::Recording;
 use confide_verifier::{AttestationResult, Inputs, Rule, Subject, malformed_file, rules};
 use rustls_pki_types::UnixTime;
@@ -21,15 +21,19 @@ pub(crate) struct Files {
     #[arg(long, value_name = "FILE")]
     report: PathBuf,
     /// Certificates of the signing key (VCEK or VLEK) and of its issuer (ASK or ASVK), PEM or DER, one or several in a
-    /// file; AMD's root certificate (ARK) may be left away
-    #[arg(long = "cert", value_name = "FILE", required = true, num_args = 1..)]
+    /// file; AMD's root certificate (ARK) may be left away. Without any, those of a VCEK are fetched, and the list
+    #[arg(long = "cert", value_name = "FILE", num_args = 1..)]
     certificates: Vec<PathBuf>,
     /// Revocation lists, DER or PEM
-    #[arg(long = "crl", value_name = "FILE", num_args = 1..)]
+    #[arg(long = "crl", value_name = "FILE", num_args = 1.., requires = "certificates")]
     lists: Vec<PathBuf>,
+    #[command(flatten)]
+    fetching: Fetching,
 }
 
 /// Appraise a bare SEV-SNP attestation report (versions 2 to 5) against the certificates of its signing key
+///
+/// The certificates come from the files, else from the cache, else from AMD's service; with them comes the revocation list.
 ///
 /// The chain must end in AMD's root key (ARK) of the product. Without a policy, the built-in policies/inspect.toml is used:
 /// it refuses debug guests and waives everything for which it has no reference values; a revocation list may be missing.
@@ -54,9 +58,14 @@ pub(crate) struct Malformed {
 }
 
 impl Files {
-    /// Reads the files. The outer error is a fault of reading, the inner one a malformed file.
-    fn read(&self) -> Result<Result<Read, Malformed>, Failure> {
+    /// Reads the files, or fetches what none gives, valid at `at`. The outer error is a fault of that, the inner one a
+    /// malformed file.
+    fn read(&self, at: UnixTime) -> Result<Result<Read, Malformed>, Failure> {
         let report = input::read(&self.report, REPORT)?;
+        if self.certificates.is_empty() {
+            let snp = self.fetching.endorsements(&report, &self.report, at)?;
+            return Ok(Ok(Read { report, endorsements: Endorsements { snp, ..Endorsements::default() } }));
+        }
         let all = |paths: &[PathBuf]| {
             let named = |path: &PathBuf| Ok((path.display().to_string(), input::read(path, MAX_FILE)?));
             paths.iter().map(named).collect::<Result<Vec<_>, Failure>>()
@@ -96,10 +105,8 @@ impl Snp {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let Self { files, appraising } = self;
         let policy = verify::policy(&appraising, Otherwise::Inspect)?;
-        let result = match files.read()? {
-            Ok(Read { report, endorsements }) => {
-                appraise(&report, &endorsements, &policy.policy, appraising.at)
-            }
+        let result = match files.read(appraising.at)? {
+            Ok(Read { report, endorsements }) => appraise(&report, &endorsements, &policy, appraising.at),
             Err(Malformed { rule, error }) => malformed_file(rule, error, &policy.policy, appraising.at),
         };
         Ok(verify::show(&result, &appraising))
@@ -110,16 +117,16 @@ impl Snp {
 pub(crate) fn record(files: &Files, appraising: &Appraising, out: &Path) -> Result<Status, Failure> {
     let policy = appraising.policy.load(Otherwise::Inspect, appraising.at)?;
     let Read { report, endorsements } = files
-        .read()?
+        .read(appraising.at)?
         .map_err(|Malformed { rule, error }| Failure::new(Status::Malformed, rule.code, error))?;
-    let result = appraise(&report, &endorsements, &policy.policy, appraising.at);
+    let result = appraise(&report, &endorsements, &policy, appraising.at);
     let recording = Recording {
         subject: records::Subject::SnpReport(ByteString(report)),
         endorsements,
         policy: &policy.text,
         challenge: None,
         time: appraising.at,
-        references: None,
+        references: policy.recorded(),
         second_opinion: None,
     };
     record::append(recording, &result, out)?;
@@ -129,7 +136,7 @@ pub(crate) fn record(files: &Files, appraising: &Appraising, out: &Path) -> Resu
 fn appraise(
     report: &[u8],
     endorsements: &Endorsements,
-    policy: &AppraisalPolicy,
+    policy: &LoadedPolicy,
     now: UnixTime,
 ) -> AttestationResult {
     verify::evaluated(&Inputs {
@@ -138,8 +145,8 @@ fn appraise(
         prepared: None,
         memo: None,
         second_opinion: None,
-        references: None,
-        policy,
+        references: policy.prepared(),
+        policy: &policy.policy,
         challenge: None,
         now,
         algorithms: &ALGORITHMS,

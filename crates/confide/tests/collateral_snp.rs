@@ -1,4 +1,4 @@
-//! `confide collateral fetch --report`: from the service to an accepted verdict.
+//! `confide collateral fetch --report`, and `verify snp` and `record snp` without certificates: from the service to a verdict.
 #![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
 
 mod support;
@@ -48,10 +48,34 @@ impl Rig {
     }
 
     fn fetch(&self) -> Command {
-        let mut command = self.confide(&["collateral", "fetch"]);
+        self.asking(&["collateral", "fetch"])
+    }
+
+    /// A command that asks this service.
+    fn asking(&self, words: &[&str]) -> Command {
+        let mut command = self.confide(words);
         command.args(["--kds", &self.service.url(), "--kds-certificate"]).arg(self.path("kds.pem"));
         command
     }
+
+    /// A command that appraises the report now, without certificates from files.
+    fn appraise(&self, words: &[&str]) -> Command {
+        let mut command = self.asking(words);
+        command.args(["--json", "--at", &format_seconds(self.time.try_into().unwrap())]);
+        command.args(["--danger-policy", POLICY]);
+        command
+    }
+
+    fn verify(&self) -> Command {
+        self.appraise(&["verify", "snp"])
+    }
+}
+
+const POLICY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/danger-simulator.toml");
+
+fn refused(command: &mut Command, expected: i32, code: &str) {
+    let told = stderr(&run(command, expected));
+    assert!(told.contains(&format!("[{code}]")), "{told}");
 }
 
 fn run(command: &mut Command, expected: i32) -> Output {
@@ -82,8 +106,7 @@ async fn fetched_endorsements_verify() {
                 verify.arg(rig.path("vlek.der"));
             }
             verify.arg("--crl").arg(&list).args(["--at", &format_seconds(rig.time.try_into().unwrap())]);
-            let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/danger-simulator.toml");
-            let verdict = json(&run(verify.args(["--danger-policy", policy]), 0));
+            let verdict = json(&run(verify.args(["--danger-policy", POLICY]), 0));
             assert_eq!((&verdict["outcome"], &verdict["simulated"]), (&json!("accepted"), &json!(true)));
         }
     }
@@ -105,10 +128,6 @@ async fn what_was_fetched_is_kept_and_shown() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_have_their_exit_status_and_code() {
     let rig = Rig::new(SnpProduct::Genoa, SnpSigningKey::Vcek).await;
-    let refused = |command: &mut Command, expected: i32, code: &str| {
-        let told = stderr(&run(command, expected));
-        assert!(told.contains(&format!("[{code}]")), "{told}");
-    };
     rig.service.vendor.always(Endpoint::Vcek, Misdeed::Status(404, None));
     refused(&mut rig.fetch(), 1, "endorsement_not_found");
     rig.service.vendor.reform();
@@ -129,4 +148,106 @@ async fn faults_have_their_exit_status_and_code() {
     for wrong in [["--product", "Rome"], ["--ca", "platform"], ["--quote", "file"]] {
         assert_eq!(status(&rig.fetch().args(wrong).output().unwrap()), 2, "{wrong:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_is_verified_without_files_and_then_offline() {
+    for product in SnpProduct::ALL {
+        let rig = Rig::new(product, SnpSigningKey::Vcek).await;
+        let output = run(&mut rig.verify(), 0);
+        let verdict = json(&output);
+        assert_eq!((&verdict["outcome"], &verdict["simulated"]), (&json!("accepted"), &json!(true)));
+        let list =
+            verdict["checks"].as_array().unwrap().iter().find(|check| check["code"] == "snp_revocation");
+        assert_eq!(list.unwrap()["status"], "pass", "the list is fetched beside the certificates");
+        assert_eq!(rig.service.vendor.requests().len(), 3);
+        // The same verdict as from files.
+        let (certificates, list) = (rig.path("chain.pem"), rig.path("list.der"));
+        run(rig.fetch().arg("--out").arg(&certificates).arg("--out-crl").arg(&list), 0);
+        let mut from_files = rig.verify();
+        from_files.arg("--cert").arg(&certificates).arg("--crl").arg(&list);
+        assert_eq!(run(&mut from_files, 0).stdout, output.stdout);
+        assert_eq!(run(rig.verify().arg("--offline"), 0).stdout, output.stdout);
+        assert_eq!(rig.service.vendor.requests().len(), 3, "what is fresh is not asked for again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_is_recorded_and_replayed_without_a_service() {
+    let rig = Rig::new(SnpProduct::Turin, SnpSigningKey::Vcek).await;
+    let out = rig.path("appraisals.confide");
+    let recorded = run(rig.appraise(&["record", "snp"]).arg("--out").arg(&out), 0);
+    let asked = rig.service.vendor.requests().len();
+    let mut replay = Command::new(env!("CARGO_BIN_EXE_confide"));
+    replay.args(["replay", "--json"]).arg(&out).env("XDG_CACHE_HOME", rig.path("empty"));
+    assert_eq!(run(&mut replay, 0).stdout, recorded.stdout);
+    assert_eq!(rig.service.vendor.requests().len(), asked);
+    let bytes = std::fs::read(&out).unwrap();
+    let record = confide_evidence::record::read_all(&bytes).next().unwrap().unwrap();
+    let endorsements = record.endorsements.snp.unwrap();
+    assert_eq!((endorsements.certificates.len(), endorsements.crls.len()), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_is_verified_and_not_believed() {
+    let rig = Rig::new(SnpProduct::Genoa, SnpSigningKey::Vcek).await;
+    let flipped = |der: &[u8]| {
+        let mut der = der.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        der
+    };
+    let SnpEvidence { certificates: [key, ..], list, .. } = &rig.evidence;
+    for (endpoint, body, code) in [
+        (Endpoint::Vcek, flipped(key), "snp_key_signature"),
+        (Endpoint::AmdCrl, flipped(list), "snp_crl_signature"),
+    ] {
+        rig.service.vendor.always(endpoint, Misdeed::Body(body));
+        let verdict = json(&run(rig.verify().arg("--cache").arg(rig.path(code)), 10));
+        assert_eq!(verdict["code"], code);
+        rig.service.vendor.reform();
+    }
+    run(&mut rig.verify(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_fetched_is_no_verdict() {
+    let rig = Rig::new(SnpProduct::Genoa, SnpSigningKey::Vcek).await;
+    for command in [rig.verify(), rig.appraise(&["record", "snp", "--out", "/dev/null"])] {
+        let with = |more: &[&str]| {
+            let mut again = Command::new(command.get_program());
+            again.args(command.get_args()).args(more);
+            for (name, value) in command.get_envs() {
+                match value {
+                    Some(value) => again.env(name, value),
+                    None => again.env_remove(name),
+                };
+            }
+            again
+        };
+        refused(&mut with(&["--offline"]), 1, "endorsement_offline");
+        rig.service.vendor.always(Endpoint::AmdCrl, Misdeed::Status(404, None));
+        let empty = rig.folder.path().join("empty");
+        refused(&mut with(&["--cache", empty.to_str().unwrap()]), 1, "endorsement_not_found");
+        rig.service.vendor.reform();
+        refused(&mut with(&["--product", "Milan"]), 30, "snp_report_platform");
+    }
+    let asked = rig.service.vendor.requests().len();
+    let report = |change: fn(&mut Vec<u8>)| {
+        let mut report = rig.evidence.report.clone();
+        change(&mut report);
+        std::fs::write(rig.path("report"), report).unwrap();
+    };
+    // Bytes that are no report: the verdict says so, and nobody is asked.
+    report(|report| report.truncate(7));
+    assert_eq!(json(&run(&mut rig.verify(), 30))["code"], "snp_report_format");
+    report(|report| report[0] = 9);
+    assert_eq!(json(&run(&mut rig.verify(), 20))["code"], "snp_report_format");
+    report(|report| report[0x48] = 1 << 2);
+    refused(&mut rig.verify(), 2, "snp_vlek_certificate");
+    report(|report| report[0] = 2);
+    refused(&mut rig.verify(), 30, "snp_report_platform");
+    assert_eq!(rig.service.vendor.requests().len(), asked);
+    // With its product a report of version 2 is asked about; this one is no longer signed.
+    let verdict = json(&run(rig.verify().args(["--product", "Genoa"]), 10));
+    assert_eq!(verdict["code"], "snp_report_signature");
 }

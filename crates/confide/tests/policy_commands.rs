@@ -90,10 +90,21 @@ fn check_warns_of_what_accepts_nothing_and_of_what_is_not_looked_at() {
     let changes = [("model = { from = \"reference\" }", "model = { any_of = [] }")];
     let told = check(&folder.write("unused.toml", &client(&changes, &set)), at);
     assert!(told.contains("warning: model of the reference set mine is not looked at"), "{told}");
-    // The built-in policy has no image of an SEV-SNP guest either.
     let nothing = told.lines().find(|line| line.contains("warning: lists without a value accept nothing: "));
     let named: Vec<&str> = nothing.unwrap().split([' ', ',']).collect();
-    assert!(named.contains(&"claims.model") && named.contains(&"snp.measurement"), "{told}");
+    assert!(named.contains(&"claims.model"), "{told}");
+    // A set of an SEV-SNP guest is held against the fields of the table [snp] alone, and one of a TD against the others.
+    let report = format!("[reference.snp]\nmeasurement = [\"{}\"]\n", "22".repeat(48));
+    let told = check(&folder.write("report.toml", &client(&[], &report)), at);
+    assert!(!told.contains("reference set snp"), "{told}");
+    let unused = format!("{report}host_data = [\"{digest}\"]\n");
+    let told = check(&folder.write("host-data.toml", &client(&[], &unused)), at);
+    assert!(told.contains("warning: host_data of the reference set snp is not looked at"), "{told}");
+    let lacking = format!("[reference.snp]\nhost_data = [\"{digest}\"]\n");
+    let told = check(&folder.write("no-measurement.toml", &client(&[], &lacking)), at);
+    assert!(told.contains("warning: the reference set snp has no measurement: it matches nothing"), "{told}");
+    let none = check(&folder.write("empty.toml", &client(&[], "[reference.none]\n")), at);
+    assert!(none.contains("warning: the reference set none has no mr_td, rtmr0"), "{none}");
     let inspect = std::fs::read_to_string(built_in("inspect")).unwrap();
     let signed = "[signed_references]\nname = \"x\"\nkeys = [\"302a300506032b65700321001111111111111111111111111111111111111111111111111111111111111111\"]\nminimum_version = 1\nsets = \"all\"\n";
     let told = check(&folder.write("signed.toml", &format!("{inspect}\n{signed}")), at);
@@ -131,7 +142,7 @@ fn diff(before: &Path, after: &Path) -> (i32, String) {
 fn diff_tells_the_direction_of_each_change() {
     let folder = Folder::new();
     let before = folder.write("before.toml", CLIENT);
-    let cases: [(&str, String, i32, &str, &str); 12] = [
+    let cases: [(&str, String, i32, &str, &str); 14] = [
         ("nothing", CLIENT.to_owned(), 0, "", "0 looser, 0 stricter, 0 other, 0 reworded"),
         (
             "another order",
@@ -228,6 +239,26 @@ fn diff_tells_the_direction_of_each_change() {
             "looser    reference.mine.image: nothing -> any of 1111",
             "1 looser",
         ),
+        (
+            "a reference set of a report",
+            client(&[], &format!("[reference.snp]\nmeasurement = [\"{}\"]\n", "11".repeat(48))),
+            10,
+            "looser    reference.snp.measurement: nothing -> any of 1111",
+            "1 looser",
+        ),
+        (
+            "host data of the reference set",
+            client(
+                &[(
+                    "host_data = { any_of = [\"0000000000000000000000000000000000000000000000000000000000000000\"] }",
+                    "host_data = { from = \"reference\" }",
+                )],
+                "",
+            ),
+            10,
+            "other     snp.host_data: ",
+            "1 other",
+        ),
     ];
     for (what, text, expected, line, summary) in cases {
         let after = folder.write("after.toml", &text);
@@ -273,6 +304,7 @@ fn explain_tells_every_field_in_a_sentence() {
         "- Not looked at: the platform by its PPID (any platform that Intel certified).",
         "- The platform by its PPID is not 00112233445566778899aabbccddeeff.",
         "- MRTD, the measurement of the TD's firmware is that of the reference set.",
+        "- MEASUREMENT, the launch digest is that of the reference set.",
         "- REPORTDATA is what the verifier computes from the evidence document and its own challenge.",
         "- No certificate of a device's chain is revoked.",
         "- Each egress rule that lets the host see or answer: nothing is accepted.",

@@ -3,6 +3,7 @@
 
 mod support;
 
+use confide_testkit::snp::SnpEvidence;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -381,4 +382,101 @@ fn only_a_file_of_reference_values_is_signed_and_only_with_a_fit_key() {
         assert_eq!(status(&output), 30);
         assert!(stderr(&output).contains("[signing_key]"), "{}", stderr(&output));
     }
+}
+
+/// A simulated SEV-SNP report with its endorsements as files, and the policy that accepts it, with its measurement and host
+/// data taken from the file of reference values.
+struct Report {
+    scene: Scene,
+}
+
+impl Report {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let evidence = SnpEvidence::at(1_780_000_000).unwrap();
+        let chain = confide_evidence::pem::encode(&evidence.certificates);
+        for (name, bytes) in
+            [("report", evidence.report), ("chain", chain.into_bytes()), ("list", evidence.list)]
+        {
+            std::fs::write(scene.path(name), bytes).unwrap();
+        }
+        Self { scene }
+    }
+
+    fn publish(&self, version: u64, measurement: &str) {
+        let zeros = "0".repeat(64);
+        let text = format!(
+            "format = \"confide-reference-values/1\"\nname = \"acme\"\nversion = {version}\nissued = 2026-01-01\nexpires = 2026-12-31\n\n[reference.release-8]\nmeasurement = [\"{measurement}\"]\nhost_data = [\"{zeros}\"]\n"
+        );
+        std::fs::write(self.scene.path("references.toml"), text).unwrap();
+    }
+
+    fn trust(&self, signed: &Output) {
+        assert_eq!(status(signed), 0, "{}", stderr(signed));
+        let told = stdout(signed);
+        let table = told.split_once("In policies:").unwrap().1;
+        let (before, snp) = DANGER.split_once("[snp]\n").unwrap();
+        let lines = snp.lines().map(|line| match line.split_once(" = ") {
+            Some((field @ ("measurement" | "host_data"), _)) => {
+                format!("{field} = {{ from = \"reference\" }}\n")
+            }
+            _ => format!("{line}\n"),
+        });
+        let text = format!("{before}[snp]\n{}{table}", lines.collect::<String>());
+        std::fs::write(self.scene.path("danger-report.toml"), text).unwrap();
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let text = |name: &str| self.scene.text(name);
+        let mut flags = vec!["--report".to_owned(), text("report"), "--cert".into(), text("chain")];
+        flags.extend(["--crl".into(), text("list"), "--at".into(), "2026-05-29T00:00:00Z".into()]);
+        flags.extend(["--danger-policy".into(), text("danger-report.toml"), "--state".into(), text("state")]);
+        flags.extend(["--references".into(), text("references.toml"), "--json".into()]);
+        flags
+    }
+
+    fn verify(&self) -> Output {
+        run(&["verify", "snp"], self.flags(), &[])
+    }
+}
+
+const DANGER: &str = include_str!("../../../policies/danger-simulator.toml");
+
+#[test]
+fn a_report_is_held_against_a_signed_file_and_no_older_one_is_taken() {
+    let report = Report::new();
+    let genuine = DANGER.lines().find_map(|line| line.strip_prefix("measurement = { any_of = [\"")).unwrap();
+    let genuine = genuine.split('"').next().unwrap();
+    report.publish(8, genuine);
+    report.trust(&report.scene.sign("ed25519"));
+    let output = report.verify();
+    let verdict = parsed(&output);
+    assert_eq!(
+        (status(&output), &verdict["reference_set"]),
+        (0, &json!("release-8")),
+        "{}{}",
+        stdout(&output),
+        stderr(&output)
+    );
+    // The record has the file, and its replay finds the same.
+    let out = report.scene.text("appraisals.confide");
+    let recorded = run(&["record", "snp"], report.flags(), &["--out", &out]);
+    assert_eq!((status(&recorded), &recorded.stdout), (0, &output.stdout), "{}", stderr(&recorded));
+    let replayed = confide(&["replay", "--json", &out]);
+    assert_eq!((status(&replayed), &replayed.stdout), (0, &output.stdout), "{}", stderr(&replayed));
+    // Another measurement, a broken signature, an older version.
+    report.publish(9, &"11".repeat(48));
+    assert_eq!(status(&report.scene.sign("ed25519")), 0);
+    assert_eq!(parsed(&report.verify())["code"], "reference_set");
+    report.publish(8, genuine);
+    assert_eq!(parsed(&report.verify())["code"], "reference_signature");
+    assert_eq!(status(&report.scene.sign("ed25519")), 0);
+    assert_eq!(parsed(&report.verify())["code"], "reference_version", "version 9 was seen");
+    // Without the file that the policy names there is nothing to hold the report against.
+    let mut flags = report.flags();
+    let at = flags.iter().position(|flag| flag == "--references").unwrap();
+    flags.drain(at..at + 2);
+    let at = flags.iter().position(|flag| flag == "--state").unwrap();
+    flags.drain(at..at + 2);
+    assert_eq!(parsed(&run(&["verify", "snp"], flags, &[]))["code"], "reference_file");
 }

@@ -217,7 +217,8 @@ fn unreadable_files_are_internal_errors_and_wrong_flags_are_usage() {
     let report = Folder::recorded().path("report").display().to_string();
     let usages = [
         &["verify", "snp"][..],
-        &["verify", "snp", "--report", &report, "--at", "2024-01-01T00:00:00Z"],
+        &["verify", "snp", "--report", &report, "--crl", &report, "--at", "2024-01-01T00:00:00Z"],
+        &["verify", "snp", "--at", "2024-01-01T00:00:00Z", "--cert", &report],
         &["verify", "snp", "--report", &report, "--cert", "--at", "2024-01-01T00:00:00Z"],
     ];
     for arguments in usages {
@@ -280,6 +281,7 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         assert!(matches!(&records[0].subject, Subject::SnpReport(report) if report.as_bytes().len() == 1184));
         let shown = confide(&["inspect", out.to_str().unwrap()]);
         assert!(stdout(&shown).contains("\"snp_report\""), "{}", stdout(&shown));
+        assert!(stdout(&shown).contains("\"broken_reserved\": null"), "{}", stdout(&shown));
         records.truncate(1);
         records[0].time += 40 * 365 * 86_400;
         std::fs::write(&out, records[0].encode()).unwrap();
@@ -298,4 +300,92 @@ fn what_cannot_be_read_is_not_recorded() {
     let output = run(&["record", "snp"], folder.flags(), &["--out", out.to_str().unwrap()]);
     assert_eq!(status(&output), 30);
     assert!(stderr(&output).contains("[snp_certificate_file]") && !out.exists(), "{}", stderr(&output));
+}
+
+fn inspect(path: &std::path::Path, more: &[&str]) -> Output {
+    let words = [&["inspect", path.to_str().unwrap()][..], more].concat();
+    confide(&words)
+}
+
+#[test]
+fn inspect_shows_a_report_field_by_field_and_judges_nothing() {
+    let folder = Folder::recorded();
+    let shown = inspect(&folder.path("report"), &[]);
+    assert_eq!(status(&shown), 0, "{}", stderr(&shown));
+    let report = json(&shown);
+    let verdict = json(&folder.verify(&["--json"]));
+    let measured = &verdict["measurements"];
+    for field in
+        ["measurement", "host_data", "family_id", "image_id", "id_key_digest", "report_id", "chip_id"]
+    {
+        assert_eq!(report[field], measured[field], "{field}");
+    }
+    assert_eq!(report["reported_tcb"]["value"], measured["reported_tcb"]);
+    assert_eq!((&report["version"], &report["vmpl"]), (&json!(2), &json!(0)));
+    assert_eq!(report["policy"]["value"], measured["policy"]);
+    assert_eq!((&report["policy"]["smt"], &report["policy"]["debug"]), (&json!(true), &json!(false)));
+    assert_eq!(report["signing_key"], "VCEK");
+    // A report of version 2 names no product, and has no mitigations.
+    for absent in ["product", "cpuid", "launch_mitigations", "broken_reserved"] {
+        assert_eq!(report[absent], Value::Null, "{absent}");
+    }
+    let simulated = Folder::simulated();
+    let report = json(&inspect(&simulated.path("report"), &[]));
+    assert_eq!((&report["product"], &report["version"]), (&json!("Genoa"), &json!(5)));
+    assert_eq!(report["reported_tcb"]["levels"], "boot loader 10, TEE 2, SNP 27, microcode 84");
+    assert_eq!(report["launch_mitigations"], "0x3f");
+    assert_eq!(report["platform_info"]["alias_check"], json!(true));
+    let text = stdout(&inspect(&simulated.path("report"), &["--text"]));
+    for line in [
+        "version: 5",
+        "policy.debug: false",
+        "reported_tcb.levels: boot loader 10, TEE 2, SNP 27, microcode 84",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    assert_eq!(text.lines().count(), leaves(&report), "as many as JSON has");
+}
+
+fn leaves(value: &Value) -> usize {
+    value.as_object().map_or(1, |inner| inner.values().map(leaves).sum())
+}
+
+#[test]
+fn inspect_shows_what_verify_refuses_and_names_what_is_no_report() {
+    let shown = |change: fn(&mut Vec<u8>)| {
+        let folder = Folder::simulated();
+        folder.change("report", change);
+        let output = inspect(&folder.path("report"), &[]);
+        (status(&output), output)
+    };
+    // Unsigned, reserved and foreign values are shown as they stand.
+    let (code, output) = shown(|report| {
+        report[0x90] ^= 1;
+        report[0x48] = 3 << 2;
+        report[0x0f] = 0x80;
+        report[0x188] = 0x7f;
+    });
+    let report = json(&output);
+    assert_eq!((code, &report["signing_key"]), (0, &json!("reserved (3)")));
+    assert_eq!(report["broken_reserved"], "POLICY 0x8000000000030000");
+    assert_eq!((&report["product"], &report["cpuid"]["family"]), (&Value::Null, &json!(0x7f)));
+    assert_eq!(report["reported_tcb"]["levels"], Value::Null);
+    type Change = fn(&mut Vec<u8>);
+    let bad: [(&str, Change); 9] = [
+        ("empty", Vec::clear),
+        ("a byte short", |report| report.truncate(1183)),
+        ("a byte more", |report| report.push(0)),
+        ("two reports", |report| report.extend(report.clone())),
+        ("oversized", |report| report.resize(1 << 20, 0)),
+        ("version 0", |report| report[0] = 0),
+        ("version 6", |report| report[0] = 6),
+        ("a signature of another algorithm", |report| report[0x34] = 9),
+        ("bytes behind the signature", |report| report[0x49f] = 1),
+    ];
+    for (what, change) in bad {
+        let (code, output) = shown(change);
+        assert_eq!(code, 30, "{what}: {}", stdout(&output));
+        assert!(stderr(&output).contains("[document_format]"), "{what}: {}", stderr(&output));
+        assert!(output.stdout.is_empty() && !stderr(&output).contains("panicked"), "{what}");
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! A file for each object, in a folder for each service, named for what it holds. It is written beside its place and
 //! renamed into it, so that a reader sees the old or the new one. Its first line has a digest of the rest: a file that
-//! was damaged, or is anything else, is a miss and no fault. Nothing is trusted for being there: who can write the
-//! folder can make the verifier reject, and no more.
+//! was damaged, or is anything else, is a miss and no fault, and so is an object that its own certificates do not sign.
+//! Nothing is trusted for being there: who can write the folder can make the verifier reject, and no more.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -15,8 +15,10 @@ use confide_evidence::hash::sha256;
 use confide_evidence::hex;
 use confide_evidence::pem;
 use confide_evidence::tdx::CollateralWindow;
+use confide_evidence::x509::Certificate;
 use serde::{Deserialize, Serialize};
 
+use crate::edition::Edition;
 use crate::object::{Object, Wanted};
 
 /// The largest file, in bytes: a revocation list of 1 MiB in base64, and its names.
@@ -73,6 +75,8 @@ pub struct Pruned {
 pub(crate) struct Kept {
     pub(crate) object: Object,
     pub(crate) window: CollateralWindow,
+    /// `None` for what has none.
+    pub(crate) edition: Option<Edition>,
     /// Seconds since the Unix epoch.
     pub(crate) fetched: i64,
 }
@@ -87,6 +91,16 @@ struct Content {
     chain: Option<String>,
     /// Base64.
     body: String,
+}
+
+impl CacheEntry {
+    /// What a file of a cache holds, by its name and its bytes. `None` for one that is damaged, or holds something else than
+    /// its name says.
+    #[must_use]
+    pub fn of_file(service: &str, name: &str, bytes: &[u8]) -> Option<Self> {
+        let (_, window, fetched) = object_in(bytes, wanted_of(Path::new(name))?)?;
+        Some(Self { service: service.to_owned(), window, fetched })
+    }
 }
 
 impl Cache {
@@ -124,7 +138,7 @@ impl Cache {
         let mut entries = Vec::new();
         for (service, path) in self.files()? {
             let Some(wanted) = wanted_of(&path) else { continue };
-            if let Some(Kept { window, fetched, .. }) = read(&path, wanted) {
+            if let Some((_, window, fetched)) = read(&path, wanted) {
                 entries.push(CacheEntry { service, window, fetched });
             }
         }
@@ -142,7 +156,7 @@ impl Cache {
             if has(EXTENSION) {
                 let kept = wanted_of(&path).and_then(|wanted| read(&path, wanted));
                 let stays = match which {
-                    Prune::Expired(now) => kept.is_some_and(|kept| now <= kept.window.until),
+                    Prune::Expired(now) => kept.is_some_and(|(_, window, _)| now <= window.until),
                     Prune::All => false,
                 };
                 if !stays {
@@ -171,9 +185,14 @@ impl Cache {
         Ok(files)
     }
 
-    /// What is kept of a service. A damaged file is none.
-    pub(crate) fn load(&self, service: &str, wanted: Wanted) -> Option<Kept> {
-        read(&self.path(service, wanted, EXTENSION), wanted)
+    /// What is kept of a service, signed under the certificates `above` where it has none of its own. A damaged file is
+    /// none, and so is an object whose signatures do not hold.
+    pub(crate) fn load(&self, service: &str, wanted: Wanted, above: &[Certificate]) -> Option<Kept> {
+        let (object, window, fetched) = read(&self.path(service, wanted, EXTENSION), wanted)?;
+        let signers = wanted.signers(&object, above).ok()?;
+        wanted.verify(&object, &signers).ok()?;
+        let edition = Edition::of(wanted, &object, &signers);
+        Some(Kept { object, window, edition, fetched })
     }
 
     /// Keeps an object.
@@ -229,25 +248,32 @@ impl Cache {
     }
 }
 
-fn read(path: &Path, wanted: Wanted) -> Option<Kept> {
-    let bytes = read_regular(path)?;
-    let Content { fetched, chain, body } = content(&bytes)?;
-    let object = Object { body: pem::base64(&body).ok()?, chain };
-    let window = wanted.check(&object).ok()?;
-    Some(Kept { object, window, fetched })
+/// An object, its window, and when it was fetched. No signature is verified.
+fn read(path: &Path, wanted: Wanted) -> Option<(Object, CollateralWindow, i64)> {
+    object_in(&read_regular(path)?, wanted)
 }
 
-/// A pipe or a device would hold the reader.
+fn object_in(bytes: &[u8], wanted: Wanted) -> Option<(Object, CollateralWindow, i64)> {
+    let Content { fetched, chain, body } = content(bytes)?;
+    let object = Object { body: pem::base64(&body).ok()?, chain };
+    let window = wanted.check(&object).ok()?;
+    Some((object, window, fetched))
+}
+
+/// At most one byte more than a file may have. A pipe or a device would hold the reader.
 fn read_regular(path: &Path) -> Option<Vec<u8>> {
     if !path.symlink_metadata().ok()?.is_file() {
         return None;
     }
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
-    (bytes.len() as u64 <= MAX_FILE).then_some(bytes)
+    Some(bytes)
 }
 
 fn content(bytes: &[u8]) -> Option<Content> {
+    if bytes.len() as u64 > MAX_FILE {
+        return None;
+    }
     let text = std::str::from_utf8(bytes).ok()?;
     let (head, rest) = text.split_once('\n')?;
     let content = rest.strip_suffix('\n')?;

@@ -39,6 +39,17 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ("endorsement_malformed", "the answer is not of the form that the vendor's API describes", ADDRESS),
     ("endorsement_other_object", "the answer is about another object than was asked for", ADDRESS),
     (
+        "endorsement_signature",
+        "the object is not signed by the certificates that it came with; it is not kept, and what is kept is used in its place",
+        ADDRESS,
+    ),
+    (
+        "endorsement_older",
+        "the object is older than one that the service gave before",
+        "the service has fallen behind: refresh it, ask the vendor's own, or forget what is known with `confide collateral \
+         prune --all`",
+    ),
+    (
         "endorsement_expired",
         "the object's window is over",
         "the service gives old objects: refresh it, or ask the vendor's own",

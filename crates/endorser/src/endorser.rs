@@ -8,11 +8,13 @@ use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{EarlyTcb, SnpEndorsements, TdxCollateral};
 use confide_evidence::tdx::{CollateralError, CollateralWindow};
 use confide_evidence::time::seconds;
+use confide_evidence::x509::Certificate;
 use rustls_pki_types::UnixTime;
 use tokio::sync::OnceCell;
 
 use crate::amd::{Amd, Services, SnpKey, SnpPlatform};
 use crate::cache::{Cache, Kept};
+use crate::edition::Edition;
 use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
 use crate::intel::{Intel, Set, Update};
@@ -65,6 +67,9 @@ pub enum Network {
 struct Found {
     object: Object,
     window: CollateralWindow,
+    /// What is wrong with its signatures. It is not kept then, and what is kept is used in its place; where there is nothing
+    /// kept, the verifier says what it is worth.
+    doubt: Option<Fault>,
 }
 
 /// The time of this machine's clock.
@@ -103,12 +108,14 @@ impl Endorser {
     ) -> Result<TdxCollateral, EndorserError> {
         let at = seconds(at);
         let set = update.set();
-        let (tcb_info, qe_identity, pck_crl, root_ca_crl) = tokio::try_join!(
-            self.object(Wanted::TcbInfo(platform.fmspc, set), at),
-            self.object(Wanted::QeIdentity(set), at),
-            self.object(Wanted::PckCrl(platform.ca), at),
-            self.object(Wanted::RootCaCrl, at),
+        let (tcb_info, qe_identity, pck_crl) = tokio::try_join!(
+            self.object(Wanted::TcbInfo(platform.fmspc, set), at, &[]),
+            self.object(Wanted::QeIdentity(set), at, &[]),
+            self.object(Wanted::PckCrl(platform.ca), at, &[]),
         )?;
+        // It comes without the certificate of the root that signs it.
+        let above = pck_crl.issuers().unwrap_or_default();
+        let root_ca_crl = self.object(Wanted::RootCaCrl, at, &above).await?;
         let early = match update {
             Update::Both => self.early(platform.fmspc, &tcb_info, &qe_identity, at).await,
             _ => None,
@@ -139,21 +146,19 @@ impl Endorser {
     pub async fn snp(&self, platform: SnpPlatform, at: UnixTime) -> Result<SnpEndorsements, EndorserError> {
         let SnpPlatform { product, key } = platform;
         let (at, kind) = (seconds(at), key.kind());
+        let chain = Wanted::AmdChain(product, kind);
+        let above = self.object(chain, at, &[]).await?;
+        let chain = above.amd_chain().map_err(|error| self.failed(chain, error.into()))?;
         let vcek = async {
             match key {
                 SnpKey::Vcek { chip_id, tcb } => {
-                    self.object(Wanted::Vcek(product, chip_id, tcb), at).await.map(Some)
+                    self.object(Wanted::Vcek(product, chip_id, tcb), at, &chain).await.map(Some)
                 }
                 SnpKey::Vlek => Ok(None),
             }
         };
-        let (vcek, chain, list) = tokio::try_join!(
-            vcek,
-            self.object(Wanted::AmdChain(product, kind), at),
-            self.object(Wanted::AmdCrl(product, kind), at),
-        )?;
-        let chain =
-            chain.amd_chain().map_err(|error| self.failed(Wanted::AmdChain(product, kind), error.into()))?;
+        let list = self.object(Wanted::AmdCrl(product, kind), at, &chain);
+        let (vcek, list) = tokio::try_join!(vcek, list)?;
         let certificates = vcek.map(|vcek| vcek.body).into_iter().chain(chain.into_iter().map(|one| one.der));
         Ok(SnpEndorsements {
             certificates: certificates.map(ByteString).collect(),
@@ -171,8 +176,8 @@ impl Endorser {
         at: i64,
     ) -> Option<EarlyTcb> {
         let found = tokio::try_join!(
-            self.object(Wanted::TcbInfo(fmspc, Set::Early), at),
-            self.object(Wanted::QeIdentity(Set::Early), at),
+            self.object(Wanted::TcbInfo(fmspc, Set::Early), at, &[]),
+            self.object(Wanted::QeIdentity(Set::Early), at, &[]),
         );
         let (early_tcb_info, early_qe_identity) = match found {
             Ok(found) => found,
@@ -209,26 +214,31 @@ impl Endorser {
         })
     }
 
-    /// One object, valid at `at`.
-    async fn object(&self, wanted: Wanted, at: i64) -> Result<Object, EndorserError> {
-        let kept = self.kept(wanted).await.filter(|kept| kept.window.contains(at));
+    /// One object, valid at `at`, signed under the certificates `above` where it comes without its own.
+    async fn object(&self, wanted: Wanted, at: i64, above: &[Certificate]) -> Result<Object, EndorserError> {
+        let kept = self.kept(wanted, above).await.filter(|kept| kept.window.contains(at));
         match (kept, self.network) {
             (Some(kept), Network::Offline) => Ok(kept.object),
             (Some(kept), _) if self.is_fresh(&kept) => Ok(kept.object),
             (None, Network::Offline) => Err(EndorserError::Offline { object: wanted.to_string() }),
-            (kept, Network::Online) => match (self.fetched(wanted, at).await, kept) {
-                (Ok(object), _) => Ok(object),
-                (Err(fault), Some(kept)) => {
-                    tracing::warn!(object = %wanted, code = fault.code(), %fault, "kept endorsement used");
-                    Ok(kept.object)
+            (kept, Network::Online) => {
+                let (fault, otherwise) = match self.fetched(wanted, at, above).await {
+                    Ok(Found { object, doubt: None, .. }) => return Ok(object),
+                    Ok(Found { object, doubt: Some(fault), .. }) => (fault, Ok(object)),
+                    Err(fault) => (fault.clone(), Err(self.failed(wanted, fault))),
+                };
+                let code = fault.code();
+                if let Some(kept) = kept {
+                    tracing::warn!(object = %wanted, code, %fault, "kept endorsement used");
+                    return Ok(kept.object);
                 }
-                (Err(fault), None) => Err(self.failed(wanted, fault)),
-            },
+                otherwise.inspect(|_| tracing::warn!(object = %wanted, code, %fault, "endorsement not kept"))
+            }
         }
     }
 
     /// Joins the request for this object that is under way, or begins one.
-    async fn fetched(&self, wanted: Wanted, at: i64) -> Result<Object, Fault> {
+    async fn fetched(&self, wanted: Wanted, at: i64, above: &[Certificate]) -> Result<Found, Fault> {
         let flight = {
             let mut flights = self.flights();
             flights.retain(|_, flight| flight.strong_count() > 0);
@@ -241,39 +251,49 @@ impl Endorser {
                 }
             }
         };
-        let found =
-            flight.get_or_init(|| async { self.fetch(wanted, at).await.map(Arc::new) }).await.clone()?;
-        if found.window.contains(at) { Ok(found.object.clone()) } else { Err(not_valid(&found.window, at)) }
+        let found = flight
+            .get_or_init(|| async { self.fetch(wanted, at, above).await.map(Arc::new) })
+            .await
+            .clone()?;
+        if found.window.contains(at) { Ok(Found::clone(&found)) } else { Err(not_valid(&found.window, at)) }
     }
 
     /// Asks the service, unless another process has meanwhile.
-    async fn fetch(&self, wanted: Wanted, at: i64) -> Result<Found, Fault> {
+    async fn fetch(&self, wanted: Wanted, at: i64, above: &[Certificate]) -> Result<Found, Fault> {
         let service = wanted.cache_name(&self.services);
         let _held = match &self.cache {
             Some(cache) => Some(cache.lock(&service, wanted).await),
             None => None,
         };
-        if let Some(kept) = self.kept(wanted).await
-            && self.is_fresh(&kept)
+        let kept = self.kept(wanted, above).await;
+        if let Some(kept) = &kept
+            && self.is_fresh(kept)
             && kept.window.contains(at)
         {
-            return Ok(Found { object: kept.object, window: kept.window });
+            return Ok(Found { object: kept.object.clone(), window: kept.window.clone(), doubt: None });
         }
         let answer = self.fetcher.get(&wanted.request(&self.services)).await?;
         let object = wanted.read(&answer)?;
         let window = wanted.check(&object)?;
+        let signers = wanted.signers(&object, above)?;
+        if let Err(doubt) = wanted.verify(&object, &signers) {
+            return Ok(Found { object, window, doubt: Some(doubt) });
+        }
+        let known = kept.and_then(|kept| kept.edition);
+        not_older(Edition::of(wanted, &object, &signers), known)?;
         // What is over already is no use to anybody, and would hide what the service has tomorrow.
         let present = seconds(now());
         if window.contains(present) {
             self.keep(wanted, &object, present).await;
         }
-        Ok(Found { object, window })
+        Ok(Found { object, window, doubt: None })
     }
 
-    /// What the cache holds.
-    async fn kept(&self, wanted: Wanted) -> Option<Kept> {
+    /// What the cache holds, where its signatures hold.
+    async fn kept(&self, wanted: Wanted, above: &[Certificate]) -> Option<Kept> {
         let (cache, service) = (self.cache.clone()?, wanted.cache_name(&self.services));
-        let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted));
+        let above = above.to_vec();
+        let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted, &above));
         reading.await.ok().flatten()
     }
 
@@ -301,6 +321,15 @@ impl Endorser {
 
     fn flights(&self) -> MutexGuard<'_, HashMap<Wanted, Weak<Flight>>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_older(found: Option<Edition>, known: Option<Edition>) -> Result<(), Fault> {
+    match (found, known) {
+        (Some(found), Some(known)) if found.is_older_than(&known) => {
+            Err(Fault::Older { found: found.to_string(), known: known.to_string() })
+        }
+        _ => Ok(()),
     }
 }
 

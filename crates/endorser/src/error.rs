@@ -112,6 +112,17 @@ pub enum Fault {
         /// What the answer is about.
         found: String,
     },
+    /// A signature that its own certificates do not verify.
+    #[error("not signed by the certificates that it came with: the signature {0}")]
+    Signature(&'static str),
+    /// An edition before one that is known.
+    #[error("the answer is {found}, older than {known}, which is known")]
+    Older {
+        /// The answer's number and date.
+        found: String,
+        /// Those of the edition in the cache.
+        known: String,
+    },
     /// The object is of another time.
     #[error("valid from {} to {}, not at {}", format_seconds(*from), format_seconds(*until), format_seconds(*at))]
     NotValid {
@@ -193,6 +204,8 @@ impl Fault {
             | Self::Certificate(_)
             | Self::Vcek(_) => "endorsement_malformed",
             Self::Other { .. } => "endorsement_other_object",
+            Self::Signature(_) => "endorsement_signature",
+            Self::Older { .. } => "endorsement_older",
             Self::NotValid { until, at, .. } if until < at => "endorsement_expired",
             Self::NotValid { .. } => "endorsement_not_yet_valid",
         }

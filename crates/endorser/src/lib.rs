@@ -19,12 +19,14 @@
 //!
 //! Nothing here judges: what a service, a cache or a file gives is as untrusted as any other input, and only the
 //! verifier says what it is worth. What is checked is what keeps a fault from looking like a verdict: that an answer
-//! is of the asked object, in its form, of its platform, and of the asked time.
+//! is of the asked object, in its form, of its platform, and of the asked time. What is kept is also signed by the
+//! certificates that it came with, and gives way to nothing older.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod amd;
 mod cache;
 mod codes;
+mod edition;
 mod endorser;
 mod error;
 mod fetch;
@@ -33,6 +35,7 @@ mod limits;
 mod object;
 mod platform;
 mod proxy;
+mod signed;
 mod staple;
 mod trust;
 mod url;

@@ -100,7 +100,7 @@ impl Wanted {
 
     /// Whether an object is what is asked for, and when it and its issuer chain are valid. No signature is verified.
     pub(crate) fn check(self, object: &Object) -> Result<CollateralWindow, Fault> {
-        let chain = certificates(object)?;
+        let chain = object.issuers()?;
         let own = match self {
             Self::RootCaCrl => crl_window(ROOT_CA_CRL_WHAT, &object.body)?,
             Self::PckCrl(ca) => {
@@ -234,21 +234,24 @@ impl Object {
         parsed.collect::<Result<_, _>>().map_err(|source| CollateralError::X509 { what, source })
     }
 
+    /// The certificates of the issuer chain, none where there is none.
+    pub(crate) fn issuers(&self) -> Result<Vec<Certificate>, Fault> {
+        let Some(chain) = &self.chain else { return Ok(Vec::new()) };
+        let what = "the issuer chain";
+        let chain = pem::certificates(chain.as_bytes())
+            .map_err(|source: PemError| CollateralError::Chain { what, source })?;
+        chain
+            .iter()
+            .map(|der| {
+                Certificate::parse(der).map_err(|source| CollateralError::X509 { what, source }.into())
+            })
+            .collect()
+    }
+
     /// The issuer chain, empty where there is none.
     pub(crate) fn chain(&self) -> &str {
         self.chain.as_deref().unwrap_or_default()
     }
-}
-
-fn certificates(object: &Object) -> Result<Vec<Certificate>, Fault> {
-    let Some(chain) = &object.chain else { return Ok(Vec::new()) };
-    let what = "the issuer chain";
-    let chain = pem::certificates(chain.as_bytes())
-        .map_err(|source: PemError| CollateralError::Chain { what, source })?;
-    chain
-        .iter()
-        .map(|der| Certificate::parse(der).map_err(|source| CollateralError::X509 { what, source }.into()))
-        .collect()
 }
 
 /// The list is of the CA that its chain begins with, and that is the one that was asked about.

@@ -12,7 +12,8 @@ use confide_evidence::snp::{Product, Report};
 use confide_evidence::x509::{MAX_CERTIFICATE, MAX_CRL};
 use confide_testkit::snp::{SnpEvidence, SnpLevels, SnpOptions, SnpProduct, SnpSigningKey};
 use confide_testkit::vendor::{Endpoint, ListeningVendor, Manner, Misdeed, Vendor, Window};
-use support::{LIMITS, code, origin};
+use std::time::Duration;
+use support::{LIMITS, Log, code, origin};
 
 const DAY: u64 = 86_400;
 const ALL: [Endpoint; 3] = [Endpoint::Vcek, Endpoint::AmdChain, Endpoint::AmdCrl];
@@ -237,6 +238,62 @@ async fn what_was_fetched_is_kept_under_its_service_and_used_offline() {
     assert_eq!(cache.prune(Prune::All).unwrap().objects, 3);
     let offline = endorser().network(Network::Offline).build();
     assert_eq!(code(rig.ask(&offline).await), "endorsement_offline");
+}
+
+/// What the service gives in place of an honest answer, and what is told of that.
+fn unusable(rig: &Rig) -> Vec<(Endpoint, Vec<u8>, &'static str)> {
+    let SnpEvidence { certificates: [key, issuer, root], list, .. } = rig.evidence.clone();
+    let flipped = |der: &[u8]| {
+        let mut der = der.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        der
+    };
+    let pem = |certificates: &[Vec<u8>]| confide_evidence::pem::encode(certificates).into_bytes();
+    let window = Window { from: options().window.from - DAY, ..options().window };
+    let older = SnpEvidence::of(SnpOptions { window, ..options() }).unwrap().list;
+    let mut all = vec![
+        (Endpoint::AmdChain, pem(&[flipped(&issuer), root.clone()]), "endorsement_signature"),
+        (Endpoint::AmdChain, pem(&[issuer, flipped(&root)]), "endorsement_signature"),
+        (Endpoint::AmdCrl, flipped(&list), "endorsement_signature"),
+        (Endpoint::AmdCrl, older, "endorsement_older"),
+    ];
+    if rig.evidence.vcek.is_some() {
+        all.push((Endpoint::Vcek, flipped(&key), "endorsement_signature"));
+    }
+    all
+}
+
+#[tokio::test]
+async fn what_is_kept_gives_way_to_nothing_unsigned_or_older() {
+    for signing_key in [SnpSigningKey::Vcek, SnpSigningKey::Vlek] {
+        let rig = Rig::of(SnpOptions { signing_key, ..options() }).await;
+        for (endpoint, body, expected) in unusable(&rig) {
+            let folder = tempfile::tempdir().unwrap();
+            let cache = Cache::at(folder.path().to_owned());
+            let endorser = || rig.builder().cache(Some(cache.clone())).fresh(Duration::ZERO);
+            let honest = rig.ask(&endorser().build()).await.unwrap();
+            let objects = cache.entries().unwrap().len();
+            rig.vendor().always(endpoint, Misdeed::Body(body));
+            let log = Log::default();
+            {
+                let _installed = log.install();
+                assert_eq!(rig.ask(&endorser().build()).await.unwrap(), honest, "{endpoint:?} {expected}");
+            }
+            let told = log.lines();
+            assert!(told.len() == 1 && told[0].contains(expected), "{endpoint:?}: {told:?}");
+            let offline = endorser().network(Network::Offline).build();
+            assert_eq!(rig.ask(&offline).await.unwrap(), honest, "{endpoint:?} {expected}");
+            if expected == "endorsement_signature" {
+                // With nothing kept it is passed on for the verifier to judge, and not kept. Under a chain that does not
+                // hold nothing does.
+                cache.prune(Prune::All).unwrap();
+                assert_ne!(rig.ask(&endorser().build()).await.unwrap(), honest);
+                let left = cache.entries().unwrap().len();
+                assert!(left < objects, "{endpoint:?}: {left} of {objects}");
+            }
+            rig.vendor().reform();
+        }
+    }
 }
 
 #[test]

@@ -10,9 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confide_endorser::{Cache, Endorser, EndorserBuilder, Limits, Network, Prune, Pruned, Update, now};
-use confide_testkit::vendor::{Endpoint, Manner, Misdeed, Window};
+use confide_evidence::document::TdxCollateral;
+use confide_evidence::hash::sha256;
+use confide_evidence::{hex, pem};
+use confide_testkit::vendor::{Endpoint, Manner, Misdeed, Platform, PlatformOptions, Window};
 use rustls_pki_types::UnixTime;
-use support::{LIMITS, Rig, code};
+use support::{LIMITS, Log, Rig, code};
 use tempfile::TempDir;
 
 const OBJECTS: usize = 4;
@@ -66,6 +69,16 @@ impl Kept {
 
     fn asked(&self) -> usize {
         self.rig.vendor().requests().len()
+    }
+
+    /// An endorser that asks the service each time.
+    fn stale(&self) -> Endorser {
+        self.builder().fresh(Duration::ZERO).build()
+    }
+
+    /// The service has this from now on.
+    fn serve(&self, collateral: TdxCollateral) {
+        drop(self.rig.vendor().clone().endorsing("standard", collateral));
     }
 
     /// Asks and holds that what comes is what the service has.
@@ -123,14 +136,13 @@ async fn another_platform_update_or_service_is_another_object() {
 #[tokio::test]
 async fn what_is_no_longer_fresh_is_asked_for_and_used_where_nobody_answers() {
     let kept = Kept::new().await;
-    let stale = || kept.builder().fresh(Duration::ZERO).build();
-    kept.get(&stale()).await;
-    kept.get(&stale()).await;
+    kept.get(&kept.stale()).await;
+    kept.get(&kept.stale()).await;
     assert_eq!(kept.asked(), 2 * OBJECTS, "each is asked for again");
     for endpoint in [Endpoint::TcbInfo, Endpoint::QeIdentity, Endpoint::PckCrl, Endpoint::RootCaCrl] {
         kept.rig.vendor().always(endpoint, Misdeed::Status(404, None));
     }
-    kept.get(&stale()).await;
+    kept.get(&kept.stale()).await;
     assert_eq!(kept.asked(), 3 * OBJECTS);
 }
 
@@ -164,6 +176,189 @@ async fn old_objects_of_a_service_are_not_kept() {
     let kept = Kept { rig, folder };
     assert_eq!(code(kept.rig.ask(&kept.endorser()).await), "endorsement_expired");
     assert!(kept.objects().iter().all(|path| !path.to_string_lossy().contains("tcb-info")));
+}
+
+/// A change of a platform's options.
+type Change = fn(&mut PlatformOptions);
+
+/// What makes an object older, or newer: its date is that of a day before, or its number another.
+const EDITIONS: [(&str, Change, Change); 5] = [
+    (
+        "evaluation data number",
+        |options| options.evaluation_data_number = 19,
+        |options| {
+            options.evaluation_data_number = 21;
+            options.windows.tcb_info.from -= 60;
+        },
+    ),
+    (
+        "date of the TCB info",
+        |options| options.windows.tcb_info.from -= DAY,
+        |options| options.windows.tcb_info.from += 60,
+    ),
+    (
+        "date of the QE identity",
+        |options| options.windows.qe_identity.from -= DAY,
+        |options| options.windows.qe_identity.from += 60,
+    ),
+    (
+        "date of the PCK CRL",
+        |options| options.windows.pck_crl.from -= DAY,
+        |options| options.windows.pck_crl.from += 60,
+    ),
+    (
+        "date of the root CA CRL",
+        |options| options.windows.root_ca_crl.from -= DAY,
+        |options| options.windows.root_ca_crl.from += 60,
+    ),
+];
+
+#[tokio::test]
+async fn an_older_object_does_not_replace_what_is_kept() {
+    let windows = PlatformOptions::at(now().as_secs()).windows;
+    for (what, older, newer) in EDITIONS {
+        let rig = Rig::with(Manner::Pccs, |options| options.windows = windows).await;
+        let kept = Kept { rig, folder: tempfile::tempdir().unwrap() };
+        kept.get(&kept.stale()).await;
+        let edition = |change: Change| {
+            let changed = Platform::new(|options| {
+                options.windows = windows;
+                change(options);
+            });
+            changed.unwrap().served()
+        };
+        assert_ne!(edition(older), kept.rig.platform.served(), "{what}");
+        let log = Log::default();
+        {
+            let _installed = log.install();
+            kept.serve(edition(older));
+            // The service is asked, and what was kept is used and stays.
+            kept.get(&kept.stale()).await;
+        }
+        let told = log.lines();
+        assert!(!told.is_empty() && told.iter().all(|line| line.contains("endorsement_older")), "{told:?}");
+        assert!(told[0].contains("kept endorsement used"), "{what}: {told:?}");
+        kept.get(&kept.offline()).await;
+        kept.serve(edition(newer));
+        assert_eq!(kept.rig.ask(&kept.stale()).await.unwrap(), edition(newer), "{what}");
+        assert_eq!(kept.rig.ask(&kept.offline()).await.unwrap(), edition(newer), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn an_older_object_is_refused_where_what_is_known_is_over() {
+    let mut windows = PlatformOptions::at(now().as_secs()).windows;
+    let (whole, present) = (windows, now().as_secs());
+    windows.tcb_info.until = present + DAY;
+    let rig = Rig::with(Manner::Pccs, |options| options.windows = windows).await;
+    let kept = Kept { rig, folder: tempfile::tempdir().unwrap() };
+    kept.get(&kept.endorser()).await;
+    let older = Platform::new(|options| {
+        options.windows = whole;
+        options.evaluation_data_number = 19;
+    });
+    let older = older.unwrap().served();
+    kept.serve(older.clone());
+    let later = UnixTime::since_unix_epoch(Duration::from_secs(present + 2 * DAY));
+    let ask = || {
+        let endorser = kept.stale();
+        let asked = kept.rig.asked;
+        async move { endorser.tdx(asked, Update::Standard, later).await }
+    };
+    let error = ask().await.unwrap_err();
+    assert_eq!(error.code(), "endorsement_older");
+    assert!(error.to_string().contains("number 0x13 of ") && error.hint().contains("prune"), "{error}");
+    kept.cache().prune(Prune::All).unwrap();
+    assert_eq!(ask().await.unwrap(), older, "nothing later is known any more");
+}
+
+/// One signature that does not hold.
+type Forgery = fn(&mut TdxCollateral);
+
+const FORGERIES: [(&str, Forgery); 6] = [
+    ("tdx-tcb-info", |forged| forged.tcb_info_signature.0[7] ^= 1),
+    ("tdx-qe-identity", |forged| forged.qe_identity_signature.0[7] ^= 1),
+    ("pck-crl", |forged| *forged.pck_crl.0.last_mut().unwrap() ^= 1),
+    ("root-ca-crl", |forged| *forged.root_ca_crl.0.last_mut().unwrap() ^= 1),
+    // Signed, but by another key than that of the chain.
+    ("tdx-tcb-info", |forged| forged.tcb_info_issuer_chain = forged.pck_crl_issuer_chain.clone()),
+    ("tdx-qe-identity", |forged| {
+        // The root in its own place and in that of the signer.
+        let chain = pem::certificates(forged.qe_identity_issuer_chain.as_bytes()).unwrap();
+        forged.qe_identity_issuer_chain = pem::encode(&[chain[1].clone(), chain[1].clone()]);
+    }),
+];
+
+#[tokio::test]
+async fn what_its_own_certificates_do_not_sign_is_not_kept() {
+    for (object, forge) in FORGERIES {
+        let kept = Kept::new().await;
+        let mut forged = kept.rig.platform.served();
+        forge(&mut forged);
+        kept.serve(forged.clone());
+        let log = Log::default();
+        {
+            let _installed = log.install();
+            assert_eq!(kept.rig.ask(&kept.endorser()).await.unwrap(), forged, "the verifier says what it is");
+        }
+        let told = log.lines();
+        assert!(told.len() == 1 && told[0].contains("endorsement not kept"), "{object}: {told:?}");
+        assert!(told[0].contains("endorsement_signature"), "{object}: {told:?}");
+        let is_of = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().starts_with(object);
+        assert!(kept.objects().len() == OBJECTS - 1 && !kept.objects().iter().any(is_of), "{object}");
+        assert_eq!(code(kept.rig.ask(&kept.offline()).await), "endorsement_offline", "{object}");
+        // An honest service is heard again.
+        kept.serve(kept.rig.platform.served());
+        kept.get(&kept.endorser()).await;
+        kept.get(&kept.offline()).await;
+    }
+}
+
+#[tokio::test]
+async fn what_its_own_certificates_do_not_sign_does_not_replace_what_is_kept() {
+    for (object, forge) in FORGERIES {
+        let kept = Kept::new().await;
+        kept.get(&kept.endorser()).await;
+        let mut forged = kept.rig.platform.served();
+        forge(&mut forged);
+        kept.serve(forged);
+        let log = Log::default();
+        {
+            let _installed = log.install();
+            kept.get(&kept.stale()).await;
+        }
+        let told = log.lines();
+        assert!(told.len() == 1 && told[0].contains("kept endorsement used"), "{object}: {told:?}");
+        assert!(told[0].contains("endorsement_signature"), "{object}: {told:?}");
+        kept.get(&kept.offline()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_whole_file_that_its_own_certificates_do_not_sign_is_as_none() {
+    let kept = Kept::new().await;
+    for object in ["tdx-tcb-info", "tdx-qe-identity", "pck-crl", "root-ca-crl"] {
+        kept.get(&kept.endorser()).await;
+        let path = kept.object(object);
+        let text = fs::read_to_string(&path).unwrap();
+        let (head, content) = text.split_once('\n').unwrap();
+        let mut content: serde_json::Value = serde_json::from_str(content).unwrap();
+        let mut body = pem::base64(content["body"].as_str().unwrap()).unwrap();
+        // The last byte of a list's signature; the last digit of an answer's, before the quotation mark and the brace.
+        let at = if object.starts_with("tdx") { body.len() - 3 } else { body.len() - 1 };
+        body[at] =
+            if object.starts_with("tdx") { b"10"[usize::from(body[at] == b'1')] } else { body[at] ^ 1 };
+        content["body"] = pem::base64_text(&body).into();
+        let content = content.to_string();
+        let magic = head.split(' ').next().unwrap();
+        let digest = hex::encode(&sha256(content.as_bytes()).0);
+        fs::write(&path, format!("{magic} {digest}\n{content}\n")).unwrap();
+        assert_eq!(kept.cache().entries().unwrap().len(), OBJECTS, "{object}: the file can be read");
+        assert_eq!(code(kept.rig.ask(&kept.offline()).await), "endorsement_offline", "{object}");
+        let before = kept.asked();
+        kept.get(&kept.endorser()).await;
+        assert_eq!(kept.asked(), before + 1, "{object}");
+    }
 }
 
 #[tokio::test]

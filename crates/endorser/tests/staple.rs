@@ -3,16 +3,15 @@
 
 mod support;
 
-use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use confide_endorser::{FindPlatform, Pace, Source, Staple, Stapler, Update, now};
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::tdx::collateral_to_json;
 use confide_testkit::vendor::{Endpoint, Manner, Misdeed, Platform, Window};
-use support::Rig;
+use support::{Log, Rig};
 
 const DAY: u64 = 86_400;
 const FAST: Pace = Pace { refresh: Duration::from_millis(200), retry: Duration::from_millis(50) };
@@ -36,38 +35,6 @@ async fn until(what: &str, done: impl Fn() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("waited for {what}");
-}
-
-/// Collects what is logged at `warn` and above on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn install(&self) -> tracing::subscriber::DefaultGuard {
-        let log = self.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing::Level::INFO)
-            .with_writer(move || log.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test]

@@ -2,14 +2,19 @@
 
 use crate::edits::Edits;
 use crate::guest::{ALGORITHMS, FOR_DOCUMENTS, FOR_QUOTES, GPU, NOW, PLATFORM, Parts, challenge, now};
+use crate::snp::{HONEST, SIGNED as SIGNED_OF_REPORT};
+use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
-use confide_evidence::document::{EgressMode, Endorsements, EvidenceDocument, KeySet, TdxCollateral, Volume};
+use confide_evidence::document::{
+    EgressMode, Endorsements, EvidenceDocument, KeySet, SnpEndorsements, TdxCollateral, Volume,
+};
 use confide_evidence::event::{LoadedModel, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
+use confide_evidence::snp;
 use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::transcript::{BatchPath, Role};
 use confide_policy::AppraisalPolicy;
-use confide_simulator::SimulatedTd;
+use confide_simulator::{BootEvent, SimulatedBootLog, SimulatedTd, TdMeasurements};
 use confide_verifier::{AttestationResult, Inputs, Outcome, Status, Subject, evaluate, rules};
 use rustls_pki_types::UnixTime;
 use std::sync::LazyLock;
@@ -29,9 +34,19 @@ fn appraise(
     challenge: Option<&RecordedChallenge>,
     now: UnixTime,
 ) -> AttestationResult {
+    appraise_with(subject, &Endorsements { tdx, ..Endorsements::default() }, policy, challenge, now)
+}
+
+fn appraise_with(
+    subject: Subject<'_>,
+    endorsements: &Endorsements,
+    policy: &AppraisalPolicy,
+    challenge: Option<&RecordedChallenge>,
+    now: UnixTime,
+) -> AttestationResult {
     let inputs = Inputs {
         subject,
-        endorsements: &Endorsements { tdx, ..Endorsements::default() },
+        endorsements,
         prepared: None,
         memo: None,
         second_opinion: None,
@@ -94,6 +109,130 @@ pub(crate) fn quote(bytes: &[u8]) {
     if result.accepted() && !signed_anew {
         assert_eq!(quote[..SIGNED], QUOTE[..SIGNED], "what nobody signed is not accepted");
     }
+}
+
+/// The quote of an honest TD beside its boot log, with changes of the log: of its bytes, or of its events before they are
+/// measured, so that the registers are those of the changed log.
+pub(crate) fn log(bytes: &[u8]) {
+    let mut edits = Edits::of(bytes);
+    let mut log = SimulatedBootLog::default();
+    let measured = edits.byte();
+    for _ in 0..measured {
+        if edits.is_over() {
+            break;
+        }
+        change_event(&mut log, &mut edits);
+    }
+    let td = SimulatedTd::new(TdMeasurements { rtmr: log.replay(), ..TdMeasurements::default() });
+    let mut table = log.to_bytes();
+    while !edits.is_over() {
+        edits.change(&mut table);
+    }
+    let quote = PLATFORM.quote(&td.report([7; 64]));
+    let subject = Subject::QuoteWithLog { quote: &quote, boot_log: &table };
+    let result = appraise(subject, Some(COLLATERAL.clone()), &FOR_QUOTES, None, now());
+    if result.accepted() {
+        let parsed = BootLog::parse(&table).expect("an accepted log can be read");
+        let registers = td.measurements().rtmr;
+        assert_eq!(parsed.replay()[..3], registers[..3], "an accepted log replays to the registers");
+    }
+}
+
+/// One change of what the firmware measures.
+fn change_event(log: &mut SimulatedBootLog, edits: &mut Edits<'_>) {
+    let at = edits.below(log.events.len());
+    match edits.byte() % 8 {
+        0 => {
+            let event = BootEvent {
+                register: edits.below(6) as u32,
+                event_type: edits.below(16) as u32 | u32::from(edits.byte() & 1) << 31,
+                digest: [edits.byte(); 48],
+                data: edits.take(256).to_vec(),
+            };
+            log.events.insert(at, event);
+        }
+        1 if !log.events.is_empty() => drop(log.events.remove(at)),
+        kind => {
+            let Some(event) = log.events.get_mut(at) else { return };
+            match kind {
+                2 => event.register = edits.below(6) as u32,
+                3 => event.event_type = edits.below(1 << 24) as u32 | u32::from(edits.byte() & 1) << 31,
+                4 => event.digest = [edits.byte(); 48],
+                5 => event.data.resize(edits.below(1 << 16), edits.byte()),
+                _ => edits.change(&mut event.data),
+            }
+        }
+    }
+}
+
+/// An honest SEV-SNP report with changes, also of its endorsements and of the time; every second time its signature is made
+/// anew.
+pub(crate) fn snp(bytes: &[u8]) {
+    let mut edits = Edits::of(bytes);
+    let mut report = HONEST.report.clone();
+    let SnpEndorsements { mut certificates, mut crls } = HONEST.endorsements.clone();
+    let mut time = NOW;
+    let signed_anew = edits.byte() % 2 == 1;
+    while !edits.is_over() {
+        match edits.byte() % 12 {
+            0..=5 => edits.change(&mut report),
+            6 | 7 => {
+                let at = edits.below(certificates.len());
+                if let Some(certificate) = certificates.get_mut(at) {
+                    edits.change(&mut certificate.0);
+                }
+            }
+            8 => {
+                let at = edits.below(certificates.len());
+                let certificate = certificates.get(at).cloned();
+                certificates.extend(certificate);
+            }
+            9 => {
+                let at = edits.below(certificates.len());
+                if at < certificates.len() {
+                    certificates.remove(at);
+                }
+            }
+            10 => {
+                if let Some(list) = crls.first_mut() {
+                    edits.change(&mut list.0);
+                }
+            }
+            _ => time = NOW.wrapping_add((edits.below(1 << 24) as u64) << 6).wrapping_sub(1 << 29),
+        }
+    }
+    if signed_anew && let Some(signed) = HONEST.signed_anew(&report) {
+        report = signed;
+    }
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(time));
+    let endorsements = Endorsements {
+        snp: Some(SnpEndorsements { certificates: certificates.clone(), crls: crls.clone() }),
+        ..Endorsements::default()
+    };
+    let result = appraise_with(Subject::SnpReport(&report), &endorsements, &FOR_QUOTES, None, now);
+    if result.accepted() {
+        let honest = &HONEST.endorsements;
+        let known = certificates.iter().all(|certificate| honest.certificates.contains(certificate));
+        assert!(known && crls.iter().all(|list| honest.crls.contains(list)), "what nobody signed");
+        let signed = report[..SIGNED_OF_REPORT] == HONEST.report[..SIGNED_OF_REPORT];
+        assert!(signed || signed_anew, "what nobody signed is not accepted");
+    }
+}
+
+/// Any bytes as the files of a report's endorsements: of lists beside the honest certificates, or of certificates.
+pub(crate) fn snp_files(bytes: &[u8]) {
+    let Some((kind, file)) = bytes.split_first() else { return };
+    let mut given = HONEST.endorsements.clone();
+    let (read, part) = if kind % 2 == 0 {
+        (snp::revocation_lists(file), &mut given.crls)
+    } else {
+        (snp::certificates(file), &mut given.certificates)
+    };
+    let Ok(elements) = read else { return };
+    *part = elements.into_iter().map(ByteString).collect();
+    let endorsements = Endorsements { snp: Some(given), ..Endorsements::default() };
+    let subject = Subject::SnpReport(&HONEST.report);
+    let _ = appraise_with(subject, &endorsements, &FOR_QUOTES, None, now());
 }
 
 /// Honest collateral with changes, also of the time. The signatures of TCB info and QE identity may be made anew.

@@ -14,6 +14,7 @@ mod mutate;
 mod parsers;
 pub mod seeds;
 pub mod smoke;
+mod snp;
 pub mod worst;
 
 use std::time::Duration;
@@ -58,10 +59,18 @@ pub static TARGETS: &[Target] = &[
     Target { name: "nvidia_report", run: parsers::nvidia_report },
     Target { name: "nvidia_opaque", run: parsers::nvidia_opaque },
     Target { name: "nvidia_chain", run: parsers::nvidia_chain },
+    Target { name: "snp_report", run: parsers::snp_report },
+    Target { name: "snp_key", run: parsers::snp_key },
+    Target { name: "snp_file", run: parsers::snp_file },
+    Target { name: "cache_file", run: parsers::cache_file },
+    Target { name: "reference_state", run: parsers::reference_state },
     Target { name: "evaluate_bytes", run: evaluate::bytes },
     Target { name: "evaluate_quote", run: evaluate::quote },
+    Target { name: "evaluate_log", run: evaluate::log },
     Target { name: "evaluate_collateral", run: evaluate::collateral },
     Target { name: "evaluate_document", run: evaluate::document },
+    Target { name: "evaluate_snp", run: evaluate::snp },
+    Target { name: "evaluate_snp_files", run: evaluate::snp_files },
 ];
 
 /// The target of a name.

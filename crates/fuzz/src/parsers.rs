@@ -1,14 +1,19 @@
 //! The parsers.
 
+use confide_endorser::CacheEntry;
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::cbor;
 use confide_evidence::document::{AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DOCUMENT};
 use confide_evidence::event::EventLog;
+use confide_evidence::hash::sha256;
 use confide_evidence::manifest::ModelManifest;
 use confide_evidence::nvidia::{DeviceChain, Report};
 use confide_evidence::receipt::Receipt;
 use confide_evidence::record::Record;
+use confide_evidence::snp::{
+    self, EndorsementKey, MAX_CERTIFICATES, MAX_CRLS, Product, SigningKey, TcbVersion,
+};
 use confide_evidence::tdx::{
     MAX_CRL_ANSWER, Padding, PckExtension, QeIdentity, Quote, TcbInfo, collateral_from_json,
     collateral_to_json, collateral_windows, crl_answer, issuer_chain, qe_identity_answer, tcb_info_answer,
@@ -230,5 +235,82 @@ pub(crate) fn boot_log(bytes: &[u8]) {
         let again = BootLog::parse(log.bytes()).expect("the log stands without its padding");
         assert_eq!(again.replay(), log.replay());
         let _ = log.to_json();
+    }
+}
+
+pub(crate) fn snp_report(bytes: &[u8]) {
+    let Ok(report) = snp::Report::parse(bytes) else { return };
+    assert_eq!(bytes.len(), snp::REPORT, "a report has one length");
+    let shown = report.to_json();
+    assert_eq!(shown["broken_reserved"].is_null(), report.broken_reserved().is_none());
+    for product in Product::ALL {
+        for levels in [report.reported_tcb, report.committed_tcb, report.current_tcb, report.launch_tcb] {
+            let (levels, _) = TcbVersion::from_bytes(product, levels);
+            assert!(levels.reaches(&levels), "levels reach themselves");
+        }
+    }
+}
+
+/// What the certificate of a VCEK or VLEK says of it.
+pub(crate) fn snp_key(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::parse(bytes) else { return };
+    if let Ok(key) = EndorsementKey::from_certificate(&certificate) {
+        assert_eq!(key.hardware_id.is_some(), key.kind == SigningKey::Vcek, "a VCEK is of a chip");
+        assert_eq!(key.csp_id.is_some(), key.kind == SigningKey::Vlek, "a VLEK is of a provider");
+    }
+}
+
+/// Files with AMD's certificates or lists.
+pub(crate) fn snp_file(bytes: &[u8]) {
+    for (found, most) in
+        [(snp::certificates(bytes), MAX_CERTIFICATES), (snp::revocation_lists(bytes), MAX_CRLS)]
+    {
+        let Ok(elements) = found else { continue };
+        assert!(elements.len() <= most, "{} elements", elements.len());
+        if bytes.first() == Some(&0x30) {
+            assert_eq!(elements.concat(), bytes, "DER is taken apart without a rest");
+        }
+    }
+}
+
+/// A file of the cache, behind a line with its name; as it is, and with the digest that it would need.
+pub(crate) fn cache_file(bytes: &[u8]) {
+    let Some(at) = bytes.iter().position(|byte| *byte == b'\n') else { return };
+    let (Ok(name), content) = (std::str::from_utf8(&bytes[..at]), &bytes[at + 1..]) else { return };
+    let read = |file: &[u8]| CacheEntry::of_file("service", name, file);
+    let _ = read(content);
+    if let Some(entry) = read(&sealed(content)) {
+        assert!(!entry.window.part.is_empty());
+    }
+}
+
+/// A content with the first line of a file of the cache.
+pub(crate) fn sealed(content: &[u8]) -> Vec<u8> {
+    let head = format!("confide-endorsement-1 {}\n", hex::encode(&sha256(content).0));
+    [head.as_bytes(), content, b"\n"].concat()
+}
+
+pub(crate) fn reference_state(bytes: &[u8]) {
+    let _ = confide::readers::reads_reference_state(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seeds;
+
+    #[test]
+    fn the_seeds_of_files_are_read() {
+        for seed in seeds::of("cache_file") {
+            let at = seed.iter().position(|byte| *byte == b'\n').unwrap();
+            let name = std::str::from_utf8(&seed[..at]).unwrap();
+            assert!(CacheEntry::of_file("service", name, &sealed(&seed[at + 1..])).is_some(), "{name}");
+        }
+        for seed in seeds::of("reference_state") {
+            assert!(confide::readers::reads_reference_state(&seed));
+        }
+        for seed in seeds::of("snp_key") {
+            assert!(EndorsementKey::from_certificate(&Certificate::parse(&seed).unwrap()).is_ok());
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::evaluate;
 use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, now};
+use crate::snp::{HONEST, Honest};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet,
@@ -11,7 +12,11 @@ use confide_evidence::receipt::{Receipt, Usage};
 use confide_evidence::record::{Finding, Record, SecondOpinion};
 use confide_evidence::{cbor, hex, pem};
 use confide_policy::{CLIENT, INSPECT};
-use confide_simulator::{PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedPlatform, SimulatedTd};
+use confide_simulator::{
+    PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedPlatform, SimulatedTd, SnpOptions, SnpProduct,
+    SnpSigningKey,
+};
+use serde_json::json;
 
 /// The seeds of a target.
 ///
@@ -74,7 +79,22 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let CpuEvidence::Tdx { quote } = &document.cpu else { return Vec::new() };
             vec![quote.0.clone(), document.encode().expect("an honest document")]
         }
-        "evaluate_quote" | "evaluate_collateral" | "evaluate_document" => decisions(),
+        "snp_report" => platforms().map(|platform| platform.report).collect(),
+        "snp_key" => platforms().map(|platform| platform.endorsements.certificates[0].0.clone()).collect(),
+        "snp_file" => {
+            let [certificates, lists] = snp_files();
+            let ders = HONEST.endorsements.certificates.iter().map(|der| der.0.clone()).collect::<Vec<_>>();
+            vec![certificates, lists, pem::encode(&ders).into_bytes()]
+        }
+        "cache_file" => cache_files(),
+        "reference_state" => vec![reference_state()],
+        "evaluate_snp_files" => {
+            let [certificates, lists] = snp_files();
+            vec![[&[1], &certificates[..]].concat(), [&[0], &lists[..]].concat()]
+        }
+        "evaluate_quote" | "evaluate_collateral" | "evaluate_document" | "evaluate_snp" | "evaluate_log" => {
+            decisions()
+        }
         other => panic!("no target is called {other}"),
     }
 }
@@ -113,6 +133,46 @@ fn answers() -> Vec<Vec<u8>> {
         hex::encode(&collateral.pck_crl).into_bytes(),
         collateral.root_ca_crl.clone(),
     ]
+}
+
+/// A platform of each product and kind of signing key.
+fn platforms() -> impl Iterator<Item = Honest> {
+    let kinds = [SnpSigningKey::Vcek, SnpSigningKey::Vlek];
+    let all = SnpProduct::ALL.into_iter().flat_map(move |product| kinds.map(|kind| (product, kind)));
+    all.map(|(product, signing_key)| Honest::of(SnpOptions { product, signing_key, ..SnpOptions::at(NOW) }))
+}
+
+/// The honest certificates and lists, each as one file.
+fn snp_files() -> [Vec<u8>; 2] {
+    let joined = |ders: &[ByteString]| ders.iter().flat_map(|der| der.0.clone()).collect();
+    [joined(&HONEST.endorsements.certificates), joined(&HONEST.endorsements.crls)]
+}
+
+/// The name of a file of the cache, and what it would hold.
+fn cache_files() -> Vec<Vec<u8>> {
+    let collateral = PLATFORM.collateral();
+    let answers = answers();
+    let [key, issuer, root] = &HONEST.endorsements.certificates[..] else { return Vec::new() };
+    let [chip_id, levels] = [0x1a0..0x1e0, 0x180..0x188].map(|field| hex::encode(&HONEST.report[field]));
+    let chain = pem::encode(&[issuer.0.clone(), root.0.clone()]).into_bytes();
+    let file = |name: &str, chain: Option<&String>, body: &[u8]| {
+        let content = json!({ "fetched": NOW, "chain": chain, "body": pem::base64_text(body) });
+        format!("{name}.endorsement\n{content}").into_bytes()
+    };
+    vec![
+        file("root-ca-crl", None, &collateral.root_ca_crl),
+        file("pck-crl-platform", Some(&collateral.pck_crl_issuer_chain), &collateral.pck_crl),
+        file("tdx-tcb-info-53494d000000-standard", Some(&collateral.tcb_info_issuer_chain), &answers[0]),
+        file("tdx-qe-identity-standard", Some(&collateral.qe_identity_issuer_chain), &answers[1]),
+        file(&format!("vcek-Genoa-{chip_id}-{levels}"), None, &key.0),
+        file("vcek-chain-Genoa", None, &chain),
+        file("vcek-crl-Genoa", None, &HONEST.endorsements.crls[0].0),
+    ]
+}
+
+fn reference_state() -> Vec<u8> {
+    let series = json!({ "name": "acme", "key": "00ff", "version": 3, "digest": "7".repeat(64) });
+    json!({ "format": "confide-reference-state/1", "series": [series] }).to_string().into_bytes()
 }
 
 /// A record of an appraisal, with short bytes in place of the evidence.

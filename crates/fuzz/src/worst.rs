@@ -1,15 +1,21 @@
 //! The inputs that take longest, as far as anyone knows: made here, because they are large.
 
 use crate::guest::{GPU, Parts, gpu};
+use crate::snp::HONEST;
 use crate::{MAX_INPUT, Target, seeds};
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
+use confide_evidence::pem;
+use confide_evidence::x509::Crl;
 use confide_simulator::SimulatedGpu;
+use serde_json::json;
 
 /// Inputs of a target with a word for each.
 #[must_use]
 pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
     // Their bytes are lists of changes, not what is appraised.
-    if matches!(target.name, "evaluate_quote" | "evaluate_collateral" | "evaluate_document") {
+    let decisions =
+        ["evaluate_quote", "evaluate_collateral", "evaluate_document", "evaluate_snp", "evaluate_log"];
+    if decisions.contains(&target.name) {
         return Vec::new();
     }
     let mut inputs: Vec<(String, Vec<u8>)> = FILLS
@@ -28,6 +34,9 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         }
         "collateral" => collaterals(),
         "policy" => vec![("many tables".to_owned(), tables()), ("many values".to_owned(), values())],
+        "cache_file" => vec![("a list of the shortest entries".to_owned(), cached_list())],
+        "reference_state" => vec![("many series".to_owned(), series())],
+        "evaluate_snp_files" => lists(),
         "evaluate_bytes" => documents(),
         _ => Vec::new(),
     });
@@ -131,6 +140,44 @@ fn collaterals() -> Vec<(String, Vec<u8>)> {
         ("escapes".to_owned(), file("{\"tcb_info\":\"", "\\u00e9", "\"}")),
         ("an unknown list".to_owned(), file("{\"x\":[", "0,", "0]}")),
     ]
+}
+
+/// The file of the cache of a root's list with many entries.
+fn cached_list() -> Vec<u8> {
+    let body = pem::base64_text(&crl());
+    let content = json!({ "fetched": 0, "chain": null, "body": body });
+    format!("root-ca-crl.endorsement\n{content}").into_bytes()
+}
+
+fn series() -> Vec<u8> {
+    let one = json!({ "name": "a", "key": "", "version": 0, "digest": "0".repeat(64) });
+    json!({ "format": "confide-reference-state/1", "series": vec![one; 9_000] }).to_string().into_bytes()
+}
+
+/// Files with the most revocation lists, none of which the root signed.
+fn lists() -> Vec<(String, Vec<u8>)> {
+    let file = |lists: &[Vec<u8>]| [&[0], &lists.concat()[..]].concat();
+    vec![
+        ("lists of the shortest entries".to_owned(), file(&[crl(), crl(), crl(), crl()])),
+        ("the same lists of the root's name".to_owned(), file(&[named_crl(), named_crl(), named_crl()])),
+    ]
+}
+
+/// The honest root's list with many entries, which its signature does not cover.
+fn named_crl() -> Vec<u8> {
+    let honest = &HONEST.endorsements.crls[0].0;
+    let list = Crl::parse(honest).expect("the simulator's list");
+    let time = der(0x17, b"260101000000Z");
+    let entry = der(0x30, &[der(0x02, &[7]), time.clone()].concat());
+    // id-RSASSA-PSS, behind the header of its AlgorithmIdentifier.
+    let identifier = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+    let found = honest.windows(identifier.len()).position(|window| window == identifier);
+    let at = found.expect("AMD's lists are signed with RSASSA-PSS") - 2;
+    let algorithm = &honest[at..at + 2 + usize::from(honest[at + 1])];
+    let times = [der(0x17, b"260930000000Z"), der(0x17, b"261101000000Z")].concat();
+    let entries = der(0x30, &entry.repeat(50_000));
+    let tbs = [&der(0x02, &[1]), algorithm, &list.issuer, &times, &entries].concat();
+    der(0x30, &[&der(0x30, &tbs), algorithm, &der(0x03, &[&[0], &list.signature[..]].concat())].concat())
 }
 
 fn tables() -> Vec<u8> {

@@ -82,11 +82,12 @@ fn every_target_has_its_file_and_its_entry_and_every_corpus_its_target() {
     let mut names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
     for name in &names {
         let file = std::fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).unwrap();
-        assert!(file.contains(&format!("\"{name}\"")), "{name}");
-        assert!(
-            manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")),
-            "{name}"
-        );
+        // That this compiles with libFuzzer is shown by the long form; that every file runs its function, here.
+        let call = format!("libfuzzer_sys::fuzz_target!(|bytes: &[u8]| confide_fuzz::run({name:?}, bytes));");
+        assert_eq!(file, format!("#![no_main]\n\n{call}\n"), "{name}");
+        let paths = format!("name = {name:?}\npath = \"fuzz_targets/{name}.rs\"");
+        let entry = format!("[[bin]]\n{paths}\ntest = false\ndoc = false\nbench = false\n");
+        assert!(manifest.contains(&entry), "{name}");
         assert_eq!(confide_fuzz::target(name).unwrap().name, *name);
     }
     assert_eq!(manifest.matches("[[bin]]").count(), names.len());

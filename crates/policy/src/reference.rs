@@ -47,7 +47,8 @@ impl<'de> Deserialize<'de> for Name {
 /// Values that belong together, such as those of one release of an image. Evidence matches a set in every field that the
 /// policy takes from reference sets, or it does not match it: a mixture of two sets matches neither.
 ///
-/// A field without a value matches nothing.
+/// A field without a value matches nothing. A set has the fields of one platform as a rule: a TD's and a guest's claims, or
+/// those of an SEV-SNP report ([`SNP_REFERENCE_FIELDS`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReferenceSet {
@@ -69,7 +70,23 @@ pub struct ReferenceSet {
     pub image: Vec<HexBytes<32>>,
     /// Verity roots of the volumes that hold code or weights.
     pub verity_roots: Vec<HexBytes<32>>,
+    /// MEASUREMENT of an SEV-SNP guest. The same image has one for each number of processors.
+    pub measurement: Vec<HexBytes<48>>,
+    /// HOST_DATA.
+    pub host_data: Vec<HexBytes<32>>,
+    /// FAMILY_ID.
+    pub family_id: Vec<HexBytes<16>>,
+    /// IMAGE_ID.
+    pub image_id: Vec<HexBytes<16>>,
+    /// ID_KEY_DIGEST.
+    pub id_key_digest: Vec<HexBytes<48>>,
+    /// AUTHOR_KEY_DIGEST.
+    pub author_key_digest: Vec<HexBytes<48>>,
 }
+
+/// The fields of a [`ReferenceSet`] that SEV-SNP reports are held against, and nothing else is.
+pub const SNP_REFERENCE_FIELDS: [&str; 6] =
+    ["measurement", "host_data", "family_id", "image_id", "id_key_digest", "author_key_digest"];
 
 /// Reference sets by name.
 pub type ReferenceSets = BTreeMap<Name, ReferenceSet>;
@@ -77,9 +94,24 @@ pub type ReferenceSets = BTreeMap<Name, ReferenceSet>;
 impl ReferenceSet {
     /// Each field that has values, with its name.
     fn values(&self) -> Vec<(&'static str, &dyn Expectation)> {
-        let Self { mr_td, rtmr0, rtmr1, rtmr2, egress_policy, model, configuration, image, verity_roots } =
-            self;
-        let all: [(&'static str, &dyn Expectation, bool); 9] = [
+        let Self {
+            mr_td,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+            egress_policy,
+            model,
+            configuration,
+            image,
+            verity_roots,
+            measurement,
+            host_data,
+            family_id,
+            image_id,
+            id_key_digest,
+            author_key_digest,
+        } = self;
+        let all: [(&'static str, &dyn Expectation, bool); 15] = [
             ("mr_td", mr_td, mr_td.is_empty()),
             ("rtmr0", rtmr0, rtmr0.is_empty()),
             ("rtmr1", rtmr1, rtmr1.is_empty()),
@@ -89,6 +121,12 @@ impl ReferenceSet {
             ("configuration", configuration, configuration.is_empty()),
             ("image", image, image.is_empty()),
             ("verity_roots", verity_roots, verity_roots.is_empty()),
+            ("measurement", measurement, measurement.is_empty()),
+            ("host_data", host_data, host_data.is_empty()),
+            ("family_id", family_id, family_id.is_empty()),
+            ("image_id", image_id, image_id.is_empty()),
+            ("id_key_digest", id_key_digest, id_key_digest.is_empty()),
+            ("author_key_digest", author_key_digest, author_key_digest.is_empty()),
         ];
         all.into_iter().filter(|(.., empty)| !empty).map(|(name, values, _)| (name, values)).collect()
     }
@@ -368,6 +406,23 @@ mr_td = ["1111111111111111111111111111111111111111111111111111111111111111111111
         assert_eq!(file.expires.to_string(), "2027-01-31T23:59:59Z");
         let set = file.reference.values().next().unwrap();
         assert!(set.has("mr_td") && !set.has("rtmr0") && !set.has("nonesuch"));
+    }
+
+    #[test]
+    fn the_fields_of_a_report_are_fields_of_a_set() {
+        let fields = SNP_REFERENCE_FIELDS.map(|field| match field {
+            "measurement" | "id_key_digest" | "author_key_digest" => (field, 48),
+            "host_data" => (field, 32),
+            _ => (field, 16),
+        });
+        let lines: String =
+            fields.map(|(field, size)| format!("{field} = [\"{}\"]\n", "11".repeat(size))).concat();
+        let text = format!("{FILE}\n[reference.snp-1]\n{lines}");
+        let file = ReferenceFile::parse(text.as_bytes()).unwrap();
+        let names: Vec<_> = file.reference.values().map(ReferenceSet::names).collect();
+        assert_eq!(names, [vec!["mr_td"], SNP_REFERENCE_FIELDS.to_vec()]);
+        let short = text.replacen(&"11".repeat(32), &"11".repeat(31), 1);
+        assert!(ReferenceFile::parse(short.as_bytes()).is_err(), "a value of another size");
     }
 
     #[test]

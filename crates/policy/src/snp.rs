@@ -1,6 +1,9 @@
 //! The table `[snp]`: an AMD SEV-SNP attestation report.
 
-use crate::{AgeLimit, Bits, Expect, ExpectBound, Field, Floor, HardwareList, HexBytes, Require, TcbFloors};
+use crate::{
+    AgeLimit, Bits, Expect, ExpectBound, ExpectReference, Field, Floor, HardwareList, HexBytes, Require,
+    TcbFloors,
+};
 use confide_evidence::snp::{AbiVersion, FirmwareVersion, Product, SigningKey};
 use serde::Deserialize;
 
@@ -79,19 +82,19 @@ pub struct SnpPolicy {
     /// CURRENT_MIT_VECTOR, of reports from version 5 on.
     pub current_mitigations: Bits,
     /// MEASUREMENT.
-    pub measurement: Expect<HexBytes<48>>,
+    pub measurement: ExpectReference<HexBytes<48>>,
     /// HOST_DATA.
-    pub host_data: Expect<HexBytes<32>>,
+    pub host_data: ExpectReference<HexBytes<32>>,
     /// FAMILY_ID.
-    pub family_id: Expect<HexBytes<16>>,
+    pub family_id: ExpectReference<HexBytes<16>>,
     /// IMAGE_ID.
-    pub image_id: Expect<HexBytes<16>>,
+    pub image_id: ExpectReference<HexBytes<16>>,
     /// AUTHOR_KEY_EN: the id key was certified by an author key.
     pub author_key: Expect<bool>,
     /// ID_KEY_DIGEST.
-    pub id_key_digest: Expect<HexBytes<48>>,
+    pub id_key_digest: ExpectReference<HexBytes<48>>,
     /// AUTHOR_KEY_DIGEST.
-    pub author_key_digest: Expect<HexBytes<48>>,
+    pub author_key_digest: ExpectReference<HexBytes<48>>,
     /// REPORT_ID.
     pub report_id: Expect<HexBytes<32>>,
     /// REPORT_ID_MA, all ones without a migration agent.

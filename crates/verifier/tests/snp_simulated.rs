@@ -515,6 +515,114 @@ fn every_rule_has_a_case_that_breaks_it_and_one_that_keeps_it() {
     }
 }
 
+/// Values of a reference set, for a report of the default guest but for what differs.
+fn reference(name: &str, values: &[(&str, String)]) -> String {
+    let lines: String = values.iter().map(|(field, value)| format!("{field} = [\"{value}\"]\n")).collect();
+    format!("\n[reference.{name}]\n{lines}")
+}
+
+/// A platform whose policy takes these fields from reference sets.
+fn taking(fields: &[&str], sets: &str) -> Setup {
+    let mut setup = Setup::genoa();
+    for field in fields {
+        setup.expect(field, "{ from = \"reference\" }");
+    }
+    setup.policy += sets;
+    setup
+}
+
+/// The values of the default guest, by the names of the policy's fields.
+fn own_values() -> [(&'static str, String); 6] {
+    let report = Setup::genoa().report;
+    let hex = confide_evidence::hex::encode;
+    [
+        ("measurement", hex(&report.measurement)),
+        ("host_data", hex(&report.host_data)),
+        ("family_id", hex(&report.family_id)),
+        ("image_id", hex(&report.image_id)),
+        ("id_key_digest", hex(&report.id_key_digest)),
+        ("author_key_digest", hex(&report.author_key_digest)),
+    ]
+}
+
+fn actual(result: &AttestationResult, code: &str) -> String {
+    result.checks.iter().find(|check| check.code == code).unwrap().actual.to_string()
+}
+
+#[test]
+fn a_report_that_matches_a_reference_set_as_a_whole_is_accepted() {
+    let own = own_values();
+    let fields = own.each_ref().map(|(field, _)| *field);
+    assert_eq!(fields, confide_policy::SNP_REFERENCE_FIELDS);
+    let mut other = own.clone();
+    other[0].1 = "11".repeat(48);
+    let td = format!("\n[reference.a-td]\nmr_td = [\"{}\"]\n", "11".repeat(48));
+    let sets = [reference("release-1", &other), td, reference("release-2", &own)].concat();
+    let result = taking(&fields, &sets).appraise();
+    assert!(result.accepted(), "{:?}", result.code);
+    assert_eq!(result.reference_set.as_deref(), Some("release-2"));
+    assert_eq!(actual(&result, "reference_set"), "release-2 of the policy");
+    for field in fields {
+        let code = format!("snp_{field}");
+        assert_eq!(status(&result, &code), Some(Status::Pass), "{code}");
+        let check = result.checks.iter().find(|check| check.code == code).unwrap();
+        assert!(
+            check.expected.to_string().ends_with(", of the reference set release-2"),
+            "{}",
+            check.expected
+        );
+    }
+    // Fields that the policy expects by itself do not matter to the choice, whatever sets say of them.
+    let result =
+        taking(&["measurement"], &reference("one", &[own[0].clone(), ("host_data", "22".repeat(32))]));
+    assert_eq!(result.appraise().reference_set.as_deref(), Some("one"));
+    // Nor does a policy that takes nothing from sets look at them.
+    let result = taking(&[], &reference("one", &other)).appraise();
+    assert_eq!((result.accepted(), result.reference_set), (true, None));
+}
+
+#[test]
+fn a_report_that_matches_no_reference_set_is_refused() {
+    let own = own_values();
+    let [measurement, host_data, ..] = own.clone();
+    let another = |(field, value): &(&'static str, String)| (*field, "11".repeat(value.len() / 2));
+    let both = ["measurement", "host_data"];
+    let mixture = [
+        reference("release-1", &[measurement.clone(), another(&host_data)]),
+        reference("release-2", &[another(&measurement), host_data.clone()]),
+    ];
+    let cases = [
+        ("no set", taking(&both, ""), "there is no reference set"),
+        ("a mixture of two sets", taking(&both, &mixture.concat()), "host_data, which is that of release-2"),
+        (
+            "a set without the field",
+            taking(&both, &reference("r", &[measurement.clone()])),
+            "differs in host_data",
+        ),
+        (
+            "sets of TDs alone",
+            taking(&both, &format!("\n[reference.td]\nmr_td = [\"{}\"]\n", "11".repeat(48))),
+            "differs in measurement; host_data",
+        ),
+    ];
+    for (what, setup, told) in cases {
+        let result = setup.appraise();
+        assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("reference_set")), "{what}");
+        assert!(
+            actual(&result, "reference_set").contains(told),
+            "{what}: {}",
+            actual(&result, "reference_set")
+        );
+        assert_eq!(result.reference_set, None, "{what}");
+    }
+    for value in &own {
+        let code = format!("snp_{}", value.0);
+        let result = taking(&[value.0], &reference("other", &[another(value)])).appraise();
+        assert_eq!(result.code, Some("reference_set"), "{code}");
+        assert_eq!(status(&result, &code), Some(Status::Fail), "{code}");
+    }
+}
+
 #[test]
 fn after_the_signatures_all_checks_run() {
     let mut setup = Setup::genoa();

@@ -23,46 +23,56 @@ struct Shard {
     tests: &'static [&'static str],
 }
 
+/// A shard of the verifier.
+const fn verifier(
+    name: &'static str,
+    files: &'static [&'static str],
+    tests: &'static [&'static str],
+) -> Shard {
+    Shard { name, package: "confide-verifier", files, tests }
+}
+
 /// The appraisal first.
 const SHARDS: &[Shard] = &[
-    Shard {
-        name: "tcb",
-        package: "confide-verifier",
-        files: &["crates/verifier/src/tcb.rs"],
-        tests: VERIFIER,
-    },
-    Shard {
-        name: "tdx",
-        package: "confide-verifier",
-        files: &["crates/verifier/src/tdx.rs"],
-        tests: VERIFIER,
-    },
-    Shard {
-        name: "appraise",
-        package: "confide-verifier",
-        files: &["crates/verifier/src/appraise.rs", "crates/verifier/src/document.rs"],
-        tests: VERIFIER,
-    },
-    Shard {
-        name: "platform",
-        package: "confide-verifier",
-        files: &[
+    verifier("tcb", &["crates/verifier/src/tcb.rs"], TDX),
+    verifier("tdx", &["crates/verifier/src/tdx.rs", "crates/verifier/src/tdx/*.rs"], TDX),
+    verifier("appraise", &["crates/verifier/src/appraise.rs", "crates/verifier/src/document.rs"], TDX),
+    verifier(
+        "platform",
+        &[
             "crates/verifier/src/platform.rs",
             "crates/verifier/src/references.rs",
             "crates/verifier/src/signed.rs",
         ],
-        tests: VERIFIER,
-    },
+        TDX,
+    ),
+    verifier("snp", &["crates/verifier/src/snp/*.rs"], SNP),
+    verifier("boot_log", &["crates/verifier/src/boot_log.rs"], TDX),
+    verifier("cross_check", &["crates/verifier/src/cross_check.rs", "crates/verifier/src/memo.rs"], TDX),
+    verifier("signature", &["crates/verifier/src/signature.rs"], ALL),
+    verifier(
+        "check",
+        &[
+            "crates/verifier/src/check.rs",
+            "crates/verifier/src/result.rs",
+            "crates/verifier/src/rules.rs",
+            "crates/verifier/src/text.rs",
+        ],
+        ALL,
+    ),
+    verifier("ear", &["crates/verifier/src/ear.rs"], ALL),
+    verifier("witness", &["crates/verifier/src/witness.rs"], TDX),
+    verifier("nvidia", &["crates/verifier/src/nvidia/*.rs"], NVIDIA),
     Shard {
         name: "policy",
         package: "confide-policy",
         files: &["crates/policy/src/*.rs"],
-        tests: &["--lib"],
+        tests: &["--lib", "--test", "documentation"],
     },
 ];
 
-/// The tests of the verifier that take seconds.
-const VERIFIER: &[&str] = &[
+/// The tests of the verifier that take seconds and are about TDX.
+const TDX: &[&str] = &[
     "--lib",
     "--test",
     "own_cases",
@@ -78,7 +88,31 @@ const VERIFIER: &[&str] = &[
     "references",
     "--test",
     "memo",
+    "--test",
+    "boot_log",
 ];
+
+/// Those that are about SEV-SNP.
+const SNP: &[&str] = &["--lib", "--test", "snp_simulated", "--test", "snp_sev", "--test", "snp_corpus"];
+
+/// Those that are about NVIDIA devices.
+const NVIDIA: &[&str] = &[
+    "--lib",
+    "--test",
+    "own_cases",
+    "--test",
+    "nvidia_simulated",
+    "--test",
+    "nvidia_corpus",
+    "--test",
+    "documents",
+];
+
+/// All of the verifier's.
+const ALL: &[&str] = &["--lib", "--tests"];
+
+/// Names the shards to run, with commas between; without it all are run. A shard takes an hour or more.
+const CHOSEN: &str = "CONFIDE_MUTANTS";
 
 /// Why a mutant that no test notices is no fault.
 const EXPLAINED: &str = "docs/long-runs/mutants-explained.md";
@@ -95,7 +129,7 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
     let tool = TOOL.installed()?;
     let explained = explained()?;
     let mut tally = Tally::default();
-    for shard in SHARDS {
+    for shard in chosen(std::env::var(CHOSEN).ok().as_deref())? {
         let found = shard.run(&tool)?;
         let open: Vec<&String> = found.missed.iter().filter(|mutant| !explained.contains(*mutant)).collect();
         note(format!(
@@ -115,6 +149,19 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
             .sum();
     }
     Ok(tally)
+}
+
+/// The shards of these names, or all.
+fn chosen(names: Option<&str>) -> Result<Vec<&'static Shard>> {
+    let Some(names) = names else { return Ok(SHARDS.iter().collect()) };
+    let known = || SHARDS.iter().map(|shard| shard.name).collect::<Vec<_>>().join(", ");
+    let find = |name: &str| SHARDS.iter().find(|shard| shard.name == name);
+    names
+        .split(',')
+        .map(|name| {
+            find(name).with_context(|| format!("{CHOSEN}: {name:?} is no shard; there are {}", known()))
+        })
+        .collect()
 }
 
 /// What became of a shard's mutants.
@@ -193,11 +240,48 @@ mod tests {
     }
 
     #[test]
+    fn every_file_of_verifier_and_policy_is_in_one_shard() {
+        let shards_of = |file: &str| {
+            let holds = |pattern: &&&str| match pattern.strip_suffix("*.rs") {
+                Some(folder) => file.strip_prefix(folder).is_some_and(|name| !name.contains('/')),
+                None => **pattern == file,
+            };
+            SHARDS.iter().flat_map(|shard| shard.files).filter(holds).count()
+        };
+        let mut files = Vec::new();
+        let mut folders =
+            ["verifier", "policy"].map(|name| cargo::root().join("crates").join(name).join("src")).to_vec();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        assert!(files.len() > 40, "{files:?}");
+        for path in files {
+            let file = path.strip_prefix(cargo::root()).unwrap().to_str().unwrap();
+            // Nothing but the list of modules.
+            let expected = usize::from(file != "crates/verifier/src/lib.rs");
+            assert_eq!(shards_of(file), expected, "{file}");
+        }
+    }
+
+    #[test]
+    fn shards_are_chosen_by_name() {
+        let names =
+            |text| chosen(text).map(|shards| shards.iter().map(|shard| shard.name).collect::<Vec<_>>());
+        assert_eq!(names(None).unwrap().len(), SHARDS.len());
+        assert_eq!(names(Some("snp,tcb")).unwrap(), ["snp", "tcb"]);
+        let error = names(Some("tcb,nonesuch")).unwrap_err().to_string();
+        assert!(error.contains("nonesuch") && error.contains("signature"), "{error}");
+    }
+
+    #[test]
     fn the_files_of_every_shard_exist_and_every_explanation_is_of_one() {
         for shard in SHARDS {
             for file in shard.files {
-                let path = cargo::root().join(file.replace("*.rs", "lib.rs"));
-                assert!(path.is_file(), "{}", path.display());
+                let path = cargo::root().join(file.trim_end_matches("*.rs"));
+                assert!(path.exists(), "{}", path.display());
             }
         }
         for mutant in explained().unwrap() {

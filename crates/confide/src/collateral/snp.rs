@@ -1,10 +1,10 @@
 //! `confide collateral fetch --report`: what AMD says of the key that signs an SEV-SNP report.
 
 use super::{Fetch, Part, json, write};
-use crate::endorser;
+use crate::amd::AmdFlags;
 use crate::status::{Failure, Status};
 use crate::{guest, input, render};
-use confide_endorser::{Amd, BaseUrl, Origin, SnpPlatform};
+use confide_endorser::SnpPlatform;
 use confide_evidence::document::SnpEndorsements;
 use confide_evidence::pem;
 use confide_evidence::snp::{Product, REPORT, Report};
@@ -21,15 +21,8 @@ pub(crate) struct ReportFlags {
     /// An SEV-SNP report, whose signing key AMD is asked about
     #[arg(long, value_name = "FILE", conflicts_with = "ca", group = "platform")]
     report: Option<PathBuf>,
-    /// Product of the processor, Milan, Genoa or Turin: reports of version 2 do not name it
-    #[arg(long, value_name = "PRODUCT", value_parser = product, requires = "report")]
-    product: Option<Product>,
-    /// Service to ask in place of AMD's Key Distribution Service, https://HOST[:PORT]
-    #[arg(long, value_name = "URL", requires = "report")]
-    kds: Option<BaseUrl>,
-    /// Certificate that this service shows, PEM: exactly this one is trusted, in place of the web authorities
-    #[arg(long, value_name = "FILE", requires = "kds")]
-    kds_certificate: Option<PathBuf>,
+    #[command(flatten)]
+    amd: AmdFlags,
     /// File to write the revocation list of AMD's root to, DER
     #[arg(long, value_name = "FILE", requires = "report")]
     out_crl: Option<PathBuf>,
@@ -57,26 +50,18 @@ impl ReportFlags {
     pub(super) fn asked(&self) -> Result<Option<Asked<'_>>, Failure> {
         let Some(path) = &self.report else { return Ok(None) };
         let bytes = input::read(path, REPORT)?;
-        let shown = path.display();
         let report = Report::parse(&bytes).map_err(|error| {
             let status = if error.is_unsupported() { Status::Unsupported } else { Status::Malformed };
-            Failure::new(status, "snp_report_format", format!("{shown}: {error}"))
+            Failure::new(status, "snp_report_format", format!("{}: {error}", path.display()))
         })?;
-        let platform = SnpPlatform::of_report(&report, self.product).map_err(|error| {
-            Failure::new(Status::Malformed, "snp_report_platform", format!("{shown}: {error}"))
-        })?;
+        let platform = self.amd.platform(&report, path)?;
         Ok(Some(Asked { flags: self, platform }))
-    }
-
-    fn amd(&self) -> Result<Amd, Failure> {
-        let Some(base) = self.kds.clone() else { return Ok(Amd::kds()) };
-        Ok(Amd::kds_at(Origin { base, trust: endorser::trust(self.kds_certificate.as_deref())? }))
     }
 }
 
 impl Asked<'_> {
     pub(super) fn fetch(&self, fetch: &Fetch, at: UnixTime) -> Result<Status, Failure> {
-        let found = guest::block_on(fetch.endorser.snp(self.flags.amd()?, self.platform, at))?;
+        let found = guest::block_on(fetch.endorser.keeping().snp(self.flags.amd.amd()?, self.platform, at))?;
         let shown = self.shown(&found, at).map_err(|error| malformed(&error))?;
         if let Some(out) = &fetch.out {
             let ders: Vec<Vec<u8>> = found.certificates.iter().map(|der| der.as_bytes().to_vec()).collect();
@@ -131,10 +116,6 @@ impl Shown {
             render::line("the certificate of the VLEK itself is the cloud provider's to give");
         }
     }
-}
-
-fn product(text: &str) -> Result<Product, String> {
-    Product::from_name(text).ok_or_else(|| "expected Milan, Genoa or Turin".to_owned())
 }
 
 fn malformed(error: &str) -> Failure {

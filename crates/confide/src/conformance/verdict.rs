@@ -11,7 +11,8 @@ use crate::status::Failure;
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DOCUMENT, SnpEndorsements, TdxCollateral,
+    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICES, MAX_DOCUMENT, SnpEndorsements,
+    TdxCollateral,
 };
 use confide_evidence::record::{RecordedChallenge, RecordedReferences};
 use confide_evidence::snp::{MAX_FILE, REPORT};
@@ -171,6 +172,10 @@ fn nvidia_devices(
     policy: &AppraisalPolicy,
     now: UnixTime,
 ) -> Result<Value, Failure> {
+    if devices.len() > MAX_DEVICES {
+        let message = format!("{} devices, at most {MAX_DEVICES} are accepted", devices.len());
+        return Err(case::malformed(message));
+    }
     let evidence = devices
         .iter()
         .map(|Object(device)| {

@@ -3,7 +3,7 @@
 use crate::render;
 use crate::status::Failure;
 use confide_evidence::time::seconds;
-use confide_policy::{AppraisalPolicy, Field, Says};
+use confide_policy::{AppraisalPolicy, Field, Name, ReferenceSet, SNP_REFERENCE_FIELDS, Says};
 use rustls_pki_types::UnixTime;
 use std::path::Path;
 
@@ -52,21 +52,35 @@ fn warnings(policy: &AppraisalPolicy, now: i64) -> Vec<String> {
         let fields = taken.join(", ");
         warnings.push(format!("there is no reference set, so that nothing is accepted by: {fields}"));
     }
-    let names: Vec<&str> = taken.iter().filter_map(|path| path.rsplit('.').next()).collect();
     for (name, set) in &policy.reference {
-        let lacking: Vec<&str> = names.iter().copied().filter(|field| !set.has(field)).collect();
-        if !lacking.is_empty() {
-            let lacking = lacking.join(", ");
-            warnings.push(format!("the reference set {name} has no {lacking}: it matches nothing"));
-        }
-        for unused in set.names().into_iter().filter(|field| !names.contains(field)) {
-            warnings.push(format!(
-                "{unused} of the reference set {name} is not looked at: the policy does not take it from reference sets"
-            ));
-        }
+        warnings.extend(of_set(name, set, &taken));
     }
     if taken.is_empty() && policy.signed_references.is_some() {
         warnings.push("no field is taken from the signed file of reference values".to_owned());
+    }
+    warnings
+}
+
+/// What a reference set lacks and what of it is not looked at. A set is of the platforms of which it has any field.
+fn of_set(name: &Name, set: &ReferenceSet, taken: &[&str]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let names = set.names();
+    let of_reports = names.iter().filter(|field| SNP_REFERENCE_FIELDS.contains(field)).count();
+    let (of_report, of_guest) = (of_reports > 0, of_reports < names.len() || names.is_empty());
+    let asked: Vec<&str> = taken
+        .iter()
+        .filter(|path| if path.starts_with("snp.") { of_report } else { of_guest })
+        .filter_map(|path| path.rsplit('.').next())
+        .collect();
+    let lacking: Vec<&str> = asked.iter().copied().filter(|field| !set.has(field)).collect();
+    if !lacking.is_empty() {
+        let lacking = lacking.join(", ");
+        warnings.push(format!("the reference set {name} has no {lacking}: it matches nothing"));
+    }
+    for unused in names.into_iter().filter(|field| !asked.contains(field)) {
+        warnings.push(format!(
+            "{unused} of the reference set {name} is not looked at: the policy does not take it from reference sets"
+        ));
     }
     warnings
 }

@@ -8,6 +8,7 @@ mod certificate;
 mod files;
 mod product;
 mod report;
+mod show;
 mod tcb;
 
 pub use bits::{AbiVersion, FirmwareVersion, GuestPolicy, KeyInfo, PlatformInfo};

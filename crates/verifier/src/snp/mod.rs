@@ -10,6 +10,7 @@ mod reference;
 use crate::appraise::Progress;
 use crate::check::{Checks, Rule, Stop};
 use crate::platform::{self, Horizon};
+use crate::references::Columns;
 use crate::result::{Measurements, Outcome, SnpMeasurements};
 use crate::rules;
 use crate::signature::ecdsa_sig_value;
@@ -49,7 +50,12 @@ pub(crate) fn bare_report(bytes: &[u8], progress: &mut Progress<'_>) -> Result<(
     consistency(&report, &levels, &key, product, &mut progress.checks);
     let policy = &progress.inputs.policy.snp;
     list_age(oldest_list, &policy.crl_age, progress);
-    reference::values(&report, &levels, &key, policy, &mut progress.checks);
+    let mut columns = Columns::default();
+    reference::columns(&report, policy, &mut columns);
+    let choice = columns.choose(&progress.candidates());
+    choice.report(&mut progress.checks);
+    progress.reference_set = choice.matched().map(ToString::to_string);
+    reference::values(&report, &levels, &key, policy, &choice, &mut progress.checks);
     Ok(())
 }
 

@@ -3,18 +3,46 @@
 use super::Levels;
 use crate::check::{Checks, Rule, Status};
 use crate::platform::listed;
+use crate::references::{Choice, Columns, Found, Of};
 use crate::rules;
 use crate::tdx::bound;
 use confide_evidence::snp::{EndorsementKey, Product, Report, TcbVersion};
 use confide_policy::{Bits, Floor, HexBytes, SnpPolicy, TcbFloors};
 use std::fmt::Display;
 
-/// Holds every field of a report whose signature holds against the policy.
+const MEASUREMENT: Of<48> = |set| &set.measurement;
+const HOST_DATA: Of<32> = |set| &set.host_data;
+const FAMILY_ID: Of<16> = |set| &set.family_id;
+const IMAGE_ID: Of<16> = |set| &set.image_id;
+const ID_KEY_DIGEST: Of<48> = |set| &set.id_key_digest;
+const AUTHOR_KEY_DIGEST: Of<48> = |set| &set.author_key_digest;
+
+fn one<const N: usize>(value: &[u8; N]) -> Found<N> {
+    Found::One(Some(HexBytes(*value)))
+}
+
+/// The fields that the policy takes from reference sets.
+pub(super) fn columns(report: &Report<'_>, policy: &SnpPolicy, columns: &mut Columns<'_>) {
+    columns.add("measurement", &policy.measurement, one(report.measurement), MEASUREMENT);
+    columns.add("host_data", &policy.host_data, one(report.host_data), HOST_DATA);
+    columns.add("family_id", &policy.family_id, one(report.family_id), FAMILY_ID);
+    columns.add("image_id", &policy.image_id, one(report.image_id), IMAGE_ID);
+    columns.add("id_key_digest", &policy.id_key_digest, one(report.id_key_digest), ID_KEY_DIGEST);
+    columns.add(
+        "author_key_digest",
+        &policy.author_key_digest,
+        one(report.author_key_digest),
+        AUTHOR_KEY_DIGEST,
+    );
+}
+
+/// Holds every field of a report whose signature holds against the policy, and against the reference set of the choice.
 pub(super) fn values(
     report: &Report<'_>,
     levels: &Levels,
     key: &EndorsementKey,
     policy: &SnpPolicy,
+    choice: &Choice<'_>,
     checks: &mut Checks,
 ) {
     checks.expect(&rules::SNP_REPORT_VERSION, &policy.report_version, &report.version);
@@ -22,7 +50,7 @@ pub(super) fn values(
     guest_policy(report, policy, checks);
     platform(report, policy, checks);
     firmware(report, levels, key.product, policy, checks);
-    identity(report, policy, checks);
+    identity(report, policy, choice, checks);
 }
 
 fn signer(key: &EndorsementKey, policy: &SnpPolicy, checks: &mut Checks) {
@@ -100,17 +128,22 @@ fn firmware(report: &Report<'_>, levels: &Levels, product: Product, policy: &Snp
     );
 }
 
-fn identity(report: &Report<'_>, policy: &SnpPolicy, checks: &mut Checks) {
-    checks.expect(&rules::SNP_MEASUREMENT, &policy.measurement, &HexBytes(*report.measurement));
-    checks.expect(&rules::SNP_HOST_DATA, &policy.host_data, &HexBytes(*report.host_data));
-    checks.expect(&rules::SNP_FAMILY_ID, &policy.family_id, &HexBytes(*report.family_id));
-    checks.expect(&rules::SNP_IMAGE_ID, &policy.image_id, &HexBytes(*report.image_id));
+fn identity(report: &Report<'_>, policy: &SnpPolicy, choice: &Choice<'_>, checks: &mut Checks) {
+    let measurement = one(report.measurement);
+    choice.expect(&rules::SNP_MEASUREMENT, &policy.measurement, &measurement, MEASUREMENT, checks);
+    choice.expect(&rules::SNP_HOST_DATA, &policy.host_data, &one(report.host_data), HOST_DATA, checks);
+    choice.expect(&rules::SNP_FAMILY_ID, &policy.family_id, &one(report.family_id), FAMILY_ID, checks);
+    choice.expect(&rules::SNP_IMAGE_ID, &policy.image_id, &one(report.image_id), IMAGE_ID, checks);
     checks.expect(&rules::SNP_AUTHOR_KEY, &policy.author_key, &report.key_info.author_key());
-    checks.expect(&rules::SNP_ID_KEY_DIGEST, &policy.id_key_digest, &HexBytes(*report.id_key_digest));
-    checks.expect(
+    let id_key = one(report.id_key_digest);
+    choice.expect(&rules::SNP_ID_KEY_DIGEST, &policy.id_key_digest, &id_key, ID_KEY_DIGEST, checks);
+    let author_key = one(report.author_key_digest);
+    choice.expect(
         &rules::SNP_AUTHOR_KEY_DIGEST,
         &policy.author_key_digest,
-        &HexBytes(*report.author_key_digest),
+        &author_key,
+        AUTHOR_KEY_DIGEST,
+        checks,
     );
     checks.expect(&rules::SNP_REPORT_ID, &policy.report_id, &HexBytes(*report.report_id));
     checks.expect(&rules::SNP_REPORT_ID_MA, &policy.report_id_ma, &HexBytes(*report.report_id_ma));
