@@ -151,7 +151,8 @@ async fn nobody_is_asked_about_a_quote_that_no_platform_has_signed() {
 #[tokio::test]
 async fn a_renewal_for_which_no_service_answers_revokes_nothing() {
     let rig = Rig::new(Attestation::Honest).await;
-    let policy = PolicyText::parse(guest::policy("per-key", 4), Loaded::AsDanger).unwrap();
+    // Renewed in the last quarter of its time, which is reckoned in whole seconds.
+    let policy = PolicyText::parse(guest::policy("per-key", 12), Loaded::AsDanger).unwrap();
     let (sender, mut appraised) = tokio::sync::mpsc::unbounded_channel();
     let client = Client::builder(&rig.guest.url(), policy)
         .unwrap()

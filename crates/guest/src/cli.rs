@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use confide_engine::process::ChildError;
+
 use crate::codes;
 use crate::config::Config;
 use crate::error::GuestError;
@@ -67,6 +69,8 @@ pub fn command() -> clap::Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command.run() {
         Ok(()) => ExitCode::SUCCESS,
+        // The guest that started this engine was told, and says it.
+        Err(error @ GuestError::EngineChild(ChildError::Model(_))) => error.exit_code(),
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(io::stderr(), "error: {} [{}]", error.sentence(), error.code());

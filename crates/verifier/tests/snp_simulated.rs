@@ -596,7 +596,7 @@ fn a_report_that_matches_no_reference_set_is_refused() {
         ("a mixture of two sets", taking(&both, &mixture.concat()), "host_data, which is that of release-2"),
         (
             "a set without the field",
-            taking(&both, &reference("r", &[measurement.clone()])),
+            taking(&both, &reference("r", std::slice::from_ref(&measurement))),
             "differs in host_data",
         ),
         (
