@@ -185,8 +185,8 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     add("TCB recovery coming", early.map(|status| format!("the status becomes {status}")));
     add("reference set", result.reference_set.clone());
     let measurements = result.measurements.as_ref();
-    add("MRTD", measurements.and_then(Measurements::tdx).map(|tdx| tdx.mr_td.clone()));
-    add("MEASUREMENT", measurements.and_then(Measurements::snp).map(|snp| snp.measurement.clone()));
+    add("MRTD", measurements.and_then(Measurements::tdx).map(|tdx| tdx.mr_td.to_string()));
+    add("MEASUREMENT", measurements.and_then(Measurements::snp).map(|snp| snp.measurement.to_string()));
     for device in &result.devices {
         let version = device.driver.as_deref().or(device.vbios.as_deref()).unwrap_or("unknown version");
         add(

@@ -2,9 +2,10 @@
 
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy, TdxPolicy,
-    amd_root_spki_sha256, reference,
+    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, Reason, ReferenceSets, Says, SignedReferences, SnpPolicy,
+    TdxPolicy, amd_root_spki_sha256, reference,
 };
+use confide_evidence::document::Platform;
 use confide_evidence::snp::Product;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -130,16 +131,24 @@ impl AppraisalPolicy {
     /// Every waiver of the policy: field and reason.
     #[must_use]
     pub fn waivers(&self) -> Vec<(Cow<'static, str>, &str)> {
-        let waived = self.waived().into_iter();
-        waived.filter_map(|field| field.waiver().map(|reason| (field.path, reason))).collect()
+        let fields = self.tdx.fields().into_iter().chain(self.snp.fields());
+        let fields = fields.chain(self.devices.fields()).chain(self.claims.fields());
+        fields.filter_map(|field| field.waiver().map(|reason| (field.path, reason.as_str()))).collect()
     }
 
-    /// The fields that are waived.
-    #[must_use]
-    pub fn waived(&self) -> Vec<Field<'_>> {
-        let fields = self.tdx.each_field().chain(self.snp.fields());
-        let fields = fields.chain(self.devices.fields()).chain(self.claims.fields());
-        fields.filter(|field| field.waiver().is_some()).collect()
+    /// Takes each field that is waived, with the reason, but for the table of the platform that evidence is not of.
+    pub fn each_waived<'p>(&'p self, platform: Platform, mut take: impl FnMut(Field<'p>, &'p Reason)) {
+        let mut waived = |field: Field<'p>| {
+            if let Some(reason) = field.waiver() {
+                take(field, reason);
+            }
+        };
+        match platform {
+            Platform::SevSnp => self.snp.fields().into_iter().for_each(&mut waived),
+            _ => self.tdx.each_field(&mut waived),
+        }
+        self.devices.fields().into_iter().for_each(&mut waived);
+        self.claims.fields().into_iter().for_each(&mut waived);
     }
 
     /// Every field of the tables, table by table.

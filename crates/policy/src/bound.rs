@@ -1,6 +1,6 @@
 //! Lower and upper bounds.
 
-use crate::{Expectation, Says, form};
+use crate::{Expectation, Reason, Says, form};
 use serde::{Deserialize, Deserializer};
 
 /// A number that must not be below a bound: `{ at_least = 19 }` or `{ waive = "reason" }`.
@@ -9,7 +9,7 @@ pub enum Minimum {
     /// At least this.
     AtLeast(u32),
     /// Not looked at, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// An age that must not be above a bound: `{ at_most_days = 14 }` or `{ waive = "reason" }`.
@@ -18,7 +18,7 @@ pub enum AgeLimit {
     /// At most so many days of 86,400 seconds.
     AtMostDays(u32),
     /// Not looked at, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 impl<'de> Deserialize<'de> for Minimum {
@@ -27,7 +27,7 @@ impl<'de> Deserialize<'de> for Minimum {
         #[serde(deny_unknown_fields)]
         struct Form {
             at_least: Option<u32>,
-            waive: Option<String>,
+            waive: Option<Reason>,
         }
         let form = Form::deserialize(deserializer)?;
         form::one([form.at_least.map(Self::AtLeast), form.waive.map(Self::Waive)], "at_least, waive")
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for AgeLimit {
         #[serde(deny_unknown_fields)]
         struct Form {
             at_most_days: Option<u32>,
-            waive: Option<String>,
+            waive: Option<Reason>,
         }
         let form = Form::deserialize(deserializer)?;
         form::one(
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for AgeLimit {
 }
 
 impl Expectation for Minimum {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AtLeast(_) => None,
@@ -61,13 +61,13 @@ impl Expectation for Minimum {
     fn says(&self) -> Says {
         match self {
             Self::AtLeast(bound) => Says::AtLeast(u64::from(*bound)),
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl Expectation for AgeLimit {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AtMostDays(_) => None,
@@ -77,7 +77,7 @@ impl Expectation for AgeLimit {
     fn says(&self) -> Says {
         match self {
             Self::AtMostDays(bound) => Says::AtMost(u64::from(*bound)),
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Expectations: what a field must be, or why it is not looked at.
 
+use crate::Reason;
 use crate::form::{self, WordOrTable};
 use confide_evidence::hex;
 use serde::{Deserialize, Deserializer};
@@ -10,7 +11,7 @@ pub enum Expect<T> {
     /// One of these values. An empty set accepts nothing.
     AnyOf(Vec<T>),
     /// Not looked at, for this reason. Every verdict repeats the waiver.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// What a policy expects of a field that the verifier can recompute from an evidence document.
@@ -21,7 +22,7 @@ pub enum ExpectBound<T> {
     /// What the verifier recomputes from the evidence document and the challenge. A bare quote cannot meet this.
     From(Source),
     /// Not looked at, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// What a policy expects of a field that reference sets have values for.
@@ -32,13 +33,13 @@ pub enum ExpectReference<T> {
     /// The value of the reference set that the evidence matches, in this and every other field of this kind.
     From(ReferenceSource),
     /// Not looked at, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 impl<T> ExpectReference<T> {
     /// The reason, where the field is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&str> {
+    pub fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AnyOf(_) | Self::From(_) => None,
@@ -55,7 +56,7 @@ impl<T> ExpectReference<T> {
 impl<T> Expect<T> {
     /// The reason, where the field is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&str> {
+    pub fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AnyOf(_) => None,
@@ -66,7 +67,7 @@ impl<T> Expect<T> {
 impl<T> ExpectBound<T> {
     /// The reason, where the field is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&str> {
+    pub fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AnyOf(_) | Self::From(_) => None,
@@ -77,7 +78,7 @@ impl<T> ExpectBound<T> {
 impl Require {
     /// The reason, where the check is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&str> {
+    pub fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::Required => None,
@@ -107,7 +108,7 @@ pub enum Require {
     /// The check must pass.
     Required,
     /// The check may fail or be impossible, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// A check of something that evidence may lack.
@@ -118,13 +119,13 @@ pub enum RequireGiven {
     /// Where it is there, the check must pass; that it is absent is not held against the evidence.
     WhenGiven,
     /// The check may fail or be impossible, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 impl RequireGiven {
     /// The reason, where the check is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&str> {
+    pub fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::Required | Self::WhenGiven => None,
@@ -136,7 +137,7 @@ impl RequireGiven {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Waiver {
-    waive: String,
+    waive: Reason,
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expect<T> {
@@ -145,7 +146,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Expect<T> {
         #[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
         struct Form<T> {
             any_of: Option<Vec<T>>,
-            waive: Option<String>,
+            waive: Option<Reason>,
         }
         let form = Form::deserialize(deserializer)?;
         form::one([form.any_of.map(Self::AnyOf), form.waive.map(Self::Waive)], "any_of, waive")
@@ -178,7 +179,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for ExpectReference<T> {
 struct Sourced<T, S> {
     any_of: Option<Vec<T>>,
     from: Option<S>,
-    waive: Option<String>,
+    waive: Option<Reason>,
 }
 
 impl WordOrTable for Require {

@@ -1,13 +1,13 @@
 //! Fields of a policy, for those who list them: waivers, comparison, explanation, documentation.
 
-use crate::{Expect, ExpectBound, ExpectReference, Require, RequireGiven, Says};
+use crate::{Expect, ExpectBound, ExpectReference, Reason, Require, RequireGiven, Says};
 use std::borrow::Cow;
 use std::fmt::{Debug, Display};
 
 /// What a field of a policy says, whatever its type.
 pub trait Expectation: Debug {
     /// The reason, where the field is waived.
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         None
     }
 
@@ -16,20 +16,20 @@ pub trait Expectation: Debug {
 }
 
 impl<T: Debug + Display> Expectation for Expect<T> {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         self.waiver()
     }
 
     fn says(&self) -> Says {
         match self {
             Self::AnyOf(values) => Says::any_of(values),
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl<T: Debug + Display> Expectation for ExpectBound<T> {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         self.waiver()
     }
 
@@ -37,13 +37,13 @@ impl<T: Debug + Display> Expectation for ExpectBound<T> {
         match self {
             Self::AnyOf(values) => Says::any_of(values),
             Self::From(_) => Says::Recomputed,
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl<T: Debug + Display> Expectation for ExpectReference<T> {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         self.waiver()
     }
 
@@ -51,26 +51,26 @@ impl<T: Debug + Display> Expectation for ExpectReference<T> {
         match self {
             Self::AnyOf(values) => Says::any_of(values),
             Self::From(_) => Says::Reference,
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl Expectation for Require {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         self.waiver()
     }
 
     fn says(&self) -> Says {
         match self {
             Self::Required => Says::Required,
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl Expectation for RequireGiven {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         self.waiver()
     }
 
@@ -82,7 +82,7 @@ impl Expectation for RequireGiven {
             Self::WhenGiven => {
                 Says::Choice { word: "when-given", meaning: "it must hold where it is there", looseness: 1 }
             }
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
@@ -102,7 +102,7 @@ pub struct Field<'a> {
 #[derive(Debug, Clone)]
 enum Value<'a> {
     Of(&'a dyn Expectation),
-    Said(Says),
+    Said(Box<Says>),
 }
 
 impl<'a> Field<'a> {
@@ -128,7 +128,12 @@ impl<'a> Field<'a> {
 
     /// A field that is never waived, whose meaning is made here.
     pub(crate) fn owned(path: &'static str, code: &'static str, subject: &'static str, says: Says) -> Self {
-        Self { path: path.into(), code: Some(code), subject: subject.into(), value: Value::Said(says) }
+        Self {
+            path: path.into(),
+            code: Some(code),
+            subject: subject.into(),
+            value: Value::Said(Box::new(says)),
+        }
     }
 
     /// A field that drives no check of its own.
@@ -142,7 +147,7 @@ impl<'a> Field<'a> {
 
     /// The reason, where the field is waived.
     #[must_use]
-    pub fn waiver(&self) -> Option<&'a str> {
+    pub fn waiver(&self) -> Option<&'a Reason> {
         match self.value {
             Value::Of(expectation) => expectation.waiver(),
             Value::Said(_) => None,
@@ -154,7 +159,7 @@ impl<'a> Field<'a> {
     pub fn says(&self) -> Says {
         match &self.value {
             Value::Of(expectation) => expectation.says(),
-            Value::Said(says) => says.clone(),
+            Value::Said(says) => says.as_ref().clone(),
         }
     }
 }

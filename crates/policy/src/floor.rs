@@ -1,6 +1,6 @@
 //! Expectations of numbers: floors and required bits.
 
-use crate::{Expectation, Says, form};
+use crate::{Expectation, Reason, Says, form};
 use confide_evidence::snp::{AbiVersion, FirmwareVersion, Product, TcbVersion};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ pub enum Floor<T> {
     /// This value or a higher one.
     AtLeast(T),
     /// Not looked at, for this reason. Every verdict repeats the waiver.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// Bits that must be set.
@@ -21,7 +21,7 @@ pub enum Bits {
     /// Every bit of this mask; others may be set, too.
     AllOf(u64),
     /// Not looked at, for this reason.
-    Waive(String),
+    Waive(Reason),
 }
 
 /// The lowest accepted security patch levels, for each product: they are numbered independently. A product that is not
@@ -140,14 +140,14 @@ impl Floored for TcbFloors {
 #[serde(deny_unknown_fields)]
 struct FloorForm<T> {
     at_least: Option<T>,
-    waive: Option<String>,
+    waive: Option<Reason>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct BitsForm {
     all_of: Option<u64>,
-    waive: Option<String>,
+    waive: Option<Reason>,
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Floor<T> {
@@ -165,7 +165,7 @@ impl<'de> Deserialize<'de> for Bits {
 }
 
 impl<T: Floored> Expectation for Floor<T> {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AtLeast(_) => None,
@@ -175,13 +175,13 @@ impl<T: Floored> Expectation for Floor<T> {
     fn says(&self) -> Says {
         match self {
             Self::AtLeast(floor) => Says::Floors(floor.floors()),
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }
 
 impl Expectation for Bits {
-    fn waiver(&self) -> Option<&str> {
+    fn waiver(&self) -> Option<&Reason> {
         match self {
             Self::Waive(reason) => Some(reason),
             Self::AllOf(_) => None,
@@ -194,7 +194,7 @@ impl Expectation for Bits {
                 let bits = (0..u64::BITS).filter(|bit| mask >> bit & 1 != 0);
                 Says::none_of(bits.map(|bit| format!("bit {bit} clear")))
             }
-            Self::Waive(reason) => Says::Waived(reason.clone()),
+            Self::Waive(reason) => Says::Waived(reason.to_string()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Lists of hardware: which machines are accepted, and which never are.
 
-use crate::{Expect, Expectation, Says};
+use crate::{Expect, Expectation, Reason, Says};
 use serde::{Deserialize, Deserializer};
 use std::fmt::{Debug, Display};
 
@@ -30,7 +30,7 @@ pub enum Listing<'a> {
     /// Not among those allowed.
     NotListed,
     /// Not denied, and the policy does not ask for more, for this reason.
-    Waived(&'a str),
+    Waived(&'a Reason),
 }
 
 impl<T: PartialEq> HardwareList<T> {
@@ -63,7 +63,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for HardwareList<T> {
         #[serde(deny_unknown_fields, bound = "T: Deserialize<'de>")]
         struct Form<T> {
             any_of: Option<Vec<T>>,
-            waive: Option<String>,
+            waive: Option<Reason>,
             #[serde(default = "Vec::new")]
             deny: Vec<T>,
         }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(both.listing(Some(&2)), Listing::Denied);
         assert_eq!(both.listing(Some(&3)), Listing::NotListed);
         let open = list("{ waive = \"any\", deny = [2] }");
-        assert_eq!(open.listing(Some(&1)), Listing::Waived("any"));
+        assert_eq!(open.listing(Some(&1)), Listing::Waived(&"any".into()));
         assert_eq!(open.listing(Some(&2)), Listing::Denied);
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn evidence_that_names_no_hardware_is_refused_where_there_is_a_list() {
         assert_eq!(list("{ any_of = [1] }").listing(None), Listing::NotListed);
         assert_eq!(list("{ waive = \"any\", deny = [2] }").listing(None), Listing::Denied);
-        assert_eq!(list("{ waive = \"any\" }").listing(None), Listing::Waived("any"));
+        assert_eq!(list("{ waive = \"any\" }").listing(None), Listing::Waived(&"any".into()));
     }
 
     #[test]

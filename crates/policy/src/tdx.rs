@@ -277,19 +277,18 @@ impl ExtendedPolicy {
 impl TdxPolicy {
     /// Every expectation of the table, in the order of the type.
     pub(crate) fn fields(&self) -> Vec<Field<'_>> {
-        self.each_field().collect()
+        let mut fields = Vec::new();
+        self.each_field(&mut |field| fields.push(field));
+        fields
     }
 
     /// As [`Self::fields`], without a list: verdicts go through them each time.
-    pub(crate) fn each_field(&self) -> impl Iterator<Item = Field<'_>> {
-        let graces = self.grace.iter().map(Grace::field);
-        let quote = self.quote.fields().into_iter();
-        self.listed()
-            .into_iter()
-            .chain(quote)
-            .chain(self.platform.fields())
-            .chain(self.extended.fields())
-            .chain(graces)
+    pub(crate) fn each_field<'p>(&'p self, take: &mut impl FnMut(Field<'p>)) {
+        self.listed().into_iter().for_each(&mut *take);
+        self.quote.fields().into_iter().for_each(&mut *take);
+        self.platform.fields().into_iter().for_each(&mut *take);
+        self.extended.fields().into_iter().for_each(&mut *take);
+        self.grace.iter().map(Grace::field).for_each(take);
     }
 
     /// Every expectation but the quoting enclave's, the platform's, the extended body's and the graces.

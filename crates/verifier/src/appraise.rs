@@ -15,10 +15,10 @@ use crate::signature::Algorithms;
 use crate::signed::{self, PreparedReferences, Taken};
 use crate::snp;
 use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
+use crate::text::Text;
 use crate::witness::{Attested, Challenge};
-use confide_evidence::bytes::Digest;
-use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, TdxCollateral};
-use confide_evidence::hex;
+use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, Platform, TdxCollateral};
 use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
@@ -229,7 +229,7 @@ pub(crate) struct Progress<'a> {
     pub(crate) quote: QuoteFindings,
     pub(crate) reference_set: Option<String>,
     pub(crate) measurements: Option<Measurements>,
-    pub(crate) report_data: Option<String>,
+    pub(crate) report_data: Option<Bytes<64>>,
     pub(crate) valid_until: Option<i64>,
     pub(crate) devices: Vec<DeviceResult>,
     pub(crate) simulated_devices: bool,
@@ -324,8 +324,9 @@ impl<'a> Progress<'a> {
             Ok(quote) => {
                 self.platform = Some("tdx");
                 self.measurements = Some(Measurements::Tdx(Box::new(measurements(&quote))));
-                self.report_data = Some(hex::encode(quote.report.report_data));
-                self.checks.pass(&rules::QUOTE_FORMAT, format!("version {}", quote.version));
+                self.report_data = Some(Bytes(*quote.report.report_data));
+                let version = quote.version;
+                self.checks.pass(&rules::QUOTE_FORMAT, Text::later(move || format!("version {version}")));
                 Ok(quote)
             }
             Err(error) => {
@@ -404,18 +405,20 @@ impl<'a> Progress<'a> {
             "tdx.report_data",
             "claims.events",
         ];
-        let mut open: Vec<String> = policy
-            .waivers()
-            .into_iter()
-            .filter(|(field, _)| NEEDED.contains(&field.as_ref()))
-            .map(|(field, _)| format!("{field} waived"))
-            .collect();
+        let mut open = Vec::new();
+        policy.each_waived(Platform::Tdx, |field, _| {
+            if NEEDED.contains(&field.path.as_ref()) {
+                open.push(format!("{} waived", field.path));
+            }
+        });
         if policy.admits_debug_or_migration() {
             open.push("a TD that the host can debug or migrate is admitted".to_owned());
         }
         match &policy.danger {
             _ if open.is_empty() => self.checks.pass(&rules::WITNESS, "nothing is left open"),
-            Some(danger) => self.checks.waive(&rules::WITNESS, &danger.reason, open.join(", ")),
+            Some(danger) => {
+                self.checks.waive(&rules::WITNESS, &danger.reason.as_str().into(), open.join(", "));
+            }
             None => self.checks.fail(&rules::WITNESS, open.join(", ")),
         }
     }
@@ -423,29 +426,26 @@ impl<'a> Progress<'a> {
     /// Shows the waivers of what this evidence has nothing of: a loosened policy shows in every verdict. What a policy
     /// says of the other platform is no part of it.
     fn untouched_waivers(&mut self) {
-        let other = match self.inputs.subject {
-            Subject::SnpReport(_) => "tdx.",
-            _ => "snp.",
+        let platform = match self.inputs.subject {
+            Subject::SnpReport(_) => Platform::SevSnp,
+            Subject::Quote(_) | Subject::QuoteWithLog { .. } | Subject::Document(_) => Platform::Tdx,
         };
         let looked_at = self.checks.codes();
         let mut last = 0;
         // Fields and rules have about the same order: each search goes on where the one before ended.
         let mut rules = rules::ALL.iter().cycle();
-        for field in self.inputs.policy.waived() {
-            if field.path.starts_with(other) {
-                continue;
-            }
-            let Some((code, reason)) = field.code.zip(field.waiver()) else { continue };
+        self.inputs.policy.each_waived(platform, |field, reason| {
+            let Some(code) = field.code else { return };
             if looked_at.may_have(code)
                 && let Some(place) = self.checks.place_of(code, last)
             {
                 last = place;
-                continue;
+                return;
             }
             if let Some(rule) = rules.by_ref().take(rules::ALL.len()).find(|rule| rule.code == code) {
                 self.checks.waive(rule, reason, "this evidence has nothing of it");
             }
-        }
+        });
     }
 
     fn finish(self) -> AttestationResult {
@@ -492,24 +492,24 @@ impl<'a> Progress<'a> {
 
 fn measurements(quote: &Quote<'_>) -> TdxMeasurements {
     let report = &quote.report;
-    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| hex::encode(rtmr));
+    let [rtmr0, rtmr1, rtmr2, rtmr3] = report.rtmr.map(|rtmr| Bytes(*rtmr));
     TdxMeasurements {
-        mr_td: hex::encode(report.mr_td),
+        mr_td: Bytes(*report.mr_td),
         rtmr0,
         rtmr1,
         rtmr2,
         rtmr3,
-        mr_seam: hex::encode(report.mr_seam),
-        mr_signer_seam: hex::encode(report.mr_signer_seam),
-        mr_config_id: hex::encode(report.mr_config_id),
-        mr_owner: hex::encode(report.mr_owner),
-        mr_owner_config: hex::encode(report.mr_owner_config),
-        mr_service_td: report.td15.as_ref().map(|td15| hex::encode(td15.mr_service_td)),
-        td_attributes: hex::encode(report.td_attributes),
-        xfam: hex::encode(report.xfam),
-        seam_attributes: hex::encode(report.seam_attributes),
-        tee_tcb_svn: hex::encode(report.tee_tcb_svn),
-        tee_tcb_svn_2: report.td15.as_ref().map(|td15| hex::encode(td15.tee_tcb_svn_2)),
+        mr_seam: Bytes(*report.mr_seam),
+        mr_signer_seam: Bytes(*report.mr_signer_seam),
+        mr_config_id: Bytes(*report.mr_config_id),
+        mr_owner: Bytes(*report.mr_owner),
+        mr_owner_config: Bytes(*report.mr_owner_config),
+        mr_service_td: report.td15.as_ref().map(|td15| Bytes(*td15.mr_service_td)),
+        td_attributes: Bytes(*report.td_attributes),
+        xfam: Bytes(*report.xfam),
+        seam_attributes: Bytes(*report.seam_attributes),
+        tee_tcb_svn: Bytes(*report.tee_tcb_svn),
+        tee_tcb_svn_2: report.td15.as_ref().map(|td15| Bytes(*td15.tee_tcb_svn_2)),
     }
 }
 

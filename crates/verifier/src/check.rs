@@ -1,7 +1,7 @@
 //! Checks: what a verdict is made of.
 
 use crate::text::Text;
-use confide_policy::{Expect, Require};
+use confide_policy::{Expect, Reason, Require};
 use serde::Serialize;
 use std::fmt::Display;
 
@@ -79,8 +79,15 @@ impl Codes {
     }
 
     fn bit(code: &str) -> u128 {
-        let sum = code.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
-        1_u128.wrapping_shl(sum)
+        // Length and four letters tell codes apart well enough.
+        let bytes = code.as_bytes();
+        let end = bytes.len().saturating_sub(1);
+        let letter = |place: usize| bytes.get(place).copied().map_or(0, u32::from);
+        let sum = letter(0)
+            .wrapping_add(letter(end / 3).wrapping_mul(5))
+            .wrapping_add(letter(end / 2).wrapping_mul(23))
+            .wrapping_add(letter(end).wrapping_mul(61));
+        1_u128.wrapping_shl(sum.wrapping_add(u32::try_from(end).unwrap_or_default().wrapping_mul(11)))
     }
 }
 
@@ -143,23 +150,17 @@ impl Checks {
     }
 
     /// Holds a value against the policy's set of reference values.
-    pub(crate) fn expect<T: PartialEq + Display + Clone + Send + Sync + 'static>(
+    pub(crate) fn expect<T: PartialEq + Told>(
         &mut self,
         rule: &'static Rule,
         expected: &Expect<T>,
         actual: &T,
     ) {
-        let shown = actual.clone();
-        self.expect_each(
-            rule,
-            expected,
-            std::slice::from_ref(actual),
-            Text::later(move || shown.to_string()),
-        );
+        self.expect_each(rule, expected, std::slice::from_ref(actual), told(actual));
     }
 
     /// Holds several values, each of which must be in the policy's set. `shown` is what the verdict says was found.
-    pub(crate) fn expect_each<T: PartialEq + Display>(
+    pub(crate) fn expect_each<T: PartialEq + Told>(
         &mut self,
         rule: &'static Rule,
         expected: &Expect<T>,
@@ -177,7 +178,13 @@ impl Checks {
     }
 
     /// Records a required check that the policy may waive.
-    pub(crate) fn require(&mut self, rule: &'static Rule, require: &Require, found: Result<String, String>) {
+    pub(crate) fn require(
+        &mut self,
+        rule: &'static Rule,
+        require: &Require,
+        found: Result<impl Into<Text>, impl Into<Text>>,
+    ) {
+        let found: Result<Text, Text> = found.map(Into::into).map_err(Into::into);
         match (require, found) {
             (Require::Required, Ok(actual)) => self.pass(rule, actual),
             (Require::Required, Err(actual)) => self.fail(rule, actual),
@@ -185,17 +192,18 @@ impl Checks {
         }
     }
 
-    pub(crate) fn waive(&mut self, rule: &'static Rule, reason: &str, actual: impl Into<Text>) {
-        self.push(rule, Status::Waived, ["waived: ", reason].concat(), actual);
+    pub(crate) fn waive(&mut self, rule: &'static Rule, reason: &Reason, actual: impl Into<Text>) {
+        self.push(rule, Status::Waived, reason, actual);
     }
 
     pub(crate) fn not_run(&mut self, rule: &'static Rule, why: impl Into<Text>) {
         self.push(rule, Status::NotRun, rule.expected, why);
     }
 
-    /// Replaces the rule's general remedy by one for this case, if the check made last has failed.
-    pub(crate) fn advise(&mut self, remedy: impl Into<Text>) {
-        if let Some(check) = self.list.last_mut().filter(|check| check.status == Status::Fail) {
+    /// Replaces the rule's general remedy by one for this case, if the check made last has failed and there is one.
+    pub(crate) fn advise<R: Into<Text>>(&mut self, remedy: impl FnOnce() -> Option<R>) {
+        let failed = self.list.last_mut().filter(|check| check.status == Status::Fail);
+        if let Some((check, remedy)) = failed.and_then(|check| Some((check, remedy()?))) {
             check.remedy = Some(remedy.into().bounded());
         }
     }
@@ -275,13 +283,31 @@ impl Checks {
     }
 }
 
-pub(crate) fn any_of<T: Display>(values: &[T]) -> String {
+/// A value that a text can keep until somebody looks at it.
+pub(crate) trait Told: Display + Clone + Send + Sync + 'static {}
+
+impl<T: Display + Clone + Send + Sync + 'static> Told for T {}
+
+/// A value as a verdict tells it.
+pub(crate) fn told(value: &impl Told) -> Text {
+    let value = value.clone();
+    Text::later(move || value.to_string())
+}
+
+/// The values that the policy accepts.
+pub(crate) fn any_of<T: Told>(values: &[T]) -> Text {
     match values {
-        [] => "one of no values: the policy names none".to_owned(),
-        [one] => one.to_string(),
+        [] => "one of no values: the policy names none".into(),
+        [one] => {
+            let one = one.clone();
+            Text::later_in_full(move || one.to_string())
+        }
         many => {
-            let list: Vec<String> = many.iter().map(ToString::to_string).collect();
-            format!("one of {}", list.join(", "))
+            let many = many.to_vec();
+            Text::later_in_full(move || {
+                let list: Vec<String> = many.iter().map(ToString::to_string).collect();
+                format!("one of {}", list.join(", "))
+            })
         }
     }
 }
@@ -306,12 +332,14 @@ mod tests {
         let mut checks = Checks::default();
         let rule = &crate::rules::TD_DEBUG;
         checks.pass(rule, "false");
-        checks.advise("unused: the check has passed");
-        checks.waive(rule, "a reason", "true");
+        checks.advise(|| -> Option<Text> { panic!("unused: the check has passed") });
+        checks.waive(rule, &"a reason".into(), "true");
         checks.not_run(rule, "a reason");
         checks.fail(rule, "true");
         checks.fail(rule, "true");
-        checks.advise("a remedy for this case");
+        checks.advise(|| None::<Text>);
+        assert_eq!(checks.list.last().and_then(|check| check.remedy.as_deref()), Some(rule.remedy));
+        checks.advise(|| Some("a remedy for this case"));
         let list = checks.into_list();
         let remedies: Vec<Option<&str>> = list.iter().map(|check| check.remedy.as_deref()).collect();
         assert_eq!(remedies, [None, None, None, Some(rule.remedy), Some("a remedy for this case")]);

@@ -5,6 +5,7 @@
 
 use crate::check::Checks;
 use crate::rules;
+use crate::text::Text;
 use confide_evidence::bytes::Digest;
 use confide_evidence::record::{Finding, SecondOpinion};
 use confide_policy::Require;
@@ -52,7 +53,8 @@ pub(crate) fn compare(
     checks: &mut Checks,
 ) {
     let Some(opinion) = opinion else {
-        return checks.require(&rules::CROSS_CHECK, require, Err("no second verifier was asked".to_owned()));
+        let found = Err::<Text, _>("no second verifier was asked");
+        return checks.require(&rules::CROSS_CHECK, require, found);
     };
     let verifier = &opinion.verifier;
     let over = over();
@@ -68,7 +70,7 @@ pub(crate) fn compare(
                 // Refused as it is: no opinion would change that.
                 checks.not_run(&rules::CROSS_CHECK, actual);
             } else {
-                checks.require(&rules::CROSS_CHECK, require, Err(actual));
+                checks.require(&rules::CROSS_CHECK, require, Err::<Text, _>(actual));
             }
         }
         (Some(ours), Finding::Status(theirs)) if ours == theirs => {
@@ -208,7 +210,7 @@ mod tests {
                 [status("UpToDate"), refused("bad signature"), Finding::NotAsked("a test".to_owned())]
             {
                 let mut checks = Checks::default();
-                let waive = Require::Waive("not asked for".to_owned());
+                let waive = Require::Waive("not asked for".into());
                 super::compare(Some("UpToDate"), Some(&opinion(found)), || over, &waive, &mut checks);
                 assert_eq!(checks.first_failure(), Some("cross_check_inputs"), "{over:?}");
             }
@@ -218,7 +220,7 @@ mod tests {
     #[test]
     fn an_opinion_that_was_not_asked_for_is_missing_unless_the_evidence_is_refused_anyway() {
         let not_asked = opinion(Finding::NotAsked("its signatures do not hold".to_owned()));
-        let waive = Require::Waive("not asked for".to_owned());
+        let waive = Require::Waive("not asked for".into());
         for (require, status) in [(&Require::Required, Status::Fail), (&waive, Status::Waived)] {
             let mut checks = Checks::default();
             compare(Some("UpToDate"), Some(&not_asked), require, &mut checks);
@@ -235,7 +237,7 @@ mod tests {
 
     #[test]
     fn the_policy_decides_about_the_absence_of_an_opinion_alone() {
-        let waive = Require::Waive("not asked for".to_owned());
+        let waive = Require::Waive("not asked for".into());
         for (require, status) in [(&Require::Required, Status::Fail), (&waive, Status::Waived)] {
             let mut checks = Checks::default();
             compare(Some("UpToDate"), None, require, &mut checks);

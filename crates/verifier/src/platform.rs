@@ -1,12 +1,12 @@
 //! What a policy says of the platform behind a quote whose signatures hold: TCB status and graces, age of the collateral,
 //! lists of hardware, and what the next TCB recovery brings.
 
-use crate::check::{Checks, Rule, Status};
+use crate::check::{Checks, Rule, Status, Told, told};
 use crate::result::PckResult;
 use crate::rules;
 use crate::tcb::Assessment;
 use crate::text::Text;
-use confide_evidence::hex;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::tdx::{PckExtension, TcbStatus};
 use confide_evidence::time::format_seconds;
 use confide_policy::{
@@ -50,7 +50,7 @@ pub(crate) fn tcb_status(
     let (listed, accepted) = match &policy.tdx.tcb_status {
         Expect::AnyOf(list) => (list.as_slice(), statuses(list)),
         Expect::Waive(reason) if assessment.status.is_some() => return checks.waive(rule, reason, actual),
-        Expect::Waive(_) => (&[][..], "some TCB level: the policy waives which".to_owned()),
+        Expect::Waive(_) => (&[][..], "some TCB level: the policy waives which".into()),
     };
     match assessment.status {
         Some(status) if listed.contains(&status) => checks.push(rule, Status::Pass, accepted, actual),
@@ -58,7 +58,7 @@ pub(crate) fn tcb_status(
             Some(graces) if graces.iter().all(|grace| !grace.ended(now)) => {
                 graces.iter().for_each(|grace| horizon.limit(grace.until.0));
                 let reasons: Vec<String> = graces.into_iter().map(describe).collect();
-                checks.waive(rule, &reasons.join("; "), actual);
+                checks.waive(rule, &reasons.join("; ").into(), actual);
             }
             Some(graces) => {
                 let ended: Vec<String> = graces
@@ -71,9 +71,7 @@ pub(crate) fn tcb_status(
             None => checks.push(rule, Status::Fail, accepted, actual),
         },
     }
-    if let Some(remedy) = assessment.remedy() {
-        checks.advise(remedy);
-    }
+    checks.advise(|| assessment.remedy());
 }
 
 /// Notes what the TCB under the running TD is, beside that of its launch.
@@ -112,10 +110,14 @@ fn describe(grace: &Grace) -> String {
     )
 }
 
-fn statuses(list: &[TcbStatus]) -> String {
+fn statuses(list: &[TcbStatus]) -> Text {
     match list {
-        [] => "no TCB status: the policy names none".to_owned(),
-        list => list.iter().map(|status| status.name()).collect::<Vec<_>>().join(" or "),
+        [] => "no TCB status: the policy names none".into(),
+        [one] => one.name().into(),
+        list => {
+            let list = list.to_vec();
+            Text::later_in_full(move || list.iter().map(|one| one.name()).collect::<Vec<_>>().join(" or "))
+        }
     }
 }
 
@@ -135,7 +137,9 @@ pub(crate) fn collateral(
         Minimum::AtLeast(bound) => {
             let lowest = issued.tcb_info_number.min(issued.qe_identity_number);
             let status = if lowest >= *bound { Status::Pass } else { Status::Fail };
-            checks.push(&rules::TCB_EVALUATION, status, format!("at least {bound}"), actual);
+            let bound = *bound;
+            let wanted = Text::later_in_full(move || format!("at least {bound}"));
+            checks.push(&rules::TCB_EVALUATION, status, wanted, actual);
         }
     }
     let ages: [(&'static Rule, &AgeLimit, i64); 4] = [
@@ -169,7 +173,9 @@ pub(crate) fn age(
             let most = i64::from(*days).saturating_mul(86_400);
             let status = if old <= most { Status::Pass } else { Status::Fail };
             horizon.limit(issued.saturating_add(most));
-            checks.push(rule, status, format!("at most {days} days old"), actual);
+            let days = *days;
+            let wanted = Text::later_in_full(move || format!("at most {days} days old"));
+            checks.push(rule, status, wanted, actual);
         }
     }
 }
@@ -199,14 +205,14 @@ pub(crate) fn result(extension: &PckExtension, ca: PckCa) -> PckResult {
     let configuration = extension.configuration.unwrap_or_default();
     PckResult {
         ca: ca.name(),
-        fmspc: hex::encode(&extension.fmspc),
-        pce_id: hex::encode(&extension.pce_id),
-        ppid: hex::encode(&extension.ppid),
+        fmspc: Bytes(extension.fmspc),
+        pce_id: Bytes(extension.pce_id),
+        ppid: Bytes(extension.ppid),
         sgx_type: extension.sgx_type.name(),
-        sgx_components: hex::encode(&extension.components),
+        sgx_components: Bytes(extension.components),
         pce_svn: extension.pce_svn,
-        cpu_svn: hex::encode(&extension.cpu_svn),
-        platform_instance_id: extension.platform_instance_id.map(|id| hex::encode(&id)),
+        cpu_svn: Bytes(extension.cpu_svn),
+        platform_instance_id: extension.platform_instance_id.map(Bytes),
         dynamic_platform: configuration.dynamic_platform,
         cached_keys: configuration.cached_keys,
         smt_enabled: configuration.smt_enabled,
@@ -269,13 +275,13 @@ impl PckCa {
 }
 
 /// Holds an identifier of hardware against a list; nothing stands for evidence that names none.
-pub(crate) fn listed<T: PartialEq + std::fmt::Display>(
+pub(crate) fn listed<T: PartialEq + Told>(
     rule: &'static Rule,
     list: &HardwareList<T>,
     found: Option<T>,
     checks: &mut Checks,
 ) {
-    let actual = found.as_ref().map_or_else(|| "none is named".to_owned(), ToString::to_string);
+    let actual = found.as_ref().map_or_else(|| "none is named".into(), told);
     match list.listing(found.as_ref()) {
         Listing::Waived(reason) => checks.waive(rule, reason, actual),
         Listing::Allowed => checks.pass(rule, actual),
@@ -302,7 +308,7 @@ pub(crate) struct Coming {
 /// Tells what the early collateral makes of the platform, and holds it against the policy where that asks for it.
 pub(crate) fn early(
     standard: &Assessment,
-    early: Result<Coming, String>,
+    early: Result<Coming, Text>,
     policy: &AppraisalPolicy,
     horizon: &mut Horizon,
     checks: &mut Checks,
@@ -312,22 +318,21 @@ pub(crate) fn early(
     let name = early.as_ref().ok().map(|coming| coming.assessment.status_name());
     let actual = match &early {
         Err(why) => why.clone(),
-        Ok(Coming { assessment, number, same_numbers: true, .. }) if assessment.status == standard.status => {
-            format!(
-                "no TCB recovery is announced, or the standard set was given for the early one: both have evaluation \
-                 data number {number}: {}",
-                assessment.explain()
-            )
+        Ok(Coming { assessment, number, same_numbers, .. }) => {
+            let (before, number, same) = (standard.status_name(), *number, *same_numbers);
+            let (after, why) = (assessment.status_name(), assessment.explain());
+            let change = assessment.status != standard.status;
+            Text::later(move || match (change, same) {
+                (true, _) => format!(
+                    "TCB recovery coming: {before} becomes {after} with evaluation data number {number}: {why}"
+                ),
+                (false, true) => format!(
+                    "no TCB recovery is announced, or the standard set was given for the early one: both have \
+                     evaluation data number {number}: {why}"
+                ),
+                (false, false) => format!("no change with evaluation data number {number}: {why}"),
+            })
         }
-        Ok(Coming { assessment, number, .. }) if assessment.status == standard.status => {
-            format!("no change with evaluation data number {number}: {}", assessment.explain())
-        }
-        Ok(Coming { assessment, number, .. }) => format!(
-            "TCB recovery coming: {} becomes {} with evaluation data number {number}: {}",
-            standard.status_name(),
-            assessment.status_name(),
-            assessment.explain()
-        ),
     };
     match (&policy.tdx.early_tcb_status, status) {
         (Expect::Waive(reason), _) => checks.waive(rule, reason, actual),
@@ -339,9 +344,7 @@ pub(crate) fn early(
         }
         (Expect::AnyOf(list), _) => {
             checks.push(rule, Status::Fail, statuses(list), actual);
-            if let Some(remedy) = early.ok().and_then(|coming| coming.assessment.remedy()) {
-                checks.advise(remedy);
-            }
+            checks.advise(|| early.ok()?.assessment.remedy());
         }
     }
     name

@@ -1,6 +1,6 @@
 //! Reference sets: which one the evidence matches, in every field that the policy takes from them.
 
-use crate::check::{Checks, Rule, Status, any_of};
+use crate::check::{Checks, Rule, Status, any_of, told};
 use crate::rules;
 use crate::text::Text;
 use confide_policy::{ExpectReference, HexBytes, Name, ReferenceSet};
@@ -153,24 +153,21 @@ impl<'a> Choice<'a> {
     ) {
         let nearest = self.nearest.as_ref().map(|(candidate, _)| candidate);
         let (values, whose) = match expected {
-            ExpectReference::Waive(reason) => {
-                let found = found.clone();
-                return checks.waive(rule, reason, Text::later(move || found.to_string()));
-            }
+            ExpectReference::Waive(reason) => return checks.waive(rule, reason, told(found)),
             ExpectReference::AnyOf(values) => (values.as_slice(), None),
             ExpectReference::From(_) => (nearest.map_or(&[][..], |candidate| of(candidate.set)), nearest),
         };
-        let wanted = match (found, whose) {
-            (Found::Each(_), None) => rule.expected.to_owned(),
-            (Found::Each(_), Some(set)) => format!("{}, of the reference set {}", rule.expected, set.name),
+        let wanted: Text = match (found, whose) {
+            (Found::Each(_), None) => rule.expected.into(),
             (Found::One(_), None) => any_of(values),
-            (Found::One(_), Some(set)) => format!("{}, of the reference set {}", any_of(values), set.name),
+            (_, Some(set)) => {
+                let (one, name) = (matches!(found, Found::One(_)), set.name.clone());
+                let values = if one { any_of(values) } else { rule.expected.into() };
+                Text::later_in_full(move || format!("{values}, of the reference set {name}"))
+            }
         };
         match found.outside(values) {
-            None => {
-                let found = found.clone();
-                checks.push(rule, Status::Pass, wanted, Text::later(move || found.to_string()));
-            }
+            None => checks.push(rule, Status::Pass, wanted, told(found)),
             Some(actual) => checks.push(rule, Status::Fail, wanted, actual),
         }
     }

@@ -1,6 +1,7 @@
 //! Attestation results: data that auditors replay, programs render and nobody draws authority from.
 
 use crate::check::Check;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::text::escape_json;
 use serde::Serialize;
 use thiserror::Error;
@@ -47,10 +48,10 @@ pub struct AttestationResult {
     pub reference_set: Option<String>,
     /// What the PCK certificate says of the platform; nothing where signatures do not hold.
     pub pck: Option<PckResult>,
-    /// Measurements of the quote or report, in hexadecimal digits.
+    /// Measurements of the quote or report.
     pub measurements: Option<Measurements>,
-    /// Report data of the quote or report, 64 bytes in hexadecimal digits.
-    pub report_data: Option<String>,
+    /// Report data of the quote or report.
+    pub report_data: Option<Bytes<64>>,
     /// Until when the verdict may be relied on, RFC 3339; nothing where it was not accepted.
     pub valid_until: Option<String>,
     /// How the GPUs are tied to the CPU's evidence.
@@ -63,27 +64,27 @@ pub struct AttestationResult {
     pub assumptions: Vec<&'static str>,
 }
 
-/// What a PCK certificate says of its platform. Byte strings are hexadecimal digits.
+/// What a PCK certificate says of its platform.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PckResult {
     /// Who has issued it: `platform` or `processor`.
     pub ca: &'static str,
-    /// FMSPC, 6 bytes.
-    pub fmspc: String,
-    /// PCEID, 2 bytes.
-    pub pce_id: String,
-    /// PPID, 16 bytes.
-    pub ppid: String,
+    /// FMSPC.
+    pub fmspc: Bytes<6>,
+    /// PCEID.
+    pub pce_id: Bytes<2>,
+    /// PPID.
+    pub ppid: Bytes<16>,
     /// SGX type: `standard`, `scalable` or `scalable-with-integrity`.
     pub sgx_type: &'static str,
-    /// SGX TCB components, 16 bytes.
-    pub sgx_components: String,
+    /// SGX TCB components.
+    pub sgx_components: Bytes<16>,
     /// PCESVN.
     pub pce_svn: u16,
-    /// CPUSVN, 16 bytes.
-    pub cpu_svn: String,
-    /// Platform instance id, 16 bytes, of platforms under the Platform CA.
-    pub platform_instance_id: Option<String>,
+    /// CPUSVN.
+    pub cpu_svn: Bytes<16>,
+    /// Platform instance id, of platforms under the Platform CA.
+    pub platform_instance_id: Option<Bytes<16>>,
     /// Whether packages can be added, of platforms under the Platform CA.
     pub dynamic_platform: Option<bool>,
     /// Whether Intel caches the platform's root keys, of platforms under the Platform CA.
@@ -126,40 +127,40 @@ impl Measurements {
 /// Measurements of an SEV-SNP report. Names are AMD's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SnpMeasurements {
-    /// MEASUREMENT, 48 bytes.
-    pub measurement: String,
-    /// HOST_DATA, 32 bytes.
-    pub host_data: String,
-    /// FAMILY_ID, 16 bytes.
-    pub family_id: String,
-    /// IMAGE_ID, 16 bytes.
-    pub image_id: String,
+    /// MEASUREMENT.
+    pub measurement: Bytes<48>,
+    /// HOST_DATA.
+    pub host_data: Bytes<32>,
+    /// FAMILY_ID.
+    pub family_id: Bytes<16>,
+    /// IMAGE_ID.
+    pub image_id: Bytes<16>,
     /// GUEST_SVN.
     pub guest_svn: u32,
-    /// ID_KEY_DIGEST, 48 bytes.
-    pub id_key_digest: String,
-    /// AUTHOR_KEY_DIGEST, 48 bytes.
-    pub author_key_digest: String,
-    /// REPORT_ID, 32 bytes.
-    pub report_id: String,
-    /// REPORT_ID_MA, 32 bytes.
-    pub report_id_ma: String,
-    /// CHIP_ID, 64 bytes.
-    pub chip_id: String,
+    /// ID_KEY_DIGEST.
+    pub id_key_digest: Bytes<48>,
+    /// AUTHOR_KEY_DIGEST.
+    pub author_key_digest: Bytes<48>,
+    /// REPORT_ID.
+    pub report_id: Bytes<32>,
+    /// REPORT_ID_MA.
+    pub report_id_ma: Bytes<32>,
+    /// CHIP_ID.
+    pub chip_id: Bytes<64>,
     /// VMPL of the requester.
     pub vmpl: u32,
     /// POLICY, as a number in 16 hexadecimal digits.
     pub policy: String,
     /// PLATFORM_INFO, as a number in 16 hexadecimal digits.
     pub platform_info: String,
-    /// REPORTED_TCB, 8 bytes in memory order.
-    pub reported_tcb: String,
-    /// COMMITTED_TCB, 8 bytes in memory order.
-    pub committed_tcb: String,
-    /// CURRENT_TCB, 8 bytes in memory order.
-    pub current_tcb: String,
-    /// LAUNCH_TCB, 8 bytes in memory order.
-    pub launch_tcb: String,
+    /// REPORTED_TCB in memory order.
+    pub reported_tcb: Bytes<8>,
+    /// COMMITTED_TCB in memory order.
+    pub committed_tcb: Bytes<8>,
+    /// CURRENT_TCB in memory order.
+    pub current_tcb: Bytes<8>,
+    /// LAUNCH_TCB in memory order.
+    pub launch_tcb: Bytes<8>,
     /// Version of the firmware that runs.
     pub current_firmware: String,
     /// Version below which the firmware cannot be rolled back.
@@ -173,38 +174,38 @@ pub struct SnpMeasurements {
 /// Measurements of a TDX quote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TdxMeasurements {
-    /// MRTD, 48 bytes.
-    pub mr_td: String,
-    /// RTMR0, 48 bytes.
-    pub rtmr0: String,
-    /// RTMR1, 48 bytes.
-    pub rtmr1: String,
-    /// RTMR2, 48 bytes.
-    pub rtmr2: String,
-    /// RTMR3, 48 bytes.
-    pub rtmr3: String,
-    /// MRSEAM, 48 bytes.
-    pub mr_seam: String,
-    /// MRSIGNERSEAM, 48 bytes.
-    pub mr_signer_seam: String,
-    /// MRCONFIGID, 48 bytes.
-    pub mr_config_id: String,
-    /// MROWNER, 48 bytes.
-    pub mr_owner: String,
-    /// MROWNERCONFIG, 48 bytes.
-    pub mr_owner_config: String,
-    /// MRSERVICETD, 48 bytes, of TD 1.5 reports.
-    pub mr_service_td: Option<String>,
-    /// TDATTRIBUTES, 8 bytes in memory order.
-    pub td_attributes: String,
-    /// XFAM, 8 bytes in memory order.
-    pub xfam: String,
-    /// SEAMATTRIBUTES, 8 bytes in memory order.
-    pub seam_attributes: String,
-    /// TEE_TCB_SVN, 16 bytes.
-    pub tee_tcb_svn: String,
-    /// TEE_TCB_SVN_2, 16 bytes, of TD 1.5 reports.
-    pub tee_tcb_svn_2: Option<String>,
+    /// MRTD.
+    pub mr_td: Bytes<48>,
+    /// RTMR0.
+    pub rtmr0: Bytes<48>,
+    /// RTMR1.
+    pub rtmr1: Bytes<48>,
+    /// RTMR2.
+    pub rtmr2: Bytes<48>,
+    /// RTMR3.
+    pub rtmr3: Bytes<48>,
+    /// MRSEAM.
+    pub mr_seam: Bytes<48>,
+    /// MRSIGNERSEAM.
+    pub mr_signer_seam: Bytes<48>,
+    /// MRCONFIGID.
+    pub mr_config_id: Bytes<48>,
+    /// MROWNER.
+    pub mr_owner: Bytes<48>,
+    /// MROWNERCONFIG.
+    pub mr_owner_config: Bytes<48>,
+    /// MRSERVICETD, of TD 1.5 reports.
+    pub mr_service_td: Option<Bytes<48>>,
+    /// TDATTRIBUTES in memory order.
+    pub td_attributes: Bytes<8>,
+    /// XFAM in memory order.
+    pub xfam: Bytes<8>,
+    /// SEAMATTRIBUTES in memory order.
+    pub seam_attributes: Bytes<8>,
+    /// TEE_TCB_SVN.
+    pub tee_tcb_svn: Bytes<16>,
+    /// TEE_TCB_SVN_2, of TD 1.5 reports.
+    pub tee_tcb_svn_2: Option<Bytes<16>>,
 }
 
 /// What a device's signed report says of it.

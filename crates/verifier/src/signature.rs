@@ -96,27 +96,45 @@ impl Algorithms {
 /// DER of `Ecdsa-Sig-Value ::= SEQUENCE { r INTEGER, s INTEGER }` (RFC 3279 section 2.2.3) from fixed-width halves of
 /// at most 48 bytes each, so that every length fits the short form.
 pub(crate) fn ecdsa_sig_value(r: &[u8], s: &[u8]) -> Vec<u8> {
-    let (r, s) = (der_integer(r), der_integer(s));
-    let body = r.len().saturating_add(s.len());
+    let (r, s) = (DerInteger::of(r), DerInteger::of(s));
+    let body = r.size().saturating_add(s.size()).saturating_add(4);
     let mut out = Vec::with_capacity(body.saturating_add(2));
-    out.push(0x30);
-    out.push(u8::try_from(body).unwrap_or(u8::MAX));
-    out.extend_from_slice(&r);
-    out.extend_from_slice(&s);
+    out.extend_from_slice(&[0x30, short(body)]);
+    r.write(&mut out);
+    s.write(&mut out);
     out
 }
 
-fn der_integer(big_endian: &[u8]) -> Vec<u8> {
-    let start = big_endian.iter().position(|byte| *byte != 0).unwrap_or(big_endian.len());
-    let digits = big_endian.get(start..).unwrap_or_default();
-    let sign = digits.first().is_none_or(|byte| *byte >= 0x80);
-    let size = digits.len().saturating_add(usize::from(sign));
-    let mut out = vec![0x02, u8::try_from(size).unwrap_or(u8::MAX)];
-    if sign {
-        out.push(0);
+/// The content of a DER INTEGER that is not negative.
+struct DerInteger<'a> {
+    /// Whether a zero byte keeps the first digit from being a sign.
+    sign: bool,
+    digits: &'a [u8],
+}
+
+impl<'a> DerInteger<'a> {
+    fn of(big_endian: &'a [u8]) -> Self {
+        let start = big_endian.iter().position(|byte| *byte != 0).unwrap_or(big_endian.len());
+        let digits = big_endian.get(start..).unwrap_or_default();
+        Self { sign: digits.first().is_none_or(|byte| *byte >= 0x80), digits }
     }
-    out.extend_from_slice(digits);
-    out
+
+    fn size(&self) -> usize {
+        self.digits.len().saturating_add(usize::from(self.sign))
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0x02, short(self.size())]);
+        if self.sign {
+            out.push(0);
+        }
+        out.extend_from_slice(self.digits);
+    }
+}
+
+/// A length in the short form.
+fn short(length: usize) -> u8 {
+    u8::try_from(length).unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]

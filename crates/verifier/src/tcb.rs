@@ -2,11 +2,13 @@
 //! Identity"; Intel TDX DCAP Quote Verification Library for relaunch advice).
 
 use crate::text::Text;
+use confide_evidence::hex;
 use confide_evidence::tdx::{
     IsvLevel, PckExtension, QeIdentity, SgxReport, TcbInfo, TcbLevel, TcbStatus, TdReport, TdxModule,
 };
 use confide_evidence::time::format_seconds;
 use confide_policy::HexBytes;
+use std::fmt;
 
 /// The converged TCB status of platform, TDX module and quoting enclave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,11 +21,85 @@ pub(crate) struct Assessment {
     pub(crate) advisory_ids: Vec<String>,
     /// The status of each level that counted, and whether Intel names advisories of it.
     levels: Vec<(TcbStatus, bool)>,
-    parts: Vec<String>,
+    parts: Vec<Part>,
     /// What would lift the platform to its best level.
-    updates: Vec<String>,
+    updates: Vec<Update>,
     /// The statuses at launch and now, where an update under the running TD has made it worse.
     worsened: Option<[TcbStatus; 2]>,
+}
+
+/// What a status is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Platform { status: TcbStatus, date: i64, short: Vec<Short> },
+    PlatformBelowAll,
+    NoModuleIdentity { major: u8 },
+    Isv { what: &'static str, status: TcbStatus, svn: u16, best: u16 },
+    IsvBelowAll { what: &'static str, svn: u16 },
+    Present(Vec<Part>),
+}
+
+/// What an operator can update.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Update {
+    Bios(Vec<Short>),
+    Module(Vec<Short>),
+    Isv { what: &'static str, svn: u16, best: u16 },
+}
+
+/// A component that lacks what the best level asks for. PCESVN has no number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Short {
+    what: &'static str,
+    at: Option<usize>,
+    has: u16,
+    needs: u16,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform { status, date, short } => {
+                write!(f, "platform {} since the level of {}", status.name(), format_seconds(*date))?;
+                if short.is_empty() { Ok(()) } else { write!(f, " ({})", joined(short, ", ")) }
+            }
+            Self::PlatformBelowAll => f.write_str("platform below every TCB level"),
+            Self::NoModuleIdentity { major } => {
+                write!(f, "no identity for TDX module major version {major}")
+            }
+            Self::Isv { what, status, svn, best } => {
+                write!(f, "{what} {} with ISV SVN {svn}", status.name())?;
+                if *status == TcbStatus::UpToDate { Ok(()) } else { write!(f, ", needs {best}") }
+            }
+            Self::IsvBelowAll { what, svn } => write!(f, "{what} ISV SVN {svn} is below every level"),
+            Self::Present(parts) => write!(f, "the platform's present TCB: {}", joined(parts, ", ")),
+        }
+    }
+}
+
+impl fmt::Display for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("have the operator update ")?;
+        match self {
+            Self::Bios(short) => write!(f, "BIOS and microcode: {}", joined(short, ", ")),
+            Self::Module(short) => write!(f, "the TDX module: {}", joined(short, ", ")),
+            Self::Isv { what, svn, best } => write!(f, "the {what}: ISV SVN {svn}, needs {best}"),
+        }
+    }
+}
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.what)?;
+        if let Some(at) = self.at {
+            write!(f, " {at}")?;
+        }
+        write!(f, " is {}, needs {}", self.has, self.needs)
+    }
+}
+
+fn joined<T: fmt::Display>(list: &[T], between: &str) -> String {
+    list.iter().map(ToString::to_string).collect::<Vec<_>>().join(between)
 }
 
 impl Assessment {
@@ -39,8 +115,9 @@ impl Assessment {
     }
 
     /// One sentence: the status and what it is made of.
-    pub(crate) fn explain(&self) -> String {
-        format!("{}: {}", self.status_name(), self.parts.join("; "))
+    pub(crate) fn explain(&self) -> Text {
+        let (status, parts) = (self.status_name(), self.parts.clone());
+        Text::later(move || format!("{status}: {}", joined(&parts, "; ")))
     }
 
     /// Whether a part of the platform falls short for a reason that no advisory names, with a status that is not among
@@ -56,20 +133,21 @@ impl Assessment {
         if (age, configuration, hardening) == (Age::Current, false, false) {
             return None;
         }
-        let mut todo: Vec<&str> = self.updates.iter().map(String::as_str).collect();
+        let mut todo: Vec<String> = self.updates.iter().map(ToString::to_string).collect();
         if age == Age::Relaunch {
-            todo.push("stop the TD and start it again");
+            todo.push("stop the TD and start it again".to_owned());
         }
         if configuration {
-            todo.push("have the operator configure the platform as the advisories ask");
+            todo.push("have the operator configure the platform as the advisories ask".to_owned());
         }
         if hardening {
-            todo.push("run software that is hardened as the advisories ask");
+            todo.push("run software that is hardened as the advisories ask".to_owned());
         }
         let acceptable = self.status.filter(|status| *status != TcbStatus::Revoked);
-        let accept = acceptable
-            .map(|status| format!("or accept {} in the policy for a while by a grace", status.name()));
-        todo.extend(accept.as_deref());
+        todo.extend(
+            acceptable
+                .map(|status| format!("or accept {} in the policy for a while by a grace", status.name())),
+        );
         if todo.is_empty() {
             return None;
         }
@@ -101,7 +179,7 @@ pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Resul
 }
 
 /// Whether the TDX module's signer and SEAM attributes are those that TCB info has for its major version.
-pub(crate) fn module_matches(report: &TdReport<'_>, info: &TcbInfo) -> Result<String, String> {
+pub(crate) fn module_matches(report: &TdReport<'_>, info: &TcbInfo) -> Result<Text, String> {
     let [_, major, ..] = *report.tee_tcb_svn;
     let module = module_for(info, major)
         .ok_or_else(|| format!("TCB info has no identity for TDX module major version {major}"))?;
@@ -111,7 +189,7 @@ pub(crate) fn module_matches(report: &TdReport<'_>, info: &TcbInfo) -> Result<St
     if !equal_under(&module.attributes_mask, report.seam_attributes, &module.attributes) {
         return Err(format!("SEAMATTRIBUTES {}", HexBytes(*report.seam_attributes)));
     }
-    Ok(format!("TDX module major version {major}"))
+    Ok(Text::later(move || format!("TDX module major version {major}")))
 }
 
 fn module_for(info: &TcbInfo, major: u8) -> Option<&TdxModule> {
@@ -120,9 +198,12 @@ fn module_for(info: &TcbInfo, major: u8) -> Option<&TdxModule> {
 
 /// Identity and levels of modules with a major version above zero: `TDX_` and two hexadecimal digits, in any case.
 fn module_levels(info: &TcbInfo, major: u8) -> Option<(&TdxModule, &[IsvLevel])> {
-    let id = format!("TDX_{major:02x}");
-    let identity =
-        info.tdx_module_identities.iter().find(|identity| identity.id.eq_ignore_ascii_case(&id))?;
+    let is_for = |id: &str| {
+        let (prefix, digits) = id.split_at_checked(4)?;
+        Some(prefix.eq_ignore_ascii_case("TDX_") && hex::decode_array(digits)? == [major])
+    };
+    let mut identities = info.tdx_module_identities.iter();
+    let identity = identities.find(|identity| is_for(&identity.id) == Some(true))?;
     Some((&identity.module, &identity.tcb_levels))
 }
 
@@ -141,8 +222,7 @@ pub(crate) fn assess(
         let mut unused = Assessment::default();
         let reached = platform_status(td15.tee_tcb_svn_2, pck, info, &mut unused);
         if td15.tee_tcb_svn_2 != report.tee_tcb_svn {
-            let parts = unused.parts.join(", ");
-            assessment.parts.push(format!("the platform's present TCB: {parts}"));
+            assessment.parts.push(Part::Present(unused.parts));
         }
         (td15.tee_tcb_svn_2, reached)
     });
@@ -218,26 +298,24 @@ fn platform_status(
     let [minor, major, ..] = *tee_tcb_svn;
     let (sgx, tdx) = short_of_best(tee_tcb_svn, pck, info);
     if !sgx.is_empty() {
-        assessment.updates.push(format!("have the operator update BIOS and microcode: {}", sgx.join(", ")));
+        assessment.updates.push(Update::Bios(sgx.clone()));
     }
     if !tdx.is_empty() {
-        assessment.updates.push(format!("have the operator update the TDX module: {}", tdx.join(", ")));
+        assessment.updates.push(Update::Module(tdx.clone()));
     }
     let platform = match info.tcb_levels.iter().find(|level| reached(level, tee_tcb_svn, pck)) {
         Some(level) => {
             assessment.count(level.tcb_status, &level.advisory_ids);
             assessment.date = Some(level.tcb_date);
-            let short: Vec<String> = sgx.into_iter().chain(tdx).collect();
-            let short = if short.is_empty() { String::new() } else { format!(" ({})", short.join(", ")) };
-            assessment.parts.push(format!(
-                "platform {} since the level of {}{short}",
-                level.tcb_status.name(),
-                format_seconds(level.tcb_date),
-            ));
+            assessment.parts.push(Part::Platform {
+                status: level.tcb_status,
+                date: level.tcb_date,
+                short: sgx.into_iter().chain(tdx).collect(),
+            });
             level.tcb_status
         }
         None => {
-            assessment.parts.push("platform below every TCB level".to_owned());
+            assessment.parts.push(Part::PlatformBelowAll);
             return None;
         }
     };
@@ -245,26 +323,29 @@ fn platform_status(
         return Some(Reached { platform, module: TcbStatus::UpToDate });
     }
     let Some((_, levels)) = module_levels(info, major) else {
-        assessment.parts.push(format!("no identity for TDX module major version {major}"));
+        assessment.parts.push(Part::NoModuleIdentity { major });
         return None;
     };
     let module = isv_status("TDX module", u16::from(minor), levels, assessment)?;
     Some(Reached { platform, module })
 }
 
-fn isv_status(what: &str, svn: u16, levels: &[IsvLevel], assessment: &mut Assessment) -> Option<TcbStatus> {
+fn isv_status(
+    what: &'static str,
+    svn: u16,
+    levels: &[IsvLevel],
+    assessment: &mut Assessment,
+) -> Option<TcbStatus> {
     let best = levels.iter().map(|level| level.tcb.isv_svn).max().unwrap_or_default();
     if svn < best {
-        assessment.updates.push(format!("have the operator update the {what}: ISV SVN {svn}, needs {best}"));
+        assessment.updates.push(Update::Isv { what, svn, best });
     }
     let Some(level) = levels.iter().find(|level| level.tcb.isv_svn <= svn) else {
-        assessment.parts.push(format!("{what} ISV SVN {svn} is below every level"));
+        assessment.parts.push(Part::IsvBelowAll { what, svn });
         return None;
     };
     assessment.count(level.tcb_status, &level.advisory_ids);
-    let short =
-        if level.tcb_status == TcbStatus::UpToDate { String::new() } else { format!(", needs {best}") };
-    assessment.parts.push(format!("{what} {} with ISV SVN {svn}{short}", level.tcb_status.name()));
+    assessment.parts.push(Part::Isv { what, status: level.tcb_status, svn, best });
     Some(level.tcb_status)
 }
 
@@ -300,21 +381,21 @@ fn reaches_latest(tee_tcb_svn: &[u8; 16], info: &TcbInfo) -> bool {
 }
 
 /// Which SGX components (with PCESVN) and which TDX components lack what the best level asks for.
-fn short_of_best(tee_tcb_svn: &[u8; 16], pck: &PckExtension, info: &TcbInfo) -> (Vec<String>, Vec<String>) {
+fn short_of_best(tee_tcb_svn: &[u8; 16], pck: &PckExtension, info: &TcbInfo) -> (Vec<Short>, Vec<Short>) {
     let Some(best) = info.tcb_levels.first() else { return (Vec::new(), Vec::new()) };
     let skip = if tee_tcb_svn.get(1).is_some_and(|major| *major > 0) { 2 } else { 0 };
     let mut sgx = short("SGX component", 0, &pck.components, &best.tcb.sgx);
     if pck.pce_svn < best.tcb.pce_svn {
-        sgx.push(format!("PCESVN is {}, needs {}", pck.pce_svn, best.tcb.pce_svn));
+        sgx.push(Short { what: "PCESVN", at: None, has: pck.pce_svn, needs: best.tcb.pce_svn });
     }
     (sgx, short("TDX component", skip, tee_tcb_svn, &best.tcb.tdx))
 }
 
-fn short(what: &str, skip: usize, has: &[u8; 16], needs: &[u8; 16]) -> Vec<String> {
+fn short(what: &'static str, skip: usize, has: &[u8; 16], needs: &[u8; 16]) -> Vec<Short> {
     let components = has.iter().zip(needs).enumerate().skip(skip);
     components
         .filter(|(_, (has, needs))| has < needs)
-        .map(|(at, (has, needs))| format!("{what} {at} is {has}, needs {needs}"))
+        .map(|(at, (has, needs))| Short { what, at: Some(at), has: (*has).into(), needs: (*needs).into() })
         .collect()
 }
 
@@ -406,25 +487,31 @@ mod tests {
 
     #[test]
     fn the_remedy_names_what_is_short_and_the_advisories() {
-        let assessment = |status, updates: &[&str]| Assessment {
+        let update = Update::Isv { what: "TDX module", svn: 3, best: 5 };
+        let assessment = |status, updates: &[&Update]| Assessment {
             status,
             date: None,
             advisory_ids: vec!["INTEL-SA-1".to_owned(), "INTEL-SA-2".to_owned()],
             levels: Vec::new(),
             parts: Vec::new(),
-            updates: updates.iter().map(ToString::to_string).collect(),
+            updates: updates.iter().copied().cloned().collect(),
             worsened: None,
         };
         let up_to_date = assessment(Some(UpToDate), &[]);
         assert_eq!(up_to_date.remedy(), None);
-        let old = assessment(Some(OutOfDateConfigurationNeeded), &["update the module"]).remedy().unwrap();
+        let old = assessment(Some(OutOfDateConfigurationNeeded), &[&update]).remedy().unwrap();
         assert_eq!(
             old,
-            "update the module, have the operator configure the platform as the advisories ask, \
+            "have the operator update the TDX module: ISV SVN 3, needs 5, \
+             have the operator configure the platform as the advisories ask, \
              or accept OutOfDateConfigurationNeeded in the policy for a while by a grace (advisories INTEL-SA-1, INTEL-SA-2)"
         );
-        let none = assessment(None, &["update the module"]).remedy().unwrap();
-        assert_eq!(none, "update the module (advisories INTEL-SA-1, INTEL-SA-2)", "no status to accept");
+        let none = assessment(None, &[&update]).remedy().unwrap();
+        assert_eq!(
+            none,
+            "have the operator update the TDX module: ISV SVN 3, needs 5 (advisories INTEL-SA-1, INTEL-SA-2)",
+            "no status to accept"
+        );
         let relaunch = assessment(Some(TDRelaunchAdvised), &[]).remedy().unwrap();
         assert!(
             relaunch.starts_with("stop the TD and start it again, or accept TDRelaunchAdvised"),

@@ -9,7 +9,7 @@ mod origin;
 pub(crate) use origin::origin;
 pub use origin::verify_origin;
 
-use crate::check::{Check, Checks, Rule, Status, Stop};
+use crate::check::{Check, Checks, Rule, Status, Stop, told};
 use crate::memo::{Known, Memo};
 use crate::platform::{self, Coming, Horizon, Issued, PckCa};
 use crate::references::{Choice, Columns, Found, Of};
@@ -168,7 +168,7 @@ struct Contents {
     windows: Vec<Window>,
     root_crl_issued: i64,
     /// What the next TCB recovery brings, or why it is unusable.
-    early: Result<Early, String>,
+    early: Result<Early, Text>,
 }
 
 /// The early set of TCB info and QE identity, whose signatures hold.
@@ -412,10 +412,10 @@ fn signed_json(
 
 /// The early set, under the signing certificates of the standard one. It decides nothing unless the policy asks for it, so
 /// that what is wrong with it is kept beside the collateral and does not spoil that.
-fn early(collateral: &TdxCollateral, parsed: &Parsed, algorithms: &Algorithms) -> Result<Early, String> {
-    let Some(early) = &collateral.early else { return Err("no early collateral was given".to_owned()) };
+fn early(collateral: &TdxCollateral, parsed: &Parsed, algorithms: &Algorithms) -> Result<Early, Text> {
+    let Some(early) = &collateral.early else { return Err("no early collateral was given".into()) };
     let EarlyTcb { tcb_info: info, tcb_info_signature, qe_identity: identity, qe_identity_signature } = early;
-    let of = |what: &str, fault: String| format!("early {what}: {fault}");
+    let of = |what: &str, fault: String| Text::from(format!("early {what}: {fault}")).shared();
     signed_json(&parsed.tcb_signer, info, tcb_info_signature.as_bytes(), algorithms)
         .map_err(|fault| of("TCB info", fault))?;
     signed_json(&parsed.qe_signer, identity, qe_identity_signature.as_bytes(), algorithms)
@@ -447,7 +447,7 @@ impl Early {
         standard: &Issued,
         policy: &AppraisalPolicy,
         now: i64,
-    ) -> Result<Coming, String> {
+    ) -> Result<Coming, Text> {
         let (report, info, identity) = (&quote.signature.qe_report, &self.tcb_info, &self.qe_identity);
         in_windows(|| self.windows.iter(), now)?;
         let number = info.tcb_evaluation_data_number;
@@ -458,7 +458,8 @@ impl Early {
             if early < standard {
                 return Err(format!(
                     "early {what} of evaluation data number {early}, the standard one has {standard}"
-                ));
+                )
+                .into());
             }
         }
         let mut until = self.windows.iter().map(|window| window.not_after).min().unwrap_or(now);
@@ -469,11 +470,11 @@ impl Early {
                 continue;
             };
             if now > end {
-                return Err(format!("{} is older than the policy allows", window.what));
+                return Err(format!("{} is older than the policy allows", window.what).into());
             }
             until = until.min(end);
         }
-        covers(info, extension).map_err(|text| text.to_string())?;
+        covers(info, extension)?;
         tcb::qe_matches(report, identity)?;
         tcb::module_matches(&quote.report, info)?;
         let assessment = tcb::assess(&quote.report, report, extension, info, identity);
@@ -692,13 +693,19 @@ fn pck_certificate(
         Some(known) => Ok(Arc::clone(&known.platform)),
         None => pck_chain(quote, contents).map(Arc::new),
     };
-    let platform = checks.need(&rules::PCK_CHAIN_FORM, found, |platform| platform.pck.common_name.clone())?;
+    let platform = checks.need(&rules::PCK_CHAIN_FORM, found, |platform| {
+        let platform = Arc::clone(platform);
+        Text::later(move || platform.pck.common_name.clone())
+    })?;
     let pck = &platform.pck;
     let signed = match known {
         Some(_) => Ok(()),
         None => issued_in_profile(&contents.pck_ca, pck, algorithms).and_then(|()| is_signer(pck, PCK)),
     };
-    checks.need(&rules::PCK_SIGNATURE, signed, |()| format!("issued by {}", contents.pck_ca.common_name))?;
+    checks.need(&rules::PCK_SIGNATURE, signed, |()| {
+        let ca = Arc::clone(&contents.pck_ca);
+        Text::later(move || format!("issued by {}", ca.common_name))
+    })?;
     let revoked = if contents.pck_crl.revokes(&pck.serial) {
         Err(format!("serial {} is revoked", confide_evidence::hex::encode(&pck.serial)))
     } else {
@@ -883,7 +890,7 @@ fn attributes(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
     checks.expect_each(&rules::TD_ATTRIBUTES, &tdx.td_attributes, &[HexBytes(*report.td_attributes)], shown);
     checks.expect_each(&rules::XFAM, &tdx.xfam, &[HexBytes(*report.xfam)], named(report.xfam, xfam));
     let reserved = match (attributes.reserved(), xfam.reserved()) {
-        (0, 0) => Ok("none is set".to_owned()),
+        (0, 0) => Ok("none is set"),
         (0, bits) => Err(format!("XFAM: {}", Xfam(bits))),
         (bits, 0) => Err(format!("TDATTRIBUTES: {}", TdAttributes(bits))),
         (one, other) => Err(format!("TDATTRIBUTES: {}; XFAM: {}", TdAttributes(one), Xfam(other))),
@@ -961,9 +968,7 @@ pub(crate) fn bound<const N: usize>(
     checks: &mut Checks,
 ) {
     match (expected, recomputed) {
-        (ExpectBound::Waive(reason), _) => {
-            checks.waive(rule, reason, Text::later(move || actual.to_string()));
-        }
+        (ExpectBound::Waive(reason), _) => checks.waive(rule, reason, told(&actual)),
         (ExpectBound::From(_) | ExpectBound::AnyOf(_), Some(value)) if value != actual => {
             checks.compare(rule, &value, &actual)
         }

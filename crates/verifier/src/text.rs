@@ -1,5 +1,6 @@
 //! Texts of checks.
 
+use confide_policy::Reason;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
@@ -35,13 +36,18 @@ struct Later<F> {
 
 impl<F: Fn() -> String> Render for Later<F> {
     fn text(&self) -> &str {
-        self.made.get_or_init(|| shortened((self.make)()))
+        self.made.get_or_init(|| (self.make)())
     }
 }
 
 impl Text {
     /// A text that is made when it is first looked at, and then bounded.
     pub(crate) fn later(make: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        Self::later_in_full(move || shortened(make()))
+    }
+
+    /// As [`Self::later`], of what the policy says alone: it is told in full.
+    pub(crate) fn later_in_full(make: impl Fn() -> String + Send + Sync + 'static) -> Self {
         Self(Inner::Later(Arc::new(Later { make, made: OnceLock::new() })))
     }
 
@@ -84,6 +90,12 @@ impl From<&'static str> for Text {
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self(Inner::Made(text))
+    }
+}
+
+impl From<&Reason> for Text {
+    fn from(reason: &Reason) -> Self {
+        Self(Inner::Shared(reason.in_verdicts()))
     }
 }
 

@@ -69,7 +69,7 @@ fn reference_values_for_the_report_data_do_not_replace_the_challenge() {
     assert_eq!(replayed.code(), "report_data", "a listed value is replayed to another challenge");
     let changed = EvidenceDocument { boot_id: Bytes([0xee; 16]), ..document };
     assert!(failures(&verdict(&changed, Some(&challenge()), &policy)).contains(&"report_data"));
-    let other = danger(&pinned.replace(&honest, &"11".repeat(64)));
+    let other = danger(&pinned.replace(&honest.to_string(), &"11".repeat(64)));
     assert_eq!(failures(&verdict(&Guest::new().document(), Some(&challenge()), &other)), ["report_data"]);
 }
 
@@ -77,7 +77,7 @@ fn reference_values_for_the_report_data_do_not_replace_the_challenge() {
 fn reference_values_for_rtmr3_do_not_replace_the_event_log() {
     let mut document = Guest::new().document();
     let honest = verdict(&document, Some(&challenge()), &danger(DANGER));
-    let honest = honest.measurements.unwrap().tdx().unwrap().rtmr3.clone();
+    let honest = honest.measurements.unwrap().tdx().unwrap().rtmr3;
     let policy = danger(
         &DANGER
             .replace("rtmr3 = { from = \"document\" }", &format!("rtmr3 = {{ any_of = [\"{honest}\"] }}"))

@@ -40,7 +40,7 @@ fn device(item: &Item) -> DeviceEvidence {
 /// The built-in policy with the checks waived that this version cannot make.
 fn policy() -> AppraisalPolicy {
     let mut policy = AppraisalPolicy::inspect();
-    let reason = || confide_policy::Require::Waive("no manifests in this test".to_owned());
+    let reason = || confide_policy::Require::Waive("no manifests in this test".into());
     (policy.devices.rim, policy.devices.revocation) = (reason(), reason());
     policy
 }

@@ -98,7 +98,7 @@ fn every_recorded_report_has_its_recorded_verdict() {
             accepted += 1;
         }
         let measurements = result.measurements.unwrap();
-        assert_eq!(measurements.snp().unwrap().reported_tcb, row.field("reported_tcb_le"));
+        assert_eq!(measurements.snp().unwrap().reported_tcb.to_string(), row.field("reported_tcb_le"));
         assert_eq!(measurements.snp().unwrap().vmpl.to_string(), row.field("vmpl"));
     }
     println!("{accepted} reports accepted, {debug} refused for their debug bit alone");

@@ -16,6 +16,7 @@ use crate::rules;
 use crate::signature::ecdsa_sig_value;
 use crate::tdx::{QuoteFindings, Window, in_windows};
 use chain::Chain;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::hex;
 use confide_evidence::snp::{EndorsementKey, Product, Report, SigningKey, TcbVersion};
 use confide_evidence::time::seconds;
@@ -64,7 +65,7 @@ fn parse<'r>(bytes: &'r [u8], progress: &mut Progress<'_>) -> Result<Report<'r>,
         Ok(report) => {
             progress.platform = Some("sev-snp");
             progress.measurements = Some(Measurements::Snp(Box::new(measurements(&report))));
-            progress.report_data = Some(hex::encode(report.report_data));
+            progress.report_data = Some(Bytes(*report.report_data));
             progress.checks.pass(&rules::SNP_REPORT_FORMAT, format!("version {}", report.version));
             Ok(report)
         }
@@ -282,23 +283,23 @@ fn possible(report: &Report<'_>, levels: &Levels) -> Result<String, String> {
 
 fn measurements(report: &Report<'_>) -> SnpMeasurements {
     SnpMeasurements {
-        measurement: hex::encode(report.measurement),
-        host_data: hex::encode(report.host_data),
-        family_id: hex::encode(report.family_id),
-        image_id: hex::encode(report.image_id),
+        measurement: Bytes(*report.measurement),
+        host_data: Bytes(*report.host_data),
+        family_id: Bytes(*report.family_id),
+        image_id: Bytes(*report.image_id),
         guest_svn: report.guest_svn,
-        id_key_digest: hex::encode(report.id_key_digest),
-        author_key_digest: hex::encode(report.author_key_digest),
-        report_id: hex::encode(report.report_id),
-        report_id_ma: hex::encode(report.report_id_ma),
-        chip_id: hex::encode(report.chip_id),
+        id_key_digest: Bytes(*report.id_key_digest),
+        author_key_digest: Bytes(*report.author_key_digest),
+        report_id: Bytes(*report.report_id),
+        report_id_ma: Bytes(*report.report_id_ma),
+        chip_id: Bytes(*report.chip_id),
         vmpl: report.vmpl,
         policy: format!("{:#018x}", report.policy.0),
         platform_info: format!("{:#018x}", report.platform_info.0),
-        reported_tcb: hex::encode(&report.reported_tcb),
-        committed_tcb: hex::encode(&report.committed_tcb),
-        current_tcb: hex::encode(&report.current_tcb),
-        launch_tcb: hex::encode(&report.launch_tcb),
+        reported_tcb: Bytes(report.reported_tcb),
+        committed_tcb: Bytes(report.committed_tcb),
+        current_tcb: Bytes(report.current_tcb),
+        launch_tcb: Bytes(report.launch_tcb),
         current_firmware: report.current_firmware.to_string(),
         committed_firmware: report.committed_firmware.to_string(),
         launch_mit_vector: report.launch_mitigations.map(|vector| format!("{vector:#018x}")),
