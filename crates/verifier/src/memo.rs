@@ -6,7 +6,9 @@
 //!
 //! A memo keeps exact bytes and compares exact bytes. It is written only after a whole appraisal has accepted, so
 //! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`] and
-//! [`MAX_COLLATERALS`]. Windows, revocation, identities and TCB levels are appraised each time.
+//! [`MAX_COLLATERALS`]. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
+//! a platform has one entry however its chain is written, so that other spellings of it displace no other platform.
+//! Windows, revocation, identities and TCB levels are appraised each time.
 
 use crate::tdx::{Platform, PreparedCollateral};
 use confide_evidence::document::TdxCollateral;
@@ -36,7 +38,7 @@ pub struct Memo {
 struct State {
     /// Counts accesses: the order of use.
     turn: u64,
-    /// By the bytes of the PCK chain as they stand in quotes.
+    /// By the bytes of the PCK chain as they stand in quotes, each PCK certificate once.
     platforms: BTreeMap<Box<[u8]>, Kept>,
     collaterals: Vec<KeptCollateral>,
 }
@@ -153,10 +155,8 @@ impl State {
 
     fn keep_platform(&mut self, chain: Box<[u8]>, enclave: Box<[u8]>, platform: Arc<Platform>) {
         let used = self.next_turn();
-        if !self.platforms.contains_key(&chain) && self.platforms.len() >= MAX_PLATFORMS {
-            let oldest = self.platforms.iter().min_by_key(|(_, kept)| kept.used);
-            let oldest = oldest.map(|(chain, _)| chain.clone());
-            oldest.map(|chain| self.platforms.remove(&chain));
+        if !self.platforms.contains_key(&chain) {
+            self.make_room(&platform);
         }
         let fresh = || Kept { platform: Arc::clone(&platform), enclaves: Vec::new(), used };
         let kept = self.platforms.entry(chain).or_insert_with(fresh);
@@ -172,6 +172,19 @@ impl State {
             kept.enclaves.remove(0);
         }
         kept.enclaves.push(enclave);
+    }
+
+    /// Removes the same platform under another spelling of its chain, or else the one used least recently where there are
+    /// as many as there may be.
+    fn make_room(&mut self, platform: &Platform) {
+        let spelt = self.platforms.iter().find(|(_, kept)| kept.platform.is_same(platform));
+        let oldest = || {
+            let full = self.platforms.len() >= MAX_PLATFORMS;
+            self.platforms.iter().filter(|_| full).min_by_key(|(_, kept)| kept.used)
+        };
+        if let Some(chain) = spelt.or_else(oldest).map(|(chain, _)| chain.clone()) {
+            self.platforms.remove(&chain);
+        }
     }
 
     fn keep_collateral(&mut self, collateral: TdxCollateral, prepared: Arc<PreparedCollateral>) {

@@ -121,6 +121,11 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
+    /// Whether the PCK certificate is the same.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.pck.der == other.pck.der
+    }
+
     /// Whether the authorities are those of this collateral.
     pub(crate) fn is_under(&self, collateral: &PreparedCollateral) -> bool {
         let same =

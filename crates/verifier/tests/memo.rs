@@ -17,7 +17,7 @@ use confide_evidence::tdx::collateral_from_json;
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{PlatformOptions, Revocable, SimulatedPlatform, SimulatedTd, TdMeasurements};
 use confide_verifier::{
-    AttestationResult, Inputs, MAX_COLLATERALS, MAX_ENCLAVE_PARTS, Memo, Subject, evaluate,
+    AttestationResult, Inputs, MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo, Subject, evaluate,
 };
 use corpus::Corpus;
 use guest::{AWS, DANGER, NOW, danger};
@@ -209,6 +209,34 @@ fn case_like(case: &Case) -> Case {
         policy: case.policy.clone(),
         now: case.now,
     }
+}
+
+/// Nothing signs the white space of a chain: an attacker between guest and client can write it anew in each document.
+#[test]
+fn a_platform_is_kept_once_however_its_chain_is_written() {
+    let memo = Memo::new();
+    assert!(Case::of_seed(2).same_verdict(&memo).accepted());
+    let case = Case::of_seed(1);
+    for spaces in 0..=MAX_PLATFORMS {
+        let mut spelt = case_like(&case);
+        spelt.quote = with_spaces(&case.quote, spaces);
+        assert!(spelt.same_verdict(&memo).accepted(), "{spaces} spaces");
+        assert_eq!(memo.platforms(), 2, "{spaces} spaces");
+    }
+}
+
+/// The quote with spaces before its PCK chain. Three lengths count them: of the signature data, of the certification data,
+/// and of the chain in that.
+fn with_spaces(quote: &[u8], spaces: usize) -> Vec<u8> {
+    let length_of_chain = 636 + 128 + 6 + 384 + 64 + 2 + 32 + 2;
+    let (before, chain) = quote.split_at(length_of_chain + 4);
+    let mut quote = [before, &vec![b' '; spaces], chain].concat();
+    for at in [632, 636 + 128 + 2, length_of_chain] {
+        let length = u32::from_le_bytes(quote[at..at + 4].try_into().unwrap());
+        let longer = length + u32::try_from(spaces).unwrap();
+        quote[at..at + 4].copy_from_slice(&longer.to_le_bytes());
+    }
+    quote
 }
 
 #[test]
