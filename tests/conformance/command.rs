@@ -74,6 +74,16 @@ fn evidence_may_stand_in_the_case_itself() {
 }
 
 #[test]
+fn more_cases_than_a_run_takes_end_it() {
+    let cases = |count: usize| conformance(&[], Path::new("."), &"{}".repeat(count));
+    let most = cases(16_384);
+    assert_eq!((most.status, most.reports.len()), (30, 16_384));
+    let more = cases(16_385);
+    assert_eq!((more.status, more.reports.len()), (30, 16_384));
+    assert!(more.stderr.contains("more than 16384 cases"), "{}", more.stderr);
+}
+
+#[test]
 fn a_danger_policy_needs_its_flag() {
     assert_eq!(refused(&[], case("accept-v4")), (2, "danger_policy_flag".to_owned()));
 }

@@ -1,7 +1,8 @@
 //! How long inputs of at most 4 MiB take to be refused that are made to cost time first.
 //!
 //! `cargo xtask bench` reads one line for each: name, median, 10th and 90th percentile in microseconds, separated by
-//! tabs. Each input must be refused, or it would measure something else.
+//! tabs. Each input must be refused, or it would measure something else. With a folder as argument it measures nothing and
+//! writes there what is costly for a program: [`write`] says which files.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,
@@ -13,36 +14,48 @@
 
 #[path = "../tests/guest/mod.rs"]
 mod guest;
+#[path = "../tests/snp/mod.rs"]
+mod snp;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, TdxCollateral};
-use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json};
-use confide_evidence::x509::MAX_CRL;
+use confide_evidence::hash::sha256;
+use confide_evidence::pem;
+use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
+use confide_evidence::x509::{MAX_CERTIFICATE, MAX_CRL};
 use confide_policy::AppraisalPolicy;
-use confide_simulator::{SimulatedGpu, SimulatedTd, TdMeasurements};
+use confide_simulator::{
+    BootEvent, SimulatedBootLog, SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension,
+    SnpOptions, TdMeasurements,
+};
 use confide_verifier::{AttestationResult, Inputs, Subject, evaluate};
-use guest::{AWS, DANGER, Guest, challenge, danger, now};
+use guest::{AWS, DANGER, Guest, NOW, challenge, danger, now};
 
 const ROUNDS: usize = 15;
 
 /// An input: its name, and what refuses it.
 struct Case {
-    name: &'static str,
+    name: String,
     refuse: Box<dyn Fn()>,
 }
 
 impl Case {
-    fn new(name: &'static str, refuse: impl Fn() + 'static) -> Self {
-        Self { name, refuse: Box::new(refuse) }
+    fn new(name: impl Into<String>, refuse: impl Fn() + 'static) -> Self {
+        Self { name: name.into(), refuse: Box::new(refuse) }
     }
 }
 
 fn main() {
+    if let Some(folder) = std::env::args().skip(1).find(|word| word != "--bench") {
+        return write(Path::new(&folder));
+    }
     let policy = danger(DANGER);
-    for case in [documents(&policy), quotes(&policy), files()].concat_cases() {
+    for case in [documents(&policy), quotes(&policy), logs(), reports(), files()].concat_cases() {
         let mut samples: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
                 let started = Instant::now();
@@ -118,8 +131,8 @@ fn documents(policy: &AppraisalPolicy) -> Vec<Case> {
         document_case(
             "document: both revocation lists full of entries",
             with_collateral(&|collateral| {
-                collateral.pck_crl = full_crl(&collateral.pck_crl);
-                collateral.root_ca_crl = full_crl(&collateral.root_ca_crl);
+                collateral.pck_crl = full_crl(&collateral.pck_crl, MAX_CRL);
+                collateral.root_ca_crl = full_crl(&collateral.root_ca_crl, MAX_CRL);
             }),
             policy,
         ),
@@ -132,8 +145,8 @@ fn one_string() -> Vec<u8> {
     [&[0x81, 0x7a][..], &size, &vec![b'x'; 3 << 20]].concat()
 }
 
-/// A revocation list of the largest size with as many entries as fit, its signature broken by that.
-fn full_crl(list: &ByteString) -> ByteString {
+/// A revocation list with as many entries as fit into `size` bytes, its signature broken by that.
+fn full_crl(list: &ByteString, size: usize) -> ByteString {
     // SEQUENCE { INTEGER, UTCTime }, the smallest entry.
     let entry = |number: u32| {
         let [_, a, b, c] = number.to_be_bytes();
@@ -141,7 +154,7 @@ fn full_crl(list: &ByteString) -> ByteString {
         entry.extend_from_slice(b"\x17\x0d250101000000Z");
         entry
     };
-    let room = MAX_CRL - list.as_bytes().len() - 64;
+    let room = size - list.as_bytes().len() - 64;
     let entries: Vec<u8> = (0..u32::try_from(room / 22).unwrap()).flat_map(entry).collect();
     ByteString(with_entries(list.as_bytes(), &entries))
 }
@@ -197,9 +210,7 @@ fn many_gpus() -> EvidenceDocument {
 }
 
 fn quotes(policy: &AppraisalPolicy) -> Vec<Case> {
-    let guest = Guest::new();
-    let quote = guest.platform.quote(&SimulatedTd::new(TdMeasurements::default()).report([7; 64]));
-    let collateral = collateral_from_json(guest.platform.collateral_json().as_bytes()).unwrap();
+    let (quote, collateral) = quote();
     let case = |name, change: &dyn Fn(&mut TdxCollateral)| {
         let (quote, policy, mut collateral) = (quote.clone(), policy.clone(), collateral.clone());
         change(&mut collateral);
@@ -236,24 +247,176 @@ fn quotes(policy: &AppraisalPolicy) -> Vec<Case> {
     ]
 }
 
+/// The simulator's policy for a bare quote whose registers nobody has a value for: the log alone is at fault.
+fn of_a_log() -> String {
+    let line = |line: &str| match line.split_once(" = ") {
+        Some((name @ ("rtmr0" | "rtmr1" | "rtmr2" | "rtmr3"), _)) => {
+            format!("{name} = {{ waive = \"a test\" }}")
+        }
+        Some(("report_data", "{ from = \"document\" }")) => "report_data = { waive = \"a test\" }".to_owned(),
+        _ => line.to_owned(),
+    };
+    DANGER.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A log of the largest size with as many events as fit, all for this register, which is not what the quote has.
+fn full_log(register: u32) -> Vec<u8> {
+    let mut log = SimulatedBootLog::default();
+    let event = BootEvent { register, event_type: 13, digest: [7; 48], data: Vec::new() };
+    let rest = MAX_BOOT_LOG - log.to_bytes().len();
+    log.events.extend(vec![event; rest / MIN_EVENT]);
+    log.table(MAX_BOOT_LOG)
+}
+
+/// A simulated quote and its collateral.
+fn quote() -> (Vec<u8>, TdxCollateral) {
+    let platform = Guest::new().platform;
+    let quote = platform.quote(&SimulatedTd::new(TdMeasurements::default()).report([7; 64]));
+    (quote, collateral_from_json(platform.collateral_json().as_bytes()).unwrap())
+}
+
+fn logs() -> Vec<Case> {
+    let (quote, collateral) = quote();
+    let endorsements = Endorsements { tdx: Some(collateral), ..Endorsements::default() };
+    let policy = danger(&of_a_log());
+    let case = |name, boot_log: Vec<u8>| {
+        let (quote, endorsements, policy) = (quote.clone(), endorsements.clone(), policy.clone());
+        Case::new(name, move || {
+            let result = refused(&Inputs {
+                subject: Subject::QuoteWithLog { quote: &quote, boot_log: &boot_log },
+                endorsements: &endorsements,
+                prepared: None,
+                memo: None,
+                second_opinion: None,
+                references: None,
+                policy: &policy,
+                challenge: None,
+                now: now(),
+                algorithms: &AWS,
+            });
+            assert!(result.code.is_some_and(|code| code.starts_with("boot_log")), "{:?}", result.code);
+        })
+    };
+    vec![
+        case("quote with a log: 1 MiB of events that do not replay", full_log(3)),
+        case("quote with a log: 1 MiB of events for RTMR3", full_log(4)),
+        case("quote with a log: 4 MiB", vec![0; 4 << 20]),
+    ]
+}
+
+fn reports() -> Vec<Case> {
+    let platform = SimulatedSnp::new(SnpOptions::at(NOW)).unwrap();
+    let honest = snp::Case {
+        report: platform.report(&platform.guest([7; 64])),
+        certificates: platform.certificates().unwrap().to_vec(),
+        lists: vec![platform.revocation_list().sign().unwrap()],
+        seconds: NOW,
+    };
+    let policy = snp::danger(snp::DANGER);
+    let case = |name, code: &'static str, change: &dyn Fn(&mut snp::Case)| {
+        let (mut case, policy) = (honest.clone(), policy.clone());
+        change(&mut case);
+        Case::new(name, move || {
+            let result = black_box(black_box(&case).appraise(&policy, &AWS));
+            assert_eq!(result.code, Some(code), "{name}");
+        })
+    };
+    let full = |last: u64| {
+        let mut list = platform.revocation_list();
+        // SEQUENCE { INTEGER of three bytes, UTCTime }.
+        let entries = u64::try_from((MAX_CRL - 2048) / 22).unwrap();
+        list.revoked = (0x40_0000..0x40_0000 + entries).chain([last]).collect();
+        let list = list.sign().unwrap();
+        assert!(list.len() <= MAX_CRL, "{}", list.len());
+        vec![list; 4]
+    };
+    vec![
+        case("SNP report: 4 MiB of bytes", "snp_report_format", &|case| case.report = vec![2; 4 << 20]),
+        case("SNP report: four full lists, of which the last is not signed", "snp_crl_signature", &|case| {
+            case.lists = full(1);
+            *case.lists[3].last_mut().unwrap() ^= 1;
+        }),
+        case("SNP report: four full lists that revoke its key's issuer", "snp_revocation", &|case| {
+            case.lists = full(platform.issuer().serial);
+        }),
+        case(
+            "SNP report: certificates full of extensions, a broken report",
+            "snp_report_signature",
+            &|case| {
+                let certificates = [platform.endorsement(), platform.issuer(), platform.root()];
+                case.certificates = certificates.map(full_certificate).to_vec();
+                *case.report.get_mut(0x2a0).unwrap() ^= 1;
+            },
+        ),
+        case("SNP report: certificates that are none", "snp_endorsements_format", &|case| {
+            case.certificates = (0..3).map(|byte| vec![byte; MAX_CERTIFICATE]).collect();
+        }),
+    ]
+}
+
+/// The certificate with as many further extensions as fit.
+fn full_certificate(mut certificate: SnpCertificate) -> Vec<u8> {
+    certificate.extensions.extend((0..1000).map(|number| SnpExtension {
+        oid: vec![2, 25, 128 + number],
+        critical: false,
+        value: Vec::new(),
+    }));
+    let certificate = certificate.sign().unwrap();
+    assert!(certificate.len() <= MAX_CERTIFICATE, "{}", certificate.len());
+    certificate
+}
+
+/// Collateral files that are none.
+fn texts() -> [(&'static str, String); 4] {
+    let digits = format!("{{\"root_ca_crl\":\"{}\"}}", "0a".repeat((4 << 19) - 64));
+    let escapes = format!("{{\"tcb_info\":\"{}\"}}", "\\u00e9".repeat((4 << 20) / 6 - 64));
+    let values = format!("{{\"x\":[{}0]}}", "0,".repeat((4 << 19) - 64));
+    let texts = [
+        ("four megabytes of hexadecimal digits", digits),
+        ("four megabytes of escapes", escapes),
+        ("two million unknown values", values),
+        ("four million brackets", "[".repeat(4 << 20)),
+    ];
+    assert!(texts.iter().all(|(_, text)| text.len() <= MAX_COLLATERAL));
+    texts
+}
+
 fn files() -> Vec<Case> {
-    let case = |name, text: String| {
-        assert!(text.len() <= MAX_COLLATERAL, "{name}");
+    let case = |(name, text): (&str, String)| {
+        let name = format!("collateral file: {name}");
         Case::new(name, move || {
             black_box(collateral_from_json(black_box(text.as_bytes())).expect_err("malformed"));
         })
     };
-    vec![
-        case("collateral file: four megabytes of hexadecimal digits", {
-            format!("{{\"root_ca_crl\":\"{}\"}}", "0a".repeat((4 << 19) - 64))
-        }),
-        case("collateral file: four megabytes of escapes", {
-            format!("{{\"tcb_info\":\"{}\"}}", "\\u00e9".repeat((4 << 20) / 6 - 64))
-        }),
-        case(
-            "collateral file: a million unknown values",
-            format!("{{\"x\":[{}0]}}", "0,".repeat((4 << 19) - 64)),
-        ),
-        case("collateral file: four million brackets", "[".repeat(4 << 20)),
-    ]
+    texts().into_iter().map(case).collect()
+}
+
+/// Writes a quote with its policy, and what costs a program most beside them: `NAME.json`, collateral files; `log.bin`, a
+/// boot event log; `cache`, a folder of endorsements with a full revocation list.
+fn write(folder: &Path) {
+    let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
+    let (quote, mut collateral) = quote();
+    write("quote.bin", &quote);
+    write("policy.toml", of_a_log().as_bytes());
+    write("honest.json", collateral_to_json(&collateral).as_bytes());
+    write("log.bin", &full_log(3));
+    collateral.pck_crl = full_crl(&collateral.pck_crl, MAX_CRL);
+    let room = MAX_COLLATERAL - collateral_to_json(&collateral).len();
+    collateral.root_ca_crl = full_crl(&collateral.root_ca_crl, room / 2);
+    let lists = collateral_to_json(&collateral);
+    assert!(lists.len() <= MAX_COLLATERAL, "{}", lists.len());
+    write("lists full of entries.json", lists.as_bytes());
+    for (name, text) in texts() {
+        write(&format!("{name}.json"), text.as_bytes());
+    }
+    let service = folder.join("cache/service");
+    std::fs::create_dir_all(&service).unwrap();
+    let content = serde_json::json!({
+        "fetched": 0,
+        "chain": collateral.pck_crl_issuer_chain,
+        "body": pem::base64_text(collateral.pck_crl.as_bytes()),
+    });
+    let content = content.to_string();
+    let text = format!("confide-endorsement-1 {}\n{content}\n", sha256(content.as_bytes()));
+    std::fs::write(service.join("pck-crl-platform.endorsement"), text).unwrap();
 }

@@ -155,32 +155,98 @@ fn boot_log() -> Result<String> {
         found: slowest(&rows)?,
     };
     Ok(format!(
-        "## Replay of a boot event log\n\nFrom bytes in memory to RTMR0 to RTMR3.\n\n{}{}",
+        "## Replay of a boot event log\n\n\
+         From bytes in memory to RTMR0 to RTMR3; and to the verdict on a quote, known collateral and platform, with every \
+         event held against a reference.\n\n{}{}",
         times(&rows)?,
         held(&[target])?
     ))
 }
 
-/// The largest resident set that `confide verify quote` has had.
+/// What a program took, from its start to its end.
+struct Run {
+    /// Its exit status.
+    status: i32,
+    microseconds: f64,
+    /// The largest resident set that the kernel counted, in KiB.
+    resident: f64,
+}
+
+/// Runs a program so often, with a file as its standard input.
+fn runs(command: &Command, input: &Path, rounds: usize) -> Result<Vec<Run>> {
+    const CHILD: &str = "import resource, subprocess, sys, time\n\
+        for _ in range(int(sys.argv[1])):\n\
+        \u{20}   with open(sys.argv[2], 'rb') as given:\n\
+        \u{20}       start = time.monotonic()\n\
+        \u{20}       run = subprocess.run(sys.argv[3:], stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n\
+        \u{20}       took = (time.monotonic() - start) * 1e6\n\
+        \u{20}       print(run.returncode, took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
+    let mut python = python::command();
+    python.args(["-c", CHILD, &rounds.to_string()]).arg(input).arg(command.get_program());
+    let lines = process::output(python.args(command.get_args()))?;
+    let run = |line: &str| {
+        let numbers: Vec<&str> = line.split(' ').collect();
+        let &[status, took, size] = numbers.as_slice() else { anyhow::bail!("unexpected line: {line}") };
+        Ok(Run { status: status.parse()?, microseconds: took.parse()?, resident: size.parse()? })
+    };
+    lines.lines().map(run).collect()
+}
+
+/// What `confide` says of evidence, by its exit status.
+const ACCEPTED: i32 = 0;
+const REJECTED: i32 = 10;
+const MALFORMED: i32 = 30;
+
+/// The files that the benchmark `worst` writes: a simulated quote, and what is costly beside it.
+fn costly_files() -> Result<PathBuf> {
+    let folder = running::folder("bench-worst")?;
+    process::output(cargo_bench("worst")?.arg(&folder))?;
+    Ok(folder)
+}
+
+/// The largest resident set that `confide verify quote` has had, of accepted, rejected and malformed evidence.
 fn memory() -> Result<String> {
-    const CHILD: &str = "import resource, subprocess, sys\n\
-        status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n\
-        print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
     let programs = Programs::build(Flavour::Simulator)?;
+    let folder = costly_files()?;
+    let mut cases = Vec::new();
+    for (sample, status) in
+        samples::all()?.into_iter().zip([ACCEPTED; 2]).chain([(samples::outdated()?, REJECTED)])
+    {
+        let mut command = programs.confide();
+        command.args(["verify", "quote", "--quote"]).arg(&sample.quote);
+        command.arg("--collateral").arg(&sample.collateral).args(["--at", sample.time]);
+        cases.push((sample.about.to_owned(), status, command));
+    }
+    let simulated = |collateral: &Path| {
+        let mut command = programs.confide();
+        command.args(["verify", "quote", "--quote"]).arg(folder.join("quote.bin"));
+        command.arg("--danger-policy").arg(folder.join("policy.toml"));
+        command.arg("--collateral").arg(collateral).args(["--at", "2026-10-01T00:00:00Z"]);
+        command
+    };
+    let mut log = simulated(&folder.join("honest.json"));
+    log.arg("--event-log").arg(folder.join("log.bin"));
+    cases.push(("a boot event log of 1 MiB that does not replay".to_owned(), REJECTED, log));
+    let mut files = std::fs::read_dir(&folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|found| found == "json")) {
+        let name = file.file_stem().and_then(|name| name.to_str()).context("a name of UTF-8")?;
+        let status = match name {
+            "honest" => continue,
+            "lists full of entries" => REJECTED,
+            _ => MALFORMED,
+        };
+        cases.push((format!("a collateral file of 4 MiB: {name}"), status, simulated(file)));
+    }
     let mut text = "## Memory of `confide verify quote`\n\n\
-        The largest resident set of the whole program, as the kernel counted it.\n\n| | KiB |\n|---|---:|\n"
+        The largest resident set of the whole program, as the kernel counted it.\n\n| | exit status | KiB |\n|---|---:|---:|\n"
         .to_owned();
     let mut most = 0_f64;
-    for sample in samples::all()? {
-        let confide = programs.confide();
-        let mut command = python::command();
-        command.args(["-c", CHILD]).arg(confide.get_program()).args(["verify", "quote", "--quote"]);
-        command.arg(&sample.quote).arg("--collateral").arg(&sample.collateral).args(["--at", sample.time]);
-        let line = process::output(&mut command)?;
-        let (status, size) = line.trim().split_once(' ').context("two numbers")?;
-        anyhow::ensure!(status == "0", "confide verify quote ended with {status}");
-        writeln!(text, "| {} | {size} |", sample.about)?;
-        most = most.max(size.parse()?);
+    for (name, expected, command) in cases {
+        let run = runs(&command, Path::new("/dev/null"), 1)?.pop().context("one run")?;
+        anyhow::ensure!(run.status == expected, "{name}: confide verify quote ended with {}", run.status);
+        writeln!(text, "| {name} | {expected} | {} |", run.resident)?;
+        most = most.max(run.resident);
     }
     let found = most * 1024.0 / 1e6;
     text +=
@@ -190,14 +256,51 @@ fn memory() -> Result<String> {
 
 /// How long the costliest inputs of at most 4 MiB take to be refused.
 fn worst() -> Result<String> {
-    let rows = rows(&process::output(&mut cargo_bench("worst")?)?)?;
+    let mut rows = rows(&process::output(&mut cargo_bench("worst")?)?)?;
+    rows.extend(costly_for_programs()?);
     let target = Target { what: "any of them", unit: "ms", most: 250.0, found: slowest(&rows)? };
     Ok(format!(
         "## The costliest refusals\n\n\
-         Inputs of at most 4 MiB that are made to cost time before they are refused.\n\n{}{}",
+         Inputs of at most 4 MiB that are made to cost time before they are refused. The times of `confide` are those of a \
+         whole process.\n\n{}{}",
         times(&rows)?,
         held(&[target])?
     ))
+}
+
+/// What costs most of those inputs that a program reads.
+fn costly_for_programs() -> Result<Vec<Row>> {
+    const SIZE: usize = 4 << 20;
+    let programs = Programs::build(Flavour::Simulator)?;
+    let folder = costly_files()?;
+    let fixtures = cargo::root().join("fixtures/tdx");
+    let case = std::fs::read_to_string(fixtures.join("accept-v4/case.json"))?;
+    let mut case: serde_json::Value = serde_json::from_str(&case)?;
+    case["evidence"]["quote"] = serde_json::json!({ "hex": "00".repeat(SIZE / 2 - case.to_string().len()) });
+    let mut rows = Vec::new();
+    for (name, cases) in [
+        ("four million brackets", "[".repeat(SIZE)),
+        ("two million cases of nothing", "{}".repeat(SIZE / 2)),
+        ("a case with a quote of 2 MiB", case.to_string()),
+    ] {
+        let input = folder.join("cases");
+        std::fs::write(&input, cases)?;
+        let mut command = programs.confide();
+        command.args(["conformance", "--danger", "--base"]).arg(&fixtures);
+        rows.push(row(format!("confide conformance: {name}"), &runs(&command, &input, 15)?)?);
+    }
+    let mut command = programs.confide();
+    command.args(["collateral", "show", "--cache"]).arg(folder.join("cache"));
+    let runs = runs(&command, Path::new("/dev/null"), 15)?;
+    rows.push(row("confide collateral show: a cache with a full revocation list".to_owned(), &runs)?);
+    Ok(rows)
+}
+
+fn row(name: String, runs: &[Run]) -> Result<Row> {
+    let mut times: Vec<f64> = runs.iter().map(|run| run.microseconds).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |percent: usize| times.get(times.len() * percent / 100).copied().context("no run");
+    Ok(Row { name, median: at(50)?, p10: at(10)?, p90: at(90)? })
 }
 
 fn connection() -> Result<String> {

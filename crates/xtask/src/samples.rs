@@ -32,7 +32,17 @@ pub(crate) fn version_5() -> Result<Sample> {
     )
 }
 
-/// All of them.
+/// A quote of version 4 whose platform is behind, with collateral of 2026-02-18 to 2026-03-20.
+pub(crate) fn outdated() -> Result<Sample> {
+    sample(
+        "tdx_quote_outdated",
+        "TDX quote version 4 of an outdated platform",
+        "2026-02-19T00:00:00Z",
+        1_771_459_200,
+    )
+}
+
+/// Those that are accepted.
 ///
 /// # Errors
 /// When the crate's files are not where Cargo keeps them.

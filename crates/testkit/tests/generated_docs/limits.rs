@@ -111,7 +111,10 @@ fn page(limits: &[Limit], values: &Values) -> String {
     let mut text = "# Limits\n\n\
         Everything that somebody else can lengthen has a limit, checked before memory or time is spent on it. Written by \
         `cargo xtask docs` from the constants and what stands above them, which says where each number comes from. What \
-        the largest inputs cost is measured by `cargo xtask bench`.\n"
+        the largest inputs cost is measured by `cargo xtask bench`.\n\n\
+        Together they are the budget of an appraisal. They are constants and no argument of it, so that everybody who \
+        appraises the same evidence comes to the same verdict, and a record need not say under which limits it was made; \
+        and each stands where the size is checked, so that no caller can forget to pass it or raise it.\n"
         .to_owned();
     for krate in SHIPPING {
         let of_crate: Vec<&Limit> = limits.iter().filter(|limit| limit.krate == krate).collect();
