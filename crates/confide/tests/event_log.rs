@@ -156,7 +156,11 @@ fn inspect_shows_the_events_of_a_log() {
     scene.write("nothing", b"nothing that is known");
     let unknown = confide(&["inspect", scene.path("nothing").to_str().unwrap()]);
     assert_eq!(status(&unknown), 30);
-    assert!(stderr(&unknown).contains("a boot event log nor a TDX quote"), "{}", stderr(&unknown));
+    assert!(
+        stderr(&unknown).contains("a boot event log, a TDX quote nor an SEV-SNP report"),
+        "{}",
+        stderr(&unknown)
+    );
 }
 
 #[test]
