@@ -45,8 +45,7 @@ impl Wanted {
 }
 
 fn issued(issuer: &Certificate, subject: &Certificate) -> Result<(), Fault> {
-    let Certificate { tbs, signature, signature_algorithm, .. } = subject;
-    verified(issuer, *signature_algorithm, tbs, signature)
+    verified(issuer, subject.signature_algorithm, subject.tbs(), &subject.signature)
         .ok_or(Fault::Signature("of a certificate does not verify"))
 }
 

@@ -170,12 +170,18 @@ fn whole_line(line: &[u8; 64]) -> Option<[u8; 48]> {
     let (mut bytes, mut all) = ([0; 48], 0);
     let (groups, _) = bytes.as_chunks_mut::<3>();
     let (quads, _) = line.as_chunks::<4>();
-    for (group, quad) in groups.iter_mut().zip(quads) {
-        let [a, b, c, d] = quad.map(|byte| SEXTETS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT));
-        all |= a | b | c | d;
-        *group = [a << 2 | b >> 4, b << 4 | c >> 2, c << 6 | d];
+    for (group, [a, b, c, d]) in groups.iter_mut().zip(quads) {
+        let bits = place(0, *a) | place(1, *b) | place(2, *c) | place(3, *d);
+        all |= bits;
+        let [_, first, second, third] = bits.to_be_bytes();
+        *group = [first, second, third];
     }
-    (all < NO_DIGIT).then_some(bytes)
+    (all < NO_GROUP).then_some(bytes)
+}
+
+/// The value of a digit in its place of four, or a bit above all of them where the byte is no digit.
+fn place(place: usize, byte: u8) -> u32 {
+    PLACES.get(place).and_then(|values| values.get(usize::from(byte))).copied().unwrap_or(NO_GROUP)
 }
 
 /// Encodes standard base64 with padding (RFC 4648 section 4).
@@ -192,26 +198,29 @@ pub fn base64_text(bytes: &[u8]) -> String {
     out
 }
 
-/// What [`SEXTETS`] has for a byte that is no base64 digit.
-const NO_DIGIT: u8 = 0x40;
+/// What [`PLACES`] has for a byte that is no base64 digit: more than four digits are together.
+const NO_GROUP: u32 = 1 << 24;
 
-/// The value of every byte as a base64 digit.
-static SEXTETS: [u8; 256] = {
-    let mut table = [NO_DIGIT; 256];
-    let mut value = 0;
-    while value < 64 {
-        #[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "evaluated by the compiler")]
-        {
-            table[digit(value) as usize] = value;
+/// The value of every byte as the first to the fourth digit of a group.
+static PLACES: [[u32; 256]; 4] = {
+    let mut table = [[NO_GROUP; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut value = 0;
+        while value < 64 {
+            #[expect(clippy::indexing_slicing, clippy::as_conversions, reason = "evaluated by the compiler")]
+            {
+                table[place][digit(value) as usize] = (value as u32) << (18 - 6 * place);
+            }
+            value += 1;
         }
-        value += 1;
+        place += 1;
     }
     table
 };
 
 fn sextet(byte: u8) -> Option<u32> {
-    let value = SEXTETS.get(usize::from(byte)).copied().unwrap_or(NO_DIGIT);
-    (value < NO_DIGIT).then(|| u32::from(value))
+    Some(place(3, byte)).filter(|value| *value < NO_GROUP)
 }
 
 fn letter(sextet: u32) -> char {

@@ -2,6 +2,8 @@
 //!
 //! Parsing establishes no trust: signatures, windows and anchors are the verifier's work.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use thiserror::Error;
 use x509_parser::asn1_rs::{FromDer as _, Oid, Tag};
 use x509_parser::certificate::{X509Certificate, X509CertificateParser};
@@ -129,7 +131,7 @@ pub struct BasicConstraints {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extension {
     /// Dotted object identifier.
-    pub oid: String,
+    pub oid: Cow<'static, str>,
     /// The critical flag.
     pub critical: bool,
     /// The DER inside the octet string.
@@ -141,8 +143,8 @@ pub struct Extension {
 pub struct Certificate {
     /// The whole certificate, DER.
     pub der: Vec<u8>,
-    /// The signed part, DER.
-    pub tbs: Vec<u8>,
+    /// Where the signed part is in `der`.
+    tbs: Range<usize>,
     /// The signature: for ECDSA the DER of `Ecdsa-Sig-Value`.
     pub signature: Vec<u8>,
     /// How it is signed.
@@ -175,16 +177,40 @@ pub struct Certificate {
     pub extensions: Vec<Extension>,
 }
 
+/// What errors call it.
+const WHAT: &str = "a certificate";
+
 impl Certificate {
     /// Parses one DER certificate.
     ///
     /// # Errors
     /// [`X509Error`]: size, DER, trailing bytes, differing algorithm fields, duplicate extensions.
     pub fn parse(der: &[u8]) -> Result<Self, X509Error> {
-        const WHAT: &str = "a certificate";
-        if der.len() > MAX_CERTIFICATE {
-            return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CERTIFICATE });
+        Self::within_limit(der)?;
+        Self::parse_owned(der.to_vec())
+    }
+
+    /// As [`Self::parse`], of bytes that need not be copied.
+    ///
+    /// # Errors
+    /// Those of [`Self::parse`].
+    pub fn parse_owned(der: Vec<u8>) -> Result<Self, X509Error> {
+        Self::within_limit(&der)?;
+        let certificate = Self::parse_fields(&der)?;
+        Ok(Self { der, ..certificate })
+    }
+
+    fn within_limit(der: &[u8]) -> Result<(), X509Error> {
+        match der.len() {
+            size if size > MAX_CERTIFICATE => {
+                Err(X509Error::TooLarge { what: WHAT, size, limit: MAX_CERTIFICATE })
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// Everything but `der`, which is left empty.
+    fn parse_fields(der: &[u8]) -> Result<Self, X509Error> {
         // Extensions that nothing here reads are not looked into.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (rest, parsed) = parser.parse(der).map_err(|_| X509Error::Der(WHAT))?;
@@ -202,7 +228,8 @@ impl Certificate {
         }
         let certificate = Self::from_parsed(der, &parsed);
         let algorithm = certificate.signature_algorithm;
-        check_outer(WHAT, der, &certificate.tbs, algorithm, &certificate.signature)?;
+        let tbs = parsed.tbs_certificate.as_ref();
+        check_outer(WHAT, der, tbs, algorithm, &certificate.signature)?;
         Ok(certificate)
     }
 
@@ -213,8 +240,8 @@ impl Certificate {
         let mut extended_key_usage = Vec::new();
         let mut extensions = Vec::with_capacity(tbs.extensions().len());
         for extension in tbs.extensions() {
-            let oid = dotted(&extension.oid);
-            match oid.as_str() {
+            let oid = extension_name(&extension.oid);
+            match oid.as_ref() {
                 "2.5.29.19" => basic_constraints = basic_constraints_of(extension.value),
                 "2.5.29.15" => key_usage = key_usage_of(extension.value),
                 "2.5.29.37" => extended_key_usage = extended_key_usage_of(extension.value),
@@ -223,8 +250,8 @@ impl Certificate {
             extensions.push(Extension { oid, critical: extension.critical, value: extension.value.to_vec() });
         }
         Self {
-            der: der.to_vec(),
-            tbs: tbs.as_ref().to_vec(),
+            der: Vec::new(),
+            tbs: range_of(tbs.as_ref(), der),
             signature: parsed.signature_value.data.to_vec(),
             signature_algorithm: signature_algorithm(&parsed.signature_algorithm),
             issuer: tbs.issuer.as_raw().to_vec(),
@@ -244,6 +271,12 @@ impl Certificate {
             extended_key_usage,
             extensions,
         }
+    }
+
+    /// The signed part, DER.
+    #[must_use]
+    pub fn tbs(&self) -> &[u8] {
+        self.der.get(self.tbs.clone()).unwrap_or_default()
     }
 
     /// The extension with this dotted object identifier.
@@ -295,6 +328,31 @@ fn extended_key_usage_of(value: &[u8]) -> Vec<String> {
         usages.push("1.3.6.1.5.5.7.3.9".to_owned());
     }
     usages
+}
+
+/// Where a part of some bytes is in them.
+fn range_of(part: &[u8], whole: &[u8]) -> Range<usize> {
+    let start = part.as_ptr().addr().saturating_sub(whole.as_ptr().addr());
+    start..start.saturating_add(part.len())
+}
+
+/// The extensions that every certificate of Intel's has: their names are not made anew for each.
+const EXTENSIONS: [(&[u8], &str); 7] = [
+    (AUTHORITY_KEY_ID, "2.5.29.35"),
+    (&[0x55, 0x1d, 0x0e], "2.5.29.14"),
+    (&[0x55, 0x1d, 0x0f], "2.5.29.15"),
+    (&[0x55, 0x1d, 0x13], "2.5.29.19"),
+    (&[0x55, 0x1d, 0x1f], "2.5.29.31"),
+    (&[0x55, 0x1d, 0x25], "2.5.29.37"),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01], "1.2.840.113741.1.13.1"),
+];
+
+/// Dotted decimal form of an extension's object identifier.
+fn extension_name(oid: &Oid<'_>) -> Cow<'static, str> {
+    match EXTENSIONS.iter().find(|(der, _)| *der == oid.as_bytes()) {
+        Some((_, name)) => Cow::Borrowed(*name),
+        None => Cow::Owned(dotted(oid)),
+    }
 }
 
 /// Dotted decimal form of an object identifier.

@@ -1,5 +1,6 @@
 //! The appraisal policy of clients, brokers and inspections.
 
+use crate::field::Listed;
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
     NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, Reason, ReferenceSets, Says, SignedReferences, SnpPolicy,
@@ -131,24 +132,25 @@ impl AppraisalPolicy {
     /// Every waiver of the policy: field and reason.
     #[must_use]
     pub fn waivers(&self) -> Vec<(Cow<'static, str>, &str)> {
-        let fields = self.tdx.fields().into_iter().chain(self.snp.fields());
-        let fields = fields.chain(self.devices.fields()).chain(self.claims.fields());
+        let fields = self.tdx.fields().into_iter().chain(self.snp.listed().into_iter().map(Field::from));
+        let listed = self.devices.listed().into_iter().chain(self.claims.listed());
+        let fields = fields.chain(listed.map(Field::from));
         fields.filter_map(|field| field.waiver().map(|reason| (field.path, reason.as_str()))).collect()
     }
 
     /// Takes each field that is waived, with the reason, but for the table of the platform that evidence is not of.
     pub fn each_waived<'p>(&'p self, platform: Platform, mut take: impl FnMut(Field<'p>, &'p Reason)) {
-        let mut waived = |field: Field<'p>| {
-            if let Some(reason) = field.waiver() {
-                take(field, reason);
+        let mut waived = |listed: Listed<'p>| {
+            if let Some(reason) = listed.waiver() {
+                take(listed.into(), reason);
             }
         };
         match platform {
-            Platform::SevSnp => self.snp.fields().into_iter().for_each(&mut waived),
-            _ => self.tdx.each_field(&mut waived),
+            Platform::SevSnp => self.snp.listed().into_iter().for_each(&mut waived),
+            _ => self.tdx.each_listed(&mut waived),
         }
-        self.devices.fields().into_iter().for_each(&mut waived);
-        self.claims.fields().into_iter().for_each(&mut waived);
+        self.devices.listed().into_iter().for_each(&mut waived);
+        self.claims.listed().into_iter().for_each(&mut waived);
     }
 
     /// Every field of the tables, table by table.
@@ -156,9 +158,9 @@ impl AppraisalPolicy {
     pub fn fields(&self) -> Vec<Field<'_>> {
         let mut fields = self.anchors();
         fields.extend(self.tdx.fields());
-        fields.extend(self.snp.fields());
-        fields.extend(self.devices.fields());
-        fields.extend(self.claims.fields());
+        fields.extend(self.snp.listed().into_iter().map(Field::from));
+        fields.extend(self.devices.listed().map(Field::from));
+        fields.extend(self.claims.listed().map(Field::from));
         fields.extend(self.freshness.fields());
         fields.extend(reference::fields(&self.reference));
         fields.extend(self.signed_references.iter().flat_map(SignedReferences::fields));

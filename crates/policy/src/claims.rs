@@ -1,6 +1,7 @@
 //! The table `[claims]`: what the guest says of itself.
 
-use crate::{Expect, ExpectReference, Field, HexBytes, Require};
+use crate::field::Listed;
+use crate::{Expect, ExpectReference, HexBytes, Require};
 use serde::Deserialize;
 
 /// Expectations of the claims in an evidence document.
@@ -33,7 +34,7 @@ pub struct ClaimsPolicy {
 
 impl ClaimsPolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn fields(&self) -> [Field<'_>; 11] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 11] {
         let Self {
             events,
             egress_mode,
@@ -48,47 +49,47 @@ impl ClaimsPolicy {
             gpu_environment,
         } = self;
         [
-            Field::new(
+            Listed::new(
                 "claims.events",
                 "event_claims",
                 "the claims equal the runtime events that RTMR3 covers",
                 events,
             ),
-            Field::new("claims.egress_mode", "egress_mode", "the egress mode", egress_mode),
-            Field::new(
+            Listed::new("claims.egress_mode", "egress_mode", "the egress mode", egress_mode),
+            Listed::new(
                 "claims.egress_policy",
                 "egress_policy",
                 "the SHA-256 of the egress policy",
                 egress_policy,
             ),
-            Field::new(
+            Listed::new(
                 "claims.host_visible",
                 "egress_host_visible",
                 "each egress rule that lets the host see or answer",
                 host_visible,
             ),
-            Field::new("claims.model", "model_manifest", "the SHA-256 of the model manifest", model),
-            Field::new("claims.engine", "engine_kind", "the engine", engine),
-            Field::new(
+            Listed::new("claims.model", "model_manifest", "the SHA-256 of the model manifest", model),
+            Listed::new("claims.engine", "engine_kind", "the engine", engine),
+            Listed::new(
                 "claims.configuration",
                 "configuration",
                 "the SHA-256 of the guest's deciding configuration",
                 configuration,
             ),
-            Field::new("claims.image", "image", "the SHA-256 of the guest image", image),
-            Field::new(
+            Listed::new("claims.image", "image", "the SHA-256 of the guest image", image),
+            Listed::new(
                 "claims.verity_roots",
                 "verity_roots",
                 "the verity root of each volume that holds code or weights",
                 verity_roots,
             ),
-            Field::new(
+            Listed::new(
                 "claims.gpu_dev_tools",
                 "gpu_dev_tools",
                 "whether the GPU's development tools are on",
                 gpu_dev_tools,
             ),
-            Field::new("claims.gpu_environment", "gpu_environment", "the GPU environment", gpu_environment),
+            Listed::new("claims.gpu_environment", "gpu_environment", "the GPU environment", gpu_environment),
         ]
     }
 }

@@ -1,6 +1,7 @@
 //! The table `[devices]`: GPUs and switches.
 
-use crate::{Expect, Field, Require};
+use crate::field::Listed;
+use crate::{Expect, Require};
 use serde::Deserialize;
 
 /// Expectations of the devices in an evidence document.
@@ -21,29 +22,29 @@ pub struct DevicePolicy {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn fields(&self) -> [Field<'_>; 5] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 5] {
         let Self { gpu_count, fwid, rim, revocation, event } = self;
         [
-            Field::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
-            Field::new(
+            Listed::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
+            Listed::new(
                 "devices.fwid",
                 "device_fwid",
                 "the firmware id in each device's report is the one that its certificate names",
                 fwid,
             ),
-            Field::new(
+            Listed::new(
                 "devices.rim",
                 "device_rim",
                 "each device's measurements equal those of signed reference manifests",
                 rim,
             ),
-            Field::new(
+            Listed::new(
                 "devices.revocation",
                 "device_revocation",
                 "no certificate of a device's chain is revoked",
                 revocation,
             ),
-            Field::new(
+            Listed::new(
                 "devices.event",
                 "devices_event",
                 "the devices are those that the guest measured into RTMR3",

@@ -87,6 +87,38 @@ impl Expectation for RequireGiven {
     }
 }
 
+/// A field that every policy has: nothing of it is made for the occasion, since each verdict looks for waivers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed<'a> {
+    path: &'static str,
+    code: &'static str,
+    subject: &'static str,
+    expectation: &'a dyn Expectation,
+}
+
+impl<'a> Listed<'a> {
+    /// A field that drives a check.
+    pub(crate) fn new(
+        path: &'static str,
+        code: &'static str,
+        subject: &'static str,
+        expectation: &'a dyn Expectation,
+    ) -> Self {
+        Self { path, code, subject, expectation }
+    }
+
+    /// The reason, where the field is waived.
+    pub(crate) fn waiver(self) -> Option<&'a Reason> {
+        self.expectation.waiver()
+    }
+}
+
+impl<'a> From<Listed<'a>> for Field<'a> {
+    fn from(Listed { path, code, subject, expectation }: Listed<'a>) -> Self {
+        Self::new(path, code, subject, expectation)
+    }
+}
+
 /// One field of a policy.
 #[derive(Debug, Clone)]
 pub struct Field<'a> {

@@ -1,8 +1,8 @@
 //! The table `[snp]`: an AMD SEV-SNP attestation report.
 
+use crate::field::Listed;
 use crate::{
-    AgeLimit, Bits, Expect, ExpectBound, ExpectReference, Field, Floor, HardwareList, HexBytes, Require,
-    TcbFloors,
+    AgeLimit, Bits, Expect, ExpectBound, ExpectReference, Floor, HardwareList, HexBytes, Require, TcbFloors,
 };
 use confide_evidence::snp::{AbiVersion, FirmwareVersion, Product, SigningKey};
 use serde::Deserialize;
@@ -109,7 +109,7 @@ pub struct SnpPolicy {
 
 impl SnpPolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn fields(&self) -> Vec<Field<'_>> {
+    pub(crate) fn listed(&self) -> Vec<Listed<'_>> {
         let Self {
             report_version,
             product,
@@ -160,174 +160,179 @@ impl SnpPolicy {
             report_data,
         } = self;
         vec![
-            Field::new(
+            Listed::new(
                 "snp.report_version",
                 "snp_report_version",
                 "the version of the SEV-SNP report",
                 report_version,
             ),
-            Field::new("snp.product", "snp_product", "the processor's product", product),
-            Field::new(
+            Listed::new("snp.product", "snp_product", "the processor's product", product),
+            Listed::new(
                 "snp.signing_key",
                 "snp_signing_key",
                 "the kind of key that signs the report",
                 signing_key,
             ),
-            Field::new("snp.csp_id", "snp_csp_id", "the cloud provider that a VLEK was issued to", csp_id),
-            Field::new(
+            Listed::new("snp.csp_id", "snp_csp_id", "the cloud provider that a VLEK was issued to", csp_id),
+            Listed::new(
                 "snp.revocation",
                 "snp_revocation",
                 "a revocation list of AMD's root is there and lists no certificate of the chain",
                 revocation,
             ),
-            Field::new(
+            Listed::new(
                 "snp.crl_age",
                 "snp_crl_age",
                 "the age of the root's revocation list in days",
                 crl_age,
             ),
-            Field::new("snp.debug", "snp_debug", "the DEBUG bit of POLICY", debug),
-            Field::new(
+            Listed::new("snp.debug", "snp_debug", "the DEBUG bit of POLICY", debug),
+            Listed::new(
                 "snp.migration_agent",
                 "snp_migration_agent",
                 "the MIGRATE_MA bit of POLICY",
                 migration_agent,
             ),
-            Field::new("snp.smt", "snp_smt", "the SMT bit of POLICY", smt),
-            Field::new(
+            Listed::new("snp.smt", "snp_smt", "the SMT bit of POLICY", smt),
+            Listed::new(
                 "snp.single_socket",
                 "snp_single_socket",
                 "the SINGLE_SOCKET bit of POLICY",
                 single_socket,
             ),
-            Field::new("snp.cxl", "snp_cxl", "the CXL_ALLOW bit of POLICY", cxl),
-            Field::new(
+            Listed::new("snp.cxl", "snp_cxl", "the CXL_ALLOW bit of POLICY", cxl),
+            Listed::new(
                 "snp.aes_256_xts",
                 "snp_aes_256_xts",
                 "the MEM_AES_256_XTS bit of POLICY",
                 aes_256_xts,
             ),
-            Field::new("snp.rapl_disabled", "snp_rapl_disabled", "the RAPL_DIS bit of POLICY", rapl_disabled),
-            Field::new(
+            Listed::new(
+                "snp.rapl_disabled",
+                "snp_rapl_disabled",
+                "the RAPL_DIS bit of POLICY",
+                rapl_disabled,
+            ),
+            Listed::new(
                 "snp.ciphertext_hiding",
                 "snp_ciphertext_hiding",
                 "the CIPHERTEXT_HIDING_DRAM bit of POLICY",
                 ciphertext_hiding,
             ),
-            Field::new(
+            Listed::new(
                 "snp.page_swap_disabled",
                 "snp_page_swap_disabled",
                 "the PAGE_SWAP_DISABLE bit of POLICY",
                 page_swap_disabled,
             ),
-            Field::new("snp.abi", "snp_abi", "the ABI version that POLICY asks of the firmware", abi),
-            Field::new("snp.guest_svn", "snp_guest_svn", "GUEST_SVN", guest_svn),
-            Field::new("snp.vmpl", "snp_vmpl", "VMPL, the privilege level of the requester", vmpl),
-            Field::new(
+            Listed::new("snp.abi", "snp_abi", "the ABI version that POLICY asks of the firmware", abi),
+            Listed::new("snp.guest_svn", "snp_guest_svn", "GUEST_SVN", guest_svn),
+            Listed::new("snp.vmpl", "snp_vmpl", "VMPL, the privilege level of the requester", vmpl),
+            Listed::new(
                 "snp.platform_smt",
                 "snp_platform_smt",
                 "the SMT_EN bit of PLATFORM_INFO",
                 platform_smt,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_tsme",
                 "snp_platform_tsme",
                 "the TSME_EN bit of PLATFORM_INFO",
                 platform_tsme,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_ecc",
                 "snp_platform_ecc",
                 "the ECC_EN bit of PLATFORM_INFO",
                 platform_ecc,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_rapl_disabled",
                 "snp_platform_rapl_disabled",
                 "the RAPL_DIS bit of PLATFORM_INFO",
                 platform_rapl_disabled,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_ciphertext_hiding",
                 "snp_platform_ciphertext_hiding",
                 "the CIPHERTEXT_HIDING_DRAM_EN bit of PLATFORM_INFO",
                 platform_ciphertext_hiding,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_alias_check",
                 "snp_platform_alias_check",
                 "the ALIAS_CHECK_COMPLETE bit of PLATFORM_INFO",
                 platform_alias_check,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_iommu_write_safe",
                 "snp_platform_iommu_write_safe",
                 "bit 6 of PLATFORM_INFO, safe writes of the IOMMU",
                 platform_iommu_write_safe,
             ),
-            Field::new(
+            Listed::new(
                 "snp.platform_tio",
                 "snp_platform_tio",
                 "the TIO_EN bit of PLATFORM_INFO",
                 platform_tio,
             ),
-            Field::new("snp.reported_tcb", "snp_reported_tcb", "REPORTED_TCB", reported_tcb),
-            Field::new("snp.committed_tcb", "snp_committed_tcb", "COMMITTED_TCB", committed_tcb),
-            Field::new("snp.current_tcb", "snp_current_tcb", "CURRENT_TCB", current_tcb),
-            Field::new("snp.launch_tcb", "snp_launch_tcb", "LAUNCH_TCB", launch_tcb),
-            Field::new(
+            Listed::new("snp.reported_tcb", "snp_reported_tcb", "REPORTED_TCB", reported_tcb),
+            Listed::new("snp.committed_tcb", "snp_committed_tcb", "COMMITTED_TCB", committed_tcb),
+            Listed::new("snp.current_tcb", "snp_current_tcb", "CURRENT_TCB", current_tcb),
+            Listed::new("snp.launch_tcb", "snp_launch_tcb", "LAUNCH_TCB", launch_tcb),
+            Listed::new(
                 "snp.current_firmware",
                 "snp_current_firmware",
                 "the version of the firmware that runs",
                 current_firmware,
             ),
-            Field::new(
+            Listed::new(
                 "snp.committed_firmware",
                 "snp_committed_firmware",
                 "the version below which the firmware cannot be rolled back",
                 committed_firmware,
             ),
-            Field::new(
+            Listed::new(
                 "snp.provisional_firmware",
                 "snp_provisional_firmware",
                 "whether the firmware that runs can be rolled back",
                 provisional_firmware,
             ),
-            Field::new(
+            Listed::new(
                 "snp.launch_mitigations",
                 "snp_launch_mitigations",
                 "LAUNCH_MIT_VECTOR",
                 launch_mitigations,
             ),
-            Field::new(
+            Listed::new(
                 "snp.current_mitigations",
                 "snp_current_mitigations",
                 "CURRENT_MIT_VECTOR",
                 current_mitigations,
             ),
-            Field::new("snp.measurement", "snp_measurement", "MEASUREMENT, the launch digest", measurement),
-            Field::new("snp.host_data", "snp_host_data", "HOST_DATA", host_data),
-            Field::new("snp.family_id", "snp_family_id", "FAMILY_ID", family_id),
-            Field::new("snp.image_id", "snp_image_id", "IMAGE_ID", image_id),
-            Field::new("snp.author_key", "snp_author_key", "AUTHOR_KEY_EN", author_key),
-            Field::new("snp.id_key_digest", "snp_id_key_digest", "ID_KEY_DIGEST", id_key_digest),
-            Field::new(
+            Listed::new("snp.measurement", "snp_measurement", "MEASUREMENT, the launch digest", measurement),
+            Listed::new("snp.host_data", "snp_host_data", "HOST_DATA", host_data),
+            Listed::new("snp.family_id", "snp_family_id", "FAMILY_ID", family_id),
+            Listed::new("snp.image_id", "snp_image_id", "IMAGE_ID", image_id),
+            Listed::new("snp.author_key", "snp_author_key", "AUTHOR_KEY_EN", author_key),
+            Listed::new("snp.id_key_digest", "snp_id_key_digest", "ID_KEY_DIGEST", id_key_digest),
+            Listed::new(
                 "snp.author_key_digest",
                 "snp_author_key_digest",
                 "AUTHOR_KEY_DIGEST",
                 author_key_digest,
             ),
-            Field::new("snp.report_id", "snp_report_id", "REPORT_ID", report_id),
-            Field::new("snp.report_id_ma", "snp_report_id_ma", "REPORT_ID_MA", report_id_ma),
-            Field::new(
+            Listed::new("snp.report_id", "snp_report_id", "REPORT_ID", report_id),
+            Listed::new("snp.report_id_ma", "snp_report_id_ma", "REPORT_ID_MA", report_id_ma),
+            Listed::new(
                 "snp.masked_chip_id",
                 "snp_masked_chip_id",
                 "whether CHIP_ID is masked",
                 masked_chip_id,
             ),
-            Field::new("snp.chip_id", "snp_chip_id", "the chip by its CHIP_ID", &chip_id.allow),
-            Field::new("snp.chip_id.deny", "snp_chip_id", "the chip by its CHIP_ID", &chip_id.deny),
-            Field::new("snp.report_data", "snp_report_data", "REPORT_DATA", report_data),
+            Listed::new("snp.chip_id", "snp_chip_id", "the chip by its CHIP_ID", &chip_id.allow),
+            Listed::new("snp.chip_id.deny", "snp_chip_id", "the chip by its CHIP_ID", &chip_id.deny),
+            Listed::new("snp.report_data", "snp_report_data", "REPORT_DATA", report_data),
         ]
     }
 }

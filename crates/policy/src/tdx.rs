@@ -1,5 +1,6 @@
 //! The table `[tdx]`: a TDX quote.
 
+use crate::field::Listed;
 use crate::grace::{self, Grace};
 use crate::{
     AgeLimit, Expect, ExpectBound, ExpectReference, Field, HardwareList, HexBytes, Minimum, PolicyError,
@@ -100,28 +101,28 @@ pub struct QuotePolicy {
 }
 
 impl QuotePolicy {
-    fn fields(&self) -> [Field<'_>; 4] {
+    fn listed(&self) -> [Listed<'_>; 4] {
         let Self { reserved, user_data, mr_enclave, cpu_svn } = self;
         [
-            Field::new(
+            Listed::new(
                 "tdx.quote.reserved",
                 "quote_reserved",
                 "the reserved bytes of the quote header",
                 reserved,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.quote.user_data",
                 "quote_user_data",
                 "the user data of the quote header",
                 user_data,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.quote.mr_enclave",
                 "qe_mr_enclave",
                 "MRENCLAVE of the quoting enclave",
                 mr_enclave,
             ),
-            Field::new("tdx.quote.cpu_svn", "qe_cpu_svn", "CPUSVN of the quoting enclave", cpu_svn),
+            Listed::new("tdx.quote.cpu_svn", "qe_cpu_svn", "CPUSVN of the quoting enclave", cpu_svn),
         ]
     }
 }
@@ -143,29 +144,29 @@ pub struct PlatformPolicy {
 }
 
 impl PlatformPolicy {
-    fn fields(&self) -> [Field<'_>; 5] {
+    fn listed(&self) -> [Listed<'_>; 5] {
         let Self { sgx_type, dynamic_platform, cached_keys, smt_enabled, instance_id } = self;
         [
-            Field::new("tdx.platform.sgx_type", "sgx_type", "the SGX type of the platform", sgx_type),
-            Field::new(
+            Listed::new("tdx.platform.sgx_type", "sgx_type", "the SGX type of the platform", sgx_type),
+            Listed::new(
                 "tdx.platform.dynamic_platform",
                 "dynamic_platform",
                 "whether packages can be added to the platform",
                 dynamic_platform,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.platform.cached_keys",
                 "cached_keys",
                 "whether Intel caches the platform's root keys",
                 cached_keys,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.platform.smt_enabled",
                 "smt_enabled",
                 "whether simultaneous multithreading is on",
                 smt_enabled,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.platform.instance_id",
                 "platform_instance",
                 "the platform instance by its id",
@@ -222,7 +223,7 @@ pub struct ExtendedPolicy {
 }
 
 impl ExtendedPolicy {
-    fn fields(&self) -> [Field<'_>; 7] {
+    fn listed(&self) -> [Listed<'_>; 7] {
         let Self {
             vm_id,
             td_id,
@@ -233,38 +234,38 @@ impl ExtendedPolicy {
             init_fmspc,
         } = self;
         [
-            Field::new(
+            Listed::new(
                 "tdx.extended.vm_id",
                 "td_vm_id",
                 "the index of the VM that asked for the report",
                 vm_id,
             ),
-            Field::new("tdx.extended.td_id", "td_id", "the id of this instance of the TD", td_id),
-            Field::new(
+            Listed::new("tdx.extended.td_id", "td_id", "the id of this instance of the TD", td_id),
+            Listed::new(
                 "tdx.extended.device_info",
                 "device_info",
                 "the hash over the TD's devices",
                 device_info,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.extended.service_td_attributes",
                 "service_td_attributes",
                 "the attributes of service TDs",
                 service_td_attributes,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.extended.init_cpu_svn",
                 "init_cpu_svn",
                 "the CPUSVN that the TD was created on",
                 init_cpu_svn,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.extended.init_tee_tcb_svn",
                 "init_tee_tcb_svn",
                 "the TEE_TCB_SVN that the TD was created on",
                 init_tee_tcb_svn,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.extended.init_fmspc",
                 "init_fmspc",
                 "the FMSPC that the TD was created on",
@@ -278,21 +279,21 @@ impl TdxPolicy {
     /// Every expectation of the table, in the order of the type.
     pub(crate) fn fields(&self) -> Vec<Field<'_>> {
         let mut fields = Vec::new();
-        self.each_field(&mut |field| fields.push(field));
+        self.each_listed(|listed| fields.push(listed.into()));
+        fields.extend(self.grace.iter().map(Grace::field));
         fields
     }
 
-    /// As [`Self::fields`], without a list: verdicts go through them each time.
-    pub(crate) fn each_field<'p>(&'p self, take: &mut impl FnMut(Field<'p>)) {
-        self.listed().into_iter().for_each(&mut *take);
-        self.quote.fields().into_iter().for_each(&mut *take);
-        self.platform.fields().into_iter().for_each(&mut *take);
-        self.extended.fields().into_iter().for_each(&mut *take);
-        self.grace.iter().map(Grace::field).for_each(take);
+    /// Takes every field but the graces, which are never waived.
+    pub(crate) fn each_listed<'p>(&'p self, mut take: impl FnMut(Listed<'p>)) {
+        self.listed().into_iter().for_each(&mut take);
+        self.quote.listed().into_iter().for_each(&mut take);
+        self.platform.listed().into_iter().for_each(&mut take);
+        self.extended.listed().into_iter().for_each(take);
     }
 
     /// Every expectation but the quoting enclave's, the platform's, the extended body's and the graces.
-    fn listed(&self) -> [Field<'_>; 32] {
+    fn listed(&self) -> [Listed<'_>; 32] {
         let Self {
             tcb_status,
             grace: _,
@@ -330,78 +331,83 @@ impl TdxPolicy {
             extended: _,
         } = self;
         [
-            Field::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
-            Field::new(
+            Listed::new("tdx.tcb_status", "tcb_status", "the TCB status", tcb_status),
+            Listed::new(
                 "tdx.early_tcb_status",
                 "early_tcb_status",
                 "the TCB status by the early collateral",
                 early_tcb_status,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.tcb_evaluation",
                 "tcb_evaluation",
                 "the lower tcbEvaluationDataNumber of TCB info and QE identity",
                 tcb_evaluation,
             ),
-            Field::new("tdx.tcb_info_age", "tcb_info_age", "the age of TCB info in days", tcb_info_age),
-            Field::new(
+            Listed::new("tdx.tcb_info_age", "tcb_info_age", "the age of TCB info in days", tcb_info_age),
+            Listed::new(
                 "tdx.qe_identity_age",
                 "qe_identity_age",
                 "the age of QE identity in days",
                 qe_identity_age,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.pck_crl_age",
                 "pck_crl_age",
                 "the age of the PCK revocation list in days",
                 pck_crl_age,
             ),
-            Field::new(
+            Listed::new(
                 "tdx.root_crl_age",
                 "root_crl_age",
                 "the age of the root revocation list in days",
                 root_crl_age,
             ),
-            Field::new("tdx.ppid", "ppid", "the platform by its PPID", &ppid.allow),
-            Field::new("tdx.ppid.deny", "ppid", "the platform by its PPID", &ppid.deny),
-            Field::new("tdx.fmspc", "platform_kind", "the kind of platform by its FMSPC", &fmspc.allow),
-            Field::new("tdx.fmspc.deny", "platform_kind", "the kind of platform by its FMSPC", &fmspc.deny),
-            Field::new("tdx.debug", "td_debug", "the DEBUG bit of TDATTRIBUTES", debug),
-            Field::new("tdx.migratable", "td_migratable", "the MIGRATABLE bit of TDATTRIBUTES", migratable),
-            Field::new("tdx.td_attributes", "td_attributes", "TDATTRIBUTES", td_attributes),
-            Field::new("tdx.xfam", "xfam", "XFAM", xfam),
-            Field::new(
+            Listed::new("tdx.ppid", "ppid", "the platform by its PPID", &ppid.allow),
+            Listed::new("tdx.ppid.deny", "ppid", "the platform by its PPID", &ppid.deny),
+            Listed::new("tdx.fmspc", "platform_kind", "the kind of platform by its FMSPC", &fmspc.allow),
+            Listed::new("tdx.fmspc.deny", "platform_kind", "the kind of platform by its FMSPC", &fmspc.deny),
+            Listed::new("tdx.debug", "td_debug", "the DEBUG bit of TDATTRIBUTES", debug),
+            Listed::new("tdx.migratable", "td_migratable", "the MIGRATABLE bit of TDATTRIBUTES", migratable),
+            Listed::new("tdx.td_attributes", "td_attributes", "TDATTRIBUTES", td_attributes),
+            Listed::new("tdx.xfam", "xfam", "XFAM", xfam),
+            Listed::new(
                 "tdx.reserved_bits",
                 "td_reserved_bits",
                 "no reserved bit of TDATTRIBUTES or XFAM is set",
                 reserved_bits,
             ),
-            Field::new("tdx.mr_seam", "mr_seam", "MRSEAM, the measurement of the TDX module", mr_seam),
-            Field::new(
+            Listed::new("tdx.mr_seam", "mr_seam", "MRSEAM, the measurement of the TDX module", mr_seam),
+            Listed::new(
                 "tdx.mr_signer_seam",
                 "mr_signer_seam",
                 "MRSIGNERSEAM, the signer of the TDX module",
                 mr_signer_seam,
             ),
-            Field::new("tdx.seam_attributes", "seam_attributes", "SEAMATTRIBUTES", seam_attributes),
-            Field::new("tdx.mr_td", "mr_td", "MRTD, the measurement of the TD's firmware", mr_td),
-            Field::new("tdx.rtmr0", "rtmr0", "RTMR0, the firmware's configuration", rtmr0),
-            Field::new("tdx.rtmr1", "rtmr1", "RTMR1, the kernel", rtmr1),
-            Field::new("tdx.rtmr2", "rtmr2", "RTMR2, the command line and the initial file system", rtmr2),
-            Field::new("tdx.rtmr3", "rtmr3", "RTMR3, the runtime events", rtmr3),
-            Field::new(
+            Listed::new("tdx.seam_attributes", "seam_attributes", "SEAMATTRIBUTES", seam_attributes),
+            Listed::new("tdx.mr_td", "mr_td", "MRTD, the measurement of the TD's firmware", mr_td),
+            Listed::new("tdx.rtmr0", "rtmr0", "RTMR0, the firmware's configuration", rtmr0),
+            Listed::new("tdx.rtmr1", "rtmr1", "RTMR1, the kernel", rtmr1),
+            Listed::new("tdx.rtmr2", "rtmr2", "RTMR2, the command line and the initial file system", rtmr2),
+            Listed::new("tdx.rtmr3", "rtmr3", "RTMR3, the runtime events", rtmr3),
+            Listed::new(
                 "tdx.boot_log",
                 "boot_log",
                 "the boot event log replays to RTMR0, RTMR1 and RTMR2",
                 boot_log,
             ),
-            Field::new("tdx.boot_events", "boot_events", "the measured boot events", boot_events),
-            Field::new("tdx.mr_config_id", "mr_config_id", "MRCONFIGID", mr_config_id),
-            Field::new("tdx.mr_owner", "mr_owner", "MROWNER", mr_owner),
-            Field::new("tdx.mr_owner_config", "mr_owner_config", "MROWNERCONFIG", mr_owner_config),
-            Field::new("tdx.mr_service_td", "mr_service_td", "MRSERVICETD, of TD 1.5 reports", mr_service_td),
-            Field::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
-            Field::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
+            Listed::new("tdx.boot_events", "boot_events", "the measured boot events", boot_events),
+            Listed::new("tdx.mr_config_id", "mr_config_id", "MRCONFIGID", mr_config_id),
+            Listed::new("tdx.mr_owner", "mr_owner", "MROWNER", mr_owner),
+            Listed::new("tdx.mr_owner_config", "mr_owner_config", "MROWNERCONFIG", mr_owner_config),
+            Listed::new(
+                "tdx.mr_service_td",
+                "mr_service_td",
+                "MRSERVICETD, of TD 1.5 reports",
+                mr_service_td,
+            ),
+            Listed::new("tdx.report_data", "report_data", "REPORTDATA", report_data),
+            Listed::new("tdx.cross_check", "cross_check", "a second verifier finds the same", cross_check),
         ]
     }
 

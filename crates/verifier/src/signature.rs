@@ -89,7 +89,7 @@ impl Algorithms {
         issuer: &Certificate,
         subject: &Certificate,
     ) -> Result<(), SignatureFault> {
-        self.issued(issuer, subject.signature_algorithm, &subject.tbs, &subject.signature)
+        self.issued(issuer, subject.signature_algorithm, subject.tbs(), &subject.signature)
     }
 }
 

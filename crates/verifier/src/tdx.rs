@@ -550,7 +550,7 @@ pub(crate) fn issued_by(
 /// RFC 5280 section 4.2: a critical extension that is not processed is a refusal.
 fn understood(certificate: &Certificate) -> Result<(), String> {
     let mut extensions = certificate.extensions.iter();
-    match extensions.find(|found| found.critical && !PROCESSED_EXTENSIONS.contains(&found.oid.as_str())) {
+    match extensions.find(|found| found.critical && !PROCESSED_EXTENSIONS.contains(&found.oid.as_ref())) {
         Some(found) => Err(format!("{} has the critical extension {}", certificate.common_name, found.oid)),
         None => Ok(()),
     }
@@ -733,7 +733,7 @@ fn pck_chain(quote: &Quote<'_>, contents: &Contents) -> Result<Platform, String>
         return Err("another PCK CA certificate than the collateral's".to_owned());
     }
     let pck = pem::base64(pck).map_err(|error| error.to_string())?;
-    let pck = Certificate::parse(&pck).map_err(|error| error.to_string())?;
+    let pck = Certificate::parse_owned(pck).map_err(|error| error.to_string())?;
     if pck.key_algorithm != KeyAlgorithm::P256 {
         return Err("a PCK that is not on P-256".to_owned());
     }
@@ -1044,7 +1044,7 @@ mod tests {
     fn an_unknown_critical_extension_is_not_understood() {
         let mut certificate = Certificate::parse(confide_simulator::tdx_root_certificate()).unwrap();
         assert_eq!(understood(&certificate), Ok(()));
-        let mut extension = Extension { oid: "1.2.3".to_owned(), critical: false, value: Vec::new() };
+        let mut extension = Extension { oid: "1.2.3".into(), critical: false, value: Vec::new() };
         certificate.extensions.push(extension.clone());
         assert_eq!(understood(&certificate), Ok(()));
         extension.critical = true;

@@ -13,9 +13,9 @@ use crate::{cargo, process, python, samples};
 /// What the tables rest on, for a reader who has not seen the programs.
 const METHOD: &str = "Each row is the median of many runs after some that do not count, with the 10th and 90th percentile. \
     The contenders of one table take turns in one process, on one thread, so that a change of the machine's speed meets \
-    all of them; inputs are in memory, decoded where a program would keep them decoded. Everything is built with \
-    opt-level 3, as it ships, but without link-time optimisation. Targets compare rows of one run, or bound the 90th \
-    percentile.\n";
+    all of them; in the appraisal of a quote a turn is twenty runs, and twenty before them that do not count. Inputs are \
+    in memory, decoded where a program would keep them decoded. Everything is built as it ships, ours and the peers \
+    alike: opt-level 3 and thin link-time optimisation. Targets compare rows of one run, or bound the 90th percentile.\n";
 
 /// Measures everything, prints the tables as Markdown and writes them to `out`, or else to a file of `docs/benchmarks`
 /// that is named after date and commit.
@@ -343,8 +343,8 @@ fn rows(text: &str) -> Result<Vec<Row>> {
     text.lines().filter(|line| !line.is_empty()).map(row).collect()
 }
 
-/// A benchmark program, built as the programs ship but for link-time optimisation: ours and the peers alike. It is chosen
-/// among those of the whole workspace, so that all of them share one build.
+/// A benchmark program, built as the programs ship: ours and the peers alike. It is chosen among those of the whole
+/// workspace, so that all of them share one build.
 fn cargo_bench(bench: &str) -> Result<Command> {
     let mut command = cargo::command();
     command.args(["bench", "--quiet", "--locked", "--workspace"]);

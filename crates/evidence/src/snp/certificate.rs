@@ -212,7 +212,9 @@ impl Extensions<'_> {
         };
         let mut extensions = self.0.extensions.iter().filter(|extension| extension.oid.starts_with(AMD));
         match extensions.find(|extension| !known(&extension.oid)) {
-            Some(extension) => Err(EndorsementError::Unknown(extension.oid.clone(), kind, product)),
+            Some(extension) => {
+                Err(EndorsementError::Unknown(extension.oid.clone().into_owned(), kind, product))
+            }
             None => Ok(()),
         }
     }

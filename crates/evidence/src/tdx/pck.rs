@@ -150,8 +150,9 @@ fn sgx_type(content: &[u8]) -> Result<SgxType, PckError> {
     }
 }
 
-fn nested(id: u8) -> Vec<u8> {
-    SGX_OID.iter().copied().chain([id]).collect()
+fn nested(id: u8) -> [u8; 10] {
+    let [a, b, c, d, e, f, g, h, i] = SGX_OID;
+    [a, b, c, d, e, f, g, h, i, id]
 }
 
 fn sequence<'a>(der: &'a [u8], what: &'static str) -> Result<&'a [u8], PckError> {
@@ -167,7 +168,8 @@ struct Fields<'a>(Vec<(u8, u8, &'a [u8])>);
 impl<'a> Fields<'a> {
     fn parse(mut rest: &'a [u8], prefix: &[u8]) -> Result<Self, PckError> {
         const FORM: PckError = PckError::Form("a field");
-        let mut fields: Vec<(u8, u8, &[u8])> = Vec::new();
+        // The table of TCB components has the most: 18.
+        let mut fields: Vec<(u8, u8, &[u8])> = Vec::with_capacity(18);
         while !rest.is_empty() {
             let (SEQUENCE, pair, after) = der_value(rest).ok_or(FORM)? else { return Err(FORM) };
             let (OBJECT_IDENTIFIER, oid, value) = der_value(pair).ok_or(FORM)? else { return Err(FORM) };

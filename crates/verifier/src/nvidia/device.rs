@@ -236,7 +236,7 @@ fn usage(chain: &DeviceChain) -> Result<String, String> {
         let unknown = certificate
             .extensions
             .iter()
-            .find(|extension| extension.critical && !KNOWN_CRITICAL.contains(&extension.oid.as_str()));
+            .find(|extension| extension.critical && !KNOWN_CRITICAL.contains(&extension.oid.as_ref()));
         if let Some(unknown) = unknown {
             return Err(format!("certificate {index} has the critical extension {}", unknown.oid));
         }
