@@ -397,7 +397,7 @@ fn write(folder: &Path) {
     let write = |name: &str, bytes: &[u8]| std::fs::write(folder.join(name), bytes).unwrap();
     let (quote, mut collateral) = quote();
     write("quote.bin", &quote);
-    write("policy.toml", of_a_log().as_bytes());
+    write("danger-policy.toml", of_a_log().as_bytes());
     write("honest.json", collateral_to_json(&collateral).as_bytes());
     write("log.bin", &full_log(3));
     collateral.pck_crl = full_crl(&collateral.pck_crl, MAX_CRL);

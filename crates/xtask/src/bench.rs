@@ -220,7 +220,7 @@ fn memory() -> Result<String> {
     let simulated = |collateral: &Path| {
         let mut command = programs.confide();
         command.args(["verify", "quote", "--quote"]).arg(folder.join("quote.bin"));
-        command.arg("--danger-policy").arg(folder.join("policy.toml"));
+        command.arg("--danger-policy").arg(folder.join("danger-policy.toml"));
         command.arg("--collateral").arg(collateral).args(["--at", "2026-10-01T00:00:00Z"]);
         command
     };
