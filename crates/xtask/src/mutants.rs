@@ -19,6 +19,8 @@ const TOOL: Tool = Tool { name: "cargo-mutants", version: "27.1.0", arguments: &
 struct Shard {
     name: &'static str,
     package: &'static str,
+    /// The packages whose tests must notice, with commas between.
+    tested_by: &'static str,
     files: &'static [&'static str],
     tests: &'static [&'static str],
 }
@@ -29,7 +31,13 @@ const fn verifier(
     files: &'static [&'static str],
     tests: &'static [&'static str],
 ) -> Shard {
-    Shard { name, package: "confide-verifier", files, tests }
+    Shard { name, package: "confide-verifier", tested_by: "confide-verifier", files, tests }
+}
+
+/// A shard of what is parsed: the appraisal's own cases must notice as well.
+const fn evidence(name: &'static str, files: &'static [&'static str]) -> Shard {
+    let tested_by = "confide-evidence,confide-verifier";
+    Shard { name, package: "confide-evidence", tested_by, files, tests: PARSERS }
 }
 
 /// The appraisal first.
@@ -63,9 +71,17 @@ const SHARDS: &[Shard] = &[
     verifier("ear", &["crates/verifier/src/ear.rs"], ALL),
     verifier("witness", &["crates/verifier/src/witness.rs"], TDX),
     verifier("nvidia", &["crates/verifier/src/nvidia/*.rs"], NVIDIA),
+    evidence("quote", &["crates/evidence/src/tdx/*.rs"]),
+    evidence(
+        "x509",
+        &["crates/evidence/src/x509.rs", "crates/evidence/src/pem.rs", "crates/evidence/src/time.rs"],
+    ),
+    evidence("boot_log_format", &["crates/evidence/src/boot_log/*.rs"]),
+    evidence("snp_report", &["crates/evidence/src/snp/*.rs"]),
     Shard {
         name: "policy",
         package: "confide-policy",
+        tested_by: "confide-policy",
         files: &["crates/policy/src/*.rs"],
         tests: &["--lib", "--test", "documentation"],
     },
@@ -106,6 +122,21 @@ const NVIDIA: &[&str] = &[
     "nvidia_corpus",
     "--test",
     "documents",
+];
+
+/// Those of the parsers, and the appraisal's own cases.
+const PARSERS: &[&str] = &[
+    "--lib",
+    "--test",
+    "formats",
+    "--test",
+    "boot_log",
+    "--test",
+    "x509_corpus",
+    "--test",
+    "own_cases",
+    "--test",
+    "snp_simulated",
 ];
 
 /// All of the verifier's.
@@ -179,7 +210,8 @@ impl Shard {
         std::fs::create_dir_all(&out)?;
         let mut command = Command::new(tool);
         command.current_dir(cargo::root()).args(["mutants", "--no-shuffle", "--colors", "never"]);
-        command.args(["--minimum-test-timeout", "120", "--package", self.package, "--output"]).arg(&out);
+        command.args(["--minimum-test-timeout", "120", "--package", self.package]);
+        command.args(["--test-package", self.tested_by, "--output"]).arg(&out);
         for file in self.files {
             command.args(["--file", file]);
         }
@@ -240,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn every_file_of_verifier_and_policy_is_in_one_shard() {
+    fn every_file_of_verifier_policy_and_what_they_appraise_is_in_one_shard() {
         let shards_of = |file: &str| {
             let holds = |pattern: &&&str| match pattern.strip_suffix("*.rs") {
                 Some(folder) => file.strip_prefix(folder).is_some_and(|name| !name.contains('/')),
@@ -249,8 +281,8 @@ mod tests {
             SHARDS.iter().flat_map(|shard| shard.files).filter(holds).count()
         };
         let mut files = Vec::new();
-        let mut folders =
-            ["verifier", "policy"].map(|name| cargo::root().join("crates").join(name).join("src")).to_vec();
+        let appraised = ["verifier/src", "policy/src", "evidence/src/tdx", "evidence/src/snp", "evidence/src/boot_log"];
+        let mut folders = appraised.map(|name| cargo::root().join("crates").join(name)).to_vec();
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
