@@ -17,4 +17,3 @@ mod corpus;
 mod fixtures;
 mod program;
 mod schema;
-mod snp;

@@ -389,7 +389,7 @@ impl Pool {
     }
 }
 
-/// Whether a guest is refused for want of collateral alone.
+/// Whether a guest is refused for want of collateral before anything else; only with it is the rest of the verdict final.
 fn lacks_collateral(result: &AttestationResult) -> bool {
     matches!(result.code, Some("collateral_present" | "validity"))
 }

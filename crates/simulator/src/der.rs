@@ -10,6 +10,8 @@ const OBJECT_IDENTIFIER: u8 = 0x06;
 const ENUMERATED: u8 = 0x0a;
 /// Tag of a BOOLEAN.
 const BOOLEAN: u8 = 0x01;
+/// Tag of a BIT STRING.
+pub(crate) const BIT_STRING: u8 = 0x03;
 /// Tag of a SEQUENCE.
 const SEQUENCE: u8 = 0x30;
 
@@ -60,6 +62,36 @@ pub(crate) fn boolean(value: bool) -> Vec<u8> {
     tagged(BOOLEAN, &[if value { 0xff } else { 0 }])
 }
 
+/// A BIT STRING of whole octets.
+pub(crate) fn bits(octets: &[u8]) -> Vec<u8> {
+    tagged(BIT_STRING, &[&[0], octets].concat())
+}
+
+/// The elements that stand in a constructed one, each with its tag and length.
+pub(crate) fn elements(constructed: &[u8]) -> Vec<Vec<u8>> {
+    let (header, length) = header(constructed);
+    let mut left = &constructed[header..header + length];
+    let mut found = Vec::new();
+    while !left.is_empty() {
+        let (header, length) = self::header(left);
+        let (element, more) = left.split_at(header + length);
+        found.push(element.to_vec());
+        left = more;
+    }
+    found
+}
+
+/// How many octets tag and length of the first element take, and its content.
+fn header(der: &[u8]) -> (usize, usize) {
+    let first = usize::from(der[1]);
+    if first < 0x80 {
+        return (2, first);
+    }
+    let octets = first & 0x7f;
+    let length = der[2..2 + octets].iter().fold(0, |length, octet| length << 8 | usize::from(*octet));
+    (2 + octets, length)
+}
+
 /// An OCTET STRING.
 pub(crate) fn octets(value: &[u8]) -> Vec<u8> {
     tagged(OCTET_STRING, value)
@@ -105,5 +137,8 @@ mod tests {
         assert_eq!(&long[..4], &[0x04, 0x82, 0x01, 0x2c]);
         assert_eq!(octets(&[0; 128])[..3], [0x04, 0x81, 0x80]);
         assert_eq!(sequence(&[integer(1), boolean(false)]), [0x30, 6, 2, 1, 1, 1, 1, 0]);
+        assert_eq!(bits(&[1]), [0x03, 2, 0, 1]);
+        let parts = [integer(1), octets(&[0; 300]), octets(&[0; 128])];
+        assert_eq!(elements(&sequence(&parts)), parts);
     }
 }

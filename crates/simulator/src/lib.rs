@@ -44,7 +44,7 @@ pub use snp::{
 };
 pub use tdx::{
     BootEvent, Collateral, ExtendedMeasurements, FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckCa, PckFlags,
-    PckProfile, PlatformOptions, QeOptions, QuoteFlaw, QuoteForm, Revocable, SeamOptions, SimulatedBootLog,
-    SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window, Windows,
-    simulated_measurement,
+    PckProfile, PlatformOptions, QeOptions, QuoteFlaw, QuoteForm, Revocable, RevocationList, SeamOptions,
+    SimulatedBootLog, SimulatedPlatform, SimulatedTd, SvnLevel, TcbLevel, TdMeasurements, TdReport, Window,
+    Windows, simulated_measurement,
 };

@@ -561,6 +561,8 @@ fn hardware(result: &AttestationResult, submodule: &str) -> Option<i8> {
     }
     let affirmed = affirmed(result, submodule, "hardware");
     match submodule {
+        // Outside of the windows nothing is known of the platform, as without a TCB status of TDX.
+        SNP if any_fails(result, &[&rules::SNP_VALIDITY]) => return None,
         DEVICES => return affirmed,
         SNP if any_fails(result, SNP_AGED) => return Some(VULNERABLE),
         SNP => return affirmed,
@@ -793,6 +795,13 @@ mod tests {
             assert_eq!(vector["hardware"], hardware, "{}", rule.code);
             assert!(!vector.contains_key("runtime-opaque"), "{}", rule.code);
         }
+        // Outside of the windows nothing else is claimed, whatever the firmware's levels are.
+        let mut result = of_with(SNP, &rules::SNP_VALIDITY, Status::Fail);
+        for check in result.checks.iter_mut().filter(|check| check.code == "snp_reported_tcb") {
+            check.status = Status::Fail;
+        }
+        let vector = &ear(&result).submods["sev-snp"].ear_trustworthiness_vector;
+        assert_eq!(*vector, BTreeMap::from([("hardware", 0)]));
         let result = of_with(SNP, &rules::SNP_MEASUREMENT, Status::Fail);
         assert_eq!(ear(&result).submods["sev-snp"].ear_trustworthiness_vector["executables"], 33);
     }

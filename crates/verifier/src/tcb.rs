@@ -174,8 +174,29 @@ pub(crate) fn qe_matches(report: &SgxReport<'_>, identity: &QeIdentity) -> Resul
     if !equal_under(&identity.attributes_mask, report.attributes, &identity.attributes) {
         return Err(format!("ATTRIBUTES {}", HexBytes(*report.attributes)));
     }
+    if let Some(field) = unexplained(report) {
+        return Err(format!("{field} is not zero"));
+    }
     let (product, version) = (report.isv_prod_id, report.isv_svn);
     Ok(Text::later(move || format!("ISVPRODID {product}, ISVSVN {version}")))
+}
+
+/// The first field with a value that neither QE identity nor anything else explains. Intel's quoting enclaves use neither
+/// CET nor KSS, which their attributes say under the mask of QE identity: without them these fields are zero.
+fn unexplained(report: &SgxReport<'_>) -> Option<&'static str> {
+    let [behind_cet_attributes, behind_mr_enclave, behind_mr_signer, behind_config_svn] = report.reserved;
+    let fields: [(&'static str, &[u8]); 9] = [
+        ("CET_ATTRIBUTES", &[report.cet_attributes]),
+        ("reserved byte behind CET_ATTRIBUTES", behind_cet_attributes),
+        ("ISVEXTPRODID", report.isv_ext_prod_id),
+        ("reserved byte behind MRENCLAVE", behind_mr_enclave),
+        ("reserved byte behind MRSIGNER", behind_mr_signer),
+        ("CONFIGID", report.config_id),
+        ("CONFIGSVN", &report.config_svn.to_le_bytes()),
+        ("reserved byte behind CONFIGSVN", behind_config_svn),
+        ("ISVFAMILYID", report.isv_family_id),
+    ];
+    fields.into_iter().find(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)).map(|(field, _)| field)
 }
 
 /// Whether the TDX module's signer and SEAM attributes are those that TCB info has for its major version.

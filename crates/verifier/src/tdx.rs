@@ -2,7 +2,8 @@
 //!
 //! Three stages. Authenticity of the collateral ([`PreparedCollateral`]) does not depend on time or quote and is kept
 //! between appraisals. Authenticity of the quote follows. Both stop at the first signature that does not hold. Then come
-//! windows, identities and TCB levels, and at last the policy's reference values, which are independent of each other.
+//! windows, identities and the TCB levels that rest on both, and at last the policy's reference values. From the windows on
+//! nothing stops: a failure is noted, what rests on it is not run, and everything else is reported.
 
 mod origin;
 
@@ -80,10 +81,15 @@ static AUTHENTICITY: &[&Rule] = &[
     &rules::PRESENT_TCB,
 ];
 
+/// What rests on the TCB levels that were reached, and the module's identity, which rests on TCB info of its platform.
+static OF_A_LEVEL: &[&Rule] =
+    &[&rules::TDX_MODULE_IDENTITY, &rules::TCB_STATUS, &rules::PRESENT_TCB, &rules::EARLY_TCB_STATUS];
+
 /// What the appraisal of a quote found, beside its checks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct QuoteFindings {
-    /// Intel's status name, `NoMatchingTcbLevel`, or nothing where authenticity does not hold.
+    /// Intel's status name, `NoMatchingTcbLevel`, or nothing where authenticity does not hold, a window is over, or the
+    /// collateral is of something else.
     pub(crate) tcb_status: Option<&'static str>,
     /// Date of the platform's TCB level, seconds since the Unix epoch.
     pub(crate) tcb_date: Option<i64>,
@@ -596,7 +602,8 @@ pub(crate) fn list_issued_by(
 }
 
 /// Appraises a quote: authenticity, windows, identities, TCB status. The policy's reference values are
-/// [`reference_values`].
+/// [`reference_values`]. It has ended early where a signature or what signatures rest on does not hold, and nothing that
+/// the quote says counts then.
 pub(crate) fn appraise_quote(
     quote: &Quote<'_>,
     collateral: &PreparedCollateral,
@@ -644,28 +651,49 @@ fn appraise_with(
     let of_pck = Window::of_certificate("the PCK certificate", &platform.pck);
     let windows = || contents.windows.iter().chain([&of_pck]);
     findings.valid_until = windows().map(|window| window.not_after).min();
-    checks.need_text(&rules::VALIDITY, in_windows(windows, now))?;
-    checks.need_text(&rules::FMSPC, covers(&contents.tcb_info, extension))?;
-    let report = &quote.signature.qe_report;
-    checks.need_text(&rules::QE_IDENTITY, tcb::qe_matches(report, &contents.qe_identity))?;
-    let module = tcb::module_matches(&quote.report, &contents.tcb_info);
-    checks.need_text(&rules::TDX_MODULE_IDENTITY, module)?;
-    let assessment = tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
-    findings.tcb_status = Some(assessment.status_name());
-    findings.tcb_date = assessment.date;
-    let mut horizon = Horizon(findings.valid_until);
-    platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
-    platform::present_tcb(tcb::present(&quote.report, &assessment), checks);
-    let issued = contents.issued();
-    let early = contents.early.as_ref().map_err(Clone::clone);
-    let early = early.and_then(|early| early.assess(quote, extension, &issued, policy, now));
-    findings.early_tcb_status = platform::early(&assessment, early, policy, &mut horizon, checks);
+    let founded = standing(quote, contents, extension, in_windows(windows, now), checks);
+    let (mut horizon, issued) = (Horizon(findings.valid_until), contents.issued());
+    if founded {
+        let report = &quote.signature.qe_report;
+        let assessment =
+            tcb::assess(&quote.report, report, extension, &contents.tcb_info, &contents.qe_identity);
+        findings.tcb_status = Some(assessment.status_name());
+        findings.tcb_date = assessment.date;
+        platform::tcb_status(&assessment, policy, now, &mut horizon, checks);
+        platform::present_tcb(tcb::present(&quote.report, &assessment), checks);
+        let early = contents.early.as_ref().map_err(Clone::clone);
+        let early = early.and_then(|early| early.assess(quote, extension, &issued, policy, now));
+        findings.early_tcb_status = platform::early(&assessment, early, policy, &mut horizon, checks);
+        findings.advisory_ids = assessment.advisory_ids;
+    } else {
+        checks.not_reached(OF_A_LEVEL);
+    }
     platform::collateral(&issued, policy, now, &mut horizon, checks);
     platform::hardware(extension, policy, checks);
     platform::kind(extension, policy, checks);
     findings.valid_until = horizon.0;
-    findings.advisory_ids = assessment.advisory_ids;
     Ok(())
+}
+
+/// Whether TCB levels can be read off: the time lies in all windows, and collateral, quoting enclave and TDX module belong
+/// together. No signature fails where one of these does: it is noted, and everything is looked at that does not rest on it.
+fn standing(
+    quote: &Quote<'_>,
+    contents: &Contents,
+    extension: &PckExtension,
+    current: Result<Text, String>,
+    checks: &mut Checks,
+) -> bool {
+    let current = checks.need_text(&rules::VALIDITY, current);
+    let covered = checks.need_text(&rules::FMSPC, covers(&contents.tcb_info, extension));
+    let enclave = tcb::qe_matches(&quote.signature.qe_report, &contents.qe_identity);
+    let enclave = checks.need_text(&rules::QE_IDENTITY, enclave);
+    // TCB info of another platform says nothing of this one's module.
+    let module = covered.and_then(|()| {
+        let module = tcb::module_matches(&quote.report, &contents.tcb_info);
+        checks.need_text(&rules::TDX_MODULE_IDENTITY, module)
+    });
+    [current, enclave, module].iter().all(Result::is_ok)
 }
 
 /// What the PCK certificate says of the platform, if it says what certificates of its CA do.

@@ -13,7 +13,7 @@ use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, Runt
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
 use confide_policy::AppraisalPolicy;
-use confide_simulator::SimulatedGpu;
+use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{
     Appraisal, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
 };
@@ -373,6 +373,78 @@ fn a_shared_quote_is_accepted_where_the_policy_says_so() {
     assert!(failures(&result).contains(&"report_data"));
     let refusing = danger(&DANGER.replace("batch = \"accept\"", "batch = \"refuse\""));
     assert_eq!(verdict(&document, Some(&challenge()), &refusing).code, Some("challenge"));
+}
+
+/// What is wrong with a platform, and the code of the check that says so.
+type Wrong = (&'static str, fn(&mut PlatformOptions));
+
+/// One platform for each check that the TCB status rests on though every signature holds.
+const UNFOUNDED: [Wrong; 4] = [
+    ("validity", |options| options.windows.tcb_info.until = NOW - 1),
+    ("fmspc", |options| options.tcb_info_fmspc = [7; 6]),
+    ("qe_identity", |options| options.qe.isv_prod_id = 1),
+    ("tdx_module_identity", |options| options.module_identities[0].mr_signer = [7; 48]),
+];
+
+#[test]
+fn what_rests_on_no_failed_check_is_reported_and_mints_no_witness() {
+    let policy = danger(DANGER);
+    for (code, change) in UNFOUNDED {
+        let mut options = PlatformOptions::at(NOW);
+        change(&mut options);
+        let mut guest = Guest::new();
+        guest.platform = SimulatedPlatform::new(options).unwrap();
+        guest.measurements.mrtd = [0xee; 48];
+        guest.claims.engine.kind = "another".into();
+        guest.events.pop();
+        if let KeySet::Serving(keys) = &mut guest.keys {
+            keys.not_after = NOW - 1;
+        }
+        let document = guest.document().encode().unwrap();
+        let result = verdict_of(&document, Some(&challenge()), &policy);
+        assert_eq!(failures(&result), [code, "mr_td", "key_set", "event_log", "engine_kind"], "{code}");
+        assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some(code)));
+        assert_eq!(
+            (result.tcb_status, &result.tcb_date, &result.valid_until),
+            (None, &None, &None),
+            "{code}"
+        );
+        let not_run = |check: &&confide_verifier::Check| check.status == confide_verifier::Status::NotRun;
+        let not_run: Vec<&str> = result.checks.iter().filter(not_run).map(|check| check.code).collect();
+        let module: &[&str] = if code == "fmspc" { &["tdx_module_identity"] } else { &[] };
+        let levels = ["tcb_status", "present_tcb", "early_tcb_status"];
+        let expected = [module, &levels, &["event_claims", "device_rim", "device_revocation"]].concat();
+        assert_eq!(not_run, expected, "{code}");
+        for passed in ["tcb_info_age", "sgx_type", "td_debug", "report_data", "device_report_signature"] {
+            let check = result.checks.iter().find(|check| check.code == passed).unwrap();
+            assert_eq!(check.status, confide_verifier::Status::Pass, "{code} {passed}");
+        }
+        let inputs = Appraisal {
+            document: &document,
+            endorsements: &Endorsements::default(),
+            prepared: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            now: now(),
+            algorithms: &AWS,
+        };
+        let rejection = appraise(&inputs, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap_err();
+        assert_eq!(*rejection.result, result, "{code}");
+    }
+}
+
+#[test]
+fn a_platform_of_which_nothing_is_known_is_enough_to_refuse_a_document() {
+    for (code, change) in UNFOUNDED {
+        let mut options = PlatformOptions::at(NOW);
+        change(&mut options);
+        let mut guest = Guest::new();
+        guest.platform = SimulatedPlatform::new(options).unwrap();
+        let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
+        assert_eq!((result.outcome, failures(&result)), (Outcome::Rejected, vec![code]));
+    }
 }
 
 #[test]

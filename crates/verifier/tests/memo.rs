@@ -77,8 +77,12 @@ impl Case {
 
 /// The danger policy for a bare quote, which has no document to be bound to.
 fn bare() -> AppraisalPolicy {
+    bare_by(DANGER)
+}
+
+fn bare_by(text: &str) -> AppraisalPolicy {
     let waive = "{ waive = \"a bare quote\" }";
-    let text = DANGER.replace("{ from = \"document\" }", waive);
+    let text = text.replace("{ from = \"document\" }", waive);
     danger(&text.replace("boot_log = \"required\"", &format!("boot_log = {waive}")))
 }
 
@@ -154,6 +158,15 @@ fn nothing_is_kept_of_what_is_rejected() {
     let mut case = Case::of_seed(1);
     case.now += 365 * 86_400;
     assert_eq!(case.same_verdict(&memo).code, Some("validity"));
+    for change in [
+        |options: &mut PlatformOptions| options.tcb_info_fmspc = [7; 6],
+        |options: &mut PlatformOptions| options.qe.isv_prod_id = 1,
+        |options: &mut PlatformOptions| options.module_identities[0].mr_signer = [7; 48],
+    ] {
+        let mut options = PlatformOptions::at(NOW);
+        change(&mut options);
+        assert!(!Case::new(options).same_verdict(&memo).accepted());
+    }
     let mut case = Case::of_seed(1);
     case.quote[600] ^= 1;
     assert_eq!(case.same_verdict(&memo).code, Some("quote_signature"));
@@ -200,6 +213,24 @@ fn a_changed_byte_of_a_known_platform_is_verified_again() {
     let mut swapped = case_like(&case);
     swapped.quote = [&case.quote[..tail], &other.quote[tail..]].concat();
     assert_eq!(swapped.same_verdict(&memo).code, Some("qe_report_signature"));
+}
+
+/// The collateral of a bare quote is over and its MRTD is not the policy's: both are said, and what lies between them.
+#[test]
+fn an_expired_quote_of_another_image_fails_by_both() {
+    let (memo, mut case) = (Memo::new(), Case::of_seed(1));
+    assert!(case.same_verdict(&memo).accepted());
+    let line = DANGER.lines().find(|line| line.starts_with("mr_td = ")).unwrap();
+    let other = format!("mr_td = {{ any_of = [\"{}\"] }}", "ee".repeat(48));
+    case.policy = bare_by(&DANGER.replace(line, &other));
+    assert_eq!(guest::failures(&case.same_verdict(&memo)), ["mr_td"]);
+    case.now += 365 * 86_400;
+    let ages = ["tcb_info_age", "qe_identity_age", "pck_crl_age"];
+    for memo in [&memo, &Memo::new()] {
+        let result = case.same_verdict(memo);
+        assert_eq!(guest::failures(&result), [&["validity"], &ages[..], &["mr_td"]].concat());
+        assert_eq!((result.tcb_status, &result.valid_until), (None, &None));
+    }
 }
 
 fn case_like(case: &Case) -> Case {

@@ -10,8 +10,9 @@ use confide_evidence::tdx::{Padding, Quote, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
 use confide_evidence::transcript::Role;
 use confide_policy::AppraisalPolicy;
+use confide_simulator::{PlatformOptions, QuoteFlaw, SimulatedPlatform, SimulatedTd, TdMeasurements};
 use confide_verifier::{
-    Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Subject, evaluate,
+    Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
     malformed_collateral, verify_origin,
 };
 use serde::de::DeserializeOwned;
@@ -171,6 +172,50 @@ fn every_case_gets_the_verdict_that_it_expects() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() > 200, "{}", cases.len());
+}
+
+/// The 384 bytes of the report, each with another value before the PCK signs it: all but those of MRENCLAVE and CPUSVN, which
+/// are the policy's, and ATTRIBUTES under the mask are refused, and by the checks that are about them.
+#[test]
+fn no_byte_of_a_quoting_enclaves_report_goes_unlooked_at() {
+    let case = cases().into_iter().find(|case| case["name"] == "accept-v4").unwrap();
+    let (policy, now) = (policy(&case), parse_rfc3339(case["time"].as_str().unwrap()).unwrap());
+    let platform = SimulatedPlatform::new(PlatformOptions::at(now.as_secs())).unwrap();
+    let report = SimulatedTd::new(TdMeasurements::default()).report([7; 64]);
+    let endorsements = Endorsements { tdx: collateral(&case).unwrap(), ..Endorsements::default() };
+    let mut refused = 0;
+    for at in 0..384 {
+        let quote = platform.flawed_quote(&report, &[QuoteFlaw::QeReportByte(at)]);
+        let inputs = Inputs {
+            subject: Subject::Quote(&quote),
+            endorsements: &endorsements,
+            prepared: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now,
+            algorithms: &AWS,
+        };
+        let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+        let expected = match at {
+            0..16 => Some("qe_cpu_svn"),
+            64..96 => Some("qe_mr_enclave"),
+            // XFRM, which Intel's mask leaves out.
+            56..64 => None,
+            // ISVSVN 5 and 260 are above the best level of 4.
+            258 | 259 => None,
+            320..384 => Some("attestation_key_binding"),
+            _ => Some("qe_identity"),
+        };
+        let waived = |code: &str| {
+            result.checks.iter().any(|check| check.code == code && check.status == Status::Waived)
+        };
+        assert_eq!(result.code, expected.filter(|code| !waived(code)), "byte {at}");
+        refused += usize::from(!result.accepted());
+    }
+    assert_eq!(refused, 358);
 }
 
 /// What breaks a quote by itself is noticed without collateral, and nothing else is.

@@ -650,6 +650,24 @@ fn before_the_signatures_nothing_else_is_said() {
     assert_eq!(result.valid_until, None);
 }
 
+/// No window takes a signature's place: what the report says is compared outside of them, too.
+#[test]
+fn an_expired_report_of_another_image_fails_by_both() {
+    let mut setup = Setup::genoa();
+    setup.key.window.until = NOW - 1;
+    setup.report.measurement = [0xee; 48];
+    let result = setup.appraise();
+    let failed = result.checks.iter().filter(|check| check.status == Status::Fail);
+    assert_eq!(failed.map(|check| check.code).collect::<Vec<_>>(), ["snp_validity", "snp_measurement"]);
+    assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("snp_validity")));
+    assert_eq!(result.valid_until, None);
+    for code in ["snp_tcb_binding", "snp_crl_age", "snp_reported_tcb", "snp_debug"] {
+        assert_eq!(status(&result, code), Some(Status::Pass), "{code}");
+    }
+    setup.report.measurement = Setup::genoa().report.measurement;
+    assert_eq!((setup.appraise().outcome, setup.appraise().code), (Outcome::Rejected, Some("snp_validity")));
+}
+
 #[test]
 fn every_field_of_the_policy_is_a_check_and_every_waiver_is_told() {
     // The inspecting policy's table, under the simulator's roots.

@@ -263,6 +263,18 @@ pub struct SgxReport<'a> {
     pub isv_svn: u16,
     /// REPORTDATA.
     pub report_data: &'a [u8; 64],
+    /// CET_ATTRIBUTES, of enclaves with control-flow enforcement.
+    pub cet_attributes: u8,
+    /// ISVEXTPRODID, of enclaves with key separation and sharing (KSS), as the three below.
+    pub isv_ext_prod_id: &'a [u8; 16],
+    /// CONFIGID.
+    pub config_id: &'a [u8; 64],
+    /// CONFIGSVN.
+    pub config_svn: u16,
+    /// ISVFAMILYID.
+    pub isv_family_id: &'a [u8; 16],
+    /// Bytes 21 to 31, 96 to 127, 160 to 191 and 262 to 303, which are reserved.
+    pub reserved: [&'a [u8]; 4],
 }
 
 /// What may stand behind a quote.
@@ -480,18 +492,24 @@ fn sgx_report(bytes: &[u8; SGX_REPORT]) -> Result<SgxReport<'_>, QuoteError> {
     sgx_report_fields(&mut Reader::new(bytes)).map_err(truncated("the QE report"))
 }
 
+/// The REPORT structure without its MAC (Intel SDM volume 3D).
 fn sgx_report_fields<'a>(reader: &mut Reader<'a>) -> Result<SgxReport<'a>, Short> {
     let cpu_svn = reader.array()?; // 0
     let misc_select = reader.u32()?; // 16
-    reader.take(28)?; // 20: reserved
+    let [cet_attributes] = *reader.array()?; // 20
+    let behind_cet_attributes = reader.take(11)?; // 21
+    let isv_ext_prod_id = reader.array()?; // 32
     let attributes = reader.array()?; // 48
     let mr_enclave = reader.array()?; // 64
-    reader.take(32)?; // 96: reserved
+    let behind_mr_enclave = reader.take(32)?; // 96
     let mr_signer = reader.array()?; // 128
-    reader.take(96)?; // 160: reserved
+    let behind_mr_signer = reader.take(32)?; // 160
+    let config_id = reader.array()?; // 192
     let isv_prod_id = reader.u16()?; // 256
     let isv_svn = reader.u16()?; // 258
-    reader.take(60)?; // 260: reserved
+    let config_svn = reader.u16()?; // 260
+    let behind_config_svn = reader.take(42)?; // 262
+    let isv_family_id = reader.array()?; // 304
     let report_data = reader.array()?; // 320
     Ok(SgxReport {
         cpu_svn,
@@ -502,6 +520,12 @@ fn sgx_report_fields<'a>(reader: &mut Reader<'a>) -> Result<SgxReport<'a>, Short
         isv_prod_id,
         isv_svn,
         report_data,
+        cet_attributes,
+        isv_ext_prod_id,
+        config_id,
+        config_svn,
+        isv_family_id,
+        reserved: [behind_cet_attributes, behind_mr_enclave, behind_mr_signer, behind_config_svn],
     })
 }
 
@@ -527,5 +551,5 @@ const _: () = {
     assert!(TD_REPORT_10 == 16 + 48 + 48 + 8 + 8 + 8 + 48 * 4 + 48 * 4 + 64);
     assert!(TD_REPORT_15 == TD_REPORT_10 + 16 + 48);
     assert!(TD_REPORT_15_EXTENDED == TD_REPORT_15 + 1 + 32 + 48 + 48 + 8 + 16 + 16 + 12 + 48 + 8);
-    assert!(SGX_REPORT == 16 + 4 + 28 + 16 + 32 + 32 + 32 + 96 + 2 + 2 + 60 + 64);
+    assert!(SGX_REPORT == 16 + 4 + 1 + 11 + 16 + 16 + 32 + 32 + 32 + 32 + 64 + 2 + 2 + 2 + 42 + 16 + 64);
 };

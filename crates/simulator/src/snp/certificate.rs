@@ -20,7 +20,6 @@ const COMMON_NAME: [u64; 4] = [2, 5, 4, 3];
 const ORGANIZATION: [u64; 4] = [2, 5, 4, 10];
 const SHA384: [u64; 9] = [2, 16, 840, 1, 101, 3, 4, 2, 2];
 
-const BIT_STRING: u8 = 0x03;
 const NULL: u8 = 0x05;
 const UTF8_STRING: u8 = 0x0c;
 const IA5_STRING: u8 = 0x16;
@@ -139,7 +138,7 @@ impl SnpCertificate {
             signer,
             trailer: true,
             extensions: vec![
-                extension(&KEY_USAGE, der::tagged(BIT_STRING, &usage)),
+                extension(&KEY_USAGE, der::tagged(der::BIT_STRING, &usage)),
                 extension(&BASIC_CONSTRAINTS, der::sequence(&constraints)),
             ],
         }
@@ -163,7 +162,7 @@ impl SnpCertificate {
             self.spki()?,
             der::tagged(0xa3, &der::sequence(&extensions)),
         ]);
-        let signature = bits(&self.signer.sign(&body));
+        let signature = der::bits(&self.signer.sign(&body));
         Ok(der::sequence(&[body, algorithm, signature]))
     }
 
@@ -172,11 +171,11 @@ impl SnpCertificate {
         Ok(match self.key {
             SnpKey::Authority(authority) => der::sequence(&[
                 der::sequence(&[der::oid(&[1, 2, 840, 113_549, 1, 1, 1]), der::tagged(NULL, &[])]),
-                bits(authority.key().public()),
+                der::bits(authority.key().public()),
             ]),
             SnpKey::Endorsement { seed } => der::sequence(&[
                 der::sequence(&[der::oid(&[1, 2, 840, 10_045, 2, 1]), der::oid(&[1, 3, 132, 0, 34])]),
-                bits(&[&[4], endorsement_key(seed)?.public_point()].concat()),
+                der::bits(&[&[4], endorsement_key(seed)?.public_point()].concat()),
             ]),
         })
     }
@@ -240,11 +239,6 @@ pub(crate) fn time(unix: u64) -> Result<Vec<u8>, SimulatorError> {
     } else {
         der::tagged(GENERALIZED_TIME, text.as_bytes())
     })
-}
-
-/// A BIT STRING of whole octets.
-pub(crate) fn bits(octets: &[u8]) -> Vec<u8> {
-    der::tagged(BIT_STRING, &[&[0], octets].concat())
 }
 
 /// AlgorithmIdentifier of RSASSA-PSS with SHA-384 throughout and 48 bytes of salt (RFC 4055 section 3.1).

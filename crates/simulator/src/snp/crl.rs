@@ -1,6 +1,6 @@
 //! Revocation lists (RFC 5280 section 5), as AMD's root keys sign them.
 
-use super::certificate::{SnpAuthority, SnpExtension, bits, name, rsa_pss, time};
+use super::certificate::{SnpAuthority, SnpExtension, name, rsa_pss, time};
 use crate::{SimulatorError, Window, der};
 
 /// A revocation list before it is signed.
@@ -49,7 +49,7 @@ impl SnpRevocationList {
             if entries.is_empty() { Vec::new() } else { der::sequence(&entries) },
             if extensions.is_empty() { Vec::new() } else { der::tagged(0xa0, &extensions) },
         ]);
-        let signature = bits(&self.signer.sign(&body));
+        let signature = der::bits(&self.signer.sign(&body));
         Ok(der::sequence(&[body, algorithm, signature]))
     }
 }

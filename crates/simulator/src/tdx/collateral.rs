@@ -8,11 +8,13 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::pck;
-use super::platform::{ModuleIdentity, ModuleLevel, PlatformOptions, QeOptions, Revocable, TcbLevel, Window};
-use crate::SimulatorError;
+use super::platform::{
+    ModuleIdentity, ModuleLevel, PlatformOptions, QeOptions, Revocable, RevocationList, TcbLevel, Window,
+};
 use crate::authority::Authority;
 use crate::keys::SigningKey;
 use crate::text::{date_time, hex, hex_upper, rfc3339};
+use crate::{SimulatorError, der};
 
 /// The fields of the de-facto `QuoteCollateralV3`. Public and mutable, so that tests can break each.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,14 +50,27 @@ impl Collateral {
         let signer = Authority::TcbSigning.key()?;
         let revokes = |what| options.revoked.contains(&what);
         let below_root = [
-            revokes(Revocable::PckCa).then(|| options.pck_ca.serial_number()),
-            revokes(Revocable::TcbSigning).then(|| authority_serial(Authority::TcbSigning)),
+            revokes(Revocable::PckCa).then(|| options.pck_ca.serial_number()).transpose()?,
+            revokes(Revocable::TcbSigning).then(|| authority_serial(Authority::TcbSigning)).transpose()?,
         ];
-        let below_pck_ca = [revokes(Revocable::PckCertificate).then(|| Ok(pck::serial_number(options.seed)))];
+        let below_pck_ca = revokes(Revocable::PckCertificate).then(|| pck::serial_number(options.seed));
+        let list = |which, issuer: Issuer<'static, SigningKey>, window, revoked| {
+            let list = crl(&issuer, window, revoked)?;
+            if options.without_next_update.contains(&which) {
+                return without_next_update(&list, issuer.key());
+            }
+            Ok::<_, SimulatorError>(list)
+        };
+        let windows = &options.windows;
         Ok(Self {
             pck_crl_issuer_chain: [&options.pck_ca.pem()?, Authority::TdxRoot.pem()].concat(),
-            root_ca_crl: crl(&Authority::TdxRoot.issuer()?, options.windows.root_ca_crl, below_root)?,
-            pck_crl: crl(&options.pck_ca.issuer()?, options.windows.pck_crl, below_pck_ca)?,
+            root_ca_crl: list(
+                RevocationList::RootCa,
+                Authority::TdxRoot.issuer()?,
+                windows.root_ca_crl,
+                &below_root,
+            )?,
+            pck_crl: list(RevocationList::PckCa, options.pck_ca.issuer()?, windows.pck_crl, &[below_pck_ca])?,
             tcb_info_issuer_chain: signing_chain.clone(),
             tcb_info_signature: signer.sign(tcb_info.as_bytes()),
             tcb_info,
@@ -114,21 +129,19 @@ fn authority_serial(authority: Authority) -> Result<SerialNumber, SimulatorError
 fn crl(
     issuer: &Issuer<'_, SigningKey>,
     window: Window,
-    revoked: impl IntoIterator<Item = Option<Result<SerialNumber, SimulatorError>>>,
+    revoked: &[Option<SerialNumber>],
 ) -> Result<Vec<u8>, SimulatorError> {
     let revocation_time = date_time(window.from)?;
     let revoked_certs = revoked
-        .into_iter()
+        .iter()
         .flatten()
-        .map(|serial| {
-            Ok(RevokedCertParams {
-                serial_number: serial?,
-                revocation_time,
-                reason_code: Some(RevocationReason::KeyCompromise),
-                invalidity_date: None,
-            })
+        .map(|serial| RevokedCertParams {
+            serial_number: serial.clone(),
+            revocation_time,
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
         })
-        .collect::<Result<_, SimulatorError>>()?;
+        .collect();
     let params = CertificateRevocationListParams {
         this_update: date_time(window.from)?,
         next_update: date_time(window.until)?,
@@ -138,6 +151,16 @@ fn crl(
         key_identifier_method: KeyIdMethod::Sha256,
     };
     Ok(params.signed_by(issuer)?.der().to_vec())
+}
+
+/// The list without its nextUpdate, the fifth field of its body (RFC 5280 section 5.1), signed anew.
+fn without_next_update(list: &[u8], key: &SigningKey) -> Result<Vec<u8>, SimulatorError> {
+    let mut list = der::elements(list);
+    let mut body = der::elements(&list[0]);
+    body.remove(4);
+    list[0] = der::sequence(&body);
+    list[2] = der::bits(&rcgen::SigningKey::sign(key, &list[0])?);
+    Ok(der::sequence(&list))
 }
 
 #[derive(Serialize)]

@@ -12,7 +12,7 @@ pub use collateral::Collateral;
 pub use pck::PckCa;
 pub use platform::{
     FMSPC, ModuleIdentity, ModuleLevel, PCEID, PckFlags, PckProfile, PlatformOptions, QeOptions, QuoteForm,
-    Revocable, SeamOptions, SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
+    Revocable, RevocationList, SeamOptions, SimulatedPlatform, SvnLevel, TcbLevel, Window, Windows,
 };
 pub use quote::QuoteFlaw;
 pub use report::{ExtendedMeasurements, SimulatedTd, TdMeasurements, TdReport, simulated_measurement};

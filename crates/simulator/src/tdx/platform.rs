@@ -174,6 +174,16 @@ pub enum Revocable {
     TcbSigning,
 }
 
+/// The CRLs that endorse a platform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RevocationList {
+    /// The root's.
+    RootCa,
+    /// The PCK CA's.
+    PckCa,
+}
+
 /// Version of a quote, and form of the body that it carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum QuoteForm {
@@ -280,6 +290,8 @@ pub struct PlatformOptions {
     pub evaluation_data_number: u32,
     /// What the CRLs revoke.
     pub revoked: Vec<Revocable>,
+    /// CRLs that do not say when the next one comes.
+    pub without_next_update: Vec<RevocationList>,
 }
 
 impl PlatformOptions {
@@ -342,6 +354,7 @@ impl PlatformOptions {
             tcb_info_pceid: PCEID,
             evaluation_data_number: 20,
             revoked: Vec::new(),
+            without_next_update: Vec::new(),
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum QuoteFlaw {
     QeBinding,
     /// The half of the QE report's report data that must be zero is not.
     QeReportDataTail,
+    /// The lowest bit of this byte of the QE report, one of 384, is another one before the report is signed.
+    QeReportByte(usize),
     /// The QE report is signed by another key than the PCK certificate's.
     QeReportSigner,
     /// The PCK certificate is signed by another key than the PCK CA's.
@@ -202,6 +204,11 @@ fn qe_report(platform: &SimulatedPlatform, flaws: &[QuoteFlaw]) -> Vec<u8> {
     report.extend(qe.isv_svn.to_le_bytes());
     report.extend([0; 60]);
     report.extend(qe_report_data(platform, flaws));
+    for flaw in flaws {
+        if let QuoteFlaw::QeReportByte(at) = flaw {
+            report[*at] ^= 1;
+        }
+    }
     report
 }
 

@@ -1,8 +1,8 @@
 //! Appraisal of SEV-SNP attestation reports against the certificates of the key that signs them.
 //!
-//! Authenticity comes first and stops at the first signature that does not hold: root, issuer, signing key, lists, report,
-//! windows. Then what report and certificates say is held against each other and against the policy; these checks are
-//! independent of each other and all run.
+//! Authenticity comes first and stops at the first signature that does not hold: root, issuer, signing key, lists, report.
+//! Then come the windows, and what report and certificates say is held against each other and against the policy; these
+//! checks are independent of each other and all run.
 
 mod chain;
 mod reference;
@@ -15,6 +15,7 @@ use crate::result::{Measurements, Outcome, SnpMeasurements};
 use crate::rules;
 use crate::signature::ecdsa_sig_value;
 use crate::tdx::{QuoteFindings, Window, in_windows};
+use crate::text::Text;
 use chain::Chain;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::hex;
@@ -88,7 +89,7 @@ struct Authentic {
     oldest_list: Option<i64>,
 }
 
-/// The chain up to a pinned root, the report's signature under it, and their windows.
+/// The chain up to a pinned root, the report's signature under it, and their windows, which are noted and stop nothing.
 fn authentic(report: &Report<'_>, progress: &mut Progress<'_>) -> Result<Authentic, Stop> {
     let inputs = progress.inputs;
     let Some(endorsements) = inputs.endorsements.snp.as_ref().filter(|found| !found.certificates.is_empty())
@@ -134,7 +135,7 @@ fn authentic(report: &Report<'_>, progress: &mut Progress<'_>) -> Result<Authent
         not_after: list.next_update.unwrap_or(i64::MIN),
     }));
     progress.valid_until = windows.iter().map(|window| window.not_after).min();
-    checks.need_text(&rules::SNP_VALIDITY, in_windows(|| windows.iter(), seconds(inputs.now)))?;
+    note(&rules::SNP_VALIDITY, in_windows(|| windows.iter(), seconds(inputs.now)), checks);
     let oldest_list = chain.lists_of_root(&lists).map(|list| list.this_update).min();
     Ok(Authentic { key, product: chain.product, oldest_list })
 }
@@ -230,7 +231,7 @@ fn consistency(
     note(&rules::SNP_RESERVED, broken.map_or_else(|| Ok("as they must be".to_owned()), Err), checks);
 }
 
-fn note(rule: &'static Rule, found: Result<String, String>, checks: &mut Checks) {
+fn note(rule: &'static Rule, found: Result<impl Into<Text>, String>, checks: &mut Checks) {
     match found {
         Ok(actual) => checks.pass(rule, actual),
         Err(actual) => checks.fail(rule, actual),
