@@ -28,7 +28,7 @@ const OUTRIGHT: [&str; 9] = [
 ];
 
 /// Rules by which this verifier is stricter than `dcap-qvl` (docs/differential.md).
-const STRICTER: [&str; 12] = [
+const STRICTER: [&str; 13] = [
     "quote_format",
     "collateral_format",
     "root_anchor",
@@ -38,6 +38,7 @@ const STRICTER: [&str; 12] = [
     "pck_extension",
     "attestation_key_binding",
     "fmspc",
+    "qe_identity",
     "tcb_info_kind",
     "qe_identity_kind",
     "validity",

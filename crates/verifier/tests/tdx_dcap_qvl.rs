@@ -115,6 +115,7 @@ enum Kind {
     ChainsOfCollateral,
     RootAndCaOfCollateral,
     ChainOfQuote,
+    QeReport,
     QeReportDataTail,
     QeAuthenticationData,
     SeamAttributes,
@@ -132,13 +133,14 @@ impl Kind {
     const AGREEMENTS: [Self; 4] =
         [Self::SameStatus, Self::BothRefuse, Self::BothRefuseNoLevel, Self::BothRefuseRevoked];
     /// Those in which they differ.
-    const DISAGREEMENTS: [Self; 16] = [
+    const DISAGREEMENTS: [Self; 17] = [
         Self::TdAttributes,
         Self::BytesBehind,
         Self::OuterCertification,
         Self::ChainsOfCollateral,
         Self::RootAndCaOfCollateral,
         Self::ChainOfQuote,
+        Self::QeReport,
         Self::QeReportDataTail,
         Self::QeAuthenticationData,
         Self::SeamAttributes,
@@ -163,6 +165,7 @@ impl Kind {
             Self::ChainsOfCollateral => "chains of the collateral",
             Self::RootAndCaOfCollateral => "root and PCK CA of the collateral",
             Self::ChainOfQuote => "chain of the quote",
+            Self::QeReport => "report of the quoting enclave",
             Self::QeReportDataTail => "tail of the QE report data",
             Self::QeAuthenticationData => "QE authentication data",
             Self::SeamAttributes => "SEAM attributes",
@@ -220,6 +223,7 @@ fn stricter(ours: &AttestationResult) -> Option<Kind> {
         ("root_anchor" | "root_signature" | "pck_ca_signature", _) => Some(Kind::RootAndCaOfCollateral),
         ("pck_chain_form", _) => Some(Kind::ChainOfQuote),
         ("attestation_key_binding", actual) if actual.contains("second half") => Some(Kind::QeReportDataTail),
+        ("qe_identity", actual) if actual.ends_with(" is not zero") => Some(Kind::QeReport),
         ("fmspc", actual) if actual.starts_with("platform ") => Some(Kind::Pceid),
         ("pck_extension", _) => Some(Kind::SgxExtension),
         ("tcb_info_kind" | "qe_identity_kind", actual) if actual.starts_with("id ") => {
