@@ -67,7 +67,7 @@ fn every_recorded_tdx_case_is_met() {
     assert_eq!(cases.len(), 723);
 }
 
-/// Logs of whose quotes the corpus has none, or that belong to a quote that nobody recorded.
+/// Logs that name no quote, and the one that names `3f49cfeb…`, which the corpus does not have.
 const LOGS_WITHOUT_A_QUOTE: usize = 12;
 
 #[test]
