@@ -335,20 +335,44 @@ mod tests {
         );
     }
 
+    /// The policy text with a waiver of one field, given as `TABLE.NAME`.
+    fn waiving(text: &str, field: &str) -> String {
+        let (table, name) = field.split_once('.').unwrap();
+        let (header, mut within, mut waived) = (format!("[{table}]"), false, 0);
+        let mut changed = String::new();
+        for line in text.lines() {
+            within = if line.starts_with('[') { line == header } else { within };
+            if within && line.split_once(" = ").is_some_and(|(found, _)| found == name) {
+                waived += 1;
+                changed += &format!("{name} = {{ waive = \"trust me\" }}\n");
+            } else {
+                changed += &format!("{line}\n");
+            }
+        }
+        assert_eq!(waived, 1, "{field}");
+        changed
+    }
+
     #[test]
-    fn debug_is_waived_by_danger_policies_alone() {
-        let (tdx, snp) = INSPECT.split_once("[snp]").unwrap();
-        let waived = |table: &str| {
-            table.replacen("debug = { any_of = [false] }", "debug = { waive = \"trust me\" }", 1)
-        };
-        for (text, field) in [
-            (format!("{}[snp]{snp}", waived(tdx)), "tdx.debug"),
-            (format!("{tdx}[snp]{}", waived(snp)), "snp.debug"),
-        ] {
-            assert_eq!(
-                AppraisalPolicy::parse(&text, Loaded::Normally),
-                Err(PolicyError::DangerousWaiver(field.to_owned()))
-            );
+    fn what_danger_policies_alone_may_waive_is_refused_in_any_other() {
+        for text in [INSPECT, CLIENT] {
+            assert!(AppraisalPolicy::parse(&waiving(text, "tdx.ppid"), Loaded::Normally).is_ok());
+            for field in DANGER_ONLY {
+                assert_eq!(
+                    AppraisalPolicy::parse(&waiving(text, field), Loaded::Normally),
+                    Err(PolicyError::DangerousWaiver(field.to_owned()))
+                );
+            }
+        }
+    }
+
+    #[cfg(feature = "danger-simulator")]
+    #[test]
+    fn danger_policies_may_waive_it() {
+        for field in DANGER_ONLY {
+            let text = format!("{}{DANGER}", waiving(INSPECT, field));
+            let policy = AppraisalPolicy::parse(&text, Loaded::AsDanger).unwrap();
+            assert!(policy.waivers().iter().any(|(waived, _)| waived == field), "{field}");
         }
     }
 
