@@ -29,7 +29,7 @@ fn corpus(not_run: &str) -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder.join("tdx"));
     }
-    println!("skipped: no corpus at {}: {not_run} not run", folder.display());
+    println!("not run: {not_run}: no corpus at {}", folder.display());
     None
 }
 
