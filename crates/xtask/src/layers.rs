@@ -2,7 +2,7 @@
 //!
 //! Each package is asked for its own graph (`cargo tree -p PACKAGE`), because a graph of the whole workspace
 //! unifies features and would show an arrow that only another member turns on. Normal and build dependencies
-//! count; dev-dependencies are free.
+//! count, those for other platforms than this one too; dev-dependencies are free.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -164,13 +164,17 @@ fn resolve() -> Result<Vec<Graph>> {
 }
 
 fn resolve_one(package: &str, features: Features) -> Result<Graph> {
+    let text = cargo::output(&tree_arguments(package, features))?;
+    parse_tree(package, features, &text).with_context(|| format!("reading the tree of {package}"))
+}
+
+fn tree_arguments(package: &str, features: Features) -> Vec<&str> {
     let mut arguments = vec!["tree", "--quiet", "--package", package, "--edges", "normal,build"];
-    arguments.extend(["--prefix", "depth", "--format", " {p}"]);
+    arguments.extend(["--target", "all", "--prefix", "depth", "--format", " {p}"]);
     if features == Features::All {
         arguments.push("--all-features");
     }
-    let text = cargo::output(&arguments)?;
-    parse_tree(package, features, &text).with_context(|| format!("reading the tree of {package}"))
+    arguments
 }
 
 /// Reads lines of the form `DEPTH NAME vVERSION …`, as the arguments above print them.
@@ -261,6 +265,7 @@ fn check_pure(graph: &Graph) -> Vec<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::running;
 
     /// A workspace of made-up graphs: each pair is a package and its direct dependencies.
     fn workspace(packages: &[(&str, &[&str])]) -> Vec<Graph> {
@@ -384,6 +389,30 @@ mod tests {
             let found = messages(&[(package, &["tokio"])]);
             assert_eq!(found, [format!("{package}: tokio is not on this pure crate's allowlist")]);
         }
+    }
+
+    /// In a workspace of two packages, which Cargo resolves as it does this one.
+    #[test]
+    fn a_stranger_for_another_platform_is_rejected() {
+        let (package, other) = ("confide-evidence", if cfg!(windows) { "unix" } else { "windows" });
+        let root = running::folder("layers-of-another-platform").unwrap();
+        let member = |name: &str, rest: &str| {
+            let manifest =
+                format!("[package]\nname = \"{name}\"\nversion = \"0.0.0\"\nedition = \"2024\"\n{rest}");
+            std::fs::create_dir_all(root.join(name).join("src")).unwrap();
+            std::fs::write(root.join(name).join("src/lib.rs"), "").unwrap();
+            std::fs::write(root.join(name).join("Cargo.toml"), manifest).unwrap();
+        };
+        member("stranger", "");
+        member(package, &format!("[target.'cfg({other})'.dependencies]\nstranger.path = \"../stranger\"\n"));
+        let workspace = format!("[workspace]\nresolver = \"3\"\nmembers = [\"stranger\", \"{package}\"]\n");
+        std::fs::write(root.join("Cargo.toml"), workspace).unwrap();
+        let manifest = root.join("Cargo.toml");
+        let mut arguments = tree_arguments(package, Features::Default);
+        arguments.extend(["--offline", "--manifest-path", manifest.to_str().unwrap()]);
+        let graph = parse_tree(package, Features::Default, &cargo::output(&arguments).unwrap()).unwrap();
+        let found: Vec<_> = check(&[graph]).iter().map(ToString::to_string).collect();
+        assert_eq!(found, [format!("{package}: stranger is not on this pure crate's allowlist")]);
     }
 
     #[test]
