@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
@@ -21,7 +21,7 @@ const METHOD: &str = "Each row is the median of many runs after some that do not
 /// that is named after date and commit.
 ///
 /// # Errors
-/// When something cannot be built or measured.
+/// When something cannot be built or measured; and, after the page is written, when a target is not met.
 pub(crate) fn run(out: Option<&Path>) -> Result<()> {
     let out = match out {
         Some(out) => out.to_path_buf(),
@@ -33,8 +33,10 @@ pub(crate) fn run(out: Option<&Path>) -> Result<()> {
         println!("\n{text}");
         write!(page, "\n{text}")?;
     }
-    std::fs::write(&out, page).with_context(|| format!("writing {}", out.display()))?;
+    std::fs::write(&out, &page).with_context(|| format!("writing {}", out.display()))?;
     println!("\nwritten to {}", out.display());
+    let missed = missed(&page);
+    ensure!(missed.is_empty(), "{} targets are not met: {}", missed.len(), missed.join("; "));
     Ok(())
 }
 
@@ -60,14 +62,28 @@ struct Target {
     found: f64,
 }
 
+/// The word of a target that is missed.
+const NOT_MET: &str = "not met";
+
 /// The table that holds figures against their targets.
 fn held(targets: &[Target]) -> Result<String> {
     let mut text = "\n| target | at most | found | |\n|---|---:|---:|---|\n".to_owned();
     for Target { what, unit, most, found } in targets {
-        let word = if found <= most { "met" } else { "not met" };
+        let word = if found <= most { "met" } else { NOT_MET };
         writeln!(text, "| {what} | {most:.0} {unit} | {found:.0} {unit} | {word} |")?;
     }
     Ok(text)
+}
+
+/// The targets of a page that are not met, each with what was found.
+fn missed(page: &str) -> Vec<String> {
+    let cells = page.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+    cells
+        .filter_map(|cells| match cells.as_slice() {
+            ["", what, most, found, NOT_MET, ""] => Some(format!("{what} ({found}, at most {most})")),
+            _ => None,
+        })
+        .collect()
 }
 
 fn appraisal() -> Result<String> {
@@ -181,7 +197,7 @@ fn runs(command: &Command, input: &Path, rounds: usize) -> Result<Vec<Run>> {
         \u{20}       run = subprocess.run(sys.argv[3:], stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n\
         \u{20}       took = (time.monotonic() - start) * 1e6\n\
         \u{20}       print(run.returncode, took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)";
-    let mut python = python::command();
+    let mut python = python::command()?;
     python.args(["-c", CHILD, &rounds.to_string()]).arg(input).arg(command.get_program());
     let lines = process::output(python.args(command.get_args()))?;
     let run = |line: &str| {
@@ -244,7 +260,7 @@ fn memory() -> Result<String> {
     let mut most = 0_f64;
     for (name, expected, command) in cases {
         let run = runs(&command, Path::new("/dev/null"), 1)?.pop().context("one run")?;
-        anyhow::ensure!(run.status == expected, "{name}: confide verify quote ended with {}", run.status);
+        ensure!(run.status == expected, "{name}: confide verify quote ended with {}", run.status);
         writeln!(text, "| {name} | {expected} | {} |", run.resident)?;
         most = most.max(run.resident);
     }
@@ -365,4 +381,19 @@ fn machine() -> Result<String> {
         process::line(Command::new("rustc").current_dir(cargo::root()).arg("--version"))?,
         std::fs::read_to_string("/proc/loadavg")?.split(' ').next().unwrap_or("unknown"),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_is_not_met_is_found_in_the_page() {
+        let target = |what, found| Target { what, unit: "ms", most: 10.0, found };
+        let table = |targets: &[Target]| held(targets).unwrap();
+        let met = table(&[target("first", 10.0)]);
+        assert_eq!(missed(&met), [] as [String; 0]);
+        let page = met + &table(&[target("second: twice", 20.4), target("third", 1.0)]);
+        assert_eq!(missed(&page), ["second: twice (20 ms, at most 10 ms)"]);
+    }
 }

@@ -22,11 +22,13 @@ pub(crate) const TO_BUILD: &[Needed] = &[
 /// What tests compare with.
 pub(crate) const TO_TEST: &[Needed] = &[Needed { probe: &["openssl", "version"], package: "openssl" }];
 
-/// What it takes to make a Python environment.
-pub(crate) const TO_RUN_PYTHON: &[Needed] = &[
-    Needed { probe: &["python3", "--version"], package: "python3" },
-    Needed { probe: &["python3", "-c", "import ensurepip, venv"], package: "python3-venv" },
-];
+/// What it takes to run a Python script of the standard library alone.
+pub(crate) const TO_RUN_PYTHON: &[Needed] =
+    &[Needed { probe: &["python3", "--version"], package: "python3" }];
+
+/// What it takes to make a Python environment, beside that.
+pub(crate) const TO_MAKE_ENVIRONMENTS: &[Needed] =
+    &[Needed { probe: &["python3", "-c", "import ensurepip, venv"], package: "python3-venv" }];
 
 /// Installs what is missing: as root by apt-get; else the error is the one line to run.
 ///

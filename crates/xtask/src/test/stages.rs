@@ -85,7 +85,7 @@ fn doctests(_: Length) -> Result<Tally> {
 }
 
 fn vectors(_: Length) -> Result<Tally> {
-    process::run(python::command().arg("docs/protocol/check_vectors.py"))?;
+    process::run(python::command()?.arg("docs/protocol/check_vectors.py"))?;
     Ok(Tally::ONE)
 }
 
