@@ -1,4 +1,4 @@
-//! What the manifests name is used.
+//! What the manifests name is used, and what they share is the same.
 
 #[cfg(test)]
 mod tests {
@@ -96,6 +96,20 @@ mod tests {
             }
         }
         assert!(seen > 100 && unused.is_empty(), "{seen} dependencies: {unused:#?}");
+    }
+
+    #[test]
+    fn unsafe_code_is_forbidden_in_every_package() {
+        let root = manifest(&cargo::root().join("Cargo.toml"));
+        assert_eq!(root["workspace"]["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
+        for (folder, package) in packages() {
+            let inherited = package.get("lints").and_then(|lints| lints.get("workspace"));
+            assert_eq!(
+                inherited.and_then(toml::Value::as_bool),
+                Some(true),
+                "crates/{folder} has lints of its own"
+            );
+        }
     }
 
     #[test]

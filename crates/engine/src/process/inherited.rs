@@ -13,17 +13,14 @@ const STANDARD_ERROR: RawFd = 2;
 ///
 /// # Errors
 /// `/proc/self/fd` cannot be read.
-#[expect(
-    unsafe_code,
-    reason = "descriptors that this process was given belong to no value that could close them"
-)]
 pub(super) fn close_inherited() -> io::Result<()> {
     let entries = std::fs::read_dir("/proc/self/fd")?;
     let open = entries.map(|entry| number(&entry?)).collect::<io::Result<Vec<RawFd>>>()?;
     for descriptor in open.into_iter().filter(|descriptor| *descriptor > STANDARD_ERROR) {
-        // SAFETY: nothing of this process owns these descriptors, as it has opened nothing yet. One of them was the
-        // folder's own, which is closed already: closing it again is an error without effect while there is one thread.
-        unsafe { rustix::io::close(descriptor) };
+        // Nothing of this process owns these descriptors, as it has opened nothing yet. One of them was the folder's own,
+        // which is closed already: closing it again is an error without effect while there is one thread. Linux releases
+        // the others whatever the error (close(2)).
+        let _released = nix::unistd::close(descriptor);
     }
     Ok(())
 }
