@@ -148,6 +148,11 @@ pub(crate) fn failure(error: &EndorserError) -> Failure {
     Failure::new(Status::Internal, error.code(), error.to_string()).hint(error.hint())
 }
 
+/// A file that holds no certificate is malformed input, like any other file.
 fn unusable(error: &SetupError) -> Failure {
-    Failure::new(Status::Usage, error.code(), error.to_string())
+    let status = match error {
+        SetupError::Pin { .. } => Status::Malformed,
+        _ => Status::Internal,
+    };
+    Failure::new(status, error.code(), error.to_string())
 }

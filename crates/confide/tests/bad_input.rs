@@ -6,6 +6,7 @@ mod support;
 
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
+use confide_evidence::pem::MAX_PEM;
 use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
 use confide_policy::MAX_POLICY;
 use confide_record::MAX_FILE;
@@ -17,6 +18,8 @@ use support::{Sample, status, stderr};
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// The most bytes of cases of the conformance suite.
 const MAX_CASES: usize = 64 * 1024 * 1024;
+/// The most bytes of a signature file.
+const MAX_SIGNATURE: usize = 1024;
 /// The largest private key.
 const MAX_KEY: usize = 16 * 1024;
 
@@ -27,6 +30,8 @@ type End = (i32, &'static str);
 struct Row {
     /// The words of the command; the file stands at `{}`, or is standard input where no word is that.
     words: Vec<String>,
+    /// What the file is called.
+    name: &'static str,
     /// The file as it should be.
     whole: Vec<u8>,
     /// The most bytes that are read of it.
@@ -42,6 +47,10 @@ struct Row {
     oversized: End,
     /// Bytes that are no text, and no beginning of any format.
     not_text: End,
+    /// A folder in its place.
+    folder: End,
+    /// No such file.
+    missing: End,
 }
 
 /// What a folder in the place of a file, and a file that is missing, lead to everywhere.
@@ -53,6 +62,7 @@ impl Row {
     fn new(words: &[&str], whole: Vec<u8>, limit: usize, bad: End) -> Self {
         Self {
             words: words.iter().map(|word| (*word).to_owned()).collect(),
+            name: "file.toml",
             whole,
             limit,
             good: GOOD,
@@ -61,6 +71,8 @@ impl Row {
             trailing: bad,
             oversized: bad,
             not_text: bad,
+            folder: UNREADABLE,
+            missing: UNREADABLE,
         }
     }
 
@@ -75,19 +87,23 @@ impl Row {
             ("one byte too many", Some(trailing), self.trailing),
             ("oversized", Some(oversized), self.oversized),
             ("0xff", Some(vec![0xff; 1000]), self.not_text),
-            ("a folder", None, UNREADABLE),
+            ("a folder", None, self.folder),
         ];
-        let path = folder.join("file.toml");
+        let path = folder.join(self.name);
         let mut wrong = Vec::new();
         for (what, bytes, expected) in cases {
-            let path = match bytes {
-                Some(bytes) => std::fs::write(&path, bytes).map(|()| path.clone()).unwrap(),
-                None => folder.join("folder"),
-            };
+            match bytes {
+                Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+                None => {
+                    std::fs::remove_file(&path).unwrap();
+                    std::fs::create_dir(&path).unwrap();
+                }
+            }
             wrong.extend(self.differs(&path, what, expected));
         }
+        std::fs::remove_dir(&path).unwrap();
         if self.words.iter().any(|word| word == "{}") {
-            wrong.extend(self.differs(&folder.join("missing"), "missing", UNREADABLE));
+            wrong.extend(self.differs(&path, "missing", self.missing));
         }
         wrong
     }
@@ -127,10 +143,18 @@ fn file(name: &str) -> Vec<u8> {
     std::fs::read(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A file of the cases about SEV-SNP.
+fn snp_file(name: &str) -> String {
+    format!("{ROOT}/fixtures/snp/{name}")
+}
+
+fn snp_report() -> String {
+    snp_file("accept-version-3/report.bin")
+}
+
 /// Checks rows one after the other in a folder of their own.
 fn check(rows: &[Row]) {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("folder")).unwrap();
     let wrong: Vec<String> = rows.iter().flat_map(|row| row.check(folder.path())).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
@@ -221,7 +245,25 @@ fn bad_files_of_verify_document_and_inspect() {
     let whole = file("fixtures/tdx/accept-document/document.cbor");
     let (document, json) = (verify("{}", &collateral, policy), file("fixtures/tdx/common/collateral.json"));
     let documents = words(&document, &[]);
+    let (path, by) =
+        (format!("{ROOT}/fixtures/tdx/accept-document/document.cbor"), verify("{}", &collateral, "DANGER"));
+    let place = |word: &String| match word.as_str() {
+        "{}" => path.clone(),
+        "DANGER" => "{}".to_owned(),
+        _ => word.clone(),
+    };
+    let by: Vec<String> = by.iter().map(place).collect();
+    let dangers = words(&by, &[]);
     check(&[
+        Row {
+            name: "danger-file.toml",
+            ..Row::new(
+                &dangers,
+                file("fixtures/tdx/common/document.toml"),
+                MAX_POLICY,
+                (30, "policy_malformed"),
+            )
+        },
         Row::new(&documents, whole.clone(), MAX_DOCUMENT, (30, "document_format")),
         Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
         Row::new(
@@ -266,7 +308,110 @@ fn bad_files_of_record_replay_and_inspect() {
             (30, "collateral_file"),
         ),
         Row::new(&["replay", "--json", "{}"], whole.clone(), MAX_FILE, (30, "record_malformed")),
+        // What is appended to: a file that is empty or missing becomes one of records.
+        Row {
+            empty: GOOD,
+            missing: GOOD,
+            folder: (1, "file_unwritable"),
+            ..Row::new(
+                &[&["record", "quote", "--json", "--out", "{}"], &words(&flags, &[])[..]].concat(),
+                whole.clone(),
+                MAX_FILE,
+                (30, "record_malformed"),
+            )
+        },
         Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
+    ]);
+}
+
+#[test]
+fn a_file_that_holds_no_records_is_left_as_it_was() {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("notes.txt");
+    std::fs::write(&out, "notes of somebody\n").unwrap();
+    let (report, key, issuer) = (snp_report(), snp_file("common/key.der"), snp_file("common/issuer.der"));
+    let snp = ["--at", "2026-10-01T00:00:00Z", "--report", &report, "--cert", &key, &issuer];
+    let quote = sample.flags();
+    for (what, flags) in [("quote", words(&quote, &[])), ("snp", snp.to_vec())] {
+        let command = [&["record", what, "--json", "--out", out.to_str().unwrap()], &flags[..]].concat();
+        let output = support::confide(&command);
+        assert_eq!(
+            (status(&output), code(&output).as_str()),
+            (30, "record_malformed"),
+            "{}",
+            stderr(&output)
+        );
+        assert_eq!(std::fs::read(&out).unwrap(), b"notes of somebody\n");
+    }
+}
+
+#[test]
+fn bad_files_of_reference_values() {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let measured = support::json(&sample.verify(&["--json"]))["measurements"].clone();
+    let fields = ["mr_td", "rtmr0", "rtmr1", "rtmr2"];
+    let values: String = fields.map(|field| format!("{field} = [{}]\n", measured[field])).concat();
+    let text = format!(
+        "format = \"confide-reference-values/1\"\nname = \"acme\"\nversion = 1\nissued = 2025-01-01\nexpires = 2025-12-31\n\n[reference.one]\n{values}"
+    );
+    std::fs::write(path("references.toml"), &text).unwrap();
+    let key = format!("{ROOT}/docs/protocol/references/ed25519.key.pem");
+    let signed = support::confide(&["policy", "sign", "--key", &key, &path("references.toml")]);
+    assert_eq!(status(&signed), 0, "{}", stderr(&signed));
+    let (_, table) = support::stdout(&signed)
+        .split_once("In policies:")
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .unwrap();
+    let inspect = String::from_utf8(file("policies/inspect.toml")).unwrap();
+    let lines = inspect.lines().map(|line| match line.split_once(" = ") {
+        Some((field, _)) if fields.contains(&field) => format!("{field} = {{ from = \"reference\" }}\n"),
+        _ => format!("{line}\n"),
+    });
+    std::fs::write(path("policy.toml"), lines.collect::<String>() + &table).unwrap();
+    let verify = |references: &str, signature: &str| {
+        let (policy, state) = (path("policy.toml"), path("state"));
+        let words = [
+            &["verify", "quote", "--json", "--policy", &policy, "--state", &state][..],
+            &["--references", references, "--references-signature", signature],
+        ]
+        .concat();
+        words.into_iter().map(str::to_owned).chain(sample.flags()).collect::<Vec<_>>()
+    };
+    // No byte of the file is read before its signature holds: whatever is wrong with either, it does not.
+    let bad = (10, "reference_signature");
+    let (references, signature) = (path("references.toml"), path("references.toml.sig"));
+    let row =
+        |flags: Vec<String>, whole: Vec<u8>, limit: usize| Row::new(&words(&flags, &[]), whole, limit, bad);
+    check(&[
+        row(verify("{}", &signature), text.into_bytes(), confide_policy::MAX_REFERENCE_FILE),
+        row(verify(&references, "{}"), std::fs::read(&signature).unwrap(), MAX_SIGNATURE),
+    ]);
+}
+
+#[test]
+fn bad_certificates_of_services() {
+    let sample = Sample::version_4();
+    let (quote, report) = (sample.quote.to_str().unwrap(), snp_report());
+    let collateral: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&sample.collateral).unwrap()).unwrap();
+    let pem = collateral["tcb_info_issuer_chain"].as_str().unwrap().as_bytes().to_vec();
+    // Nobody is asked, and the cache is empty: what is accepted of the certificate ends there.
+    let row = |words: &[&str]| Row {
+        good: (1, "endorsement_offline"),
+        ..Row::new(
+            &[&["collateral", "fetch", "--offline"], words].concat(),
+            pem.clone(),
+            MAX_PEM,
+            (30, "endorser_certificate"),
+        )
+    };
+    let url = "https://127.0.0.1:1";
+    check(&[
+        row(&["--quote", quote, "--pccs", url, "--pccs-certificate", "{}"]),
+        row(&["--report", &report, "--kds", url, "--kds-certificate", "{}"]),
     ]);
 }
 

@@ -289,7 +289,7 @@ async fn tls_trusts_the_web_authorities_or_the_pinned_certificate() {
     std::fs::write(rig.path("other.pem"), Vendor::new(Manner::Pccs).unwrap().certificate()).unwrap();
     other.arg("--pccs-certificate").arg(rig.path("other.pem")).env("XDG_CACHE_HOME", rig.path("other"));
     refused(&mut other, 1, "endorsement_tls");
-    refused(web().arg("--pccs-certificate").arg(rig.path("quote.bin")), 2, "endorser_certificate");
+    refused(web().arg("--pccs-certificate").arg(rig.path("quote.bin")), 30, "endorser_certificate");
     run(rig.confide(&["collateral", "fetch", "--pccs", "http://127.0.0.1:1", "--quote", "x"]).arg("x"), 2);
 }
 

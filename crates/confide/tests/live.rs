@@ -341,6 +341,25 @@ async fn the_proxy_listens_on_loopback_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_record_file_that_holds_no_records_is_left_as_it_was_and_nothing_is_sent() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let file = rig.path("notes.txt");
+    std::fs::write(&file, "notes of somebody\n").unwrap();
+    let mut chat = rig.chat();
+    chat.arg("--record").arg(&file).arg(SECRET);
+    let mut record = rig.command(&["record", "guest"], "--url");
+    record.arg("--out").arg(&file);
+    let mut proxy = rig.command(&["proxy"], "--upstream");
+    proxy.args(["--listen", "127.0.0.1:0", "--record"]).arg(&file);
+    for command in [&mut chat, &mut record, &mut proxy] {
+        let told = err(&run(command, 30));
+        assert!(told.contains("[record_malformed]"), "{told}");
+        assert_eq!(std::fs::read(&file).unwrap(), b"notes of somebody\n");
+    }
+    assert!(!rig.guest.guest.saw(SECRET.as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxy_whose_record_cannot_be_written_ends() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let mut command = rig.command(&["proxy"], "--upstream");

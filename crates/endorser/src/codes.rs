@@ -68,7 +68,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "endorser_certificate",
         "the certificate to be pinned cannot be used",
-        "give the service's own certificate as PEM or DER",
+        "give the service's own certificate as PEM, with nothing else in the file",
     ),
     ("endorser_tls", "TLS cannot be set up", "report it: this is an error of this program"),
     (

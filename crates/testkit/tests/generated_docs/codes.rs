@@ -79,7 +79,7 @@ const SECTIONS: [Section; 11] = [
     Section {
         heading: "Fetched endorsements",
         appear: "Of `confide collateral`, and of everything else that fetches or staples: in brackets on the terminal with \
-                 exit status 1 or 2, and in the log of a guest.",
+                 exit status 1, or 30 where a file holds no certificate, and in the log of a guest.",
         codes: confide_endorser::CODES,
     },
 ];
