@@ -370,18 +370,22 @@ mod tests {
     #[test]
     fn an_error_names_the_line_of_the_field() {
         assert_eq!(told(CASE, ""), "read");
-        for (from, to, line) in [
-            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "hex": "0" }"#, 6),
-            (r#""quote": { "hex": "00" }"#, r#""quote": { "base64": "A" }"#, 7),
-            (r#""quote": { "hex": "00" }"#, r#""quote": null"#, 7),
-            (r#""boot_log": { "hex": "00" }"#, r#""bootlog": { "hex": "00" }"#, 6),
-            (r#""kind": "tdx-quote""#, r#""kind": 1"#, 8),
-            (r#""inspect""#, r#""expect""#, 10),
-            (r#""why""#, r#""because""#, 4),
+        for (from, to, line, what) in [
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "hex": "0" }"#, 6, "not hexadecimal"),
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "oct": "0" }"#, 6, "unknown variant `oct`"),
+            (r#""quote": { "hex": "00" }"#, r#""quote": { "base64": "A" }"#, 7, "not canonical base64"),
+            (r#""quote": { "hex": "00" }"#, r#""quote": null"#, 7, "expected value"),
+            (r#""boot_log": { "hex": "00" }"#, r#""bootlog": { "hex": "00" }"#, 6, "unknown field `bootlog`"),
+            (r#""kind": "tdx-quote""#, r#""kind": 1"#, 8, "`1`"),
+            (r#""inspect""#, r#""expect""#, 10, "`expect`"),
+            (r#""builtin""#, r#""build""#, 10, "unknown variant `build`"),
+            (r#""outcome""#, r#""result""#, 13, "unknown field `result`"),
+            (r#""why""#, r#""because""#, 4, "unknown field `because`"),
         ] {
             let bad = CASE.replace(from, to);
             assert_ne!(bad, CASE);
             assert!(told(&bad, "").contains(&format!(" at line {line} column ")), "{to}: {}", told(&bad, ""));
+            assert!(told(&bad, "").contains(what), "{to}: {}", told(&bad, ""));
             let behind = told(&bad, "{}\n\n  ");
             assert!(behind.contains(&format!(" at line {} column ", line + 2)), "{to}: {behind}");
         }
