@@ -23,7 +23,7 @@ use sev::certs::snp::{Certificate, Chain, Verifiable as _, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser as _;
 use snp::{AWS, Case, status};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether signature and chain hold, as `sev` sees it.
 fn theirs(case: &Case, root: &[u8]) -> bool {
@@ -47,23 +47,28 @@ fn ours(case: &Case) -> bool {
     status(&result, "snp_report_signature") == Some(Status::Pass)
 }
 
+const BEHIND_SIGNATURE: &str = "unsigned bytes behind the signature";
+const BEHIND_R_AND_S: &str = "unsigned bytes behind R and S";
+const RESERVED_TCB: &str = "reserved bytes of TCB versions";
+const OUTER_ALGORITHM: &str = "the outer signature algorithm of a certificate";
+
 /// Why we refuse what `sev` takes.
 fn decided(mutation: Mutation, at: usize) -> Option<&'static str> {
     match mutation {
         // Nothing signs the 368 bytes behind R and S: `sev` reads past them. 56860 has them zero.
-        Mutation::Report if (0x2a0 + 144..0x4a0).contains(&at) => Some("unsigned bytes behind the signature"),
+        Mutation::Report if (0x2a0 + 144..0x4a0).contains(&at) => Some(BEHIND_SIGNATURE),
         // R and S have 48 bytes each in fields of 72: the same.
         Mutation::Report if (0x2d0..0x2e8).contains(&at) || (0x318..0x330).contains(&at) => {
-            Some("unsigned bytes behind R and S")
+            Some(BEHIND_R_AND_S)
         }
         // `sev` writes the report anew before it verifies it, with zeros for the reserved bytes of TCB versions, whatever
         // came. We verify the bytes as they came.
         Mutation::Report if [0x38, 0x180, 0x1e0, 0x1f0].iter().any(|tcb| (*tcb..tcb + 8).contains(&at)) => {
-            Some("reserved bytes of TCB versions")
+            Some(RESERVED_TCB)
         }
         // `sev` verifies the certificate's inner algorithm, decoded and encoded again, and takes any outer one that names
         // RSASSA-PSS. RFC 5280 section 4.1.1.2 has both the same.
-        Mutation::Certificate => Some("the outer signature algorithm of a certificate"),
+        Mutation::Certificate => Some(OUTER_ALGORITHM),
         Mutation::Report => None,
     }
 }
@@ -152,6 +157,19 @@ fn recorded_reports_and_their_mutations_agree_with_sev() {
     println!("agreed: {:?}; decided: {:?}", tally.agreed, tally.disagreed);
     assert!(tally.unexplained.is_empty(), "{}", tally.unexplained.join("\n"));
     assert_eq!((tally.agreed[&true], tally.disagreed[MASKED]), (27, 1));
+    assert_eq!(tally.disagreed.keys().copied().collect::<BTreeSet<_>>(), BTreeSet::from(KINDS));
+}
+
+/// The kinds of disagreement.
+const KINDS: [&str; 5] = [BEHIND_SIGNATURE, BEHIND_R_AND_S, RESERVED_TCB, OUTER_ALGORITHM, MASKED];
+
+#[test]
+fn every_kind_of_disagreement_is_explained_and_decided_in_the_document() {
+    let text = include_str!("../../../docs/differential.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("SEV-SNP reports")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names: BTreeSet<&str> = rows.map(|row| row.split('`').next().unwrap()).collect();
+    assert_eq!(names, BTreeSet::from(KINDS));
 }
 
 /// Every field that both read is the same.
