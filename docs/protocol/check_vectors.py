@@ -280,6 +280,10 @@ def record_chain(records):
     return prev
 
 
+def opinion_inputs(i):
+    return sha256(lp(b"confide/second-opinion/v1", i["quote"], encode(i["value"]), struct.pack(">Q", i["time"])))
+
+
 def receipt_signing_input(i):
     r = i["receipt"]
     return lp(
@@ -310,6 +314,7 @@ COMPUTE = {
     "manifest": lambda i: manifest_digest(i["files"]),
     "record-hash": lambda i: record_hash(i["value"]),
     "record-chain": lambda i: record_chain(i["records"]),
+    "second-opinion": opinion_inputs,
     "receipt-signing-input": receipt_signing_input,
     "release-signing-input": release_signing_input,
 }
@@ -444,6 +449,13 @@ def check_references():
     return problems
 
 
+def check_domains():
+    """Every hash and signing input has a domain: whichever README.md names must be one that is computed here."""
+    named = re.findall(r'"(confide/[a-z0-9/-]+)"', (HERE / "README.md").read_text())
+    computed = set(re.findall(r'b"(confide/[a-z0-9/-]+)"', pathlib.Path(__file__).read_text()))
+    return [(domain, "is not computed by this script") for domain in named if domain not in computed]
+
+
 def main():
     cddl = Cddl("\n".join(path.read_text() for path in sorted(HERE.glob("*.cddl"))))
     vectors = json.loads((HERE / "vectors.json").read_text(), object_hook=restore)["vectors"]
@@ -451,6 +463,7 @@ def main():
     failures += [(kind, "has no vector") for kind in COMPUTE if kind not in {vector["kind"] for vector in vectors}]
     samples = [vector["inputs"]["value"] for vector in vectors if vector["inputs"].get("rule") == "evidence"]
     failures += [(f"CDDL: {name}", "is accepted") for name in check_that_cddl_refuses(cddl, samples[0])]
+    failures += check_domains()
     failures += check_references()
     for name, problem in failures:
         print(f"{name}: {problem}", file=sys.stderr)

@@ -7,11 +7,12 @@ use cbor4ii::core::dec::Decode as _;
 use cbor4ii::core::utils::SliceReader;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::cbor::to_canonical;
-use confide_evidence::document::devices_digest;
+use confide_evidence::document::{TdxCollateral, devices_digest};
 use confide_evidence::event::RuntimeEvent;
 use confide_evidence::hash::{length_prefixed, sha256};
 use confide_evidence::hex;
 use confide_evidence::receipt::salted_hash;
+use confide_evidence::record::opinion_inputs;
 use confide_evidence::transcript::*;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ pub fn file() -> String {
         batches(),
         manifests(),
         records_and_receipts(),
+        opinions(),
         releases(),
     ]
     .concat();
@@ -279,6 +281,25 @@ fn records_and_receipts() -> Vec<Value> {
     let output = receipt.signing_input(&salted[0], &salted[1]);
     vectors.push(vector("receipt-signing-input", "receipt: what the signature covers", inputs, &output));
     vectors
+}
+
+fn opinions() -> Vec<Value> {
+    let whole = endorsements().tdx.expect("the sample has collateral of TDX");
+    let bare = TdxCollateral { early: None, pck_certificate_chain: None, ..whole.clone() };
+    let (quote, time) = (b"quote", 1_750_000_061);
+    let opinion = |name: &str, collateral: &TdxCollateral| {
+        let inputs = json!({
+            "rule": "tdx-collateral",
+            "value": value(collateral),
+            "quote": bytes(quote),
+            "time": time,
+        });
+        vector("second-opinion", name, inputs, &opinion_inputs(quote, collateral, time).0)
+    };
+    vec![
+        opinion("second opinion: collateral with every optional entry", &whole),
+        opinion("second opinion: collateral with no optional entry", &bare),
+    ]
 }
 
 fn releases() -> Vec<Value> {
