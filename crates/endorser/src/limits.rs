@@ -9,17 +9,21 @@ use std::time::Duration;
 /// that start together do not ask together. A `Retry-After` of the service is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For the TCP connection, the proxy's answer and the TLS handshake together.
+    /// For the TCP connection, the proxy's answer and the TLS handshake together. TCP repeats its first segment after 1, 3
+    /// and 7 seconds (RFC 6298): three lost ones are outlived.
     pub connect: Duration,
-    /// For one request with its answer, connecting included.
+    /// For one request with its answer, connecting included. After the slowest connection there are 5 seconds left: for the
+    /// largest answer, of 2 MiB, at 400 KiB a second.
     pub attempt: Duration,
-    /// For one object, repetitions and their pauses included.
+    /// For one object, repetitions and their pauses included. As long as three attempts that all run out of time.
     pub total: Duration,
-    /// How often one object is asked for, at least once.
+    /// How often one object is asked for, at least once. The pauses between five are 7.5 seconds at most: a service that
+    /// starts anew is back by then.
     pub attempts: u32,
-    /// The first pause.
+    /// The first pause. A single fault costs no more than a slow answer does.
     pub first_pause: Duration,
-    /// The longest pause that is not the service's own wish.
+    /// The longest pause that is not the service's own wish. Five attempts do not reach it: it is for callers
+    /// that ask more often.
     pub longest_pause: Duration,
 }
 

@@ -2,12 +2,13 @@
 //! and for every change.
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
 
+mod counting;
 mod guest;
 
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, Platform,
-    Volume,
+    CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, MAX_DEVICES,
+    Platform, Volume,
 };
 use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
@@ -15,8 +16,9 @@ use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{
-    Appraisal, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
+    Appraisal, Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate,
 };
+use counting::{COUNTING, documented, verifications};
 use guest::{
     AWS, DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, now, serve, verdict,
     verdict_of,
@@ -485,7 +487,8 @@ fn a_waiver_of_the_binding_mints_no_witness_outside_a_danger_policy() {
 
 #[test]
 fn every_field_of_a_document_is_covered() {
-    // Each byte of the canonical document flipped: no flip is accepted, but in fields that carry no evidence.
+    // Each byte of the canonical document flipped: no flip is accepted, but of the line feeds between the certificates of
+    // the quote's PCK chain, where other white space may stand as well (RFC 7468 section 3).
     let document = Guest::new().document();
     let stapled = document.endorsements.clone().unwrap();
     // The boot event log has a test of its own: what it says beside its digests is covered by nothing.
@@ -493,11 +496,12 @@ fn every_field_of_a_document_is_covered() {
     let bytes = bare.encode().unwrap();
     let policy = danger(&DANGER.replace("boot_log = \"required\"", "boot_log = \"when-given\""));
     let challenge = challenge();
+    let prepared = PreparedCollateral::new(stapled.tdx.as_ref().unwrap(), &policy, &AWS);
     let accepted = |document: &[u8]| {
         let inputs = Inputs {
             subject: Subject::Document(document),
             endorsements: &stapled,
-            prepared: None,
+            prepared: Some(&prepared),
             memo: None,
             second_opinion: None,
             references: None,
@@ -509,12 +513,60 @@ fn every_field_of_a_document_is_covered() {
         evaluate(&inputs).is_ok()
     };
     assert!(accepted(&bytes));
-    let mut refused = 0;
-    for at in (0..bytes.len()).step_by(31) {
-        let mut changed = bytes.clone();
-        changed[at] ^= 1;
-        assert!(!accepted(&changed), "byte {at} of {} may change", bytes.len());
-        refused += 1;
+    let may_change: Vec<usize> = (0..bytes.len())
+        .filter(|at| {
+            let mut changed = bytes.clone();
+            changed[*at] ^= 1;
+            accepted(&changed)
+        })
+        .collect();
+    let between = may_change.iter().filter(|at| {
+        let (before, rest) = bytes.split_at(**at);
+        before.ends_with(b"-----END CERTIFICATE-----") && rest.starts_with(b"\n")
+    });
+    assert_eq!(between.count(), may_change.len(), "{may_change:?} of {} may change", bytes.len());
+    assert!(may_change.len() <= 3, "{may_change:?}");
+}
+
+#[test]
+fn an_appraisal_verifies_as_many_signatures_as_the_page_of_limits_says() {
+    let guest = Guest::new();
+    let policy = danger(DANGER);
+    let count = |devices: u64, early: bool| {
+        let device = |index| Guest::device(&SimulatedGpu::new(7 + index).unwrap(), &guest.binding);
+        let mut document = guest.document_of((0..devices).map(device).collect());
+        let tdx = document.endorsements.as_mut().unwrap().tdx.as_mut().unwrap();
+        tdx.early = early.then(|| tdx.clone().into_early());
+        let bytes = document.encode().unwrap();
+        let appraise = || {
+            let inputs = Inputs {
+                subject: Subject::Document(&bytes),
+                endorsements: &Endorsements::default(),
+                prepared: None,
+                memo: None,
+                second_opinion: None,
+                references: None,
+                policy: &policy,
+                challenge: Some(&challenge()),
+                now: now(),
+                algorithms: &COUNTING,
+            };
+            let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+            assert_eq!(
+                result.checks.iter().find(|check| check.code == "quote_signature").unwrap().status,
+                Status::Pass
+            );
+        };
+        verifications(appraise)
+    };
+    let early = count(0, true);
+    assert_eq!(early, count(0, false) + 2);
+    // The simulator signs QE identity with the certificate that signs TCB info: another one is one more.
+    assert_eq!(early + 1, documented("signature verifications of a TDX quote with its collateral"));
+    for devices in [1, 2, 3] {
+        let of_each = documented("signature verifications of a GPU or switch");
+        assert_eq!(count(devices, true), early + usize::try_from(devices).unwrap() * of_each);
     }
-    assert!(refused > 400, "{refused}");
+    let whole = early + 1 + MAX_DEVICES * documented("signature verifications of a GPU or switch");
+    assert_eq!(whole, documented("signature verifications of an evidence document"));
 }

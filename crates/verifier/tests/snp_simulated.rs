@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod counting;
 mod snp;
 
 use confide_policy::AppraisalPolicy;
@@ -17,6 +18,7 @@ use confide_simulator::{
     SnpReport, SnpRevocationList, SnpSigningKey,
 };
 use confide_verifier::{AttestationResult, Outcome, Status, rules};
+use counting::{COUNTING, documented, verifications};
 use snp::{AWS, Case, DANGER, RING, danger, status};
 use std::collections::BTreeSet;
 
@@ -793,4 +795,17 @@ fn no_mutation_of_a_simulated_case_is_accepted() {
         refuse(case, "list", at);
     }
     println!("{mutations} mutations refused");
+}
+
+#[test]
+fn an_appraisal_verifies_as_many_signatures_as_the_page_of_limits_says() {
+    let setup = Setup::genoa();
+    let mut case = setup.case();
+    case.lists = vec![case.lists[0].clone(); confide_evidence::snp::MAX_CRLS];
+    let policy = danger(DANGER);
+    let counted = verifications(|| {
+        let result = case.appraise(&policy, &COUNTING);
+        assert_eq!((result.outcome, result.code), (Outcome::Accepted, None));
+    });
+    assert_eq!(counted, documented("signature verifications of an SEV-SNP report"));
 }

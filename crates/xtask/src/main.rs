@@ -52,7 +52,7 @@ enum Task {
     /// Check each package's own resolved graph against the layers of ARCHITECTURE.md
     Layers,
     /// Measure appraisal, memory, refusals, attested connections and the tiny model, and write the tables to
-    /// docs/benchmarks/DATE-COMMIT.md
+    /// docs/benchmarks/DATE-COMMIT.md; fails where a target is not met
     Bench {
         /// Write the tables to this file instead
         #[arg(long, value_name = "FILE")]

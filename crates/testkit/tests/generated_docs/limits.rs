@@ -1,9 +1,12 @@
 //! `docs/limits.md`: every limit on what somebody else can lengthen, with the reason that stands above it.
 
 use crate::source::{SHIPPING, Scanned, Source, sources};
-use crate::{cell, hold};
+use crate::{cell, hold, root};
+use confide_endorser::Limits;
+use confide_evidence::x509::{Crl, MAX_CRL, X509Error};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Constants that begin with `MAX_` and limit no size.
 const NO_SIZES: [&str; 1] = ["MAX_TEMPERATURE"];
@@ -112,10 +115,12 @@ fn page(limits: &[Limit], values: &Values) -> String {
         Everything that somebody else can lengthen has a limit, checked before memory or time is spent on it. Written by \
         `cargo xtask docs` from the constants and what stands above them, which says where each number comes from. What \
         the largest inputs cost is measured by `cargo xtask bench`.\n\n\
-        Together they are the budget of an appraisal. They are constants and no argument of it, so that everybody who \
-        appraises the same evidence comes to the same verdict, and a record need not say under which limits it was made; \
-        and each stands where the size is checked, so that no caller can forget to pass it or raise it.\n"
+        Together they are the `Budget` of an appraisal. There is no type of this name, and no argument: constants stand in \
+        its place, so that everybody who appraises the same evidence comes to the same verdict, and a record need not say \
+        under which limits it was made; and each stands where the size is checked, so that no caller can forget to pass it \
+        or raise it.\n"
         .to_owned();
+    text += &sums(values);
     for krate in SHIPPING {
         let of_crate: Vec<&Limit> = limits.iter().filter(|limit| limit.krate == krate).collect();
         if of_crate.is_empty() {
@@ -128,8 +133,82 @@ fn page(limits: &[Limit], values: &Values) -> String {
             let plain = comment.replace("[`", "`").replace("`]", "`");
             writeln!(text, "| `{name}` | {} | {} |", with_unit(value, comment), cell(&plain)).unwrap();
         }
+        if krate == "endorser" {
+            text += &times_of_the_endorser();
+        }
     }
     text
+}
+
+/// Verifications of a TDX quote with collateral that is given whole: the root's own signature, the PCK CA, two signers, two
+/// lists, TCB info and QE identity in two sets, the PCK certificate, the QE report, the quote.
+const VERIFICATIONS_OF_A_QUOTE: u128 = 1 + 1 + 2 + 2 + 4 + 1 + 1 + 1;
+/// Of a GPU or switch: five certificates and the report.
+const VERIFICATIONS_OF_A_DEVICE: u128 = 5 + 1;
+/// The fewest bytes of an entry of a revocation list: three headers without contents.
+const MIN_ENTRY: usize = 6;
+
+/// What the constants add up to in one appraisal.
+fn sums(values: &Values) -> String {
+    let of = |name| values.named("evidence", name).unwrap();
+    let (devices, lists, entries) = (of("MAX_DEVICES"), of("MAX_CRLS"), of("MAX_CRL") / MIN_ENTRY as u128);
+    let document = VERIFICATIONS_OF_A_QUOTE + devices * VERIFICATIONS_OF_A_DEVICE;
+    let snp = of("MAX_CERTIFICATES") + lists + 1;
+    format!(
+        "\n## What they add up to\n\n\
+        | of one appraisal | at most | |\n|---|---:|---|\n\
+        | signature verifications of a TDX quote with its collateral | {VERIFICATIONS_OF_A_QUOTE} | root, PCK CA, two \
+        signing certificates, two revocation lists, TCB info and QE identity of the standard and of the early set, PCK \
+        certificate, QE report, quote. Each is made once, and where one \
+        other than those of the early set fails, none follows; with prepared collateral three are left, for a known platform one |\n\
+        | signature verifications of a GPU or switch | {VERIFICATIONS_OF_A_DEVICE} | five certificates and the report |\n\
+        | signature verifications of an evidence document | {document} | a TDX quote, and `MAX_DEVICES` devices |\n\
+        | signature verifications of an SEV-SNP report | {snp} | `MAX_CERTIFICATES`, `MAX_CRLS` and the report |\n\
+        | signature verifications of a file of reference values | | one for each key that the policy names, up to the first \
+        that holds |\n\
+        | entries of a revocation list | {entries} | `MAX_CRL`: an entry takes at least {MIN_ENTRY} bytes |\n\
+        | revocation lists | {lists} | `MAX_CRLS` of an SEV-SNP report; a quote has two |\n\n\
+        A revocation list is walked before its signature is verified: the issuer that it names tells which key that is. \
+        The walk is linear and keeps the serial numbers, which are then sorted, and the names of critical extensions; certificates are \
+        parsed first as well, for their keys. TCB info, QE identity and files of reference values are not read before their \
+        signature holds, and boot event logs \
+        not before that of the quote does.\n"
+    )
+}
+
+/// How long the endorser tries, from its defaults and the comments above them.
+fn times_of_the_endorser() -> String {
+    let Limits { connect, attempt, total, attempts, first_pause, longest_pause } = Limits::default();
+    let seconds = |time: Duration| format!("{} s", time.as_secs_f64());
+    let values = [
+        ("connect", seconds(connect)),
+        ("attempt", seconds(attempt)),
+        ("total", seconds(total)),
+        ("attempts", attempts.to_string()),
+        ("first_pause", seconds(first_pause)),
+        ("longest_pause", seconds(longest_pause)),
+    ];
+    let path = root().join("crates/endorser/src/limits.rs");
+    let source = std::fs::read_to_string(path).unwrap();
+    let mut text = "\nOf `Limits`, which a caller may set otherwise; programs do not:\n\n\
+        | limit | value | what, and why so much |\n|---|---:|---|\n"
+        .to_owned();
+    for (name, value) in values {
+        let comment = comment_of(&source, name);
+        assert!(has_source(&comment), "{name}: {comment}");
+        writeln!(text, "| `{name}` | {value} | {} |", cell(&comment)).unwrap();
+    }
+    text
+}
+
+/// The comment above a field.
+fn comment_of(source: &str, field: &str) -> String {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let at = lines.iter().position(|line| line.starts_with(&format!("pub {field}: "))).unwrap();
+    let above = lines[..at].iter().rev().map_while(|line| line.strip_prefix("///"));
+    let mut words: Vec<&str> = above.map(str::trim).collect();
+    words.reverse();
+    words.join(" ")
 }
 
 #[test]
@@ -183,6 +262,38 @@ fn the_values_are_those_of_the_constants() {
     for (krate, name, constant) in constants {
         assert_eq!(values.named(krate, name), u128::try_from(constant).ok(), "{krate}::{name}");
     }
+}
+
+/// A list of the smallest entries, as many as fit, is read; one more is one too many.
+#[test]
+fn a_revocation_list_has_no_more_entries_than_the_page_says() {
+    let list = |entries: usize| {
+        let algorithm = value(0x30, &value(0x06, &[0x2a, 0x03]));
+        let entry = value(0x30, &[value(0x02, &[]), value(0x17, &[])].concat());
+        assert_eq!(entry.len(), MIN_ENTRY);
+        let entries = value(0x30, &entry.repeat(entries));
+        let issuer = value(0x30, &[]);
+        let fields = [&algorithm[..], &issuer, &value(0x17, b"260101000000Z"), &entries].concat();
+        value(0x30, &[&value(0x30, &fields)[..], &algorithm, &value(0x03, &[0])].concat())
+    };
+    let around = list(MAX_CRL / MIN_ENTRY).len() - MAX_CRL / MIN_ENTRY * MIN_ENTRY;
+    let most = (MAX_CRL - around) / MIN_ENTRY;
+    assert_eq!(Crl::parse(&list(most)).unwrap().revoked.len(), most);
+    assert!(matches!(Crl::parse(&list(most + 1)), Err(X509Error::TooLarge { .. })));
+    // The page counts entries alone.
+    assert!(MAX_CRL / MIN_ENTRY - most < 20, "{around}");
+}
+
+/// DER of a value, with a length in its shortest form.
+fn value(tag: u8, content: &[u8]) -> Vec<u8> {
+    let [.., high, middle, low] = content.len().to_be_bytes();
+    let length = match content.len() {
+        0..0x80 => vec![low],
+        0x80..0x100 => vec![0x81, low],
+        0x100..0x1_0000 => vec![0x82, middle, low],
+        _ => vec![0x83, high, middle, low],
+    };
+    [&[tag][..], &length, content].concat()
 }
 
 #[test]
