@@ -1,5 +1,6 @@
 //! An honest simulated guest, whose parts the fuzzer changes.
 
+use crate::ways::COLLATERAL;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
@@ -12,7 +13,6 @@ use confide_evidence::event::{
 use confide_evidence::hash::sha256;
 use confide_evidence::pem;
 use confide_evidence::record::RecordedChallenge;
-use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::transcript::{Binding, Role, Transcript};
 use confide_policy::{AppraisalPolicy, Loaded};
 use confide_simulator::{PlatformOptions, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd};
@@ -37,18 +37,11 @@ pub(crate) static ALGORITHMS: Algorithms = Algorithms {
 /// The policy that accepts simulated evidence.
 pub(crate) const POLICY: &str = include_str!("../../../policies/danger-simulator.toml");
 
-/// [`POLICY`] for any model, for documents.
-pub(crate) static FOR_DOCUMENTS: LazyLock<AppraisalPolicy> =
-    LazyLock::new(|| policy(&[("model", "{ waive = \"any model\" }")]));
+/// [`POLICY`] for documents.
+pub(crate) static FOR_DOCUMENTS: LazyLock<AppraisalPolicy> = LazyLock::new(|| policy(&documents(&[])));
 
 /// [`POLICY`] for bare quotes.
-pub(crate) static FOR_QUOTES: LazyLock<AppraisalPolicy> = LazyLock::new(|| {
-    policy(&[
-        ("boot_log", "\"when-given\""),
-        ("rtmr3", "{ waive = \"a bare quote\" }"),
-        ("report_data", "{ waive = \"a bare quote\" }"),
-    ])
-});
+pub(crate) static FOR_QUOTES: LazyLock<AppraisalPolicy> = LazyLock::new(|| policy(&quotes(&[])));
 
 pub(crate) static PLATFORM: LazyLock<SimulatedPlatform> =
     LazyLock::new(|| SimulatedPlatform::new(PlatformOptions::at(NOW)).expect("usual options"));
@@ -56,14 +49,34 @@ pub(crate) static PLATFORM: LazyLock<SimulatedPlatform> =
 pub(crate) static GPU: LazyLock<SimulatedGpu> =
     LazyLock::new(|| SimulatedGpu::new(0).expect("usual options"));
 
-fn policy(values: &[(&str, &str)]) -> AppraisalPolicy {
+/// Text of [`POLICY`] for any model and configuration, with other values.
+pub(crate) fn documents(values: &[(&str, &str)]) -> String {
+    let waived =
+        [("model", "{ waive = \"any model\" }"), ("configuration", "{ waive = \"any configuration\" }")];
+    with_values(&[&waived, values].concat())
+}
+
+/// Text of [`POLICY`] without what binds a quote to its document, with other values.
+pub(crate) fn quotes(values: &[(&str, &str)]) -> String {
+    let waived = [
+        ("boot_log", "\"when-given\""),
+        ("rtmr3", "{ waive = \"a bare quote\" }"),
+        ("report_data", "{ waive = \"a bare quote\" }"),
+    ];
+    with_values(&[&waived, values].concat())
+}
+
+fn with_values(values: &[(&str, &str)]) -> String {
     let lines = POLICY.lines().map(|line| {
         let replaced =
             line.split_once(" = ").and_then(|(key, _)| values.iter().find(|(name, _)| *name == key));
         replaced.map_or_else(|| line.to_owned(), |(key, value)| format!("{key} = {value}"))
     });
-    let text = lines.collect::<Vec<_>>().join("\n");
-    AppraisalPolicy::parse(&text, Loaded::AsDanger).expect("the committed policy with other values")
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn policy(text: &str) -> AppraisalPolicy {
+    AppraisalPolicy::parse(text, Loaded::AsDanger).expect("the committed policy with other values")
 }
 
 pub(crate) fn now() -> UnixTime {
@@ -93,8 +106,15 @@ pub(crate) fn binding() -> Binding {
     Binding::Serve { nonce: NONCE, exporter: EXPORTER, tls_spki: SPKI }
 }
 
+/// Signing costs more than appraising: made once.
+static HONEST: LazyLock<Parts> = LazyLock::new(Parts::made);
+
 impl Parts {
     pub(crate) fn honest() -> Self {
+        HONEST.clone()
+    }
+
+    fn made() -> Self {
         let build = Build { image: None, version: "0.1.0".into(), revision: "fuzz".into() };
         let device = gpu(&GPU, 0);
         let chain = pem::certificates(device.chain.as_bytes()).expect("the simulator's chain");
@@ -151,7 +171,6 @@ impl Parts {
             boot_id: self.boot_id,
         };
         let quote = PLATFORM.quote(&td.report(transcript.report_data()));
-        let collateral = collateral_from_json(PLATFORM.collateral_json().as_bytes());
         EvidenceDocument {
             cpu: CpuEvidence::Tdx { quote: ByteString(quote) },
             batch: None,
@@ -163,10 +182,7 @@ impl Parts {
             version: VERSION,
             boot_log: Some(ByteString(SimulatedBootLog::default().to_bytes())),
             platform: Platform::Tdx,
-            endorsements: Some(Endorsements {
-                tdx: Some(collateral.expect("the simulator's collateral")),
-                ..Endorsements::default()
-            }),
+            endorsements: Some(Endorsements { tdx: Some(COLLATERAL.clone()), ..Endorsements::default() }),
         }
     }
 }

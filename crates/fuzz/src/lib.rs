@@ -1,12 +1,13 @@
 //! What fuzzers run: one plain function of bytes for every parser, and for the appraisal.
 //!
 //! A function must not panic, whatever the bytes, and takes at most [`LIMIT`]. What it asserts beside that stands in it:
-//! what is read can be written again to the same bytes, a verdict's outcome and checks agree, nothing is accepted that
-//! nobody signed.
+//! what is read can be written again to the same bytes, a verdict's outcome and checks agree, it is the same with and
+//! without a memo and prepared collateral, nothing is accepted that nobody signed.
 //!
 //! Two programs run the functions. `tests/fuzz` is a `cargo fuzz` folder, which needs a nightly toolchain and steers by
 //! coverage. [`smoke`] runs on the stable toolchain: seeds and kept corpus, then random changes of them for a given time.
 
+mod beside;
 mod edits;
 mod evaluate;
 mod guest;
@@ -15,6 +16,7 @@ mod parsers;
 pub mod seeds;
 pub mod smoke;
 mod snp;
+mod ways;
 pub mod worst;
 
 use std::time::Duration;
@@ -64,6 +66,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "snp_file", run: parsers::snp_file },
     Target { name: "cache_file", run: parsers::cache_file },
     Target { name: "reference_state", run: parsers::reference_state },
+    Target { name: "conformance_case", run: parsers::conformance_case },
     Target { name: "evaluate_bytes", run: evaluate::bytes },
     Target { name: "evaluate_quote", run: evaluate::quote },
     Target { name: "evaluate_log", run: evaluate::log },
@@ -71,6 +74,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "evaluate_document", run: evaluate::document },
     Target { name: "evaluate_snp", run: evaluate::snp },
     Target { name: "evaluate_snp_files", run: evaluate::snp_files },
+    Target { name: "evaluate_references", run: beside::references },
+    Target { name: "evaluate_opinion", run: beside::opinion },
 ];
 
 /// The target of a name.

@@ -294,6 +294,13 @@ pub(crate) fn reference_state(bytes: &[u8]) {
     let _ = confide::readers::reads_reference_state(bytes);
 }
 
+/// A case of the conformance suite, appraised.
+pub(crate) fn conformance_case(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let line = confide::readers::conformance_case(text);
+    assert!(!line.contains('\n') && serde_json::from_str::<serde_json::Value>(&line).is_ok(), "{line}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,6 +318,10 @@ mod tests {
         }
         for seed in seeds::of("snp_key") {
             assert!(EndorsementKey::from_certificate(&Certificate::parse(&seed).unwrap()).is_ok());
+        }
+        for seed in seeds::of("conformance_case") {
+            let line = confide::readers::conformance_case(std::str::from_utf8(&seed).unwrap());
+            assert!(line.contains("\"met\":true"), "{}", line.chars().take(2000).collect::<String>());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Valid inputs of every target: where fuzzing begins. All of it is our own: simulated or written here.
 
+use crate::beside::{BY_ED25519, REFERENCES, from_references};
 use crate::evaluate;
-use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, now};
+use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, documents, now, quotes};
 use crate::snp::{HONEST, Honest};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
@@ -13,10 +14,10 @@ use confide_evidence::record::{Finding, Record, SecondOpinion};
 use confide_evidence::{cbor, hex, pem};
 use confide_policy::{CLIENT, INSPECT};
 use confide_simulator::{
-    PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedPlatform, SimulatedTd, SnpOptions, SnpProduct,
-    SnpSigningKey,
+    PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd, SnpOptions,
+    SnpProduct, SnpSigningKey,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The seeds of a target.
 ///
@@ -27,7 +28,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
     let collateral = PLATFORM.collateral();
     let chain = |text: &str| pem::certificates(text.as_bytes()).expect("the simulator's chain");
     match target {
-        "quote" => quotes(),
+        "quote" => quote_forms(),
         "certificate" => {
             let quoting = chain(&collateral.pck_certificate_chain);
             quoting.into_iter().chain(chain(&GPU.chain_pem())).collect()
@@ -77,7 +78,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "evaluate_bytes" => {
             let document = Parts::honest().document();
             let CpuEvidence::Tdx { quote } = &document.cpu else { return Vec::new() };
-            vec![quote.0.clone(), document.encode().expect("an honest document")]
+            let log = SimulatedBootLog::default().to_bytes();
+            vec![quote.0.clone(), document.encode().expect("an honest document"), log, HONEST.report.clone()]
         }
         "snp_report" => platforms().map(|platform| platform.report).collect(),
         "snp_key" => platforms().map(|platform| platform.endorsements.certificates[0].0.clone()).collect(),
@@ -88,6 +90,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "cache_file" => cache_files(),
         "reference_state" => vec![reference_state()],
+        "conformance_case" => cases().map(|case| case.to_string().into_bytes()).to_vec(),
         "evaluate_snp_files" => {
             let [certificates, lists] = snp_files();
             vec![[&[1], &certificates[..]].concat(), [&[0], &lists[..]].concat()]
@@ -95,6 +98,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "evaluate_quote" | "evaluate_collateral" | "evaluate_document" | "evaluate_snp" | "evaluate_log" => {
             decisions()
         }
+        "evaluate_references" => choices(8),
+        "evaluate_opinion" => choices(16),
         other => panic!("no target is called {other}"),
     }
 }
@@ -104,13 +109,12 @@ pub(crate) fn gpu_report() -> Vec<u8> {
     GPU.report(binding().gpu_nonce(0))
 }
 
-const REFERENCES: &str = include_str!("../../../docs/protocol/references/example.toml");
-
 fn own<T: serde::Serialize>(value: &T) -> Vec<u8> {
     cbor::to_canonical(value).expect("our own types declare their fields in canonical order")
 }
 
-fn quotes() -> Vec<Vec<u8>> {
+/// A quote of each form.
+fn quote_forms() -> Vec<Vec<u8>> {
     let forms = [QuoteForm::V4, QuoteForm::V5Td10, QuoteForm::V5Td15, QuoteForm::V5Td15Extended];
     let quote = |quote_form| {
         let options = PlatformOptions { quote_form, ..PlatformOptions::at(NOW) };
@@ -175,6 +179,97 @@ fn reference_state() -> Vec<u8> {
     json!({ "format": "confide-reference-state/1", "series": [series] }).to_string().into_bytes()
 }
 
+/// A case of the conformance suite.
+pub(crate) fn case(policy: &str, evidence: &Value, endorsements: &Value, expected: &Value) -> Value {
+    json!({
+        "schema": 1,
+        "name": "seed",
+        "why": "a seed",
+        "evidence": evidence,
+        "endorsements": endorsements,
+        "policy": { "text": policy },
+        "time": "2026-10-01T00:00:00Z",
+        "expected": expected,
+    })
+}
+
+/// A case of each kind of evidence, each with what may stand beside it.
+fn cases() -> [Value; 4] {
+    [quote_case(), report_case(), document_case(), device_case(1)]
+}
+
+pub(crate) fn accepted() -> Value {
+    json!({ "outcome": "accepted", "simulated": true })
+}
+
+/// A quote with its log, both sets of collateral, signed reference values and an opinion.
+fn quote_case() -> Value {
+    let quote = PLATFORM.quote(&SimulatedTd::default().report([7; 64]));
+    let evidence = json!({
+        "kind": "tdx-quote",
+        "quote": { "hex": hex::encode(&quote) },
+        "boot_log": { "base64": pem::base64_text(&SimulatedBootLog::default().to_bytes()) },
+    });
+    let collateral: Value = serde_json::from_str(&PLATFORM.collateral_json()).expect("the simulator's JSON");
+    let endorsements = json!({
+        "tdx_collateral": { "json": collateral },
+        "tdx_early_collateral": { "text": PLATFORM.collateral_json() },
+    });
+    let mut case = case(&from_references(), &evidence, &endorsements, &accepted());
+    case["second_opinion"] = json!({ "found": { "status": "UpToDate" }, "verifier": "another 1.0" });
+    case["references"] = json!({
+        "file": { "text": REFERENCES },
+        "signature": { "hex": hex::encode(BY_ED25519) },
+        "last_seen": { "digest": "0".repeat(64), "version": 2 },
+    });
+    case
+}
+
+fn report_case() -> Value {
+    let blobs = |ders: &[ByteString]| -> Vec<Value> {
+        ders.iter().map(|der| json!({ "base64": pem::base64_text(&der.0) })).collect()
+    };
+    let evidence = json!({ "kind": "snp-report", "report": { "hex": hex::encode(&HONEST.report) } });
+    let endorsements = json!({
+        "snp_certificates": blobs(&HONEST.endorsements.certificates),
+        "snp_crls": blobs(&HONEST.endorsements.crls),
+    });
+    case(POLICY, &evidence, &endorsements, &accepted())
+}
+
+fn document_case() -> Value {
+    let document = Parts::honest().document().encode().expect("an honest document");
+    let asked = challenge();
+    let evidence = json!({
+        "kind": "document",
+        "document": { "hex": hex::encode(&document) },
+        "challenge": {
+            "role": asked.role.name(),
+            "nonce": hex::encode(&asked.nonce.0),
+            "exporter": hex::encode(asked.exporter.as_bytes()),
+            "spki": hex::encode(asked.spki.as_bytes()),
+        },
+    });
+    case(&documents(&[]), &evidence, &json!({}), &accepted())
+}
+
+/// So many genuine devices.
+pub(crate) fn device_case(count: u64) -> Value {
+    let nonce = binding().gpu_nonce(0);
+    let devices: Vec<Value> = (0..count)
+        .map(|number| {
+            let gpu = SimulatedGpu::new(number).expect("usual options");
+            json!({
+                "kind": "nvidia-gpu",
+                "nonce": hex::encode(&nonce),
+                "report": { "hex": hex::encode(&gpu.report(nonce)) },
+                "chain": { "text": gpu.chain_pem() },
+            })
+        })
+        .collect();
+    case(&quotes(&[]), &json!({ "kind": "nvidia-devices", "devices": devices }), &json!({}), &accepted())
+}
+
 /// A record of an appraisal, with short bytes in place of the evidence.
 fn record(previous: Option<&Record>) -> Record {
     let recording = confide_record::Recording {
@@ -229,4 +324,14 @@ fn decisions() -> Vec<Vec<u8>> {
         [[&[0], &change[..]].concat(), [&[3], &change[..], &change[..]].concat()]
     });
     kinds.chain([Vec::new(), vec![1], vec![3]]).collect()
+}
+
+/// Every value of a first byte that has so many, alone and before a change of each kind.
+fn choices(count: u8) -> Vec<Vec<u8>> {
+    let first = (0..count).map(|choice| vec![choice]);
+    let then = (0..12_u8).flat_map(|kind| {
+        let change = [kind, 0, 0, 40, 1, 0, 0, 8];
+        [[&[0], &change[..]].concat(), [&[count - 1], &change[..], &change[..]].concat()]
+    });
+    first.chain(then).collect()
 }

@@ -22,22 +22,20 @@ pub struct Smoke {
 /// of their names.
 ///
 /// # Panics
-/// Where the folder of kept inputs is there and cannot be read.
+/// Where the folder of kept inputs cannot be read: every target has one.
 #[must_use]
 pub fn corpus(target: &Target) -> Vec<Vec<u8>> {
     seeds::of(target.name).into_iter().chain(kept_inputs(target)).collect()
 }
 
-/// The inputs of a target that are kept in files: those that once found something, or reach what no seed does.
+/// The inputs of a target that are kept in files: those that once found something, that reach what no seed does, and
+/// those that took longest.
 ///
 /// # Panics
 /// As [`corpus`].
 #[must_use]
 pub fn kept_inputs(target: &Target) -> Vec<Vec<u8>> {
     let folder = folder().join("corpus").join(target.name);
-    if !folder.is_dir() {
-        return Vec::new();
-    }
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
     paths.sort();

@@ -1,21 +1,31 @@
 //! The inputs that take longest, as far as anyone knows: made here, because they are large.
 
-use crate::guest::{GPU, Parts, gpu};
+use crate::beside::REFERENCES;
+use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
 use crate::{MAX_INPUT, Target, seeds};
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
-use confide_evidence::pem;
 use confide_evidence::x509::Crl;
+use confide_evidence::{hex, pem};
+use confide_policy::MAX_REFERENCE_FILE;
 use confide_simulator::SimulatedGpu;
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// Targets whose bytes are lists of changes, not what is appraised.
+const DECISIONS: &[&str] = &[
+    "evaluate_quote",
+    "evaluate_collateral",
+    "evaluate_document",
+    "evaluate_snp",
+    "evaluate_log",
+    "evaluate_references",
+    "evaluate_opinion",
+];
 
 /// Inputs of a target with a word for each.
 #[must_use]
 pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
-    // Their bytes are lists of changes, not what is appraised.
-    let decisions =
-        ["evaluate_quote", "evaluate_collateral", "evaluate_document", "evaluate_snp", "evaluate_log"];
-    if decisions.contains(&target.name) {
+    if DECISIONS.contains(&target.name) {
         return Vec::new();
     }
     let mut inputs: Vec<(String, Vec<u8>)> = FILLS
@@ -36,6 +46,8 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         "policy" => vec![("many tables".to_owned(), tables()), ("many values".to_owned(), values())],
         "cache_file" => vec![("a list of the shortest entries".to_owned(), cached_list())],
         "reference_state" => vec![("many series".to_owned(), series())],
+        "conformance_case" => cases(),
+        "references" => vec![("many sets".to_owned(), sets()), ("many values".to_owned(), set_values())],
         "evaluate_snp_files" => lists(),
         "evaluate_bytes" => documents(),
         _ => Vec::new(),
@@ -180,6 +192,69 @@ fn named_crl() -> Vec<u8> {
     der(0x30, &[&der(0x30, &tbs), algorithm, &der(0x03, &[&[0], &list.signature[..]].concat())].concat())
 }
 
+/// Cases of the conformance suite.
+fn cases() -> Vec<(String, Vec<u8>)> {
+    let marked = |evidence: &Value, endorsements: &Value, content: &str| {
+        let case = seeds::case(POLICY, evidence, endorsements, &seeds::accepted()).to_string();
+        assert!(case.contains("\"MARK\""), "{case}");
+        case.replacen("\"MARK\"", content, 1).into_bytes()
+    };
+    let quote = |blob: Value| json!({ "kind": "tdx-quote", "quote": blob });
+    let none = json!({});
+    let list = format!("[{}0]", "0,".repeat(1_900_000));
+    let objects = format!("[{}0]", "{\"a\":0},".repeat(450_000));
+    let digits = format!("\"{}\"", "00".repeat(1_900_000));
+    let base64 = format!("\"{}\"", "AAAA".repeat(950_000));
+    let report = json!({ "kind": "snp-report", "report": { "hex": hex::encode(&HONEST.report) } });
+    let shortest = json!({ "base64": pem::base64_text(&crl()) });
+    let lists = json!({ "snp_certificates": [], "snp_crls": [shortest, shortest] });
+    let collateral = json!({ "tdx_collateral": { "json": "MARK" } });
+    let lists = seeds::case(POLICY, &report, &lists, &seeds::accepted()).to_string().into_bytes();
+    let cases = [
+        ("the most devices", seeds::device_case(MAX_DEVICES as u64).to_string().into_bytes()),
+        ("too many devices", too_many_devices()),
+        ("a long list for a quote", marked(&quote(json!({ "json": "MARK" })), &none, &list)),
+        ("a list of objects for a quote", marked(&quote(json!({ "json": "MARK" })), &none, &objects)),
+        ("a long quote in digits", marked(&quote(json!({ "hex": "MARK" })), &none, &digits)),
+        ("a long quote in base64", marked(&quote(json!({ "base64": "MARK" })), &none, &base64)),
+        ("a long list for collateral", marked(&quote(json!({ "hex": "00" })), &collateral, &list)),
+        ("an unknown field", marked(&json!({ "kind": "tdx-quote", "x": "MARK" }), &none, &list)),
+        ("an unknown kind", marked(&json!({ "kind": "x", "x": "MARK" }), &none, &objects)),
+        ("lists of the shortest entries", lists),
+    ];
+    cases.map(|(what, case)| (what.to_owned(), case)).to_vec()
+}
+
+/// One genuine device as often as 4 MiB have room for it.
+fn too_many_devices() -> Vec<u8> {
+    let mut case = seeds::device_case(1);
+    let device = case["evidence"]["devices"][0].take();
+    let times = MAX_INPUT / (device.to_string().len() + 1) - 2;
+    case["evidence"]["devices"] = vec![device; times].into();
+    case.to_string().into_bytes()
+}
+
+/// Reference values as large as a file may be.
+fn sets() -> Vec<u8> {
+    let (head, _) = REFERENCES.split_once("[reference").expect("the example has sets");
+    let mut text = head.to_owned();
+    for number in 0.. {
+        let set = format!("[reference.s{number}]\nmr_td = [\"{}\"]\n", "1".repeat(96));
+        if text.len() + set.len() > MAX_REFERENCE_FILE {
+            break;
+        }
+        text.push_str(&set);
+    }
+    text.into_bytes()
+}
+
+fn set_values() -> Vec<u8> {
+    let (head, _) = REFERENCES.split_once("[reference").expect("the example has sets");
+    let value = format!("\"{}\",", "1".repeat(96));
+    let times = (MAX_REFERENCE_FILE - head.len() - 64) / value.len();
+    format!("{head}[reference.a]\nmr_td = [{}]\n", value.repeat(times)).into_bytes()
+}
+
 fn tables() -> Vec<u8> {
     (0..50_000).map(|number| format!("[t{number}]\n")).collect::<String>().into_bytes()
 }
@@ -207,8 +282,8 @@ fn documents() -> Vec<(String, Vec<u8>)> {
         tdx.root_ca_crl = crl().into();
     }
     let whole = [
-        ("64 genuine devices", devices.document()),
-        ("one genuine device 64 times", same.document()),
+        ("as many genuine devices as there may be", devices.document()),
+        ("one genuine device as often as there may be devices", same.document()),
         ("long claims", claims.document()),
         ("a boot log of 3 MiB", log),
         ("both revocation lists full of entries", revoked),
@@ -218,15 +293,11 @@ fn documents() -> Vec<(String, Vec<u8>)> {
         ("three million levels of nesting", vec![0x81; 3 << 20]),
         ("a string of 3 MiB", [&[0x81, 0x7a, 0, 0x30, 0, 0][..], &[b'x'; 3 << 20]].concat()),
     ];
-    let encoded = |document: EvidenceDocument| document.encode().ok();
-    let honest = encoded(honest).expect("an honest document");
-    let inserted = inserted.map(|(what, list)| (what, Some(with_hosts(&honest, &list))));
+    let encoded = |document: EvidenceDocument| document.encode().expect("a document of at most 4 MiB");
+    let honest = encoded(honest);
+    let inserted = inserted.map(|(what, list)| (what, with_hosts(&honest, &list)));
     let whole = whole.map(|(what, document)| (what, encoded(document)));
-    whole
-        .into_iter()
-        .chain(inserted)
-        .filter_map(|(what, document)| Some((what.to_owned(), document?)))
-        .collect()
+    whole.into_iter().chain(inserted).map(|(what, document)| (what.to_owned(), document)).collect()
 }
 
 /// The document with another CBOR value in place of its empty list of hosts, in its claims.

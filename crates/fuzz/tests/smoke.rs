@@ -43,7 +43,6 @@ fn no_target_panics_on_its_corpus_and_on_changes_of_it() {
     for_each_target(|position| {
         let target = &TARGETS[position];
         let found = smoke::run(target, &smoke::corpus(target), budget, seed);
-        assert!(found.corpus > 0, "{} has no corpus", target.name);
         let (corpus, runs, slowest) = (found.corpus, found.runs, found.slowest);
         lines
             .lock()
@@ -99,18 +98,17 @@ fn every_target_has_its_file_and_its_entry_and_every_corpus_its_target() {
         found
     };
     names.sort_unstable();
-    if folder.join("corpus").is_dir() {
-        assert!(listed("corpus").iter().all(|folder| names.contains(&folder.as_str())));
-    }
+    assert_eq!(listed("corpus"), names);
     assert_eq!(listed("fuzz_targets"), names.iter().map(|name| format!("{name}.rs")).collect::<Vec<_>>());
 }
 
 #[test]
-fn the_kept_corpus_stays_small() {
+fn every_target_keeps_inputs_and_few() {
     let mut total = 0;
     for target in TARGETS {
         let corpus = smoke::kept_inputs(target);
         let bytes: usize = corpus.iter().map(Vec::len).sum();
+        assert!(!corpus.is_empty(), "{} keeps no input", target.name);
         assert!(
             corpus.len() <= 64 && bytes <= 64 << 10,
             "{}: {} files, {bytes} bytes",
@@ -119,5 +117,5 @@ fn the_kept_corpus_stays_small() {
         );
         total += bytes;
     }
-    assert!(total < 512 << 10, "{total} bytes");
+    assert!(total < 1536 << 10, "{total} bytes");
 }

@@ -19,16 +19,19 @@ mod snp;
 
 use std::hint::black_box;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, TdxCollateral};
 use confide_evidence::hash::sha256;
+use confide_evidence::nvidia::{DeviceChain, Report};
 use confide_evidence::pem;
+use confide_evidence::record::Record;
 use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
-use confide_evidence::x509::{MAX_CERTIFICATE, MAX_CRL};
-use confide_policy::AppraisalPolicy;
+use confide_evidence::x509::{Certificate, Crl, MAX_CERTIFICATE, MAX_CRL};
+use confide_policy::{AppraisalPolicy, ReferenceFile};
 use confide_simulator::{
     BootEvent, SimulatedBootLog, SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension,
     SnpOptions, TdMeasurements,
@@ -55,7 +58,9 @@ fn main() {
         return write(Path::new(&folder));
     }
     let policy = danger(DANGER);
-    for case in [documents(&policy), quotes(&policy), logs(), reports(), files()].concat_cases() {
+    for case in
+        [documents(&policy), quotes(&policy), logs(), reports(), files(), kept(&policy)].concat_cases()
+    {
         let mut samples: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
                 let started = Instant::now();
@@ -389,6 +394,86 @@ fn files() -> Vec<Case> {
         })
     };
     texts().into_iter().map(case).collect()
+}
+
+/// How one target of `tests/fuzz` reads its bytes: whether they are refused.
+type Refuses = Box<dyn Fn(&[u8]) -> bool>;
+
+/// What fuzzers have found: of each target whose bytes are what is read, the kept input that takes longest to be refused.
+fn kept(policy: &AppraisalPolicy) -> Vec<Case> {
+    readers(policy).into_iter().map(|(target, refuses)| slowest(target, refuses)).collect()
+}
+
+fn readers(policy: &AppraisalPolicy) -> Vec<(&'static str, Refuses)> {
+    let (quote, collateral) = quote();
+    let endorsements = Endorsements { tdx: Some(collateral), ..Endorsements::default() };
+    let (documents, bare) = (policy.clone(), danger(&of_a_log()));
+    let refuses = move |subject: Subject<'_>| {
+        let challenge = challenge();
+        let is_document = matches!(subject, Subject::Document(_));
+        let inputs = Inputs {
+            subject,
+            endorsements: &endorsements,
+            prepared: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: if is_document { &documents } else { &bare },
+            challenge: is_document.then_some(&challenge),
+            now: now(),
+            algorithms: &AWS,
+        };
+        evaluate(black_box(&inputs)).is_err()
+    };
+    let refuses = Rc::new(refuses);
+    let [as_quote, as_document, as_log, as_report] = std::array::from_fn(|_| Rc::clone(&refuses));
+    vec![
+        ("quote", Box::new(move |bytes| as_quote(Subject::Quote(bytes)))),
+        ("document", Box::new(move |bytes| as_document(Subject::Document(bytes)))),
+        ("boot_log", Box::new(move |bytes| as_log(Subject::QuoteWithLog { quote: &quote, boot_log: bytes }))),
+        ("snp_report", Box::new(move |bytes| as_report(Subject::SnpReport(bytes)))),
+        (
+            "evaluate_bytes",
+            Box::new(move |bytes| refuses(Subject::Quote(bytes)) & refuses(Subject::Document(bytes))),
+        ),
+        ("certificate", Box::new(|bytes| Certificate::parse(bytes).is_err())),
+        ("collateral", Box::new(|bytes| collateral_from_json(bytes).is_err())),
+        ("crl", Box::new(|bytes| Crl::parse(bytes).is_err())),
+        ("nvidia_chain", Box::new(|bytes| DeviceChain::parse(bytes).is_err())),
+        ("nvidia_report", Box::new(|bytes| Report::parse(bytes).is_err())),
+        ("pem", Box::new(|bytes| pem::certificates(bytes).is_err())),
+        (
+            "policy",
+            Box::new(|bytes| {
+                std::str::from_utf8(bytes).map_or(true, |text| AppraisalPolicy::parse_recorded(text).is_err())
+            }),
+        ),
+        ("record", Box::new(|bytes| Record::decode(bytes).is_err())),
+        ("references", Box::new(|bytes| ReferenceFile::parse(bytes).is_err())),
+    ]
+}
+
+/// The kept input of a target that takes longest to be refused.
+fn slowest(target: &str, refuses: Refuses) -> Case {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz/corpus").join(target);
+    let files = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let inputs = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+    let refused: Vec<Vec<u8>> = inputs.filter(|input| refuses(black_box(input))).collect();
+    let taken = |input: &Vec<u8>| {
+        let once = |_| {
+            let started = Instant::now();
+            black_box(refuses(black_box(input)));
+            started.elapsed()
+        };
+        (0..3).map(once).min()
+    };
+    let count = refused.len();
+    let slowest = refused.into_iter().max_by_key(taken);
+    let slowest = slowest.unwrap_or_else(|| panic!("{} has nothing that is refused", folder.display()));
+    let name = format!("found by the fuzzer of {target}: the slowest of {count}, {} bytes", slowest.len());
+    Case::new(name, move || {
+        assert!(black_box(refuses(black_box(&slowest))), "a kept input that is accepted is no refusal");
+    })
 }
 
 /// Writes a quote with its policy, and what costs a program most beside them: `NAME.json`, collateral files; `log.bin`, a

@@ -80,10 +80,21 @@ impl Conformance {
                 return Err(case::malformed(format!("more than {MAX_CASES} cases")));
             }
             let report = report(text.get(), &bytes, &files, danger);
-            render::line(&serde_json::to_string(&report).expect("strings and lists always serialise"));
+            render::line(&report.line());
             worst = Some(worst.map_or(report.status, |worst| worse(worst, report.status)));
         }
         worst.ok_or_else(|| case::malformed("standard input holds no case".to_owned()))
+    }
+}
+
+/// The line of one case, with or without a [danger] table.
+pub(crate) fn line(text: &str, base: PathBuf) -> String {
+    report(text, text.as_bytes(), &Files::under(base), DangerPolicies::Accepted).line()
+}
+
+impl Report {
+    fn line(&self) -> String {
+        serde_json::to_string(self).expect("strings and lists always serialise")
     }
 }
 
