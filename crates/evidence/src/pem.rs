@@ -125,11 +125,19 @@ pub fn base64(text: &str) -> Result<Vec<u8>, PemError> {
     let mut filled = 0_u32;
     let mut padding = 0_u32;
     let mut rest = text.as_bytes();
+    // How many bytes lie behind a line that is none: before them no other is tried, so that each byte is looked at twice.
+    let mut untried = usize::MAX;
     loop {
-        while let Some((line, after)) = rest.split_first_chunk().filter(|_| filled == 0 && padding == 0) {
-            let Some(bytes) = whole_line(line) else { break };
-            out.extend_from_slice(&bytes);
-            rest = after;
+        if filled == 0 && padding == 0 && rest.len() <= untried {
+            rest = rest.trim_ascii_start();
+            if let Some((line, after)) = rest.split_first_chunk() {
+                if let Some(bytes) = whole_line(line) {
+                    out.extend_from_slice(&bytes);
+                    rest = after;
+                    continue;
+                }
+                untried = after.len();
+            }
         }
         // A line's end, the last line, padding, or what is no base64: byte by byte.
         let Some((&byte, after)) = rest.split_first() else { break };

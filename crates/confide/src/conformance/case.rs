@@ -217,8 +217,8 @@ pub(super) enum Blob {
     Base64(Base64),
     /// The bytes of this text.
     Text(String),
-    /// The bytes of this JSON value without white space.
-    Json(serde_json::Value),
+    /// The bytes of this JSON value without white space: as text, because a tree of many small values takes long to make.
+    Json(Box<RawValue>),
     /// A file below the base folder.
     File(String),
 }

@@ -38,15 +38,40 @@ impl Files {
             Blob::Hex(hex) => Ok(hex.0.clone()),
             Blob::Base64(base64) => Ok(base64.0.clone()),
             Blob::Text(text) => Ok(text.clone().into_bytes()),
-            Blob::Json(value) => Ok(value.to_string().into_bytes()),
+            Blob::Json(value) => Ok(compact(value.get())),
             Blob::File(name) => input::read(&self.path(name)?, limit),
         }
     }
 }
 
+/// JSON without the white space between its tokens (RFC 8259 section 2).
+fn compact(json: &str) -> Vec<u8> {
+    let (mut in_string, mut escaped) = (false, false);
+    let kept = json.bytes().filter(|byte| {
+        let stays = in_string || !matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            _ => {}
+        }
+        stays
+    });
+    kept.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn white_space_between_tokens_goes_and_in_strings_stays() {
+        let read: Blob =
+            serde_json::from_str("{ \"json\": {\n\t\"a b\" : [ 1,\r\n \"\\\" c\\\\\" ],  \"d\":\" \" } }")
+                .unwrap();
+        let bytes = Files::under(PathBuf::new()).bytes(&read, 0).unwrap();
+        assert_eq!(String::from_utf8(bytes).unwrap(), "{\"a b\":[1,\"\\\" c\\\\\"],\"d\":\" \"}");
+    }
 
     #[test]
     fn files_lie_below_the_base_folder() {
