@@ -281,7 +281,8 @@ mod tests {
             SHARDS.iter().flat_map(|shard| shard.files).filter(holds).count()
         };
         let mut files = Vec::new();
-        let appraised = ["verifier/src", "policy/src", "evidence/src/tdx", "evidence/src/snp", "evidence/src/boot_log"];
+        let appraised =
+            ["verifier/src", "policy/src", "evidence/src/tdx", "evidence/src/snp", "evidence/src/boot_log"];
         let mut folders = appraised.map(|name| cargo::root().join("crates").join(name)).to_vec();
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
