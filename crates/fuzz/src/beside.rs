@@ -70,8 +70,11 @@ pub(crate) fn references(bytes: &[u8]) {
             0..=5 => edits.change(&mut file),
             6 => edits.change(&mut signature),
             7 => {
-                let digest =
-                    if edits.byte() % 2 == 0 { sha256(REFERENCES.as_bytes()) } else { sha256(&file) };
+                let digest = if edits.byte().is_multiple_of(2) {
+                    sha256(REFERENCES.as_bytes())
+                } else {
+                    sha256(&file)
+                };
                 last_seen = Some(SeenReferences { digest, version: edits.below(6) as u64 });
             }
             8 => measured.mrtd = [edits.byte(); 48],
