@@ -284,7 +284,7 @@ async fn the_api_answers_in_one_piece_and_in_a_stream() {
 
 #[tokio::test]
 async fn without_tls_nothing_is_answered() {
-    let mut guest = Guest::start("[limits]\nread_seconds = 1\n");
+    let mut guest = Guest::start("[limits]\nread_seconds = 4\n");
     for bytes in
         [&b"POST /v1/chat/completions HTTP/1.1\r\n\r\n"[..], b"GET /healthz HTTP/1.1\r\n\r\n", &[0; 100]]
     {
@@ -304,7 +304,7 @@ async fn without_tls_nothing_is_answered() {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
-    let guest = Guest::start("[limits]\nread_seconds = 1\n");
+    let guest = Guest::start("[limits]\nread_seconds = 4\n");
     for path in [ATTESTATION_PATH, CHAT] {
         let media_type = if path == CHAT { JSON } else { CBOR };
         let mut stream = harness::connect(guest.address).await.unwrap();
@@ -480,7 +480,7 @@ async fn raw(guest: &Guest, bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn requests_that_are_no_http_get_an_error_with_a_code() {
-    let guest = Guest::start("[limits]\nread_seconds = 2\n");
+    let guest = Guest::start("[limits]\nread_seconds = 4\n");
     for path in [ATTESTATION_PATH, CHAT] {
         let long = format!("POST {path}?{} HTTP/1.1\r\n\r\n", "x".repeat(70_000));
         let large = format!("POST {path} HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "x".repeat(70_000));
@@ -515,7 +515,7 @@ async fn requests_that_are_no_http_get_an_error_with_a_code() {
 
 #[tokio::test]
 async fn broken_chunks_get_an_error_and_what_follows_is_no_request() {
-    let guest = Guest::start("[limits]\nread_seconds = 2\n");
+    let guest = Guest::start("[limits]\nread_seconds = 4\n");
     for chunks in [
         "zz\r\n{}\r\n0\r\n\r\n",
         "ffffffffffffffffff\r\n{}\r\n",
@@ -535,7 +535,7 @@ async fn broken_chunks_get_an_error_and_what_follows_is_no_request() {
 
 #[tokio::test]
 async fn connections_that_say_nothing_lose_their_places() {
-    let guest = Guest::start("[limits]\nconnections = 3\nread_seconds = 1\n");
+    let guest = Guest::start("[limits]\nconnections = 3\nread_seconds = 4\n");
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(harness::connect(guest.address).await.unwrap());
@@ -547,7 +547,7 @@ async fn connections_that_say_nothing_lose_their_places() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_loses_its_place() {
-    let guest = Guest::start("[limits]\nconnections = 1\nread_seconds = 1\n");
+    let guest = Guest::start("[limits]\nconnections = 1\nread_seconds = 4\n");
     let (_deaf, mut speaking) = tokio::io::split(harness::connect(guest.address).await.unwrap());
     // More answers than the buffers between the two hold, none of which is read.
     let asking = tokio::spawn(async move {
