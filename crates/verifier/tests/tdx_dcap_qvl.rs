@@ -154,8 +154,9 @@ impl Kind {
     ];
 
     /// Those that `--cross-check` hears of: every signature of quote and collateral holds here.
-    const HEARD_OF: [Self; 7] = [
+    const HEARD_OF: [Self; 8] = [
         Self::TdAttributes,
+        Self::QeReport,
         Self::QeAuthenticationData,
         Self::SeamAttributes,
         Self::ModuleStatus,
