@@ -2,6 +2,7 @@
 //!
 //! Parsing establishes no trust: signatures, windows and anchors are the verifier's work.
 
+use crate::tdx::{SGX_EXTENSION, SGX_OID};
 use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
@@ -177,17 +178,13 @@ pub struct Certificate {
     pub extensions: Vec<Extension>,
 }
 
-/// What errors call it.
-const WHAT: &str = "a certificate";
-
 impl Certificate {
     /// Parses one DER certificate.
     ///
     /// # Errors
     /// [`X509Error`]: size, DER, trailing bytes, differing algorithm fields, duplicate extensions.
     pub fn parse(der: &[u8]) -> Result<Self, X509Error> {
-        Self::within_limit(der)?;
-        Self::parse_owned(der.to_vec())
+        Ok(Self { der: der.to_vec(), ..Self::parse_fields(der)? })
     }
 
     /// As [`Self::parse`], of bytes that need not be copied.
@@ -195,22 +192,16 @@ impl Certificate {
     /// # Errors
     /// Those of [`Self::parse`].
     pub fn parse_owned(der: Vec<u8>) -> Result<Self, X509Error> {
-        Self::within_limit(&der)?;
-        let certificate = Self::parse_fields(&der)?;
-        Ok(Self { der, ..certificate })
-    }
-
-    fn within_limit(der: &[u8]) -> Result<(), X509Error> {
-        match der.len() {
-            size if size > MAX_CERTIFICATE => {
-                Err(X509Error::TooLarge { what: WHAT, size, limit: MAX_CERTIFICATE })
-            }
-            _ => Ok(()),
-        }
+        let fields = Self::parse_fields(&der)?;
+        Ok(Self { der, ..fields })
     }
 
     /// Everything but `der`, which is left empty.
     fn parse_fields(der: &[u8]) -> Result<Self, X509Error> {
+        const WHAT: &str = "a certificate";
+        if der.len() > MAX_CERTIFICATE {
+            return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CERTIFICATE });
+        }
         // Extensions that nothing here reads are not looked into.
         let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
         let (rest, parsed) = parser.parse(der).map_err(|_| X509Error::Der(WHAT))?;
@@ -344,7 +335,7 @@ const EXTENSIONS: [(&[u8], &str); 7] = [
     (&[0x55, 0x1d, 0x13], "2.5.29.19"),
     (&[0x55, 0x1d, 0x1f], "2.5.29.31"),
     (&[0x55, 0x1d, 0x25], "2.5.29.37"),
-    (&[0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 0x01, 0x0d, 0x01], "1.2.840.113741.1.13.1"),
+    (&SGX_OID, SGX_EXTENSION),
 ];
 
 /// Dotted decimal form of an extension's object identifier.
@@ -487,8 +478,11 @@ impl Crl {
 fn revoked_entries(mut rest: &[u8], revoked: &mut Vec<Vec<u8>>, critical: &mut Vec<String>) -> Option<()> {
     while !rest.is_empty() {
         let (entry, after) = sequence(rest)?;
-        let (INTEGER, number, entry) = der_value(entry)? else { return None };
-        let (UTC_TIME | GENERALIZED_TIME, _, entry) = der_value(entry)? else { return None };
+        let (INTEGER, number @ [_, ..], entry) = der_value(entry)? else { return None };
+        let (tag, time, entry) = der_value(entry)?;
+        if !is_time(tag, time) {
+            return None;
+        }
         if !entry.is_empty() {
             let (extensions, []) = sequence(entry)? else { return None };
             critical_of(extensions, critical)?;
@@ -498,6 +492,16 @@ fn revoked_entries(mut rest: &[u8], revoked: &mut Vec<Vec<u8>>, critical: &mut V
     }
     revoked.sort_unstable();
     Some(())
+}
+
+/// Whether this is a time to the second in UTC, with two digits of the year or with four (RFC 5280 section 4.1.2.5).
+fn is_time(tag: u8, content: &[u8]) -> bool {
+    let digits = match tag {
+        UTC_TIME => 12,
+        GENERALIZED_TIME => 14,
+        _ => return false,
+    };
+    matches!(content, [time @ .., b'Z'] if time.len() == digits && time.iter().all(u8::is_ascii_digit))
 }
 
 /// Collects the object identifiers of the critical ones among extensions (RFC 5280 section 4.1).

@@ -17,10 +17,10 @@ use confide_evidence::tdx::{QeIdentity, TcbInfo, collateral_from_json};
 use confide_evidence::x509::{Certificate, Crl, MAX_CRL};
 use confide_policy::{AppraisalPolicy, Loaded};
 use confide_verifier::{
-    Appraisal, AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
+    AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
 };
 use guest::{
-    AWS, DANGER, EXPORTER, Guest, NONCE, SPKI, challenge, danger, failures, now, verdict, verdict_of,
+    AWS, DANGER, EXPORTER, Guest, NONCE, SPKI, challenge, danger, failures, minting, now, verdict, verdict_of,
 };
 
 fn with_prepared(
@@ -54,17 +54,8 @@ fn reference_values_for_the_report_data_do_not_replace_the_challenge() {
     let policy = danger(&pinned);
     assert!(verdict(&document, Some(&challenge()), &policy).accepted(), "bound and listed");
     let bytes = document.encode().unwrap();
-    let appraisal = Appraisal {
-        document: &bytes,
-        endorsements: &Endorsements::default(),
-        prepared: None,
-        memo: None,
-        second_opinion: None,
-        references: None,
-        policy: &policy,
-        now: now(),
-        algorithms: &AWS,
-    };
+    let endorsements = Endorsements::default();
+    let appraisal = minting(&bytes, &endorsements, &policy);
     let replayed = appraise(&appraisal, Challenge::serve([0xee; 32], EXPORTER, SPKI)).unwrap_err();
     assert_eq!(replayed.code(), "report_data", "a listed value is replayed to another challenge");
     let changed = EvidenceDocument { boot_id: Bytes([0xee; 16]), ..document };
@@ -143,17 +134,8 @@ fn a_document_of_a_million_empty_strings_is_refused_before_it_is_decoded() {
 fn a_witness_is_for_one_connection_of_the_same_nonce() {
     let document = Guest::new().document().encode().unwrap();
     let policy = danger(DANGER);
-    let appraisal = Appraisal {
-        document: &document,
-        endorsements: &Endorsements::default(),
-        prepared: None,
-        memo: None,
-        second_opinion: None,
-        references: None,
-        policy: &policy,
-        now: now(),
-        algorithms: &AWS,
-    };
+    let endorsements = Endorsements::default();
+    let appraisal = minting(&document, &endorsements, &policy);
     // Nonce and exporter swapped: length-prefixed fields do not slide into each other.
     assert_eq!(
         appraise(&appraisal, Challenge::serve(EXPORTER, NONCE, SPKI)).unwrap_err().code(),
@@ -201,31 +183,68 @@ fn nesting_is_no_stack_overflow() {
     assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());
 }
 
-/// A revocation list of the largest size with the shortest entries, in quasi-DER that nobody signed.
+fn der_element(tag: u8, content: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(content.len()).unwrap().to_be_bytes();
+    let digits = size.iter().skip_while(|byte| **byte == 0).count().max(1);
+    let head = if content.len() < 0x80 {
+        vec![tag, size[3]]
+    } else {
+        [&[tag, 0x80 | u8::try_from(digits).unwrap()][..], &size[4 - digits..]].concat()
+    };
+    [head, content.to_vec()].concat()
+}
+
+/// A revocation list with these entries, which nobody signed.
+fn revocation_list(entries: &[u8]) -> Vec<u8> {
+    let algorithm = der_element(0x30, &der_element(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+    let (version, issuer, time) =
+        (der_element(0x02, &[1]), der_element(0x30, &[]), der_element(0x17, b"260101000000Z"));
+    let entries = der_element(0x30, entries);
+    let tbs = der_element(0x30, &[version, algorithm.clone(), issuer, time.clone(), time, entries].concat());
+    der_element(0x30, &[tbs, algorithm, der_element(0x03, &[0, 0x30, 0])].concat())
+}
+
 #[test]
 fn a_revocation_list_of_the_largest_size_is_read_in_linear_time() {
-    let element = |tag: u8, content: &[u8]| {
-        let size = u32::try_from(content.len()).unwrap().to_be_bytes();
-        let digits = size.iter().skip_while(|byte| **byte == 0).count().max(1);
-        let head = if content.len() < 0x80 {
-            vec![tag, size[3]]
-        } else {
-            [&[tag, 0x80 | u8::try_from(digits).unwrap()][..], &size[4 - digits..]].concat()
-        };
-        [head, content.to_vec()].concat()
-    };
-    let algorithm = element(0x30, &element(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
-    let time = element(0x17, b"260101000000Z");
-    let entry = element(0x30, &[element(0x02, &[7]), time.clone()].concat());
-    let entries = element(0x30, &entry.repeat(50_000));
-    let tbs = element(
-        0x30,
-        &[element(0x02, &[1]), algorithm.clone(), element(0x30, &[]), time.clone(), time, entries].concat(),
-    );
-    let list = element(0x30, &[tbs, algorithm, element(0x03, &[0, 0x30, 0])].concat());
+    let entry = der_element(0x30, &[der_element(0x02, &[7]), der_element(0x17, b"260101000000Z")].concat());
     let started = std::time::Instant::now();
-    let list = Crl::parse(&list).unwrap();
+    let list = Crl::parse(&revocation_list(&entry.repeat(50_000))).unwrap();
     assert_eq!(list.revoked.len(), 50_000);
     assert!(list.revokes(&[7]) && !list.revokes(&[8]));
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
+
+/// A serial number and a time, and at most one SEQUENCE of extensions (RFC 5280 section 5.1): nothing else is skipped.
+#[test]
+fn each_entry_of_a_revocation_list_is_read_exactly() {
+    let read = |parts: &[Vec<u8>]| Crl::parse(&revocation_list(&der_element(0x30, &parts.concat()))).is_ok();
+    let (number, time) = (der_element(0x02, &[7]), der_element(0x17, b"260101000000Z"));
+    let reason = [der_element(0x06, &[0x55, 0x1d, 0x15]), der_element(0x04, &[0x0a, 0x01, 0x01])].concat();
+    let extensions = der_element(0x30, &der_element(0x30, &reason));
+    assert!(read(&[number.clone(), time.clone()]));
+    assert!(read(&[number.clone(), time.clone(), extensions.clone()]));
+    assert!(
+        read(&[number.clone(), der_element(0x18, b"20500101000000Z")]),
+        "a year that UTCTime has no room for"
+    );
+    for bad in [vec![], der_element(0x02, &[]), der_element(0x04, &[7])] {
+        assert!(!read(&[bad.clone(), time.clone()]), "serial number {bad:02x?}");
+    }
+    for bad in [
+        vec![],
+        der_element(0x17, b""),
+        der_element(0x17, b"2601010000Z"),
+        der_element(0x17, b"260101000000+"),
+        der_element(0x17, b"26010100000xZ"),
+        der_element(0x17, b"20500101000000Z"),
+        der_element(0x18, b"260101000000Z"),
+        der_element(0x18, b"20500101000000.5Z"),
+        der_element(0x16, b"260101000000Z"),
+    ] {
+        assert!(!read(&[number.clone(), bad.clone()]), "time {bad:02x?}");
+    }
+    for bad in [der_element(0x30, &reason), number.clone(), [extensions.clone(), extensions.clone()].concat()]
+    {
+        assert!(!read(&[number.clone(), time.clone(), bad.clone()]), "extensions {bad:02x?}");
+    }
 }
