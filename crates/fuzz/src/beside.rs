@@ -1,9 +1,10 @@
 //! What is given beside evidence: signed reference values and the opinion of another verifier.
 
 use crate::edits::Edits;
+use crate::evaluate;
 use crate::guest;
 use crate::guest::{
-    ALGORITHMS, FOR_DOCUMENTS, FOR_QUOTES, NOW, PLATFORM, Parts, challenge, documents, quotes,
+    ALGORITHMS, FOR_DOCUMENTS, FOR_QUOTES, NOW, PLATFORM, Parts, challenge, documents, now, quotes,
 };
 use crate::ways::{self, ENDORSEMENTS, QUOTE};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -95,18 +96,9 @@ pub(crate) fn references(bytes: &[u8]) {
     let prepared_for = if other_keys { &*FOR_QUOTES } else { policy };
     let prepared = PreparedReferences::new(&given, prepared_for, &ALGORITHMS);
     let quote = PLATFORM.quote(&SimulatedTd::new(measured).report([7; 64]));
-    let inputs = Inputs {
-        subject: Subject::Quote(&quote),
-        endorsements: &ENDORSEMENTS,
-        prepared: None,
-        memo: None,
-        second_opinion: None,
-        references: Some(&prepared),
-        policy,
-        challenge: None,
-        now: UnixTime::since_unix_epoch(Duration::from_secs(time)),
-        algorithms: &ALGORITHMS,
-    };
+    let now = UnixTime::since_unix_epoch(Duration::from_secs(time));
+    let bare = evaluate::inputs(Subject::Quote(&quote), &ENDORSEMENTS, None, now);
+    let inputs = Inputs { references: Some(&prepared), policy, ..bare };
     let result = ways::every(&inputs);
     let without = ways::cold(&Inputs { references: None, ..inputs });
     assert!(!without.accepted(), "a policy that takes values from a file accepts nothing without it");
@@ -166,18 +158,10 @@ pub(crate) fn opinion(bytes: &[u8]) {
         (true, false) => &*FOR_DOCUMENTS,
         (true, true) => for_documents,
     };
-    let without = Inputs {
-        subject: if of_document { Subject::Document(&DOCUMENT) } else { Subject::Quote(&quote) },
-        endorsements: if of_document { &stapled } else { &ENDORSEMENTS },
-        prepared: None,
-        memo: None,
-        second_opinion: None,
-        references: None,
-        policy,
-        challenge: of_document.then_some(&challenge),
-        now: UnixTime::since_unix_epoch(Duration::from_secs(NOW)),
-        algorithms: &ALGORITHMS,
-    };
+    let subject = if of_document { Subject::Document(&DOCUMENT) } else { Subject::Quote(&quote) };
+    let endorsements = if of_document { &stapled } else { &*ENDORSEMENTS };
+    let challenge = of_document.then_some(&challenge);
+    let without = Inputs { policy, ..evaluate::inputs(subject, endorsements, challenge, now()) };
     let over = without.opinion_digest().filter(|_| !of_others).unwrap_or(Bytes([9; 32]));
     let opinion =
         found.map(|found| SecondOpinion { found, inputs: over, verifier: "another 1.0".to_owned() });
@@ -233,18 +217,8 @@ mod tests {
                 signature: ByteString(signature.to_vec()),
             };
             let prepared = PreparedReferences::new(&given, &FROM_REFERENCES, &ALGORITHMS);
-            let inputs = Inputs {
-                subject: Subject::Quote(&QUOTE),
-                endorsements: &ENDORSEMENTS,
-                prepared: None,
-                memo: None,
-                second_opinion: None,
-                references: Some(&prepared),
-                policy: &FROM_REFERENCES,
-                challenge: None,
-                now: UnixTime::since_unix_epoch(Duration::from_secs(NOW)),
-                algorithms: &ALGORITHMS,
-            };
+            let bare = evaluate::inputs(Subject::Quote(&QUOTE), &ENDORSEMENTS, None, now());
+            let inputs = Inputs { references: Some(&prepared), policy: &FROM_REFERENCES, ..bare };
             let result = ways::every(&inputs);
             assert_eq!((result.accepted(), result.code), (true, None));
             assert_eq!(result.reference_set.as_deref(), Some("release-2"));
@@ -257,19 +231,8 @@ mod tests {
             WITH_OPINION.iter().zip([Subject::Quote(&QUOTE), Subject::Document(&DOCUMENT)])
         {
             let challenge = challenge();
-            let endorsements = &*ENDORSEMENTS;
-            let inputs = Inputs {
-                subject,
-                endorsements,
-                prepared: None,
-                memo: None,
-                second_opinion: None,
-                references: None,
-                policy,
-                challenge: matches!(subject, Subject::Document(_)).then_some(&challenge),
-                now: UnixTime::since_unix_epoch(Duration::from_secs(NOW)),
-                algorithms: &ALGORITHMS,
-            };
+            let challenge = matches!(subject, Subject::Document(_)).then_some(&challenge);
+            let inputs = Inputs { policy, ..evaluate::inputs(subject, &ENDORSEMENTS, challenge, now()) };
             let opinion = SecondOpinion {
                 found: Finding::Status("UpToDate".to_owned()),
                 inputs: inputs.opinion_digest().unwrap(),

@@ -19,8 +19,8 @@ use confide_verifier::{AttestationResult, Inputs, Subject};
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
 
-/// Evidence with its collateral and time.
-fn inputs<'a>(
+/// Evidence with its collateral and time, and nothing that is beside it.
+pub(crate) fn inputs<'a>(
     subject: Subject<'a>,
     endorsements: &'a Endorsements,
     challenge: Option<&'a RecordedChallenge>,

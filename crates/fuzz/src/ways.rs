@@ -1,6 +1,7 @@
 //! One appraisal in every way that it can be had: cold, with prepared collateral, and with what a memo knows.
 
-use crate::guest::{ALGORITHMS, FOR_QUOTES, PLATFORM, now};
+use crate::evaluate;
+use crate::guest::{PLATFORM, now};
 use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
 use confide_evidence::tdx::collateral_from_json;
 use confide_simulator::SimulatedTd;
@@ -27,18 +28,8 @@ pub(crate) static ENDORSEMENTS: LazyLock<Endorsements> =
 
 /// The honest quote under the policy for quotes.
 fn honest(memo: Option<&Memo>) -> AttestationResult {
-    let inputs = Inputs {
-        subject: Subject::Quote(&QUOTE),
-        endorsements: &ENDORSEMENTS,
-        prepared: None,
-        memo,
-        second_opinion: None,
-        references: None,
-        policy: &FOR_QUOTES,
-        challenge: None,
-        now: now(),
-        algorithms: &ALGORITHMS,
-    };
+    let bare = evaluate::inputs(Subject::Quote(&QUOTE), &ENDORSEMENTS, None, now());
+    let inputs = Inputs { memo, ..bare };
     let result = verdict(&inputs);
     assert!(result.accepted(), "the honest quote is refused with {:?}", result.code);
     result

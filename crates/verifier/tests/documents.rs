@@ -15,13 +15,11 @@ use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
-use confide_verifier::{
-    Appraisal, Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate,
-};
+use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
 use guest::{
-    AWS, DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, now, serve, verdict,
-    verdict_of,
+    AWS, DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, minting, now, serve,
+    verdict, verdict_of,
 };
 
 fn failures_of(change: impl FnOnce(&mut EvidenceDocument)) -> Vec<String> {
@@ -46,17 +44,8 @@ fn an_honest_document_is_accepted_and_called_simulated() {
 fn a_witness_is_minted_for_the_same_inputs() {
     let document = Guest::new().document().encode().unwrap();
     let policy = danger(DANGER);
-    let inputs = Appraisal {
-        document: &document,
-        endorsements: &Endorsements::default(),
-        prepared: None,
-        memo: None,
-        second_opinion: None,
-        references: None,
-        policy: &policy,
-        now: now(),
-        algorithms: &AWS,
-    };
+    let endorsements = Endorsements::default();
+    let inputs = minting(&document, &endorsements, &policy);
     let attested = appraise(&inputs, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap();
     assert_eq!((attested.nonce(), attested.exporter(), attested.spki()), (&NONCE, &EXPORTER, &SPKI));
     assert_eq!(attested.valid_until().as_secs(), NOW + 300);
@@ -421,17 +410,8 @@ fn what_rests_on_no_failed_check_is_reported_and_mints_no_witness() {
             let check = result.checks.iter().find(|check| check.code == passed).unwrap();
             assert_eq!(check.status, confide_verifier::Status::Pass, "{code} {passed}");
         }
-        let inputs = Appraisal {
-            document: &document,
-            endorsements: &Endorsements::default(),
-            prepared: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            now: now(),
-            algorithms: &AWS,
-        };
+        let endorsements = Endorsements::default();
+        let inputs = minting(&document, &endorsements, &policy);
         let rejection = appraise(&inputs, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap_err();
         assert_eq!(*rejection.result, result, "{code}");
     }

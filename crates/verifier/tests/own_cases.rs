@@ -15,6 +15,7 @@ use confide_verifier::{
     Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
     malformed_collateral, verify_origin,
 };
+use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -174,6 +175,27 @@ fn every_case_gets_the_verdict_that_it_expects() {
     assert!(cases.len() > 200, "{}", cases.len());
 }
 
+/// A quote with endorsements and time alone.
+fn bare<'a>(
+    quote: &'a [u8],
+    endorsements: &'a Endorsements,
+    policy: &'a AppraisalPolicy,
+    now: UnixTime,
+) -> Inputs<'a> {
+    Inputs {
+        subject: Subject::Quote(quote),
+        endorsements,
+        prepared: None,
+        memo: None,
+        second_opinion: None,
+        references: None,
+        policy,
+        challenge: None,
+        now,
+        algorithms: &AWS,
+    }
+}
+
 /// The 384 bytes of the report, each with another value before the PCK signs it: all but those of MRENCLAVE and CPUSVN, which
 /// are the policy's, and ATTRIBUTES under the mask are refused, and by the checks that are about them.
 #[test]
@@ -186,18 +208,7 @@ fn no_byte_of_a_quoting_enclaves_report_goes_unlooked_at() {
     let mut refused = 0;
     for at in 0..384 {
         let quote = platform.flawed_quote(&report, &[QuoteFlaw::QeReportByte(at)]);
-        let inputs = Inputs {
-            subject: Subject::Quote(&quote),
-            endorsements: &endorsements,
-            prepared: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            challenge: None,
-            now,
-            algorithms: &AWS,
-        };
+        let inputs = bare(&quote, &endorsements, &policy, now);
         let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
         let expected = match at {
             0..16 => Some("qe_cpu_svn"),
@@ -229,18 +240,8 @@ fn the_origin_of_a_quote_is_verified_without_collateral() {
         let policy = policy(case);
         let found = verify_origin(&quote, &policy, &AWS).map_err(|check| check.code);
         let endorsements = Endorsements::default();
-        let inputs = Inputs {
-            subject: Subject::Quote(&bytes),
-            endorsements: &endorsements,
-            prepared: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            challenge: None,
-            now: parse_rfc3339(case["time"].as_str().unwrap()).unwrap(),
-            algorithms: &AWS,
-        };
+        let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();
+        let inputs = bare(&bytes, &endorsements, &policy, now);
         let without = evaluate(&inputs).unwrap_err().result;
         assert_eq!(without.code, Some(found.err().unwrap_or("collateral_present")), "{}", case["name"]);
         let anchored = !matches!(found, Err("pck_chain_form" | "root_anchor"));

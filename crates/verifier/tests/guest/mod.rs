@@ -17,7 +17,7 @@ use confide_policy::{AppraisalPolicy, Loaded};
 use confide_simulator::{
     PlatformOptions, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements,
 };
-use confide_verifier::{Algorithms, AttestationResult, Challenge, Inputs, Subject, evaluate};
+use confide_verifier::{Algorithms, Appraisal, AttestationResult, Challenge, Inputs, Subject, evaluate};
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
 
@@ -185,6 +185,25 @@ pub(crate) fn verdict_of(
         algorithms: &AWS,
     };
     evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+}
+
+/// An appraisal of a document and what it staples, as a client asks for a witness.
+pub(crate) fn minting<'a>(
+    document: &'a [u8],
+    endorsements: &'a Endorsements,
+    policy: &'a AppraisalPolicy,
+) -> Appraisal<'a> {
+    Appraisal {
+        document,
+        endorsements,
+        prepared: None,
+        memo: None,
+        second_opinion: None,
+        references: None,
+        policy,
+        now: now(),
+        algorithms: &AWS,
+    }
 }
 
 /// Codes of all checks that failed.
