@@ -3,8 +3,8 @@
 use crate::field::Listed;
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, Reason, ReferenceSets, Says, SignedReferences, SnpPolicy,
-    TdxPolicy, amd_root_spki_sha256, reference,
+    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy, TdxPolicy,
+    Waived, amd_root_spki_sha256, reference,
 };
 use confide_evidence::document::Platform;
 use confide_evidence::snp::Product;
@@ -139,12 +139,8 @@ impl AppraisalPolicy {
     }
 
     /// Takes each field that is waived, with the reason, but for the table of the platform that evidence is not of.
-    pub fn each_waived<'p>(&'p self, platform: Platform, mut take: impl FnMut(Field<'p>, &'p Reason)) {
-        let mut waived = |listed: Listed<'p>| {
-            if let Some(reason) = listed.waiver() {
-                take(listed.into(), reason);
-            }
-        };
+    pub fn each_waived<'p>(&'p self, platform: Platform, mut take: impl FnMut(Waived<'p>)) {
+        let mut waived = |listed: Listed<'p>| listed.waived().into_iter().for_each(&mut take);
         match platform {
             Platform::SevSnp => self.snp.listed().into_iter().for_each(&mut waived),
             _ => self.tdx.each_listed(&mut waived),

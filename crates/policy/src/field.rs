@@ -107,10 +107,22 @@ impl<'a> Listed<'a> {
         Self { path, code, subject, expectation }
     }
 
-    /// The reason, where the field is waived.
-    pub(crate) fn waiver(self) -> Option<&'a Reason> {
-        self.expectation.waiver()
+    /// The waiver, where the field is waived.
+    pub(crate) fn waived(self) -> Option<Waived<'a>> {
+        let Self { path, code, .. } = self;
+        self.expectation.waiver().map(|reason| Waived { path, code, reason })
     }
+}
+
+/// A field that a policy waives.
+#[derive(Debug, Clone, Copy)]
+pub struct Waived<'a> {
+    /// Table and name, as in `tdx.mr_td`.
+    pub path: &'static str,
+    /// The stable code of the check that the field drives.
+    pub code: &'static str,
+    /// Why it is waived.
+    pub reason: &'a Reason,
 }
 
 impl<'a> From<Listed<'a>> for Field<'a> {

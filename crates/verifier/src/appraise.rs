@@ -22,7 +22,7 @@ use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, Pl
 use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
-use confide_policy::AppraisalPolicy;
+use confide_policy::{AppraisalPolicy, Waived};
 use rustls_pki_types::UnixTime;
 use std::sync::Arc;
 
@@ -406,9 +406,9 @@ impl<'a> Progress<'a> {
             "claims.events",
         ];
         let mut open = Vec::new();
-        policy.each_waived(Platform::Tdx, |field, _| {
-            if NEEDED.contains(&field.path.as_ref()) {
-                open.push(format!("{} waived", field.path));
+        policy.each_waived(Platform::Tdx, |Waived { path, .. }| {
+            if NEEDED.contains(&path) {
+                open.push(format!("{path} waived"));
             }
         });
         if policy.admits_debug_or_migration() {
@@ -434,8 +434,7 @@ impl<'a> Progress<'a> {
         let mut last = 0;
         // Fields and rules have about the same order: each search goes on where the one before ended.
         let mut rules = rules::ALL.iter().cycle();
-        self.inputs.policy.each_waived(platform, |field, reason| {
-            let Some(code) = field.code else { return };
+        self.inputs.policy.each_waived(platform, |Waived { code, reason, .. }| {
             if looked_at.may_have(code)
                 && let Some(place) = self.checks.place_of(code, last)
             {

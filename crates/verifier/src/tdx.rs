@@ -956,7 +956,7 @@ fn service_td(report: &TdReport<'_>, tdx: &TdxPolicy, checks: &mut Checks) {
         return checks.expect(&rules::MR_SERVICE_TD, &tdx.mr_service_td, &bound);
     };
     let (created, now) = (HexBytes(*extended.init_service_td), HexBytes(*extended.current_service_td));
-    let shown = format!("{bound}, at creation {created}, now {now}");
+    let shown = Text::later(move || format!("{bound}, at creation {created}, now {now}"));
     // Without SERVTD_EXT the extended fields say nothing: they must be empty.
     let counts = report.attributes().has_extended_service_td();
     let consistent = counts || [created.0, now.0] == [[0; 48]; 2];
@@ -976,8 +976,8 @@ fn extended_fields(report: &Td15Extended<'_>, policy: &ExtendedPolicy, checks: &
     checks.expect(&rules::DEVICE_INFO, &policy.device_info, &HexBytes(*report.device_info));
     let attributes = [report.init_service_td_attributes, report.current_service_td_attributes]
         .map(|bytes| HexBytes(*bytes));
-    let [created, now] = &attributes;
-    let shown = format!("at creation {created}, now {now}");
+    let [created, now] = attributes;
+    let shown = Text::later(move || format!("at creation {created}, now {now}"));
     checks.expect_each(&rules::SERVICE_TD_ATTRIBUTES, &policy.service_td_attributes, &attributes, shown);
     checks.expect(&rules::INIT_CPU_SVN, &policy.init_cpu_svn, &HexBytes(*report.init_cpu_svn));
     checks.expect(&rules::INIT_TEE_TCB_SVN, &policy.init_tee_tcb_svn, &HexBytes(*report.init_tee_tcb_svn));
