@@ -297,6 +297,7 @@ fn costly_for_programs() -> Result<Vec<Row>> {
     for (name, cases) in [
         ("four million brackets", "[".repeat(SIZE)),
         ("two million cases of nothing", "{}".repeat(SIZE / 2)),
+        ("as many cases as there may be, of nothing", format!("{:256}", "{}").repeat(SIZE / 256)),
         ("a case with a quote of 2 MiB", case.to_string()),
     ] {
         let input = folder.join("cases");

@@ -11,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -232,7 +233,7 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     /// `case_malformed` with line and column of the input, `case_unsupported` for another schema.
-    pub(super) fn parse(text: &'a str, input: &[u8]) -> Result<(Self, Evidence), Failure> {
+    pub(super) fn parse(text: &'a str, input: &Input<'_>) -> Result<(Self, Evidence), Failure> {
         #[derive(Deserialize)]
         struct Head {
             schema: u32,
@@ -248,7 +249,7 @@ impl<'a> Case<'a> {
 }
 
 impl Evidence {
-    fn parse(text: &str, input: &[u8]) -> Result<Self, Failure> {
+    fn parse(text: &str, input: &Input<'_>) -> Result<Self, Failure> {
         let Object(Kind { kind }) = read(text, input)?;
         Ok(match kind.as_str() {
             "tdx-quote" => Self::TdxQuote(read(text, input)?),
@@ -261,23 +262,59 @@ impl Evidence {
 }
 
 /// Reads the JSON `text`, which is a part of `input`: errors name the place there.
-fn read<'a, T: Deserialize<'a>>(text: &'a str, input: &[u8]) -> Result<T, Failure> {
-    serde_json::from_str(text).map_err(|error| malformed(placed(&error, text, input)))
+fn read<'a, T: Deserialize<'a>>(text: &'a str, input: &Input<'_>) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| malformed(input.placed(&error, text)))
 }
 
-/// An error of reading `text`, a part of `input`, with line and column of the input.
-fn placed(error: &serde_json::Error, text: &str, input: &[u8]) -> String {
-    let offset = text.as_ptr().addr().checked_sub(input.as_ptr().addr());
-    let before = offset.and_then(|offset| input.get(..offset)).unwrap_or_default();
-    let lines = before.iter().filter(|byte| **byte == b'\n').count();
-    let start = before.rsplit(|byte| *byte == b'\n').next();
-    let told = error.to_string();
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    let Some(told) = told.strip_suffix(&place) else { return told };
-    let line = lines + error.line();
-    // Only what stands on the line on which the part begins moves to the right.
-    let column = error.column() + start.filter(|_| error.line() == 1).map_or(0, <[u8]>::len);
-    format!("{told} at line {line} column {column}")
+/// All that cases are read from. It knows in which line the last error began, so that the next one is looked for from
+/// there: where every case is malformed, the whole is still looked at once.
+#[derive(Debug)]
+pub(super) struct Input<'i> {
+    bytes: &'i [u8],
+    seen: Cell<Place>,
+}
+
+/// A place of the input.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    /// In bytes.
+    offset: usize,
+    /// Line ends before it.
+    lines: usize,
+    /// Where its line begins.
+    line_start: usize,
+}
+
+impl<'i> Input<'i> {
+    pub(super) fn new(bytes: &'i [u8]) -> Self {
+        Self { bytes, seen: Cell::default() }
+    }
+
+    /// An error of reading `text`, a part of the input, with line and column of the input.
+    fn placed(&self, error: &serde_json::Error, text: &str) -> String {
+        let told = error.to_string();
+        let place = format!(" at line {} column {}", error.line(), error.column());
+        let Some(told) = told.strip_suffix(&place) else { return told };
+        let begin = self.place(text.as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr()));
+        let line = begin.lines + error.line();
+        // Only what stands on the line on which the part begins moves to the right.
+        let shift = if error.line() == 1 { begin.offset - begin.line_start } else { 0 };
+        format!("{told} at line {line} column {}", error.column() + shift)
+    }
+
+    fn place(&self, offset: usize) -> Place {
+        let seen = self.seen.get();
+        let from = if seen.offset <= offset { seen } else { Place::default() };
+        let between = self.bytes.get(from.offset..offset).unwrap_or_default();
+        let last = between.iter().rposition(|byte| *byte == b'\n');
+        let place = Place {
+            offset: from.offset + between.len(),
+            lines: from.lines + between.iter().filter(|byte| **byte == b'\n').count(),
+            line_start: last.map_or(from.line_start, |last| from.offset + last + 1),
+        };
+        self.seen.set(place);
+        place
+    }
 }
 
 pub(super) fn malformed(message: String) -> Failure {
@@ -361,7 +398,7 @@ mod tests {
 
     fn told(case: &str, before: &str) -> String {
         let input = format!("{before}{case}");
-        match Case::parse(&input[before.len()..], input.as_bytes()) {
+        match Case::parse(&input[before.len()..], &Input::new(input.as_bytes())) {
             Ok(_) => "read".to_owned(),
             Err(failure) => failure.message().to_owned(),
         }
@@ -401,6 +438,19 @@ mod tests {
         assert!(column("") > 80);
         assert_eq!(column("{}\n  "), column("") + 2);
         assert_eq!(column("{}  "), column("") + 4);
+    }
+
+    #[test]
+    fn places_are_found_in_any_order() {
+        let text = "{}\n{}  {}\n\n {}\n";
+        let input = Input::new(text.as_bytes());
+        for offset in [0, 3, 7, 12, 14, 15, 7, 7, 0, 12] {
+            let before = &text[..offset];
+            let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+            let place = input.place(offset);
+            let found = (place.offset, place.lines, place.line_start);
+            assert_eq!(found, (offset, before.matches('\n').count(), line_start));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod verdict;
 use crate::input::{self, DangerPolicies};
 use crate::render;
 use crate::status::{Failure, Status};
-use case::Case;
+use case::{Case, Input};
 use files::Files;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -72,6 +72,7 @@ impl Conformance {
         if bytes.len() > MAX_INPUT {
             return Err(case::malformed(format!("more than {MAX_INPUT} bytes of cases")));
         }
+        let whole = Input::new(&bytes);
         let mut worst = None;
         let texts = serde_json::Deserializer::from_slice(&bytes).into_iter::<&RawValue>();
         for (count, text) in texts.enumerate() {
@@ -79,7 +80,7 @@ impl Conformance {
             if count >= MAX_CASES {
                 return Err(case::malformed(format!("more than {MAX_CASES} cases")));
             }
-            let report = report(text.get(), &bytes, &files, danger);
+            let report = report(text.get(), &whole, &files, danger);
             render::line(&report.line());
             worst = Some(worst.map_or(report.status, |worst| worse(worst, report.status)));
         }
@@ -89,7 +90,7 @@ impl Conformance {
 
 /// The line of one case, with or without a [danger] table.
 pub(crate) fn line(text: &str, base: PathBuf) -> String {
-    report(text, text.as_bytes(), &Files::under(base), DangerPolicies::Accepted).line()
+    report(text, &Input::new(text.as_bytes()), &Files::under(base), DangerPolicies::Accepted).line()
 }
 
 impl Report {
@@ -99,7 +100,7 @@ impl Report {
 }
 
 /// Appraises one case, which is a part of the input.
-fn report(text: &str, input: &[u8], files: &Files, danger: DangerPolicies) -> Report {
+fn report(text: &str, input: &Input<'_>, files: &Files, danger: DangerPolicies) -> Report {
     let (case, evidence) = match Case::parse(text, input) {
         Ok(case) => case,
         Err(failure) => return without_verdict(None, &failure),
