@@ -22,6 +22,8 @@ struct Shard {
     /// The packages whose tests must notice, with commas between.
     tested_by: &'static str,
     files: &'static [&'static str],
+    /// The tests that notice most of them: whatever these miss is put before `tests`.
+    first: &'static [&'static str],
     tests: &'static [&'static str],
 }
 
@@ -31,13 +33,13 @@ const fn verifier(
     files: &'static [&'static str],
     tests: &'static [&'static str],
 ) -> Shard {
-    Shard { name, package: "confide-verifier", tested_by: "confide-verifier", files, tests }
+    Shard { name, package: "confide-verifier", tested_by: "confide-verifier", files, first: CASES, tests }
 }
 
 /// A shard of what is parsed: the appraisal's own cases must notice as well.
 const fn evidence(name: &'static str, files: &'static [&'static str]) -> Shard {
     let tested_by = "confide-evidence,confide-verifier";
-    Shard { name, package: "confide-evidence", tested_by, files, tests: PARSERS }
+    Shard { name, package: "confide-evidence", tested_by, files, first: CASES, tests: PARSERS }
 }
 
 /// The appraisal first.
@@ -54,7 +56,14 @@ const SHARDS: &[Shard] = &[
         ],
         TDX,
     ),
-    verifier("snp", &["crates/verifier/src/snp/*.rs"], SNP),
+    Shard {
+        name: "snp",
+        package: "confide-verifier",
+        tested_by: "confide-verifier",
+        files: &["crates/verifier/src/snp/*.rs"],
+        first: &["--test", "snp_simulated"],
+        tests: SNP,
+    },
     verifier("boot_log", &["crates/verifier/src/boot_log.rs"], TDX),
     verifier("cross_check", &["crates/verifier/src/cross_check.rs", "crates/verifier/src/memo.rs"], TDX),
     verifier("signature", &["crates/verifier/src/signature.rs"], ALL),
@@ -83,9 +92,17 @@ const SHARDS: &[Shard] = &[
         package: "confide-policy",
         tested_by: "confide-policy",
         files: &["crates/policy/src/*.rs"],
+        first: &["--lib"],
         tests: &["--lib", "--test", "documentation"],
     },
 ];
+
+/// What is built anew for mutants, and tests of it.
+const OFTEN_BUILT: [&str; 4] =
+    ["confide-evidence", "confide-policy", "confide-verifier", "confide-simulator"];
+
+/// The appraisal's own cases, two or more for each check.
+const CASES: &[&str] = &["--lib", "--test", "own_cases"];
 
 /// The tests of the verifier that take seconds and are about TDX.
 const TDX: &[&str] = &[
@@ -208,26 +225,43 @@ impl Shard {
         let out = cargo::root().join("target/mutants").join(self.name);
         let _ = std::fs::remove_dir_all(&out);
         std::fs::create_dir_all(&out)?;
+        let list = |name: &str| lines(&out.join("mutants.out").join(name));
+        self.put(&["--no-shuffle"], self.first, &out, tool)?;
+        let (mut caught, unviable) = (list("caught.txt")?.len(), list("unviable.txt")?.len());
+        if !(list("missed.txt")?.is_empty() && list("timeout.txt")?.is_empty()) {
+            self.put(&["--no-shuffle", "--iterate"], self.tests, &out, tool)?;
+            caught += list("caught.txt")?.len();
+        }
+        Ok(Found {
+            missed: list("missed.txt")?.iter().map(|line| without_place(line)).collect(),
+            caught,
+            timeout: list("timeout.txt")?.len(),
+            unviable,
+        })
+    }
+
+    /// Puts the shard's mutants before these tests; with `--iterate` those that none has noticed yet.
+    fn put(&self, arguments: &[&str], tests: &[&str], out: &Path, tool: &Path) -> Result<()> {
         let mut command = Command::new(tool);
-        command.current_dir(cargo::root()).args(["mutants", "--no-shuffle", "--colors", "never"]);
+        command.current_dir(cargo::root()).arg("mutants").args(arguments).args(["--colors", "never"]);
         command.args(["--minimum-test-timeout", "120", "--package", self.package]);
-        command.args(["--test-package", self.tested_by, "--output"]).arg(&out);
+        command.args(["--test-package", self.tested_by, "--output"]).arg(out);
         for file in self.files {
             command.args(["--file", file]);
         }
-        command.arg("--").args(self.tests);
+        for package in OFTEN_BUILT {
+            // A mutant is built often and run once.
+            command.arg(format!("--cargo-arg=--config=profile.dev.package.{package}.opt-level=0"));
+        }
+        command.arg("--").args(tests);
         // The corpus lies beside the repository, not beside the copy that is mutated.
         command.env("CONFIDE_CORPUS", corpus());
+        // All copies share what they do not mutate.
+        command.env("CARGO_TARGET_DIR", cargo::root().join("target/mutants/build"));
         let status = command.status().with_context(|| format!("starting {}", process::shown(&command)))?;
         // 2: mutants were missed; 3: some timed out. Both are in the lists.
         ensure!(matches!(status.code(), Some(0 | 2 | 3)), "{} ended with {status}", process::shown(&command));
-        let list = |name: &str| lines(&out.join("mutants.out").join(name));
-        Ok(Found {
-            missed: list("missed.txt")?.iter().map(|line| without_place(line)).collect(),
-            caught: list("caught.txt")?.len(),
-            timeout: list("timeout.txt")?.len(),
-            unviable: list("unviable.txt")?.len(),
-        })
+        Ok(())
     }
 }
 
