@@ -7,11 +7,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
 use x509_parser::asn1_rs::{FromDer as _, Oid, Tag};
-use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::extensions;
-use x509_parser::nom::Parser as _;
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::{AlgorithmIdentifier, X509Name};
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 
 /// The largest certificate accepted, in bytes. Intel's PCK certificates are about 1.3 KiB.
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
@@ -28,6 +26,8 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 /// [0], constructed.
 const CONTEXT_0: u8 = 0xa0;
+/// [3], constructed.
+const CONTEXT_3: u8 = 0xa3;
 /// [0], primitive.
 const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 
@@ -199,69 +199,84 @@ impl Certificate {
     /// Everything but `der`, which is left empty.
     fn parse_fields(der: &[u8]) -> Result<Self, X509Error> {
         const WHAT: &str = "a certificate";
-        if der.len() > MAX_CERTIFICATE {
-            return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CERTIFICATE });
-        }
-        // Extensions that nothing here reads are not looked into.
-        let mut parser = X509CertificateParser::new().with_deep_parse_extensions(false);
-        let (rest, parsed) = parser.parse(der).map_err(|_| X509Error::Der(WHAT))?;
-        if !rest.is_empty() {
-            return Err(X509Error::Trailing(WHAT));
-        }
-        if parsed.signature_algorithm != parsed.tbs_certificate.signature {
+        let Signed { fields, tbs, algorithm: outer, signature } = Signed::read(WHAT, der, MAX_CERTIFICATE)?;
+        let (certificate, inner) = Self::fields(fields).ok_or(X509Error::Der(WHAT))?;
+        if inner != outer {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
-        let mut oids: Vec<&[u8]> =
-            parsed.tbs_certificate.extensions().iter().map(|extension| extension.oid.as_bytes()).collect();
+        let mut oids: Vec<&str> = certificate.extensions.iter().map(|extension| &*extension.oid).collect();
         oids.sort_unstable();
         if !oids.is_sorted_by(|one, next| one < next) {
             return Err(X509Error::DuplicateExtension(WHAT));
         }
-        let certificate = Self::from_parsed(der, &parsed);
-        let algorithm = certificate.signature_algorithm;
-        let tbs = parsed.tbs_certificate.as_ref();
-        check_outer(WHAT, der, tbs, algorithm, &certificate.signature)?;
-        Ok(certificate)
+        let signature_algorithm = signature_algorithm(&outer);
+        check_outer(WHAT, der, tbs, signature_algorithm, signature)?;
+        Ok(Self {
+            tbs: range_of(tbs, der),
+            signature: signature.to_vec(),
+            signature_algorithm,
+            ..certificate
+        })
     }
 
-    fn from_parsed(der: &[u8], parsed: &X509Certificate<'_>) -> Self {
-        let tbs = &parsed.tbs_certificate;
-        let mut basic_constraints = None;
-        let mut key_usage = None;
-        let mut extended_key_usage = Vec::new();
-        let mut extensions = Vec::with_capacity(tbs.extensions().len());
-        for extension in tbs.extensions() {
-            let oid = extension_name(&extension.oid);
+    /// Reads the fields of TBSCertificate (RFC 5280 section 4.1), and its signature algorithm.
+    fn fields(rest: &[u8]) -> Option<(Self, AlgorithmIdentifier<'_>)> {
+        // Version 3, which is written as 2: earlier ones have no extensions, and nobody in these chains has them.
+        let (CONTEXT_0, version, rest) = der_value(rest)? else { return None };
+        let (INTEGER, number @ [_, ..], rest) = der_value(rest)? else { return None };
+        let (after, algorithm) = AlgorithmIdentifier::from_der(rest).ok()?;
+        // An issuer's name is compared with a subject's, which is read.
+        let (issuer, rest) = whole_sequence(after)?;
+        let (validity, rest) = sequence(rest)?;
+        let (validity, not_before) = ASN1Time::from_der(validity).ok()?;
+        let (behind, not_after) = ASN1Time::from_der(validity).ok()?;
+        let (subject, rest) = name(rest)?;
+        let (rest, key) = SubjectPublicKeyInfo::from_der(rest).ok()?;
+        if integer(version)? != [2] || !behind.is_empty() || key.subject_public_key.unused_bits != 0 {
+            return None;
+        }
+        let mut certificate = Self {
+            der: Vec::new(),
+            tbs: 0..0,
+            signature: Vec::new(),
+            signature_algorithm: SignatureAlgorithm::Other,
+            issuer: issuer.to_vec(),
+            subject: subject.as_raw().to_vec(),
+            common_name: common_name(&subject),
+            serial: serial(number),
+            spki: key.raw.to_vec(),
+            public_key: key.subject_public_key.data.to_vec(),
+            key_algorithm: key_algorithm(&key.algorithm, &key.subject_public_key.data),
+            not_before: not_before.timestamp(),
+            not_after: not_after.timestamp(),
+            basic_constraints: None,
+            key_usage: None,
+            extended_key_usage: Vec::new(),
+            extensions: Vec::new(),
+        };
+        if !rest.is_empty() {
+            // Unique identifiers, which no CA may write (RFC 5280 section 4.1.2.8), have another tag.
+            let (CONTEXT_3, explicit, []) = der_value(rest)? else { return None };
+            let (list, []) = sequence(explicit)? else { return None };
+            certificate.read_extensions(list)?;
+        }
+        Some((certificate, algorithm))
+    }
+
+    fn read_extensions(&mut self, mut rest: &[u8]) -> Option<()> {
+        while !rest.is_empty() {
+            let (found, after) = RawExtension::read(rest)?;
+            let oid = extension_name(found.oid);
             match oid.as_ref() {
-                "2.5.29.19" => basic_constraints = basic_constraints_of(extension.value),
-                "2.5.29.15" => key_usage = key_usage_of(extension.value),
-                "2.5.29.37" => extended_key_usage = extended_key_usage_of(extension.value),
+                "2.5.29.19" => self.basic_constraints = basic_constraints_of(found.value),
+                "2.5.29.15" => self.key_usage = key_usage_of(found.value),
+                "2.5.29.37" => self.extended_key_usage = extended_key_usage_of(found.value),
                 _ => {}
             }
-            extensions.push(Extension { oid, critical: extension.critical, value: extension.value.to_vec() });
+            self.extensions.push(Extension { oid, critical: found.critical, value: found.value.to_vec() });
+            rest = after;
         }
-        Self {
-            der: Vec::new(),
-            tbs: range_of(tbs.as_ref(), der),
-            signature: parsed.signature_value.data.to_vec(),
-            signature_algorithm: signature_algorithm(&parsed.signature_algorithm),
-            issuer: tbs.issuer.as_raw().to_vec(),
-            subject: tbs.subject.as_raw().to_vec(),
-            common_name: common_name(&tbs.subject),
-            serial: serial(parsed.raw_serial()),
-            spki: tbs.subject_pki.raw.to_vec(),
-            public_key: tbs.subject_pki.subject_public_key.data.to_vec(),
-            key_algorithm: key_algorithm(
-                &tbs.subject_pki.algorithm,
-                &tbs.subject_pki.subject_public_key.data,
-            ),
-            not_before: tbs.validity.not_before.timestamp(),
-            not_after: tbs.validity.not_after.timestamp(),
-            basic_constraints,
-            key_usage,
-            extended_key_usage,
-            extensions,
-        }
+        Some(())
     }
 
     /// The signed part, DER.
@@ -339,10 +354,10 @@ const EXTENSIONS: [(&[u8], &str); 7] = [
 ];
 
 /// Dotted decimal form of an extension's object identifier.
-fn extension_name(oid: &Oid<'_>) -> Cow<'static, str> {
-    match EXTENSIONS.iter().find(|(der, _)| *der == oid.as_bytes()) {
+fn extension_name(oid: &[u8]) -> Cow<'static, str> {
+    match EXTENSIONS.iter().find(|(der, _)| *der == oid) {
         Some((_, name)) => Cow::Borrowed(*name),
-        None => Cow::Owned(dotted(oid)),
+        None => Cow::Owned(dotted(&Oid::new(oid.into()))),
     }
 }
 
@@ -401,35 +416,24 @@ impl Crl {
     /// [`X509Error`]: size, DER, trailing bytes, differing algorithm fields.
     pub fn parse(der: &[u8]) -> Result<Self, X509Error> {
         const WHAT: &str = "a revocation list";
-        if der.len() > MAX_CRL {
-            return Err(X509Error::TooLarge { what: WHAT, size: der.len(), limit: MAX_CRL });
-        }
-        let malformed = || X509Error::Der(WHAT);
-        let (list, rest) = sequence(der).ok_or_else(malformed)?;
-        if !rest.is_empty() {
-            return Err(X509Error::Trailing(WHAT));
-        }
-        let (fields, after) = sequence(list).ok_or_else(malformed)?;
-        let tbs = list.get(..list.len().saturating_sub(after.len())).unwrap_or_default();
-        let (after, outer) = AlgorithmIdentifier::from_der(after).map_err(|_| malformed())?;
-        let Some((BIT_STRING, [0, signature @ ..], [])) = der_value(after) else { return Err(malformed()) };
-        let (parsed, inner) = Self::fields(fields, signature).ok_or_else(malformed)?;
+        let Signed { fields, tbs, algorithm: outer, signature } = Signed::read(WHAT, der, MAX_CRL)?;
+        let (parsed, inner) = Self::fields(fields).ok_or(X509Error::Der(WHAT))?;
         if inner != outer {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
         let signature_algorithm = signature_algorithm(&outer);
         check_outer(WHAT, der, tbs, signature_algorithm, signature)?;
-        Ok(Self { tbs: tbs.to_vec(), signature_algorithm, ..parsed })
+        Ok(Self { tbs: tbs.to_vec(), signature: signature.to_vec(), signature_algorithm, ..parsed })
     }
 
     /// Reads the fields of TBSCertList (RFC 5280 section 5.1), and its signature algorithm.
-    fn fields<'a>(mut rest: &'a [u8], signature: &[u8]) -> Option<(Self, AlgorithmIdentifier<'a>)> {
+    fn fields(mut rest: &[u8]) -> Option<(Self, AlgorithmIdentifier<'_>)> {
         // Version 2 is written as 1; version 1 is left away.
         if let Some((INTEGER, version, after)) = der_value(rest) {
             rest = (version == [1]).then_some(after)?;
         }
         let (after, algorithm) = AlgorithmIdentifier::from_der(rest).ok()?;
-        let (after, issuer) = X509Name::from_der(after).ok()?;
+        let (issuer, after) = name(after)?;
         let (after, this_update) = ASN1Time::from_der(after).ok()?;
         rest = after;
         let mut next_update = None;
@@ -453,7 +457,7 @@ impl Crl {
         }
         let parsed = Self {
             tbs: Vec::new(),
-            signature: signature.to_vec(),
+            signature: Vec::new(),
             signature_algorithm: SignatureAlgorithm::Other,
             issuer: issuer.as_raw().to_vec(),
             issuer_common_name: common_name(&issuer),
@@ -504,18 +508,35 @@ fn is_time(tag: u8, content: &[u8]) -> bool {
     matches!(content, [time @ .., b'Z'] if time.len() == digits && time.iter().all(u8::is_ascii_digit))
 }
 
-/// Collects the object identifiers of the critical ones among extensions (RFC 5280 section 4.1).
+/// An extension as it stands in a certificate or a revocation list (RFC 5280 section 4.1).
+struct RawExtension<'a> {
+    /// The content of the object identifier's DER.
+    oid: &'a [u8],
+    critical: bool,
+    /// The content of the octet string.
+    value: &'a [u8],
+}
+
+impl<'a> RawExtension<'a> {
+    /// Reads one from the front, and what follows it.
+    fn read(input: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (extension, after) = sequence(input)?;
+        let (OBJECT_IDENTIFIER, oid @ [_, ..], extension) = der_value(extension)? else { return None };
+        let (critical, value) = match der_value(extension)? {
+            (BOOLEAN, [flag], value) => (*flag != 0, value),
+            _ => (false, extension),
+        };
+        let (OCTET_STRING, value, []) = der_value(value)? else { return None };
+        Some((Self { oid, critical, value }, after))
+    }
+}
+
+/// Collects the object identifiers of the critical ones among extensions.
 fn critical_of(mut rest: &[u8], critical: &mut Vec<String>) -> Option<()> {
     while !rest.is_empty() {
-        let (extension, after) = sequence(rest)?;
-        let (OBJECT_IDENTIFIER, oid, extension) = der_value(extension)? else { return None };
-        let (flag, value) = match der_value(extension)? {
-            (BOOLEAN, [flag], value) => (*flag, value),
-            _ => (0, extension),
-        };
-        let (OCTET_STRING, _, []) = der_value(value)? else { return None };
-        if flag != 0 {
-            critical.push(dotted(&Oid::new(oid.into())));
+        let (found, after) = RawExtension::read(rest)?;
+        if found.critical {
+            critical.push(dotted(&Oid::new(found.oid.into())));
         }
         rest = after;
     }
@@ -525,15 +546,9 @@ fn critical_of(mut rest: &[u8], critical: &mut Vec<String>) -> Option<()> {
 /// The value of the extension with this object identifier (the content of its DER), out of well-formed extensions.
 fn value_of<'a>(mut rest: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     while !rest.is_empty() {
-        let (extension, after) = sequence(rest)?;
-        let (OBJECT_IDENTIFIER, oid, extension) = der_value(extension)? else { return None };
-        if oid == wanted {
-            let value = match der_value(extension)? {
-                (BOOLEAN, _, value) => value,
-                _ => extension,
-            };
-            let (OCTET_STRING, value, []) = der_value(value)? else { return None };
-            return Some(value);
+        let (found, after) = RawExtension::read(rest)?;
+        if found.oid == wanted {
+            return Some(found.value);
         }
         rest = after;
     }
@@ -562,6 +577,50 @@ fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
     match der_value(input)? {
         (SEQUENCE, content, rest) => Some((content, rest)),
         _ => None,
+    }
+}
+
+/// As [`sequence`], with the SEQUENCE's own DER.
+fn whole_sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (_, rest) = sequence(input)?;
+    Some((input.strip_suffix(rest)?, rest))
+}
+
+/// Reads a Name from the front, and what follows. The library's own reader leaves away what it cannot read.
+fn name(input: &[u8]) -> Option<(X509Name<'_>, &[u8])> {
+    let (whole, rest) = whole_sequence(input)?;
+    let (_, name) = X509Name::from_der(whole).ok()?;
+    (name.as_raw() == whole).then_some((name, rest))
+}
+
+/// What certificates and revocation lists have in common (RFC 5280 sections 4.1.1 and 5.1.1).
+struct Signed<'a> {
+    /// The content of the signed part.
+    fields: &'a [u8],
+    /// The signed part, DER.
+    tbs: &'a [u8],
+    algorithm: AlgorithmIdentifier<'a>,
+    signature: &'a [u8],
+}
+
+impl<'a> Signed<'a> {
+    fn read(what: &'static str, der: &'a [u8], limit: usize) -> Result<Self, X509Error> {
+        if der.len() > limit {
+            return Err(X509Error::TooLarge { what, size: der.len(), limit });
+        }
+        let (parts, rest) = sequence(der).ok_or(X509Error::Der(what))?;
+        if !rest.is_empty() {
+            return Err(X509Error::Trailing(what));
+        }
+        Self::of_parts(parts).ok_or(X509Error::Der(what))
+    }
+
+    fn of_parts(parts: &'a [u8]) -> Option<Self> {
+        let (fields, after) = sequence(parts)?;
+        let tbs = parts.strip_suffix(after)?;
+        let (after, algorithm) = AlgorithmIdentifier::from_der(after).ok()?;
+        let (BIT_STRING, [0, signature @ ..], []) = der_value(after)? else { return None };
+        Some(Self { fields, tbs, algorithm, signature })
     }
 }
 
