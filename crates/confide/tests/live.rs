@@ -270,7 +270,10 @@ async fn appraisals_of_live_guests_are_recorded_and_replay() {
     assert_eq!(records.len(), 3);
     assert!(records.windows(2).all(|two| two[1].prev == two[0].hash()));
     assert_eq!(records[1].outcome.as_deref(), Some(out(&output).trim()));
-    run(confide().arg("replay").arg(&record), 10);
+    // The last one, which was rejected, decides the exit status: each must be found again.
+    let replayed = run(confide().args(["replay", "--json"]).arg(&record), 10);
+    let stored: Vec<&str> = records.iter().map(|record| record.outcome.as_deref().unwrap()).collect();
+    assert_eq!((out(&replayed).lines().collect::<Vec<_>>(), err(&replayed)), (stored, String::new()));
 }
 
 /// A running proxy; it ends when dropped.

@@ -379,6 +379,12 @@ fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_
     let sockets: BTreeSet<&Path> =
         open.iter().filter(|file| file.is("socket:")).map(|file| file.path.as_path()).collect();
     assert_eq!(sockets.len(), 1, "{open:?}");
+    let inode = sockets.first().and_then(|path| path.to_str()?.strip_prefix("socket:[")?.strip_suffix(']'));
+    let unix = std::fs::read_to_string(format!("/proc/{engine}/net/unix")).unwrap();
+    assert!(
+        unix.lines().any(|line| line.split_whitespace().nth(6) == inode),
+        "{inode:?} is of no unix socket"
+    );
     let log = guest.installation.log().canonicalize().unwrap();
     let model = guest.installation.model().canonicalize().unwrap();
     for file in open.iter().filter(|file| !file.is("socket:")) {

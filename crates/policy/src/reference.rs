@@ -429,8 +429,12 @@ mr_td = ["1111111111111111111111111111111111111111111111111111111111111111111111
     fn a_file_of_another_format_or_with_an_unknown_field_is_refused() {
         assert!(refused("values/1", "values/2").contains("confide-reference-values/2"));
         assert!(refused("format =", "# format =").contains("format"));
-        assert!(refused("version = 3", "version = 3\nmaximum = 4").contains("maximum"));
-        assert!(refused("mr_td", "mrtd").contains("mrtd"));
+        for (told, line, field) in [
+            (refused("version = 3", "version = 3\nmaximum = 4"), "line 5,", "`maximum`"),
+            (refused("mr_td", "mrtd"), "line 9,", "`mrtd`"),
+        ] {
+            assert!(told.contains(line) && told.contains(field), "{told}");
+        }
         assert!(refused("name = \"acme\"", "name = \"a b\"").contains("a b"));
         assert!(refused("expires =", "# expires =").contains("expires"));
         let large = vec![b'#'; MAX_REFERENCE_FILE + 1];

@@ -36,6 +36,7 @@ fn an_honest_document_is_accepted_and_called_simulated() {
     assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "{:#?}", result.checks);
     assert!(result.simulated);
     assert!(result.assumptions[0].starts_with("SIMULATED"));
+    assert!(result.to_json().contains("SIMULATED") && result.to_ear().contains("SIMULATED"));
     assert_eq!(result.platform_binding, Some("shared_transcript"));
     assert_eq!(result.valid_until.as_deref(), Some("2026-10-01T00:05:00Z"), "five minutes, the policy's age");
 }

@@ -39,15 +39,26 @@ pub(crate) fn require(needed: &[Needed]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    if !Path::new("/usr/bin/apt-get").exists() {
-        bail!("missing, by their Debian names: {}", missing.join(" "));
-    }
-    let install = ["install", "--yes", "--no-install-recommends"];
-    if !is_root()? {
-        bail!("Debian packages are missing; run: sudo apt-get {} {}", install.join(" "), missing.join(" "));
+    if let Some(advice) = advice(&missing, Path::new("/usr/bin/apt-get").exists(), is_root()?) {
+        bail!(advice);
     }
     process::run(Command::new("apt-get").args(["update", "--quiet"]))?;
-    process::run(Command::new("apt-get").args(install).args(missing).env("DEBIAN_FRONTEND", "noninteractive"))
+    process::run(Command::new("apt-get").args(INSTALL).args(missing).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+const INSTALL: [&str; 3] = ["install", "--yes", "--no-install-recommends"];
+
+/// What to say of missing packages where they cannot be installed from here.
+fn advice(missing: &[&str], has_apt: bool, is_root: bool) -> Option<String> {
+    let names = missing.join(" ");
+    match (has_apt, is_root) {
+        (false, _) => Some(format!("missing, by their Debian names: {names}")),
+        (true, false) => {
+            let install = INSTALL.join(" ");
+            Some(format!("Debian packages are missing; run: sudo apt-get {install} {names}"))
+        }
+        (true, true) => None,
+    }
 }
 
 impl Needed {
@@ -59,4 +70,28 @@ impl Needed {
 
 fn is_root() -> Result<bool> {
     Ok(process::line(Command::new("id").arg("-u"))? == "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_install_is_told_the_one_line_to_run() {
+        let missing = ["gcc", "python3-venv"];
+        assert_eq!(advice(&missing, true, true), None, "root installs");
+        let told = advice(&missing, true, false).unwrap();
+        let line = "sudo apt-get install --yes --no-install-recommends gcc python3-venv";
+        assert_eq!(told, format!("Debian packages are missing; run: {line}"));
+        let elsewhere = advice(&missing, false, true).unwrap();
+        assert_eq!(elsewhere, "missing, by their Debian names: gcc python3-venv");
+    }
+
+    #[test]
+    fn a_package_is_missing_where_its_probe_fails() {
+        let needed = |probe| Needed { probe, package: "nothing" };
+        assert!(needed(&["true"]).is_there());
+        assert!(!needed(&["false"]).is_there());
+        assert!(!needed(&["/nonexistent/program"]).is_there());
+    }
 }
