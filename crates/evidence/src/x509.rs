@@ -15,6 +15,8 @@ use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 pub const MAX_CERTIFICATE: usize = 16 * 1024;
 /// The largest revocation list accepted, in bytes. Intel's largest recorded one is under 100 KiB.
 pub const MAX_CRL: usize = 1024 * 1024;
+/// The longest object identifier of an extension accepted, in bytes of its DER content. Recorded ones have 3 to 11.
+pub const MAX_OID: usize = 64;
 
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
@@ -522,6 +524,9 @@ impl<'a> RawExtension<'a> {
     fn read(input: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let (extension, after) = sequence(input)?;
         let (OBJECT_IDENTIFIER, oid @ [_, ..], extension) = der_value(extension)? else { return None };
+        if oid.len() > MAX_OID {
+            return None;
+        }
         let (critical, value) = match der_value(extension)? {
             (BOOLEAN, [flag], value) => (*flag != 0, value),
             _ => (false, extension),

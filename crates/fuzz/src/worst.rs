@@ -38,7 +38,10 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         }
     }
     inputs.extend(match target.name {
-        "crl" => vec![("the shortest entries".to_owned(), crl())],
+        "crl" => vec![
+            ("the shortest entries".to_owned(), crl()),
+            ("an object identifier of a mebibyte".to_owned(), identified_crl()),
+        ],
         "tcb_info" => {
             vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
         }
@@ -121,6 +124,17 @@ fn crl() -> Vec<u8> {
     der(0x30, &[der(0x30, &tbs), algorithm, der(0x03, &[0, 0x30, 0])].concat())
 }
 
+/// A revocation list of almost the largest size whose only extension has one object identifier of that size.
+fn identified_crl() -> Vec<u8> {
+    let algorithm = der(0x30, &der(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02]));
+    let time = der(0x17, b"260101000000Z");
+    let oid = [vec![0x81; (1 << 20) - 200], vec![1]].concat();
+    let extension = [der(0x06, &oid), der(0x01, &[0xff]), der(0x04, &[])].concat();
+    let extensions = der(0xa0, &der(0x30, &der(0x30, &extension)));
+    let tbs = [der(0x02, &[1]), algorithm.clone(), der(0x30, &[]), time.clone(), time, extensions].concat();
+    der(0x30, &[der(0x30, &tbs), algorithm, der(0x03, &[0, 0x30, 0])].concat())
+}
+
 /// TCB info with more levels than are accepted.
 fn levels() -> Vec<u8> {
     changed_tcb_info(|info| {
@@ -171,6 +185,10 @@ fn lists() -> Vec<(String, Vec<u8>)> {
     let file = |lists: &[Vec<u8>]| [&[0], &lists.concat()[..]].concat();
     vec![
         ("lists of the shortest entries".to_owned(), file(&[crl(), crl(), crl(), crl()])),
+        (
+            "lists of one object identifier".to_owned(),
+            file(&std::array::from_fn::<_, 4, _>(|_| identified_crl())),
+        ),
         ("the same lists of the root's name".to_owned(), file(&[named_crl(), named_crl(), named_crl()])),
     ]
 }
