@@ -102,6 +102,16 @@ fn malformed_cases_are_named_and_the_others_run() {
             bad.as_object_mut().unwrap().remove("expected");
             bad
         }),
+        ("more certificate files than there may be", {
+            let mut bad = good.clone();
+            bad["endorsements"]["snp_certificates"] = vec![json!({ "hex": "" }); 1_000].into();
+            bad
+        }),
+        ("more list files than there may be", {
+            let mut bad = good.clone();
+            bad["endorsements"]["snp_crls"] = vec![json!({ "file": "accept-v4/case.json" }); 1_000].into();
+            bad
+        }),
         ("no case", json!({})),
         ("no object", json!([1])),
         ("odd digits", with("accept-v4", "/evidence/quote", json!({ "hex": "0" }))),

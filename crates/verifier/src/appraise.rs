@@ -7,8 +7,8 @@ use crate::document;
 use crate::memo::{Learned, Memo};
 use crate::references::{Candidate, Columns};
 use crate::result::{
-    AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome, Rejection,
-    SIMULATED, SNP_ASSUMPTIONS, TdxMeasurements,
+    AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome,
+    PER_KEY_ASSUMPTION, Rejection, SIMULATED, SNP_ASSUMPTIONS, TdxMeasurements,
 };
 use crate::rules;
 use crate::signature::Algorithms;
@@ -22,7 +22,8 @@ use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, Pl
 use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
-use confide_policy::{AppraisalPolicy, Waived};
+use confide_evidence::transcript::Role;
+use confide_policy::{AppraisalPolicy, Attest, Waived};
 use rustls_pki_types::UnixTime;
 use std::sync::Arc;
 
@@ -447,6 +448,13 @@ impl<'a> Progress<'a> {
         });
     }
 
+    /// Whether further connections may go without an attestation of their own.
+    fn is_ridden_on(&self) -> bool {
+        let Inputs { subject, challenge, policy, .. } = self.inputs;
+        let boots = challenge.is_some_and(|challenge| challenge.role == Role::KeyRelease);
+        matches!(subject, Subject::Document(_)) && !boots && policy.freshness.attest == Attest::PerKey
+    }
+
     fn finish(self) -> AttestationResult {
         let simulated = self.quote.simulated || self.simulated_devices;
         let code = self.checks.first_failure();
@@ -462,6 +470,9 @@ impl<'a> Progress<'a> {
         assumptions.extend(if self.platform == Some("sev-snp") { SNP_ASSUMPTIONS } else { CPU_ASSUMPTIONS });
         if !self.devices.is_empty() {
             assumptions.extend(GPU_ASSUMPTIONS);
+        }
+        if self.is_ridden_on() {
+            assumptions.push(PER_KEY_ASSUMPTION);
         }
         AttestationResult {
             outcome,

@@ -7,7 +7,8 @@
 //! A memo keeps exact bytes and compares exact bytes. It is written only after a whole appraisal has accepted, so
 //! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`] and
 //! [`MAX_COLLATERALS`]. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
-//! a platform has one entry however its chain is written, so that other spellings of it displace no other platform.
+//! a platform has one entry however its chain is written, and so have TCB info and QE identity with the chains and lists
+//! beside them, so that other spellings displace no other platform and no other collateral.
 //! Windows, revocation, identities and TCB levels are appraised each time.
 
 use crate::tdx::{Platform, PreparedCollateral};
@@ -189,11 +190,19 @@ impl State {
 
     fn keep_collateral(&mut self, collateral: TdxCollateral, prepared: Arc<PreparedCollateral>) {
         let used = self.next_turn();
-        if self.collaterals.len() >= MAX_COLLATERALS {
-            let oldest = self.collaterals.iter().enumerate().min_by_key(|(_, kept)| kept.used);
-            if let Some((place, _)) = oldest {
-                self.collaterals.swap_remove(place);
-            }
+        let known = |kept: &KeptCollateral| {
+            let kept = &kept.collateral;
+            kept.tcb_info == collateral.tcb_info && kept.qe_identity == collateral.qe_identity
+        };
+        // Of the same editions, or else the one used least recently where there are as many as there may be.
+        let spelt = self.collaterals.iter().position(known);
+        let oldest = || {
+            let full = self.collaterals.len() >= MAX_COLLATERALS;
+            let kept = self.collaterals.iter().enumerate().filter(|_| full);
+            kept.min_by_key(|(_, kept)| kept.used).map(|(place, _)| place)
+        };
+        if let Some(place) = spelt.or_else(oldest) {
+            self.collaterals.swap_remove(place);
         }
         self.collaterals.push(KeptCollateral { collateral, prepared, used });
     }

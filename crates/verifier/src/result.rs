@@ -285,5 +285,8 @@ pub(crate) const GPU_ASSUMPTIONS: [&str; 2] = [
     "sizes, timing and counts are visible to the host",
 ];
 
+/// What verdicts over documents add under a policy that lets further connections ride on them.
+pub(crate) const PER_KEY_ASSUMPTION: &str = "further connections to the same TLS key are not attested while this verdict holds: the guest is assumed to keep its key to itself";
+
 /// First assumption of everything that ended in another anchor than a vendor's.
 pub(crate) const SIMULATED: &str = "SIMULATED: the chain ends in a test root whose private key is public; this is no evidence of any hardware";

@@ -127,9 +127,9 @@ pub(crate) struct Platform {
 }
 
 impl Platform {
-    /// Whether the PCK certificate is the same.
+    /// Whether the PCK certificate is the same. Of an ECDSA signature anybody can write a second form that holds as well.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.pck.der == other.pck.der
+        self.pck.tbs() == other.pck.tbs()
     }
 
     /// Whether the authorities are those of this collateral.

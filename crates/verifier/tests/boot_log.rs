@@ -6,7 +6,7 @@ mod guest;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::tdx::collateral_from_json;
-use confide_policy::{AppraisalPolicy, Loaded};
+use confide_policy::{AppraisalPolicy, ExpectReference, Loaded, RequireGiven};
 use confide_simulator::{
     BootEvent, PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedPlatform, SimulatedTd, TdMeasurements,
 };
@@ -173,7 +173,6 @@ fn the_policy_says_whether_a_log_must_be_there() {
 
 #[test]
 fn strict_policies_require_the_log() {
-    use confide_policy::RequireGiven;
     assert_eq!(AppraisalPolicy::client().tdx.boot_log, RequireGiven::Required);
     assert_eq!(danger(DANGER).tdx.boot_log, RequireGiven::Required);
     assert_eq!(AppraisalPolicy::inspect().tdx.boot_log, RequireGiven::WhenGiven);
@@ -317,6 +316,24 @@ fn a_log_changed_on_its_way_is_named_by_event_where_there_is_a_reference() {
     assert_eq!(failures(&result), ["boot_log", "boot_events"]);
     let found = &check(&result, "boot_events").actual;
     assert!(found.starts_with("event 5 (EV_EFI_VARIABLE_DRIVER_CONFIG \"KEK of 8be4df61-"), "{found}");
+}
+
+#[test]
+fn a_log_of_another_boot_meets_no_reference_also_where_the_log_is_waived() {
+    let reference = SimulatedBootLog::default();
+    let mut policy = with_references(&[("image 1", &reference)]);
+    policy.tdx.boot_log = RequireGiven::Waive("a test".into());
+    policy.tdx.rtmr0 = ExpectReference::Waive("a test".into());
+    let mut booted = reference.clone();
+    booted.events[9].digest = [7; 48];
+    let mut document = booted_with(&booted);
+    document.boot_log = Some(ByteString(reference.to_bytes()));
+    let result = verdict(&document, Some(&challenge()), &policy);
+    assert_eq!(failures(&result), ["boot_events"]);
+    assert_eq!(check(&result, "boot_log").status, Status::Waived);
+    document = booted_with(&reference);
+    let result = verdict(&document, Some(&challenge()), &policy);
+    assert_eq!((failures(&result), result.outcome), (vec![], Outcome::Accepted), "the log of this boot");
 }
 
 #[test]

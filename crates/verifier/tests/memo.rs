@@ -271,6 +271,18 @@ fn with_spaces(quote: &[u8], spaces: usize) -> Vec<u8> {
 }
 
 #[test]
+fn collateral_is_kept_once_however_its_chains_are_written() {
+    let (memo, case) = (Memo::new(), Case::of_seed(1));
+    for lines in 0..=MAX_COLLATERALS {
+        let mut spelt = case_like(&case);
+        let chain = &mut spelt.endorsements.tdx.as_mut().unwrap().tcb_info_issuer_chain;
+        chain.push_str(&"\n".repeat(lines));
+        assert!(spelt.same_verdict(&memo).accepted(), "{lines} lines");
+        assert_eq!(memo.collaterals(), 1, "{lines} lines");
+    }
+}
+
+#[test]
 fn a_memo_is_bounded() {
     let memo = Memo::new();
     let collaterals = u32::try_from(MAX_COLLATERALS).unwrap() + 3;

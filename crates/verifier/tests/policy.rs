@@ -455,6 +455,20 @@ const NEVER_WAIVED: [&str; 8] = [
 ];
 
 #[test]
+fn connections_that_ride_on_a_verdict_show_in_it() {
+    let document = Guest::new().document();
+    let verdict_of = |attest: &str| {
+        let text = DANGER.replace("attest = \"per-key\"", &format!("attest = {attest:?}"));
+        verdict(&document, Some(&challenge()), &danger(&text))
+    };
+    let (each, per_key) = (verdict_of("every-connection"), verdict_of("per-key"));
+    let line = "further connections to the same TLS key are not attested";
+    assert!(per_key.accepted() && per_key.assumptions.iter().any(|told| told.starts_with(line)));
+    assert!(per_key.to_json().contains(line) && per_key.to_ear().contains(line));
+    assert!(each.accepted() && !each.to_json().contains(line) && !each.to_ear().contains(line));
+}
+
+#[test]
 fn each_waiver_shows_in_the_verdict() {
     let document = Guest::new().document();
     let (mut shown, mut never) = (0, Vec::new());

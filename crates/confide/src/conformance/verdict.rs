@@ -125,6 +125,10 @@ fn collateral(case: &Case<'_>, files: &Files) -> Result<Collateral, Failure> {
     }))
 }
 
+/// The most files with certificates, and with lists, of one case. A report has at most 3 and 4 that differ, and our own suite
+/// names 5.
+const MAX_ENDORSEMENT_FILES: usize = 8;
+
 /// The inner error is a malformed file, which is a verdict.
 fn snp_endorsements(
     case: &Case<'_>,
@@ -139,6 +143,13 @@ fn snp_endorsements(
         let named = |(at, blob)| Ok((format!("{field} {at}"), files.bytes(blob, MAX_FILE)?));
         blobs.map(named).collect::<Result<Vec<_>, Failure>>()
     };
+    for (what, blobs) in [("certificate", &endorsements.snp_certificates), ("list", &endorsements.snp_crls)] {
+        let count = blobs.as_ref().map_or(0, Vec::len);
+        if count > MAX_ENDORSEMENT_FILES {
+            let message = format!("{count} {what} files, at most {MAX_ENDORSEMENT_FILES} are accepted");
+            return Err(case::malformed(message));
+        }
+    }
     let certificates = read("certificate file", &endorsements.snp_certificates)?;
     let lists = read("list file", &endorsements.snp_crls)?;
     Ok(snp::endorsements(&certificates, &lists).map(Some))

@@ -145,8 +145,8 @@ fn page(limits: &[Limit], values: &Values) -> String {
 const VERIFICATIONS_OF_A_QUOTE: u128 = 1 + 1 + 2 + 2 + 4 + 1 + 1 + 1;
 /// Of a GPU or switch: five certificates and the report.
 const VERIFICATIONS_OF_A_DEVICE: u128 = 5 + 1;
-/// The fewest bytes of an entry of a revocation list: three headers without contents.
-const MIN_ENTRY: usize = 6;
+/// The fewest bytes of an entry of a revocation list: a serial number of one byte and a time, with three headers.
+const MIN_ENTRY: usize = 20;
 
 /// What the constants add up to in one appraisal.
 fn sums(values: &Values) -> String {
@@ -269,7 +269,7 @@ fn the_values_are_those_of_the_constants() {
 fn a_revocation_list_has_no_more_entries_than_the_page_says() {
     let list = |entries: usize| {
         let algorithm = value(0x30, &value(0x06, &[0x2a, 0x03]));
-        let entry = value(0x30, &[value(0x02, &[]), value(0x17, &[])].concat());
+        let entry = value(0x30, &[value(0x02, &[7]), value(0x17, b"260101000000Z")].concat());
         assert_eq!(entry.len(), MIN_ENTRY);
         let entries = value(0x30, &entry.repeat(entries));
         let issuer = value(0x30, &[]);
