@@ -4,6 +4,9 @@
 //! renamed into it, so that a reader sees the old or the new one. Its first line has a digest of the rest: a file that
 //! was damaged, or is anything else, is a miss and no fault, and so is an object that its own certificates do not sign.
 //! Nothing is trusted for being there: who can write the folder can make the verifier reject, and no more.
+//!
+//! What ends in a root of a vendor's and what ends in another one have files of their own: whoever makes up a root cannot
+//! take the place of what the vendor signed, nor have it forgotten that a later edition was seen.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -75,11 +78,30 @@ pub struct Pruned {
 pub(crate) struct Kept {
     pub(crate) object: Object,
     pub(crate) window: CollateralWindow,
+    pub(crate) anchor: Anchor,
     /// `None` for what has none.
     pub(crate) edition: Option<Edition>,
     /// Seconds since the Unix epoch.
     pub(crate) fetched: i64,
 }
+
+/// Whose root an object ends in: one that was named to the endorser, a vendor's as a rule, or any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Named,
+    Other,
+}
+
+impl Anchor {
+    /// That of an object whose signers are these, where `roots` are the SHA-256 of the named ones' keys.
+    pub(crate) fn of(signers: &[Certificate], roots: &[[u8; 32]]) -> Self {
+        let named = signers.last().is_some_and(|root| roots.contains(&sha256(&root.spki).0));
+        if named { Self::Named } else { Self::Other }
+    }
+}
+
+/// What follows the name of an object in those of files under other roots.
+const OTHER: &str = "-of-another-root";
 
 /// Held while an object is fetched; other processes wait. Dropping it lets them go on.
 #[derive(Debug)]
@@ -185,14 +207,28 @@ impl Cache {
         Ok(files)
     }
 
-    /// What is kept of a service, signed under the certificates `above` where it has none of its own. A damaged file is
-    /// none, and so is an object whose signatures do not hold.
-    pub(crate) fn load(&self, service: &str, wanted: Wanted, above: &[Certificate]) -> Option<Kept> {
-        let (object, window, fetched) = read(&self.path(service, wanted, EXTENSION), wanted)?;
-        let signers = wanted.signers(&object, above).ok()?;
-        wanted.verify(&object, &signers).ok()?;
-        let edition = Edition::of(wanted, &object, &signers);
-        Some(Kept { object, window, edition, fetched })
+    /// What is kept of a service, signed under the certificates `above` where it has none of its own: what ends in one of
+    /// `roots`, else what ends in another root. A damaged file is none, and so is an object whose signatures do not hold.
+    pub(crate) fn load(
+        &self,
+        service: &str,
+        wanted: Wanted,
+        above: &[Certificate],
+        roots: &[[u8; 32]],
+    ) -> Option<Kept> {
+        [Anchor::Named, Anchor::Other].into_iter().find_map(|anchor| {
+            let (object, window, fetched) = read(&self.path(service, wanted, anchor), wanted)?;
+            let signers = wanted.signers(&object, above).ok()?;
+            wanted.verify(&object, &signers).ok()?;
+            let edition = Edition::of(wanted, &object, &signers);
+            (Anchor::of(&signers, roots) == anchor).then_some(Kept {
+                object,
+                window,
+                anchor,
+                edition,
+                fetched,
+            })
+        })
     }
 
     /// Keeps an object.
@@ -200,6 +236,7 @@ impl Cache {
         &self,
         service: &str,
         wanted: Wanted,
+        anchor: Anchor,
         object: &Object,
         fetched: i64,
     ) -> io::Result<()> {
@@ -211,7 +248,7 @@ impl Cache {
         if text.len() as u64 > MAX_FILE {
             return Err(io::Error::other("larger than the cache keeps"));
         }
-        let path = self.path(service, wanted, EXTENSION);
+        let path = self.path(service, wanted, anchor);
         write_beside(&path, text.as_bytes())?;
         evict(&folder)
     }
@@ -219,7 +256,7 @@ impl Cache {
     /// Waits for the lock of an object, so that one process asks for it and the others find it. Without a folder that
     /// can be written, or after [`LOCK_PATIENCE`], there is no lock and no waiting.
     pub(crate) async fn lock(&self, service: &str, wanted: Wanted) -> Held {
-        let path = self.path(service, wanted, LOCK);
+        let path = self.folder.join(service).join(wanted.file_stem()).with_extension(LOCK);
         let file = make_folder(&self.folder.join(service))
             .and_then(|()| OpenOptions::new().create(true).append(true).mode(0o600).open(&path));
         let file = match file {
@@ -243,8 +280,12 @@ impl Cache {
         Held(None)
     }
 
-    fn path(&self, service: &str, wanted: Wanted, extension: &str) -> PathBuf {
-        self.folder.join(service).join(wanted.file_stem()).with_extension(extension)
+    fn path(&self, service: &str, wanted: Wanted, anchor: Anchor) -> PathBuf {
+        let mut stem = wanted.file_stem();
+        if anchor == Anchor::Other {
+            stem.push_str(OTHER);
+        }
+        self.folder.join(service).join(stem).with_extension(EXTENSION)
     }
 }
 
@@ -290,7 +331,8 @@ fn digest(bytes: &[u8]) -> String {
 
 fn wanted_of(path: &Path) -> Option<Wanted> {
     path.extension().filter(|extension| *extension == EXTENSION)?;
-    Wanted::of_file_stem(path.file_stem()?.to_str()?)
+    let stem = path.file_stem()?.to_str()?;
+    Wanted::of_file_stem(stem.strip_suffix(OTHER).unwrap_or(stem))
 }
 
 /// What a folder holds, sorted; nothing where it does not exist.

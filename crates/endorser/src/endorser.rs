@@ -13,7 +13,7 @@ use rustls_pki_types::UnixTime;
 use tokio::sync::OnceCell;
 
 use crate::amd::{Amd, Services, SnpKey, SnpPlatform};
-use crate::cache::{Cache, Kept};
+use crate::cache::{Anchor, Cache, Kept};
 use crate::edition::Edition;
 use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
@@ -35,6 +35,7 @@ pub struct Endorser {
     cache: Option<Cache>,
     network: Network,
     fresh: Duration,
+    roots: Vec<[u8; 32]>,
     flights: Mutex<HashMap<Wanted, Weak<Flight>>>,
 }
 
@@ -50,6 +51,7 @@ pub struct EndorserBuilder {
     cache: Option<Cache>,
     network: Network,
     fresh: Duration,
+    roots: Vec<[u8; 32]>,
 }
 
 /// Whether services may be asked.
@@ -90,6 +92,7 @@ impl Endorser {
             cache: None,
             network: Network::Online,
             fresh: FRESH,
+            roots: confide_policy::vendor_roots().to_vec(),
         }
     }
 
@@ -279,12 +282,17 @@ impl Endorser {
         if let Err(doubt) = wanted.verify(&object, &signers) {
             return Ok(Found { object, window, doubt: Some(doubt) });
         }
+        let anchor = Anchor::of(&signers, &self.roots);
+        if anchor == Anchor::Other && kept.as_ref().is_some_and(|kept| kept.anchor == Anchor::Named) {
+            let doubt = Some(Fault::Signature("ends in another root than what is kept"));
+            return Ok(Found { object, window, doubt });
+        }
         let known = kept.and_then(|kept| kept.edition);
         not_older(Edition::of(wanted, &object, &signers), known)?;
         // What is over already is no use to anybody, and would hide what the service has tomorrow.
         let present = seconds(now());
         if window.contains(present) {
-            self.keep(wanted, &object, present).await;
+            self.keep(wanted, anchor, &object, present).await;
         }
         Ok(Found { object, window, doubt: None })
     }
@@ -293,16 +301,18 @@ impl Endorser {
     async fn kept(&self, wanted: Wanted, above: &[Certificate]) -> Option<Kept> {
         let (cache, service) = (self.cache.clone()?, wanted.cache_name(&self.services));
         let above = above.to_vec();
-        let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted, &above));
+        let roots = self.roots.clone();
+        let reading = tokio::task::spawn_blocking(move || cache.load(&service, wanted, &above, &roots));
         reading.await.ok().flatten()
     }
 
     /// A cache that cannot be written is slower and no less right.
-    async fn keep(&self, wanted: Wanted, object: &Object, fetched: i64) {
+    async fn keep(&self, wanted: Wanted, anchor: Anchor, object: &Object, fetched: i64) {
         let Some(cache) = self.cache.clone() else { return };
         let (service, object) = (wanted.cache_name(&self.services), object.clone());
         let path = cache.folder().display().to_string();
-        let writing = tokio::task::spawn_blocking(move || cache.store(&service, wanted, &object, fetched));
+        let storing = move || cache.store(&service, wanted, anchor, &object, fetched);
+        let writing = tokio::task::spawn_blocking(storing);
         if let Ok(Err(error)) = writing.await {
             tracing::warn!(%error, folder = path, "the cache of endorsements cannot be written");
         }
@@ -368,6 +378,13 @@ impl EndorserBuilder {
         Self { fresh, ..self }
     }
 
+    /// The roots whose objects give way to no others, as SHA-256 of their keys' DER SubjectPublicKeyInfo; Intel's and AMD's
+    /// unless it is said otherwise. What ends in another root is kept beside them.
+    #[must_use]
+    pub fn roots(self, roots: Vec<[u8; 32]>) -> Self {
+        Self { roots, ..self }
+    }
+
     /// How long services may take.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
@@ -391,6 +408,7 @@ impl EndorserBuilder {
             cache: self.cache,
             network: self.network,
             fresh: self.fresh,
+            roots: self.roots,
             flights: Mutex::default(),
         }
     }

@@ -9,9 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use confide_endorser::{Cache, Endorser, EndorserBuilder, Limits, Network, Prune, Pruned, Update, now};
 use confide_evidence::document::TdxCollateral;
 use confide_evidence::hash::sha256;
+use confide_evidence::x509::Certificate;
 use confide_evidence::{hex, pem};
 use confide_testkit::vendor::{Endpoint, Manner, Misdeed, Platform, PlatformOptions, Window};
 use rustls_pki_types::UnixTime;
@@ -270,6 +273,85 @@ async fn an_older_object_is_refused_where_what_is_known_is_over() {
     assert!(error.to_string().contains("number 0x13 of ") && error.hint().contains("prune"), "{error}");
     kept.cache().prune(Prune::All).unwrap();
     assert_eq!(ask().await.unwrap(), older, "nothing later is known any more");
+}
+
+/// The SHA-256 of the key of the root that a chain ends in.
+fn root_of(chain: &str) -> [u8; 32] {
+    let root = pem::certificates(chain.as_bytes()).unwrap().pop().unwrap();
+    sha256(&Certificate::parse(&root).unwrap().spki).0
+}
+
+/// The same TCB info, signed by a root that somebody made up.
+fn under_another_root(mut collateral: TdxCollateral) -> TdxCollateral {
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let root = rcgen::CertificateParams::default().self_signed(&key).unwrap().der().to_vec();
+    let signer = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &key.serialize_der()).unwrap();
+    let signature = signer.sign(&SystemRandom::new(), collateral.tcb_info.as_bytes()).unwrap();
+    collateral.tcb_info_signature.0.copy_from_slice(signature.as_ref());
+    collateral.tcb_info_issuer_chain = pem::encode(&[root.clone(), root]);
+    collateral
+}
+
+#[tokio::test]
+async fn what_ends_in_another_root_does_not_replace_what_is_kept() {
+    let kept = Kept::new().await;
+    let genuine = kept.rig.platform.served();
+    let stale = || {
+        let roots = vec![root_of(&genuine.tcb_info_issuer_chain)];
+        kept.builder().roots(roots).fresh(Duration::ZERO).build()
+    };
+    let foreign = under_another_root(genuine.clone());
+    kept.serve(foreign.clone());
+    assert_eq!(kept.rig.ask(&stale()).await.unwrap(), foreign, "whose root it is, the verifier says");
+    kept.serve(genuine.clone());
+    kept.get(&stale()).await;
+    let later = under_another_root({
+        let later = Platform::new(|options| options.evaluation_data_number = 21);
+        later.unwrap().served()
+    });
+    let log = Log::default();
+    {
+        let _installed = log.install();
+        kept.serve(TdxCollateral {
+            tcb_info: later.tcb_info,
+            tcb_info_signature: later.tcb_info_signature,
+            tcb_info_issuer_chain: later.tcb_info_issuer_chain,
+            ..genuine.clone()
+        });
+        kept.get(&stale()).await;
+    }
+    let told = log.lines();
+    assert!(told.len() == 1 && told[0].contains("kept endorsement used"), "{told:?}");
+    assert!(told[0].contains("endorsement_signature"), "{told:?}");
+    // That one was made up does not let an older one in.
+    let older = Platform::new(|options| options.evaluation_data_number = 19).unwrap().served();
+    kept.serve(TdxCollateral {
+        tcb_info: older.tcb_info,
+        tcb_info_signature: older.tcb_info_signature,
+        tcb_info_issuer_chain: older.tcb_info_issuer_chain,
+        ..genuine.clone()
+    });
+    kept.get(&stale()).await;
+}
+
+#[tokio::test]
+async fn what_ends_in_a_named_root_has_files_of_its_own() {
+    let kept = Kept::new().await;
+    let roots = vec![root_of(&kept.rig.platform.served().tcb_info_issuer_chain)];
+    let named = || kept.builder().roots(roots.clone());
+    kept.get(&named().build()).await;
+    let others = kept.builder().roots(Vec::new());
+    assert_eq!(code(kept.rig.ask(&others.network(Network::Offline).build()).await), "endorsement_offline");
+    kept.get(&kept.builder().roots(Vec::new()).build()).await;
+    assert_eq!((kept.objects().len(), kept.cache().entries().unwrap().len()), (2 * OBJECTS, 2 * OBJECTS));
+    for path in kept.objects() {
+        if !path.to_string_lossy().contains("-of-another-root") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let offline = named().network(Network::Offline).build();
+    assert_eq!(code(kept.rig.ask(&offline).await), "endorsement_offline", "not where another's belong");
+    assert_eq!(kept.cache().prune(Prune::All).unwrap().objects, OBJECTS);
 }
 
 /// One signature that does not hold.

@@ -44,7 +44,8 @@ pub fn amd_root_spki_sha256(product: Product) -> Option<[u8; 32]> {
 }
 
 /// Every pinned root of a vendor: no danger policy may name one.
-pub(crate) fn vendor_roots() -> [[u8; 32]; 5] {
+#[must_use]
+pub fn vendor_roots() -> [[u8; 32]; 5] {
     [
         INTEL_SGX_ROOT_SPKI_SHA256,
         NVIDIA_DEVICE_ROOT_SPKI_SHA256,
