@@ -8,6 +8,7 @@ mod demo;
 mod deny;
 mod docs;
 mod documents;
+mod faults;
 mod fixtures;
 mod forgeries;
 mod fuzz;

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::{cargo, process};
 use stages::STAGES;
-pub(crate) use stages::{NOT_RUN, counted, with_simulator};
+pub(crate) use stages::{counted, with_simulator};
 pub(crate) use tally::Tally;
 
 /// One stage: its name on the command line, what it shows, and how it runs.

@@ -44,14 +44,14 @@ pub(super) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "mutants",
-        about: "faults put into the appraisal, which tests must notice; long form",
+        about: "faults put into the appraisal, which tests must notice: a few known ones, all in the long form",
         run: mutants::run,
     },
     Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
 ];
 
 /// How a line begins in which a test says what it could not run here, and why.
-pub(crate) const NOT_RUN: &str = "not run: ";
+pub(super) const NOT_RUN: &str = "not run: ";
 
 fn fmt(_: Length) -> Result<Tally> {
     process::run(cargo::command().args(["fmt", "--all", "--check"]))?;
