@@ -393,6 +393,44 @@ fn a_danger_policy_refuses_genuine_evidence() {
 }
 
 #[test]
+fn the_tree_of_simulated_evidence_says_so_accepted_or_rejected() {
+    let suite = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tdx");
+    let folder = tempfile::tempdir().unwrap();
+    // Danger policies have to be called so.
+    let named = |name: &str| {
+        let path = folder.path().join(format!("danger-{name}.toml"));
+        std::fs::copy(format!("{suite}/common/{name}.toml"), &path).unwrap();
+        path.display().to_string()
+    };
+    let (collateral, at) = (format!("{suite}/common/collateral.json"), "2026-10-01T00:00:00Z");
+    let given = ["--collateral", &collateral, "--at", at, "--danger-policy"];
+    for (case, first) in [
+        ("accept-v4", "SIMULATED ACCEPTED"),
+        ("quote_signature-mrtd-flipped", "SIMULATED REJECTED (quote_signature)"),
+    ] {
+        let quote = format!("{suite}/{case}/quote.bin");
+        let told =
+            confide(&[&["verify", "quote", "--quote", &quote], &given[..], &[&named("quote")]].concat());
+        assert_eq!(stdout(&told).lines().next(), Some(first), "{case}: {}", stderr(&told));
+    }
+    let case = std::fs::read_to_string(format!("{suite}/accept-document/case.json")).unwrap();
+    let case: Value = serde_json::from_str(&case).unwrap();
+    let challenge = |name: &str| case["evidence"]["challenge"][name].as_str().unwrap().to_owned();
+    let (nonce, exporter, spki) = (challenge("nonce"), challenge("exporter"), challenge("spki"));
+    let document = format!("{suite}/accept-document/document.cbor");
+    for (nonce, first) in
+        [(nonce.as_str(), "SIMULATED ACCEPTED"), (&"11".repeat(32), "SIMULATED REJECTED (report_data)")]
+    {
+        let asked =
+            ["--role", "serve", "--nonce", nonce, "--exporter", &exporter, "--spki", &spki, "--offline"];
+        let words =
+            [&["verify", "document", "--document", &document], &asked[..], &given, &[&named("document")]];
+        let told = confide(&words.concat());
+        assert_eq!(stdout(&told).lines().next(), Some(first), "{}", stderr(&told));
+    }
+}
+
+#[test]
 fn what_evidence_says_moves_no_terminal() {
     // A root of the attacker's own, whose name would paint an acceptance over the refusal.
     let sample = Sample::version_4();

@@ -402,6 +402,21 @@ mod tests {
         let cases = [
             (format!("{SMALLEST}path = \"x\"\n"), "guest.toml:6:1: model.path: unknown field `path`"),
             (format!("{SMALLEST}[limits]\nbody = 1\n"), "guest.toml:7:1: limits.body: unknown field `body`"),
+            (SMALLEST.replacen('\n', "\nport = 1\n", 1), "guest.toml:2:1: port: unknown field `port`"),
+            (format!("{SMALLEST}[volumes]\n"), "guest.toml:6:2: volumes: unknown field `volumes`"),
+            (format!("{SMALLEST}[keys]\nage = 1\n"), "guest.toml:7:1: keys.age: unknown field `age`"),
+            (
+                format!("{SMALLEST}[endorsements]\nsource = \"intel\"\nproxy = \"x\"\n"),
+                "guest.toml:8:1: endorsements.proxy: unknown field `proxy`",
+            ),
+            (
+                format!("{SMALLEST}[log]\nlevel = \"info\"\n"),
+                "guest.toml:7:1: log.level: unknown field `level`",
+            ),
+            (
+                format!("{SMALLEST}[simulated]\nseed = 1\ncpus = 2\n"),
+                "guest.toml:8:1: simulated.cpus: unknown field `cpus`",
+            ),
             (
                 format!("{SMALLEST}[simulated]\ngpus = 33\n"),
                 "guest.toml:7:8: simulated.gpus: 33 GPUs, at most 32 fit into an evidence document",

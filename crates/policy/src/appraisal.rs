@@ -291,6 +291,50 @@ mod tests {
         assert!(tables > 100, "{tables} tables");
     }
 
+    /// The tables that neither of those has.
+    #[test]
+    fn an_unknown_field_of_a_table_that_may_be_left_away_is_named_with_its_line() {
+        let floor = |floors: &str| {
+            CLIENT.replace(
+                "reported_tcb = { at_least = {} }",
+                &format!("reported_tcb = {{ at_least = {{ {floors} }} }}"),
+            )
+        };
+        let behind = |more: &str| format!("{CLIENT}\n{more}");
+        let grace = "[[tdx.grace]]\nname = \"a\"\nstatus = \"OutOfDate\"\nadvisories = []\nuntil = 2026-12-31\n\
+                     reason = \"a\"\n";
+        let signed = "[signed_references]\nname = \"a\"\nkeys = []\nminimum_version = 1\n";
+        let levels = "bootloader = 1, tee = 0, snp = 1, microcode = 1";
+        let events =
+            "boot_events = { any_of = [\n{ name = \"a\", rtmr0 = [], rtmr1 = [], rtmr2 = [], foo = 1 } ] }";
+        for (what, text) in [
+            ("the policy", CLIENT.replace("schema = 1\n", "schema = 1\nfoo = 1\n")),
+            ("a table of the policy", behind("[foo]\n")),
+            ("a table of a table", behind("[tdx.foo]\n")),
+            ("a grace", behind(&format!("{grace}foo = 1\n"))),
+            ("the second grace", behind(&format!("{grace}{grace}foo = 1\n"))),
+            ("the danger table", behind("[danger]\nreason = \"a\"\nfoo = []\n")),
+            ("a reference set", behind("[reference.mine]\nmr_td = []\nfoo = []\n")),
+            ("the signed references", behind(&format!("{signed}sets = \"all\"\nfoo = 1\n"))),
+            ("the sets taken", behind(&format!("{signed}sets = {{ any_of = [], foo = 1 }}\n"))),
+            ("a list of boot events", {
+                let waived = CLIENT.lines().find(|line| line.starts_with("boot_events = ")).unwrap();
+                CLIENT.replace(waived, events)
+            }),
+            ("the products of a floor", floor("foo = {}")),
+            ("Milan's levels", floor(&format!("Milan = {{ {levels}, foo = 1 }}"))),
+            ("Turin's levels", floor(&format!("Turin = {{ fmc = 1, {levels}, foo = 1 }}"))),
+            ("a list of hardware", {
+                CLIENT.replace("fmspc = { waive", "fmspc = { any_of = [], foo = 1, waive")
+            }),
+        ] {
+            let error = AppraisalPolicy::parse(&text, Loaded::Normally).unwrap_err().to_string();
+            let line = 1 + text.lines().position(|line| line.contains("foo")).unwrap();
+            assert!(error.contains("unknown field `foo`"), "{what}: {error}");
+            assert!(error.contains(&format!("line {line},")), "{what}, line {line}: {error}");
+        }
+    }
+
     #[test]
     fn a_table_has_one_expectation_and_a_word_is_one_of_the_words() {
         for (field, value, expected) in [

@@ -20,10 +20,10 @@ pub enum PolicyError {
     #[error("{0} is waived without a reason")]
     NoReason(String),
     /// A waiver that only a danger policy may hold.
-    #[error("{0} may be waived by a danger policy alone (policies/danger-*.toml)")]
+    #[error("{0} may be waived by a danger policy alone (a file named danger-*.toml)")]
     DangerousWaiver(String),
     /// A status that only a danger policy may accept.
-    #[error("{0} accepts Revoked, which a danger policy alone may do (policies/danger-*.toml)")]
+    #[error("{0} accepts Revoked, which a danger policy alone may do (a file named danger-*.toml)")]
     AcceptsRevoked(String),
     /// A name that is empty or not unique.
     #[error("{field} {found:?} is empty or stands twice")]

@@ -2,7 +2,7 @@
 //! formats.
 //!
 //! All end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
-//! nothing that ends in them proves anything: only a policy under `policies/danger-*.toml` that names the roots
+//! nothing that ends in them proves anything: only a policy file named `danger-*.toml` that names the roots
 //! accepts such evidence, and the subject names of every certificate contain `SIMULATED`.
 //!
 //! The same options always give the same bytes, signatures included.

@@ -31,7 +31,7 @@ pub enum Status {
     Fail,
     /// The policy does not ask for it; `expected` gives the policy's reason.
     Waived,
-    /// Not looked at, because something that it rests on failed, or because this version cannot.
+    /// Not looked at, because something that it rests on failed, or because what it is about was not given.
     NotRun,
 }
 

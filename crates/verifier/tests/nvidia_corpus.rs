@@ -37,7 +37,7 @@ fn device(item: &Item) -> DeviceEvidence {
     DeviceEvidence { kind, chain: item.chain.clone().into(), report: item.report.clone().into() }
 }
 
-/// The built-in policy with the checks waived that this version cannot make.
+/// The built-in policy with the checks waived for which these tests give nothing.
 fn policy() -> AppraisalPolicy {
     let mut policy = AppraisalPolicy::inspect();
     let reason = || confide_policy::Require::Waive("no manifests in this test".into());

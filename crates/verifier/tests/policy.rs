@@ -503,7 +503,7 @@ fn each_waiver_shows_in_the_verdict() {
         let result = appraise(&document, &policy);
         let code = field.code.unwrap();
         let shows = |check: &&Check| {
-            // What this version cannot look at reads `not_run`, also where it is waived.
+            // What was not given reads `not_run`, also where it is waived.
             check.code == code
                 && matches!(check.status, Status::Waived | Status::NotRun)
                 && check.expected == "waived: loosened by a test"

@@ -114,6 +114,7 @@ impl Copy {
         if root.exists() {
             std::fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))?;
         }
+        std::fs::create_dir_all(&root).with_context(|| format!("creating {}", root.display()))?;
         for name in COPIED {
             let (from, to) = (cargo::root().join(name), root.join(name));
             copy(&from, &to).with_context(|| format!("copying {}", from.display()))?;

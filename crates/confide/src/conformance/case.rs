@@ -429,6 +429,63 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_field_of_every_object_is_named_with_its_line() {
+        let behind = |more: &str| CASE.replace(r#""policy":"#, &format!("{more},\n\"policy\":"));
+        let evidence = |evidence: &str| {
+            let (before, rest) = CASE.split_once("\"evidence\": ").unwrap();
+            let (_, after) = rest.split_once("},\n        \"policy\"").unwrap();
+            format!("{before}\"evidence\": {evidence},\n\"policy\"{after}")
+        };
+        // MORE is where the unknown field goes.
+        for (what, case) in [
+            ("the case", behind(r#""endorsements": {}MORE"#)),
+            ("a quote", evidence(r#"{ "kind": "tdx-quote", "quote": { "hex": "00" }MORE }"#)),
+            ("a report", evidence(r#"{ "kind": "snp-report", "report": { "hex": "00" }MORE }"#)),
+            ("a document", evidence(r#"{ "kind": "document", "document": { "hex": "00" }MORE }"#)),
+            (
+                "a challenge",
+                evidence(
+                    r#"{ "kind": "document", "document": { "hex": "00" },
+                    "challenge": { "role": "serve", "nonce": "DIGEST"MORE } }"#,
+                ),
+            ),
+            ("devices", evidence(r#"{ "kind": "nvidia-devices", "devices": []MORE }"#)),
+            (
+                "a device",
+                evidence(
+                    r#"{ "kind": "nvidia-devices", "devices": [ { "kind": "nvidia-gpu", "nonce": "DIGEST",
+                    "report": { "hex": "00" }, "chain": { "hex": "00" }MORE } ] }"#,
+                ),
+            ),
+            ("the endorsements", behind(r#""endorsements": { "tdx_collateral": { "hex": "00" }MORE }"#)),
+            (
+                "the second opinion",
+                behind(r#""second_opinion": { "found": { "status": "UpToDate" }, "verifier": "v"MORE }"#),
+            ),
+            (
+                "the references",
+                behind(r#""references": { "file": { "hex": "00" }, "signature": { "hex": "00" }MORE }"#),
+            ),
+            (
+                "what was seen of them",
+                behind(
+                    r#""references": { "file": { "hex": "00" }, "signature": { "hex": "00" },
+                    "last_seen": { "digest": "DIGEST", "version": 1MORE } }"#,
+                ),
+            ),
+            ("the expectation", CASE.replace(r#""accepted""#, r#""accepted"MORE"#)),
+        ] {
+            let case = case.replace("DIGEST", &"11".repeat(32));
+            assert_eq!(told(&case.replace("MORE", ""), ""), "read", "{what}");
+            let bad = case.replace("MORE", ",\n\"foo\": 1");
+            let line = 1 + bad.lines().position(|line| line.contains("foo")).unwrap();
+            let told = told(&bad, "");
+            assert!(told.contains("unknown field `foo`"), "{what}: {told}");
+            assert!(told.contains(&format!(" at line {line} column ")), "{what}, line {line}: {told}");
+        }
+    }
+
+    #[test]
     fn columns_count_from_the_start_of_the_line() {
         let one_line = CASE.replace('\n', " ").replace(r#""hex": "00" }, "#, r#""hex": "0" }, "#);
         let column = |before: &str| {
