@@ -2,7 +2,6 @@
 //! verifier's own cases must notice each of them, and nothing in the copy without a fault.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -60,6 +59,9 @@ const COPIED: [&str; 7] =
 /// registries are shared.
 const CODEGEN_UNITS: u32 = 251;
 
+/// The most lines that are told of a run that went wrong.
+const TOLD: usize = 40;
+
 /// Runs the tests on the copy as it is and with each fault.
 ///
 /// # Errors
@@ -67,11 +69,12 @@ const CODEGEN_UNITS: u32 = 251;
 pub(crate) fn run() -> Result<Tally> {
     let copy = Copy::new()?;
     if let Noticed::Yes { tests } = copy.test()? {
-        bail!("{tests} tests of {TEST} fail without a fault: mend them first; {}", copy.told());
+        bail!("{tests} tests of {TEST} fail without a fault: mend them first\n{}", copy.told());
     }
     let mut tally = Tally::default();
     for fault in FAULTS {
-        let noticed = copy.with(fault, Copy::test)?;
+        let tested = copy.with(fault, Copy::test);
+        let noticed = tested.with_context(|| format!("the fault {:?} in {}", fault.what, fault.file))?;
         tally = [tally, judged(fault, &noticed)].into_iter().sum();
     }
     Ok(tally)
@@ -144,20 +147,20 @@ impl Copy {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let said = text(&output.stdout);
         write(&self.log(), &format!("{said}{}", text(&output.stderr)))?;
-        noticed(&said, output.status.success()).with_context(|| self.broken(&command))
+        let broken = || format!("{TEST} counted no test; a fault must compile\n{}", self.told());
+        noticed(&said, output.status.success()).with_context(broken)
     }
 
-    fn broken(&self, command: &Command) -> String {
-        format!("{} counted no test: a fault must compile; {}", process::shown(command), self.told())
-    }
-
-    /// What the tests printed last.
+    /// What the tests print, and the compiler.
     fn log(&self) -> PathBuf {
         self.root.with_file_name("log.txt")
     }
 
+    /// The end of it.
     fn told(&self) -> String {
-        format!("what they print stands in {}", self.log().display())
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(TOLD)..].join("\n")
     }
 }
 
