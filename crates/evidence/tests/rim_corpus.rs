@@ -43,9 +43,7 @@ fn a_recorded_rim_with_a_byte_of_its_content_changed_has_another_digest() {
     for item in corpus::rims(&folder).iter().filter(|item| item.verdict.digest) {
         let Ok(genuine) = Rim::parse(&item.document) else { continue };
         let text = std::str::from_utf8(&item.document).unwrap();
-        for (from, to) in
-            [("\n    <ns0:Meta", "\n   <ns0:Meta"), ("active=\"False\"", "active=\"True\"")]
-        {
+        for (from, to) in [("\n    <ns0:Meta", "\n   <ns0:Meta"), ("active=\"False\"", "active=\"True\"")] {
             let rim = Rim::parse(text.replacen(from, to, 1).as_bytes()).unwrap();
             assert_ne!(rim.content, genuine.content, "{}", item.source);
             assert_eq!(rim.signed_info, genuine.signed_info, "{}", item.source);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use confide_evidence::nvidia::Rim;
+use confide_evidence::x509::KeyAlgorithm;
 use sha2::{Digest as _, Sha384};
 
 /// Number of RIMs in the index, which a test names when it cannot run.
@@ -80,10 +81,12 @@ pub(crate) fn cases(folder: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// Compares the digest and verifies the signature with the leaf's key.
 pub(crate) fn judge(rim: &Rim) -> Verdict {
-    let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &rim.certificates[0].public_key);
+    let [leaf, ..] = &rim.certificates;
+    let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, &leaf.public_key);
     Verdict {
         digest: Sha384::digest(&rim.content).as_slice() == rim.digest,
-        signature: key.verify(&rim.signed_info, &rim.signature).is_ok(),
+        signature: leaf.key_algorithm == KeyAlgorithm::P384
+            && key.verify(&rim.signed_info, &rim.signature).is_ok(),
     }
 }
 

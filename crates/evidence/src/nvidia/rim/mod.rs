@@ -471,3 +471,83 @@ fn decimal(text: &str) -> Option<u8> {
     let number: u8 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Pieces that documents are made of, so that random ones get far into the reader.
+    const PIECES: &[&str] = &[
+        "<SoftwareIdentity xmlns=\"http://standards.iso.org/iso/19770/-2/2015/schema.xsd\">",
+        "</SoftwareIdentity>",
+        "<a>",
+        "</a>",
+        "<a/>",
+        "<b c='d'",
+        " e = \"f\"",
+        " xmlns:s=\"http://www.w3.org/2001/04/xmlenc#sha384\"",
+        " s:g=\"h\"",
+        "<s:a>",
+        "</s:a>",
+        ">",
+        "/>",
+        "&lt;&gt;&amp;&quot;&apos;",
+        "'",
+        "\"",
+        "\r\n",
+        "\r",
+        "\t",
+        " ",
+        "text",
+        "\u{e9}\u{1f980}",
+        "]]>",
+        "<!--",
+        "<?",
+        "&#10;",
+    ];
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = Rim::parse(&bytes);
+        }
+
+        #[test]
+        fn what_is_canonical_stays_as_it_is(pieces in prop::collection::vec(prop::sample::select(PIECES), 0..24)) {
+            let inner = pieces.concat();
+            for document in [inner.clone(), format!("{}{inner}{}", PIECES[0], PIECES[1])] {
+                let _ = Rim::parse(document.as_bytes());
+                if let Ok(canonical) = canonical_xml(document.as_bytes()) {
+                    prop_assert_eq!(canonical_xml(&canonical), Ok(canonical));
+                }
+            }
+        }
+
+        #[test]
+        fn text_and_values_are_read_as_they_are_written(value in "[ -~\u{a0}-\u{d7ff}]{0,40}", spare in "[ -~]{0,8}") {
+            let escaped = |text: &str| {
+                text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+            };
+            let uri = Namespace::Swid.uri();
+            let document = format!("<a xmlns=\"{uri}\" b=\"{}\">{}</a>", escaped(&value), escaped(&spare));
+            let root = xml::parse(document.as_bytes()).unwrap();
+            prop_assert_eq!(attribute(&root, None, "b"), Some(&*value));
+            match root.children.as_slice() {
+                [] => prop_assert_eq!(spare, ""),
+                [Node::Text(text)] => prop_assert_eq!(text, &spare),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_in_one_way() {
+        for (text, number) in [("0", Some(0)), ("63", Some(63)), ("255", Some(255)), ("256", None)] {
+            assert_eq!(decimal(text), number, "{text}");
+        }
+        for bad in ["", "00", "01", "+1", "-0", " 1", "1 ", "\u{661}"] {
+            assert_eq!(decimal(bad), None, "{bad:?}");
+        }
+    }
+}
