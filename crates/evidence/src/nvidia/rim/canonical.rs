@@ -53,7 +53,7 @@ fn write(
         match child {
             Node::Element(child) if without.is_some_and(|left_out| std::ptr::eq(left_out, child)) => {}
             Node::Element(child) => write(child, &child.declarations, without, out),
-            Node::Text(text) => escape(text, &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")], out),
+            Node::Text(text) => escape(text, in_text, out),
         }
     }
     out.extend_from_slice(b"</");
@@ -72,14 +72,38 @@ fn name(prefix: &str, local: &str, out: &mut Vec<u8>) {
 /// An equals sign and an attribute's value.
 fn value(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"=\"");
-    escape(text, &[('&', "&amp;"), ('<', "&lt;"), ('"', "&quot;")], out);
+    escape(text, in_attribute, out);
     out.push(b'"');
 }
 
-fn escape(text: &str, escapes: &[(char, &str)], out: &mut Vec<u8>) {
-    let mut buffer = [0; 4];
-    for character in text.chars() {
-        let escaped = escapes.iter().find(|(plain, _)| *plain == character).map(|(_, escape)| *escape);
-        out.extend_from_slice(escaped.unwrap_or(character.encode_utf8(&mut buffer)).as_bytes());
+/// Writes text whose characters `escaped`, all of them ASCII, are written otherwise.
+fn escape(text: &str, escaped: fn(u8) -> Option<&'static str>, out: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
+    while let Some((at, escape)) =
+        rest.iter().enumerate().find_map(|(at, byte)| escaped(*byte).map(|escape| (at, escape)))
+    {
+        let (plain, special) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        out.extend_from_slice(plain);
+        out.extend_from_slice(escape.as_bytes());
+        rest = special.get(1..).unwrap_or_default();
+    }
+    out.extend_from_slice(rest);
+}
+
+fn in_text(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'&' => Some("&amp;"),
+        b'<' => Some("&lt;"),
+        b'>' => Some("&gt;"),
+        _ => None,
+    }
+}
+
+fn in_attribute(byte: u8) -> Option<&'static str> {
+    match byte {
+        b'&' => Some("&amp;"),
+        b'<' => Some("&lt;"),
+        b'"' => Some("&quot;"),
+        _ => None,
     }
 }

@@ -390,18 +390,22 @@ impl<'d> Parser<'d> {
 
     /// Reads an attribute's value with its quotes.
     fn value(&mut self) -> Result<Cow<'d, str>, XmlFault> {
-        let quote = self.rest.chars().next().filter(|quote| matches!(quote, '"' | '\''));
-        let quote = quote.ok_or(XmlFault::Syntax("quote before an attribute's value"))?;
-        self.skip(1);
-        let length = self.rest.find(['<', quote]).ok_or(XmlFault::Unfinished)?;
+        let quote = if self.eat("\"") {
+            b'"'
+        } else {
+            self.expect("'", "quote before an attribute's value")?;
+            b'\''
+        };
+        let end = self.rest.bytes().position(|byte| byte == quote || byte == b'<');
+        let length = end.ok_or(XmlFault::Unfinished)?;
         let raw = self.rest.get(..length).unwrap_or_default();
-        if let Some(at) = raw.find(['\t', '\n', '\r']) {
+        if let Some(at) = raw.bytes().position(|byte| matches!(byte, b'\t' | b'\n' | b'\r')) {
             self.skip(at);
             return Err(XmlFault::AttributeSpace);
         }
         let value = self.replaced(raw)?;
         self.skip(length);
-        if !self.rest.starts_with(quote) {
+        if self.rest.starts_with('<') {
             return Err(XmlFault::Syntax("quote behind an attribute's value"));
         }
         self.skip(1);
@@ -410,7 +414,7 @@ impl<'d> Parser<'d> {
 
     /// Reads text up to the next markup.
     fn characters(&mut self) -> Result<Cow<'d, str>, XmlFault> {
-        let length = self.rest.find('<').unwrap_or(self.rest.len());
+        let length = self.rest.bytes().position(|byte| byte == b'<').unwrap_or(self.rest.len());
         let raw = self.rest.get(..length).unwrap_or_default();
         if let Some(at) = raw.find("]]>") {
             self.skip(at);
@@ -424,12 +428,12 @@ impl<'d> Parser<'d> {
     /// The characters that a piece of the rest stands for: line ends are line feeds (XML 1.0 section 2.11), entities
     /// are replaced (section 4.6).
     fn replaced(&mut self, raw: &'d str) -> Result<Cow<'d, str>, XmlFault> {
+        if raw.bytes().all(|byte| matches!(byte, b'\n' | b' '..=b'~') && byte != b'&') {
+            return Ok(Cow::Borrowed(raw));
+        }
         if let Some(at) = raw.find(|character| !is_character(character)) {
             self.skip(at);
             return Err(XmlFault::Character);
-        }
-        if !raw.contains(['&', '\r']) {
-            return Ok(Cow::Borrowed(raw));
         }
         let mut text = String::with_capacity(raw.len());
         let mut rest = raw;
