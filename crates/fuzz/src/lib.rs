@@ -13,6 +13,7 @@ mod evaluate;
 mod guest;
 mod mutate;
 mod parsers;
+mod rim;
 pub mod seeds;
 pub mod smoke;
 mod snp;
@@ -61,6 +62,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "nvidia_report", run: parsers::nvidia_report },
     Target { name: "nvidia_opaque", run: parsers::nvidia_opaque },
     Target { name: "nvidia_chain", run: parsers::nvidia_chain },
+    Target { name: "rim", run: parsers::rim },
+    Target { name: "rim_canonical", run: parsers::rim_canonical },
     Target { name: "snp_report", run: parsers::snp_report },
     Target { name: "snp_key", run: parsers::snp_key },
     Target { name: "snp_file", run: parsers::snp_file },

@@ -8,7 +8,7 @@ use confide_evidence::document::{AttestationRequest, Claims, EvidenceDocument, K
 use confide_evidence::event::EventLog;
 use confide_evidence::hash::sha256;
 use confide_evidence::manifest::ModelManifest;
-use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::nvidia::{DeviceChain, MAX_RIM, Report, Rim, canonical_xml};
 use confide_evidence::receipt::Receipt;
 use confide_evidence::record::Record;
 use confide_evidence::snp::{
@@ -222,6 +222,48 @@ const OPAQUE_LENGTH: usize = 37 + 8 + 64 * 55 + 32;
 pub(crate) fn nvidia_chain(bytes: &[u8]) {
     if let Ok(chain) = DeviceChain::parse(bytes) {
         let _ = (chain.family(), chain.pdi(), chain.fwid());
+    }
+}
+
+/// A RIM: what is signed is canonical, and the content says what the RIM says.
+pub(crate) fn rim(bytes: &[u8]) {
+    let Ok(rim) = Rim::parse(bytes) else { return };
+    for signed in [&rim.content, &rim.signed_info] {
+        assert_stays(signed);
+    }
+    // The content with the signature in its place again is a RIM that says the same.
+    let (Ok(content), Ok(text)) = (std::str::from_utf8(&rim.content), std::str::from_utf8(bytes)) else {
+        return;
+    };
+    let (Some(start), Some(end)) = (text.find("<ds:Signature "), text.find("</ds:Signature>")) else {
+        return;
+    };
+    let Some(body) = content.strip_suffix("</SoftwareIdentity>") else { return };
+    let again = [body, &text[start..end], "</ds:Signature></SoftwareIdentity>"].concat();
+    if again.len() <= MAX_RIM {
+        let again = Rim::parse(again.as_bytes()).expect("canonical content is a RIM's content");
+        assert_eq!((again.measurements, again.product), (rim.measurements, rim.product));
+        assert_eq!(again.signed_info, rim.signed_info);
+    }
+}
+
+/// Canonical XML of any document in the XML of RIMs.
+pub(crate) fn rim_canonical(bytes: &[u8]) {
+    if let Ok(canonical) = canonical_xml(bytes) {
+        assert!(
+            canonical.len() <= 6 * bytes.len() + 2 * MAX_RIM,
+            "{} bytes of {}",
+            canonical.len(),
+            bytes.len()
+        );
+        assert_stays(&canonical);
+    }
+}
+
+/// That canonical bytes are their own canonical form.
+fn assert_stays(canonical: &[u8]) {
+    if canonical.len() <= MAX_RIM {
+        assert_eq!(canonical_xml(canonical).as_deref(), Ok(canonical), "canonical XML has one form");
     }
 }
 

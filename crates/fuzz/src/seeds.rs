@@ -1,9 +1,9 @@
 //! Valid inputs of every target: where fuzzing begins. All of it is our own: simulated or written here.
 
 use crate::beside::{BY_ED25519, REFERENCES, from_references};
-use crate::evaluate;
 use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, documents, now, quotes};
 use crate::snp::{HONEST, Honest};
+use crate::{evaluate, rim};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet,
@@ -75,6 +75,11 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             vec![report[37 + 8 + 64 * 55 + 32 + 2..report.len() - 96].to_vec()]
         }
         "nvidia_chain" => vec![GPU.chain_pem().into_bytes()],
+        "rim" => vec![rim::document(&rim::resources(3, 2)).into_bytes()],
+        "rim_canonical" => {
+            let rim = rim::document(&rim::resources(2, 1));
+            [&*rim, rim::TRICKY].map(|text| text.as_bytes().to_vec()).to_vec()
+        }
         "evaluate_bytes" => {
             let document = Parts::honest().document();
             let CpuEvidence::Tdx { quote } = &document.cpu else { return Vec::new() };

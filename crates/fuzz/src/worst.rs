@@ -3,7 +3,7 @@
 use crate::beside::REFERENCES;
 use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
-use crate::{MAX_INPUT, Target, seeds};
+use crate::{MAX_INPUT, Target, rim, seeds};
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
@@ -52,6 +52,7 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         "conformance_case" => cases(),
         "references" => vec![("many sets".to_owned(), sets()), ("many values".to_owned(), set_values())],
         "evaluate_snp_files" => lists(),
+        "rim" | "rim_canonical" => rim::worst(),
         "evaluate_bytes" => documents(),
         _ => Vec::new(),
     });
