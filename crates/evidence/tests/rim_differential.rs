@@ -221,7 +221,7 @@ const KINDS: &[Change] = &[
         let at = random.place(text, "=\"")?;
         let start = text[..at].rfind(' ')?;
         let end = at + 2 + text[at + 2..].find('"')? + 1;
-        replaced(text, end, 0, &text[start..end].to_owned())
+        replaced(text, end, 0, &text[start..end])
     }),
     ("white space", |text, random| {
         let before = random.of(&[" ", "\n", "=\"", "/>", "></", "<ds:", "<ns0:", "\">"]);
@@ -288,7 +288,7 @@ const KINDS: &[Change] = &[
         let end = start + text[start..].find(&end_tag)? + end_tag.len();
         let to = random.of(&[name, "ns0:Meta", "ds:Signature"]);
         let place = if random.below(2) == 0 { end } else { text.find(&format!("<{to}"))? };
-        replaced(text, place, 0, &text[start..end].to_owned())
+        replaced(text, place, 0, &text[start..end])
     }),
     ("an element away", |text, random| {
         let start = random.place(text, "<")?;

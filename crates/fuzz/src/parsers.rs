@@ -358,6 +358,9 @@ mod tests {
         for seed in seeds::of("reference_state") {
             assert!(confide::readers::reads_reference_state(&seed));
         }
+        for seed in seeds::of("rim") {
+            assert!(Rim::parse(&seed).is_ok());
+        }
         for seed in seeds::of("snp_key") {
             assert!(EndorsementKey::from_certificate(&Certificate::parse(&seed).unwrap()).is_ok());
         }
