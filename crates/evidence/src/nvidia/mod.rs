@@ -10,10 +10,17 @@
 
 mod chain;
 mod fwid;
+mod list;
 mod opaque;
 mod report;
+mod version;
 
 pub use chain::{CHAIN_LENGTH, ChainError, DeviceChain, Family};
-pub use fwid::{Fwid, FwidError, TcbInfo};
+pub use fwid::{Fwid, FwidError, MAX_FLAGS, OperationalFlag, TcbInfo};
+pub use list::{
+    Architecture, FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, decoded,
+    device_of, evidence_list,
+};
 pub use opaque::{Mode, Opaque, OpaqueError, Record, SwitchGpus, Toggle};
 pub use report::{Block, DeviceKind, MAX_REPORT, Report, ReportError};
+pub use version::{DriverVersion, VbiosVersion, VersionError};
