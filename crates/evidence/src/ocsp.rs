@@ -8,7 +8,7 @@
 )]
 
 use crate::x509::{
-    Certificate, Reason, SignatureAlgorithm, X509Error, der_value, dotted_of, generalized_time, name,
+    Certificate, MAX_OID, Reason, SignatureAlgorithm, X509Error, der_value, dotted_of, generalized_time,
     sequence, serial, signature_algorithm_of, whole_sequence,
 };
 use sha1::Sha1;
@@ -36,6 +36,7 @@ const NULL: u8 = 0x05;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const ENUMERATED: u8 = 0x0a;
 const GENERALIZED_TIME: u8 = 0x18;
+const SET: u8 = 0x31;
 /// [0], primitive.
 const GOOD: u8 = 0x80;
 /// [1], constructed: RevokedInfo.
@@ -291,6 +292,7 @@ impl OcspResponse {
         let (basic, []) = sequence(response).ok_or(WHAT)? else { return Err(WHAT) };
         let (tbs, after) = whole_sequence(basic).ok_or(WHAT)?;
         let (algorithm, after) = whole_sequence(after).ok_or(WHAT)?;
+        algorithm_identifier(algorithm).ok_or(WHAT)?;
         let Some((BIT_STRING, [0, signature @ ..], after)) = der_value(after) else { return Err(WHAT) };
         Ok(Self {
             tbs: tbs.to_vec(),
@@ -315,7 +317,7 @@ impl OcspResponse {
             if extension.oid == OCSP_NONCE {
                 nonce = Some(nonce_of(extension.value).ok_or(OcspError::Der("a nonce"))?);
             } else {
-                extension.refuse_critical(&mut critical)?;
+                extension.note_critical(&mut critical);
             }
         }
         if !critical.is_empty() {
@@ -347,6 +349,34 @@ impl OcspResponse {
     }
 }
 
+/// Whether this is an AlgorithmIdentifier (RFC 5280 section 4.1.1.2), of whatever algorithm.
+fn algorithm_identifier(der: &[u8]) -> Option<()> {
+    let (content, []) = sequence(der)? else { return None };
+    let (_, parameters) = identifier(content)?;
+    let alone = |(_, _, rest): (u8, &[u8], &[u8])| rest.is_empty();
+    (parameters.is_empty() || der_value(parameters).is_some_and(alone)).then_some(())
+}
+
+/// Reads an OBJECT IDENTIFIER from the front: its content.
+fn identifier(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    match der_value(input)? {
+        (OBJECT_IDENTIFIER, oid, rest) if is_identifier(oid) => Some((oid, rest)),
+        _ => None,
+    }
+}
+
+/// Whether the content of an object identifier is in its one encoding (X.690 section 8.19.2): the last number ends with
+/// it, and none begins with zeros.
+fn is_identifier(oid: &[u8]) -> bool {
+    let mut before = 0_u8;
+    let shortest = oid.iter().all(|byte| {
+        let first = before & 0x80 == 0;
+        before = *byte;
+        !(first && *byte == 0x80)
+    });
+    shortest && !oid.is_empty() && oid.len() <= MAX_OID && before & 0x80 == 0
+}
+
 /// Reads OCSPResponse: the type of the response in it and its DER.
 fn response_bytes(der: &[u8]) -> Result<(&[u8], &[u8]), OcspError> {
     const WHAT: OcspError = OcspError::Der("an OCSP answer");
@@ -372,7 +402,7 @@ fn response_bytes(der: &[u8]) -> Result<(&[u8], &[u8]), OcspError> {
 fn basic_bytes(rest: &[u8]) -> Option<(&[u8], &[u8])> {
     let (CONTEXT_0, explicit, []) = der_value(rest)? else { return None };
     let (content, []) = sequence(explicit)? else { return None };
-    let (OBJECT_IDENTIFIER, oid, rest) = der_value(content)? else { return None };
+    let (oid, rest) = identifier(content)?;
     let (OCTET_STRING, response, []) = der_value(rest)? else { return None };
     Some((oid, response))
 }
@@ -402,7 +432,8 @@ fn certificates(rest: &[u8]) -> Result<Vec<Certificate>, OcspError> {
 fn responder(input: &[u8]) -> Option<(Responder, &[u8])> {
     match der_value(input)? {
         (CONTEXT_1, explicit, rest) => {
-            let (_, []) = name(explicit)? else { return None };
+            let (names, []) = sequence(explicit)? else { return None };
+            relative_names(names)?;
             Some((Responder::Name(explicit.to_vec()), rest))
         }
         (CONTEXT_2, explicit, rest) => {
@@ -411,6 +442,21 @@ fn responder(input: &[u8]) -> Option<(Responder, &[u8])> {
         }
         _ => None,
     }
+}
+
+/// Walks the relative names of a Name (RFC 5280 section 4.1.2.4): SETs of one type with one value or several.
+fn relative_names(mut names: &[u8]) -> Option<()> {
+    while !names.is_empty() {
+        let (SET, mut attributes @ [_, ..], after) = der_value(names)? else { return None };
+        while !attributes.is_empty() {
+            let (attribute, rest) = sequence(attributes)?;
+            let (_, value) = identifier(attribute)?;
+            let (_, _, []) = der_value(value)? else { return None };
+            attributes = rest;
+        }
+        names = after;
+    }
+    Some(())
 }
 
 /// Reads a GeneralizedTime from the front.
@@ -456,7 +502,7 @@ fn single_response(fields: &[u8], critical: &mut Vec<String>) -> Result<SingleRe
         (next_update, rest) = (Some(found), after);
     }
     for extension in extensions(rest)? {
-        extension.refuse_critical(critical)?;
+        extension.note_critical(critical);
     }
     Ok(SingleResponse { cert_id, status, this_update, next_update })
 }
@@ -479,7 +525,7 @@ fn cert_id(content: &[u8]) -> Result<CertId, OcspError> {
 /// The content of an AlgorithmIdentifier of a digest: parameters are absent or NULL (RFC 5754 section 2).
 fn hash_algorithm(content: &[u8]) -> Result<HashAlgorithm, OcspError> {
     const WHAT: OcspError = OcspError::Der("the digest of CertID");
-    let Some((OBJECT_IDENTIFIER, oid, parameters)) = der_value(content) else { return Err(WHAT) };
+    let (oid, parameters) = identifier(content).ok_or(WHAT)?;
     if !matches!(parameters, [] | [NULL, 0]) {
         return Err(WHAT);
     }
@@ -534,11 +580,10 @@ struct Extension<'a> {
 
 impl Extension<'_> {
     /// Adds the name of a critical extension, which nothing here reads.
-    fn refuse_critical(&self, critical: &mut Vec<String>) -> Result<(), OcspError> {
+    fn note_critical(&self, critical: &mut Vec<String>) {
         if self.critical {
-            critical.push(dotted_of(self.oid).ok_or(OcspError::Der("an extension"))?);
+            critical.push(dotted_of(self.oid));
         }
-        Ok(())
     }
 }
 
@@ -567,7 +612,7 @@ fn extensions(rest: &[u8]) -> Result<Vec<Extension<'_>>, OcspError> {
 
 fn extension(input: &[u8]) -> Option<(Extension<'_>, &[u8])> {
     let (content, after) = sequence(input)?;
-    let (OBJECT_IDENTIFIER, oid @ [_, ..], rest) = der_value(content)? else { return None };
+    let (oid, rest) = identifier(content)?;
     // DER writes TRUE as 0xff, and leaves FALSE away, which is the default.
     let (critical, rest) = match der_value(rest)? {
         (BOOLEAN, [0xff], rest) => (true, rest),

@@ -353,7 +353,10 @@ fn extended_key_usage_of(value: &[u8]) -> Option<Vec<String>> {
     let mut purposes = Vec::new();
     while !rest.is_empty() {
         let (OBJECT_IDENTIFIER, oid @ [_, ..], after) = der_value(rest)? else { return None };
-        purposes.push(dotted_of(oid)?);
+        if oid.len() > MAX_OID {
+            return None;
+        }
+        purposes.push(dotted_of(oid));
         rest = after;
     }
     (!purposes.is_empty()).then_some(purposes)
@@ -397,9 +400,9 @@ fn dotted(oid: &Oid<'_>) -> String {
     out
 }
 
-/// Dotted decimal form of the content of an object identifier of at most [`MAX_OID`] bytes.
-pub(crate) fn dotted_of(oid: &[u8]) -> Option<String> {
-    (oid.len() <= MAX_OID).then(|| dotted(&Oid::new(oid.into())))
+/// Dotted decimal form of the content of an object identifier.
+pub(crate) fn dotted_of(oid: &[u8]) -> String {
+    dotted(&Oid::new(oid.into()))
 }
 
 fn push_decimal(out: &mut String, number: u64) {
@@ -731,7 +734,7 @@ pub(crate) fn whole_sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Reads a Name from the front, and what follows. The library's own reader leaves away what it cannot read.
-pub(crate) fn name(input: &[u8]) -> Option<(X509Name<'_>, &[u8])> {
+fn name(input: &[u8]) -> Option<(X509Name<'_>, &[u8])> {
     let (whole, rest) = whole_sequence(input)?;
     let (_, name) = X509Name::from_der(whole).ok()?;
     (name.as_raw() == whole).then_some((name, rest))
