@@ -329,3 +329,233 @@ fn is_der(mut rest: &[u8]) -> bool {
     }
     !empty && rest.is_empty()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A member of an item, as JSON.
+    type Member = (&'static str, String);
+
+    fn members() -> Vec<Member> {
+        let text = |bytes: &[u8]| format!("\"{}\"", pem::base64_text(bytes));
+        vec![
+            ("arch", "\"HOPPER\"".to_owned()),
+            ("nonce", format!("\"{}\"", "0a".repeat(32))),
+            ("evidence", text(b"a report")),
+            ("certificate", text(b"a chain")),
+        ]
+    }
+
+    fn item(members: &[Member]) -> String {
+        let members: Vec<String> =
+            members.iter().map(|(name, value)| format!("\"{name}\": {value}")).collect();
+        format!("{{{}}}", members.join(", "))
+    }
+
+    /// A list whose second item has a member in the place of one of the same name, or beside the others.
+    fn with(name: &'static str, value: &str) -> Result<Vec<ListedDevice>, ListError> {
+        let mut changed = members();
+        match changed.iter_mut().find(|(found, _)| *found == name) {
+            Some((_, old)) => *old = value.to_owned(),
+            None => changed.push((name, value.to_owned())),
+        }
+        evidence_list(format!("[{}, {}]", item(&members()), item(&changed)).as_bytes())
+    }
+
+    fn refused(name: &'static str, value: &str) -> ItemError {
+        match with(name, value) {
+            Err(ListError::Item { index: 1, source }) => source,
+            other => panic!("{name} {value}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn items_become_devices_of_the_kind_of_their_architecture() {
+        for (name, arch, kind) in [
+            ("HOPPER", Architecture::Hopper, DeviceKind::NvidiaGpu),
+            ("BLACKWELL", Architecture::Blackwell, DeviceKind::NvidiaGpu),
+            ("LS10", Architecture::Ls10, DeviceKind::NvidiaSwitch),
+        ] {
+            let list = with("arch", &format!("\"{name}\"")).unwrap();
+            let device =
+                DeviceEvidence { kind, chain: b"a chain"[..].into(), report: b"a report"[..].into() };
+            assert_eq!(list[1], ListedDevice { arch, nonce: [10; 32], device });
+            assert_eq!(arch.name(), name);
+        }
+    }
+
+    #[test]
+    fn what_nobody_signed_is_left_away() {
+        let plain = with("version", "\"1.0\"").unwrap();
+        for name in ["driver_version", "vbios_version"] {
+            assert_eq!(with(name, "\"any text\"").unwrap(), plain);
+            assert!(matches!(refused(name, "[]"), ItemError::Json(_)), "text alone");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_item_is_named() {
+        assert_eq!(refused("version", "\"2.0\""), ItemError::Version("2.0".to_owned()));
+        for nonce in ["", "0a", &"0a".repeat(33), &"0x".repeat(32), &"0a ".repeat(32)] {
+            assert_eq!(refused("nonce", &format!("\"{nonce}\"")), ItemError::Nonce, "{nonce}");
+        }
+        assert_eq!(refused("evidence", "\"A\""), ItemError::Base64("evidence"));
+        assert_eq!(refused("certificate", "\"-\""), ItemError::Base64("certificate"));
+        for (field, limit) in [("evidence", MAX_REPORT), ("certificate", MAX_PEM)] {
+            let of = |size: usize| format!("\"{}\"", pem::base64_text(&vec![0; size]));
+            assert!(with(field, &of(limit)).is_ok());
+            let expected = ItemError::TooLarge { field, size: limit + 1, limit };
+            assert_eq!(refused(field, &of(limit + 1)), expected);
+        }
+        for (name, value) in
+            [("arch", "\"hopper\""), ("arch", "\"RUBIN\""), ("nonce", "1"), ("uuid", "\"x\"")]
+        {
+            assert!(matches!(refused(name, value), ItemError::Json(_)), "{name} {value}");
+        }
+        let error = with("uuid", "\"x\"").unwrap_err().to_string();
+        assert!(error.starts_with("item 1 of an evidence list: unknown field `uuid`"), "{error}");
+    }
+
+    #[test]
+    fn members_that_are_missing_or_there_twice_are_refused() {
+        let of = |members: &[Member]| evidence_list(format!("[{}]", item(members)).as_bytes());
+        assert_eq!(of(&members()).unwrap().len(), 1);
+        for at in 0..4 {
+            let mut fewer = members();
+            fewer.remove(at);
+            assert!(
+                matches!(of(&fewer), Err(ListError::Item { index: 0, source: ItemError::Json(_) })),
+                "{at}"
+            );
+            let twice = [members(), vec![members()[at].clone()]].concat();
+            assert!(
+                matches!(of(&twice), Err(ListError::Item { index: 0, source: ItemError::Json(_) })),
+                "{at}"
+            );
+        }
+        let twice = [members(), vec![("driver_version", "\"1\"".to_owned()); 2]].concat();
+        let error = of(&twice).unwrap_err().to_string();
+        assert!(error.contains("duplicate field `driver_version`"), "{error}");
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let of =
+            |count: usize| evidence_list(format!("[{}]", vec![item(&members()); count].join(",")).as_bytes());
+        assert_eq!(of(MAX_DEVICES).unwrap().len(), MAX_DEVICES);
+        assert_eq!(of(MAX_DEVICES + 1), Err(ListError::TooMany(MAX_DEVICES + 1)));
+        assert_eq!(of(0), Err(ListError::Empty));
+        let large = vec![b' '; MAX_EVIDENCE_LIST + 1];
+        assert_eq!(evidence_list(&large), Err(ListError::TooLarge(large.len())));
+        for other in ["", "{}", "null", "[{}", "[{}] x", "{\"gpus\": []}"] {
+            assert!(matches!(evidence_list(other.as_bytes()), Err(ListError::Json(_))), "{other}");
+        }
+    }
+
+    /// DER, so short that its digits could be DER themselves.
+    const DER: &[u8] = &[0x30, 3, 2, 1, 7];
+
+    fn pem_of(values: &[&[u8]], label: &str) -> String {
+        pem::encode(&values.iter().map(|value| value.to_vec()).collect::<Vec<_>>())
+            .replace("CERTIFICATE", label)
+    }
+
+    #[test]
+    fn files_are_what_their_content_shows() {
+        let report = [&[0x11, 0xe0][..], &[0xff; 70]].concat();
+        for binary in [DER, &report, &DER.repeat(3)] {
+            let digits = hex::encode(binary);
+            let base64 = pem::base64_text(binary);
+            let texts = [
+                digits.clone(),
+                digits.to_uppercase(),
+                format!(" {}\r\n{}\n", &digits[..6], &digits[6..]),
+                base64.clone(),
+                format!("\n{}\n\t{}\r\n", &base64[..4], &base64[4..]),
+            ];
+            for text in texts {
+                assert_eq!(decoded(text.as_bytes()).as_deref(), Ok(binary), "{text}");
+            }
+            assert_eq!(decoded(binary).as_deref(), Ok(binary));
+        }
+        for label in ["CERTIFICATE", "X509 CRL", "OCSP RESPONSE"] {
+            let text = pem_of(&[DER, DER], label);
+            assert_eq!(decoded(text.as_bytes()), Ok(DER.repeat(2)), "{label}");
+            let of_text = pem::base64_text(format!("\n {text}").as_bytes());
+            assert_eq!(decoded(of_text.as_bytes()), Ok(DER.repeat(2)), "base64 of PEM");
+        }
+    }
+
+    #[test]
+    fn digits_that_are_der_as_well_are_digits() {
+        // '0' is the tag of a SEQUENCE and '0' its length of 48.
+        let text = format!("00{}", "0".repeat(48));
+        assert!(is_der(text.as_bytes()));
+        assert_eq!(decoded(text.as_bytes()), Err(FileError::Neither), "25 zeros are no evidence");
+        let text = format!("300f{}", "0".repeat(30));
+        assert_eq!(decoded(text.as_bytes()).unwrap().len(), 17);
+    }
+
+    #[test]
+    fn files_that_hold_nothing_known_are_refused() {
+        assert_eq!(decoded(b""), Err(FileError::Empty));
+        assert_eq!(decoded(b" \r\n"), Err(FileError::Empty));
+        assert_eq!(decoded(b"30030201070"), Err(FileError::Hexadecimal));
+        assert_eq!(decoded(b"MAMCAQc"), Err(FileError::Base64), "without its padding");
+        assert_eq!(decoded(b"=MAMCAQc="), Err(FileError::Base64));
+        assert_eq!(decoded(b"cafe"), Err(FileError::Neither), "bytes of no known kind");
+        assert_eq!(decoded(b"{\"a\": 1}"), Err(FileError::Neither));
+        assert_eq!(decoded(&[0x30, 3, 2, 1]), Err(FileError::Neither), "cut");
+        assert_eq!(decoded(&[DER, &[0]].concat()), Err(FileError::Neither), "a byte behind");
+        assert_eq!(decoded(&[0x12, 0xe0, 0xff]), Err(FileError::Neither), "SPDM 1.2");
+        let large = vec![0x11; MAX_DECODED + 1];
+        assert_eq!(decoded(&large), Err(FileError::TooLarge(large.len())));
+        assert_eq!(device_of(&large, b""), Err(FileError::TooLarge(large.len())));
+        let mixed = [pem_of(&[DER], "X509 CRL"), pem_of(&[DER], "CERTIFICATE")].concat();
+        assert_eq!(decoded(mixed.as_bytes()), Err(FileError::Pem(PemError::Stray)), "two labels");
+        assert_eq!(decoded(b"-----BEGIN X"), Err(FileError::Pem(PemError::Unterminated)));
+        let no_der = pem_of(&[b"text"], "CERTIFICATE");
+        assert_eq!(decoded(no_der.as_bytes()), Err(FileError::Neither));
+    }
+
+    #[test]
+    fn chains_become_pem() {
+        let five = pem_of(&[DER; 5], "CERTIFICATE").into_bytes();
+        assert_eq!(chain_pem(&five).as_ref(), Ok(&five));
+        let inside = pem::base64_text(&five);
+        assert_eq!(chain_pem(inside.as_bytes()).as_ref(), Ok(&five));
+        assert_eq!(chain_pem(&DER.repeat(5)).as_ref(), Ok(&five));
+        assert_eq!(chain_pem(hex::encode(&DER.repeat(5)).as_bytes()).as_ref(), Ok(&five));
+        for other in [1, 4, 6, 100] {
+            assert_eq!(chain_pem(&DER.repeat(other)), Err(FileError::Chain), "{other} values");
+        }
+        assert_eq!(chain_pem(b"cafe"), Err(FileError::Neither));
+        assert_eq!(chain_pem(b""), Err(FileError::Empty));
+        assert!(matches!(device_of(&[0x11], &five), Err(FileError::Report(_))), "a report says its kind");
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_panics_and_what_is_decoded_stays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = evidence_list(&bytes);
+            if let Ok(found) = decoded(&bytes) {
+                prop_assert!(found.first() == Some(&SPDM) || is_der(&found));
+            }
+        }
+
+        #[test]
+        fn every_encoding_of_der_is_decoded(content in prop::collection::vec(any::<u8>(), 0..100)) {
+            let der = [&[0x30, u8::try_from(content.len()).unwrap()][..], &content].concat();
+            // What is all digits of hexadecimal would be read as those.
+            prop_assume!(!der.iter().all(|byte| byte.is_ascii_alphanumeric() || byte.is_ascii_whitespace()));
+            for text in [hex::encode(&der), pem_of(&[&der], "ANY LABEL")] {
+                prop_assert_eq!(decoded(text.as_bytes()), Ok(der.clone()));
+            }
+            let base64 = pem::base64_text(&der);
+            // It begins with M: never digits of hexadecimal alone.
+            prop_assert_eq!(decoded(base64.as_bytes()), Ok(der));
+        }
+    }
+}
