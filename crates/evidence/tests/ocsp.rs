@@ -18,6 +18,9 @@ use oracle::read_alike;
 use proptest::prelude::*;
 use sha2::Digest as _;
 
+/// A hash function.
+type Digest = fn(&[u8]) -> Vec<u8>;
+
 /// An extension of nobody's, 2.5.29.9.9.
 const NOBODYS: [u8; 4] = [0x55, 0x1d, 9, 9];
 
@@ -113,7 +116,7 @@ fn issuers_are_known_by_name_and_key_in_three_digests() {
     let issuer = Certificate::parse(&certificate("an issuer", 7, &[])).unwrap();
     let other_key = Certificate::parse(&certificate("an issuer", 8, &[])).unwrap();
     let other_name = Certificate::parse(&certificate("another issuer", 7, &[])).unwrap();
-    let digests: [fn(&[u8]) -> Vec<u8>; 3] = [
+    let digests: [Digest; 3] = [
         |bytes| sha1::Sha1::digest(bytes).to_vec(),
         |bytes| sha2::Sha256::digest(bytes).to_vec(),
         |bytes| sha2::Sha384::digest(bytes).to_vec(),

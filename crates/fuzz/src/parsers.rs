@@ -4,11 +4,14 @@ use confide_endorser::CacheEntry;
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::cbor;
-use confide_evidence::document::{AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DOCUMENT};
+use confide_evidence::document::{
+    AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DEVICES, MAX_DOCUMENT,
+};
 use confide_evidence::event::EventLog;
 use confide_evidence::hash::sha256;
 use confide_evidence::manifest::ModelManifest;
-use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::nvidia::{self, DeviceChain, MAX_DECODED, Report};
+use confide_evidence::ocsp::{CertStatus, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::receipt::Receipt;
 use confide_evidence::record::Record;
 use confide_evidence::snp::{
@@ -49,8 +52,27 @@ pub(crate) fn certificate(bytes: &[u8]) {
 
 pub(crate) fn crl(bytes: &[u8]) {
     if let Ok(list) = Crl::parse(bytes) {
-        assert!(list.revoked.iter().all(|serial| list.revokes(serial)));
+        assert!(list.revoked.iter().all(|serial| list.revokes(serial) && list.entry(serial).is_some()));
     }
+}
+
+pub(crate) fn ocsp(bytes: &[u8]) {
+    let Ok(answer) = OcspResponse::parse(bytes) else { return };
+    let tbs = &answer.tbs;
+    assert!(bytes.windows(tbs.len()).any(|window| window == tbs), "what is signed is what was served");
+    assert!((1..=MAX_OCSP_RESPONSES).contains(&answer.responses.len()));
+    assert!(answer.responses.is_sorted_by(|one, next| one.cert_id.serial < next.cert_id.serial));
+    for single in &answer.responses {
+        for issuer in &answer.certificates {
+            let found = answer.single(&single.cert_id.serial, issuer);
+            assert_eq!(found.is_some(), single.cert_id.is_of(issuer));
+        }
+        let CertStatus::Revoked { time, .. } = single.status else { continue };
+        assert!((0..=time::LAST).contains(&time));
+    }
+    let named = answer.responder_certificate();
+    assert!(named.is_none_or(|certificate| answer.responder.is(certificate)));
+    assert!(OcspResponse::parse(&[bytes, &[0]].concat()).is_err(), "nothing may follow");
 }
 
 pub(crate) fn pem(bytes: &[u8]) {
@@ -223,6 +245,21 @@ pub(crate) fn nvidia_chain(bytes: &[u8]) {
     if let Ok(chain) = DeviceChain::parse(bytes) {
         let _ = (chain.family(), chain.pdi(), chain.fwid());
     }
+}
+
+/// A list of devices, and files with a device's evidence in any encoding.
+pub(crate) fn evidence_list(bytes: &[u8]) {
+    if let Ok(list) = nvidia::evidence_list(bytes) {
+        assert!((1..=MAX_DEVICES).contains(&list.len()));
+        assert!(list.iter().all(|listed| listed.device.kind == listed.arch.kind()));
+    }
+    if let Ok(found) = nvidia::decoded(bytes) {
+        let digits = hex::encode(&found);
+        if digits.len() <= MAX_DECODED {
+            assert_eq!(nvidia::decoded(digits.as_bytes()), Ok(found), "its digits hold the same");
+        }
+    }
+    let _ = nvidia::device_of(bytes, bytes);
 }
 
 /// A boot event log: header, events, padding.
