@@ -218,9 +218,9 @@ impl CertId {
     }
 
     fn has_issuer_of(&self, other: &Self) -> bool {
-        let hashes =
-            |id: &'_ Self| (id.hash_algorithm, id.issuer_name_hash.clone(), id.issuer_key_hash.clone());
-        hashes(self) == hashes(other)
+        self.hash_algorithm == other.hash_algorithm
+            && self.issuer_name_hash == other.issuer_name_hash
+            && self.issuer_key_hash == other.issuer_key_hash
     }
 }
 

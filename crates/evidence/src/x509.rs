@@ -730,7 +730,8 @@ pub(crate) fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
 /// As [`sequence`], with the SEQUENCE's own DER.
 pub(crate) fn whole_sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, rest) = sequence(input)?;
-    Some((input.strip_suffix(rest)?, rest))
+    // By its length: a comparison of what follows would make a long row of values take the square of its length.
+    input.split_at_checked(input.len().checked_sub(rest.len())?)
 }
 
 /// Reads a Name from the front, and what follows. The library's own reader leaves away what it cannot read.

@@ -499,6 +499,14 @@ mod tests {
     }
 
     #[test]
+    fn a_long_row_of_values_takes_no_longer_than_its_length() {
+        // The square of it would take minutes.
+        let row = [0x30, 0].repeat(MAX_DECODED / 2);
+        assert_eq!(decoded(&row).unwrap().len(), row.len());
+        assert_eq!(chain_pem(&row), Err(FileError::Chain));
+    }
+
+    #[test]
     fn files_that_hold_nothing_known_are_refused() {
         assert_eq!(decoded(b""), Err(FileError::Empty));
         assert_eq!(decoded(b" \r\n"), Err(FileError::Empty));
