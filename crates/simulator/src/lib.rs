@@ -25,6 +25,8 @@
 //! ```
 
 mod authority;
+mod certificate;
+mod crl;
 mod der;
 mod ecdsa;
 mod error;
@@ -35,9 +37,16 @@ mod snp;
 mod tdx;
 mod text;
 
-pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate, tdx_root_certificate};
+pub use authority::{
+    GPU_ROOT_SPKI_SHA256, RIM_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate,
+    rim_root_certificate, tdx_root_certificate,
+};
 pub use error::SimulatorError;
-pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
+pub use gpu::{
+    CanonicalRim, GpuCrlFlaw, GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage, OcspFlaw,
+    OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement, RimOptions, RimProduct,
+    SimulatedGpu, canonical_rim, ocsp_unauthorized,
+};
 pub use snp::{
     SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,
     SnpOptions, SnpProduct, SnpReport, SnpRevocationList, SnpSigningKey,
