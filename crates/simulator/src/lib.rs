@@ -43,9 +43,10 @@ pub use authority::{
 };
 pub use error::SimulatorError;
 pub use gpu::{
-    CanonicalRim, GpuCrlFlaw, GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage, OcspFlaw,
-    OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement, RimOptions, RimProduct,
-    SimulatedGpu, canonical_rim, ocsp_unauthorized,
+    CanonicalRim, GpuChip, GpuCrlFlaw, GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage,
+    NodeOptions, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement,
+    RimOptions, RimProduct, SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions, canonical_rim,
+    ocsp_unauthorized,
 };
 pub use snp::{
     SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,

@@ -31,6 +31,18 @@ fn base64_group(bytes: &[u8]) -> [char; 4] {
     })
 }
 
+/// Lines of 64 characters, each ended.
+pub(crate) fn lines_of_64(text: &str) -> String {
+    let lines = text.as_bytes().chunks(64).flat_map(|line| [line, b"\n"]);
+    lines.flatten().copied().map(char::from).collect()
+}
+
+/// A certificate, PEM (RFC 7468), as the committed files are written.
+pub(crate) fn certificate_pem(der: &[u8]) -> String {
+    let lines = lines_of_64(&base64(der));
+    format!("-----BEGIN CERTIFICATE-----\n{lines}-----END CERTIFICATE-----\n")
+}
+
 /// The bytes of one committed PEM block.
 pub(crate) fn pem_content(pem: &str) -> Vec<u8> {
     let digits = pem.lines().filter(|line| !line.starts_with("-----")).flat_map(str::bytes);

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha384};
 
 use super::c14n::canonical_rim;
 use super::rim_signer::RimSigner;
-use crate::text::{base64, hex};
+use crate::text::{base64, hex, lines_of_64};
 use crate::{SimulatorError, Window};
 
 /// Measurements in every recorded manifest, switches' included.
@@ -166,7 +166,7 @@ impl RimOptions {
         let certificates: String = signer
             .certificates
             .iter()
-            .map(|der| format!("<ds:X509Certificate>{}</ds:X509Certificate>", wrapped(&base64(der))))
+            .map(|der| format!("<ds:X509Certificate>{}</ds:X509Certificate>", lines_of_64(&base64(der))))
             .collect();
         let (before, after) = self.document();
         let unsigned = format!(
@@ -237,19 +237,6 @@ fn resource(measurement: &RimMeasurement) -> String {
          alternatives=\"{}\"{hashes} name=\"{name}\" size=\"48\"/>\n",
         alternatives.len()
     )
-}
-
-/// Lines of 64 characters, each ended, as NVIDIA writes certificates.
-fn wrapped(base64: &str) -> String {
-    let mut out = String::new();
-    let mut left = base64;
-    while !left.is_empty() {
-        let (line, more) = left.split_at(left.len().min(64));
-        out.push_str(line);
-        out.push('\n');
-        left = more;
-    }
-    out
 }
 
 /// The text with other content in its first element of this name.
