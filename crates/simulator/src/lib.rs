@@ -1,5 +1,5 @@
-//! A software TDX platform, a software SEV-SNP platform and a software GPU that sign evidence in the vendors' real
-//! formats.
+//! A software TDX platform, a software SEV-SNP platform, and software GPUs and NVSwitches that sign evidence in the
+//! vendors' real formats, with what endorses them: collateral, manifests, OCSP responses, revocation lists.
 //!
 //! All end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
 //! nothing that ends in them proves anything: only a policy under `policies/danger-*.toml` that names the roots
@@ -21,6 +21,10 @@
 //!
 //! let gpu = SimulatedGpu::new(0)?;
 //! assert_eq!(&gpu.report([2; 32])[4..36], &[2; 32], "the nonce of the SPDM request");
+//!
+//! let [driver, vbios] = gpu.rims(1_780_000_000);
+//! assert_eq!(driver.id, "NV_GPU_DRIVER_GH100_580.95.05");
+//! assert!(vbios.encode()?.starts_with(b"<SoftwareIdentity "));
 //! # Ok::<(), confide_simulator::SimulatorError>(())
 //! ```
 
