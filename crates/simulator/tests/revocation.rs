@@ -168,6 +168,17 @@ fn leaf_certificates_are_not_served() {
     assert_eq!(ocsp_unauthorized(), [0x30, 3, 0x0a, 1, 6]);
 }
 
+#[test]
+fn a_chain_has_an_answer_for_all_but_its_root_and_a_devices_leaf() {
+    let at = now();
+    let [device, rim] = chains(at);
+    let good = OcspOptions::good(at);
+    let each = |chain: &[Vec<u8>]| chain.iter().map(|found| good.answer(found).unwrap()).collect::<Vec<_>>();
+    assert_eq!(good.answers(&device).unwrap(), each(&device[1..4]));
+    assert_eq!(good.answers(&rim).unwrap(), each(&rim[..3]));
+    assert!(good.answers(&[]).unwrap().is_empty());
+}
+
 /// Every authority that signs lists, with what it has issued.
 fn issued(at: u64) -> Vec<(Vec<u8>, Vec<u8>)> {
     served(at).into_iter().map(|(certificate, above)| (above[0].clone(), certificate)).collect()

@@ -204,6 +204,7 @@ fn flaws_break_what_they_say_and_nothing_else() {
         assert_eq!(holds(&text), expected, "{flaw:?}");
         let found = rim_certificates(&text);
         assert_eq!(found.len(), certificates, "{flaw:?}");
+        assert_eq!(found, options(flaw).certificates().unwrap(), "{flaw:?}");
         assert_ne!(text, driver_rim(NOW), "{flaw:?}");
         let (_, leaf) = X509Certificate::from_der(&found[0]).unwrap();
         let usage = leaf.key_usage().unwrap().unwrap().value;

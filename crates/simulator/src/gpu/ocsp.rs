@@ -185,6 +185,23 @@ impl OcspOptions {
         Ok(der::sequence(&[der::enumerated(0), der::tagged(0xa0, &bytes)]))
     }
 
+    /// One response for each certificate of a chain, DER and leaf first, that has an authority of the simulator as issuer:
+    /// all but the root and a device's leaf.
+    ///
+    /// # Errors
+    /// [`SimulatorError::Time`] for a time beyond the year 9999.
+    ///
+    /// # Panics
+    /// If the chain holds anything but the simulator's certificates.
+    pub fn answers(&self, chain: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, SimulatorError> {
+        let below_root = chain.split_last().map_or(&[][..], |(_, below)| below);
+        let served = |certificate: &Vec<u8>| match self.answer(certificate) {
+            Err(SimulatorError::Authority) => None,
+            answer => Some(answer),
+        };
+        below_root.iter().filter_map(served).collect()
+    }
+
     /// ResponseData.
     fn body(
         &self,

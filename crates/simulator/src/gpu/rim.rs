@@ -157,6 +157,14 @@ impl RimOptions {
         self.measurements.iter_mut().find(|measurement| measurement.index == index)
     }
 
+    /// The certificates that stand in the document, DER, in its order: leaf first.
+    ///
+    /// # Errors
+    /// [`SimulatorError`] if the signer's certificate cannot be made.
+    pub fn certificates(&self) -> Result<Vec<Vec<u8>>, SimulatorError> {
+        Ok(RimSigner::new(self.signer, self.window, self.flaw)?.certificates)
+    }
+
     /// The signed document.
     ///
     /// # Errors
