@@ -41,6 +41,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("confide-guest", Layer::Ship(7)),
     ("confide-broker", Layer::Ship(7)),
     ("confide-testkit", Layer::Dev),
+    ("confide-nvidia-emulator", Layer::Dev),
     ("confide-fuzz", Layer::Dev),
     ("xtask", Layer::Dev),
 ];
