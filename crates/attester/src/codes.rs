@@ -78,6 +78,7 @@ codes! {
 mod tests {
     use super::*;
     use crate::error::AttesterError;
+    use crate::gpu::{AppraisalError, GpuError};
     use confide_evidence::event::EventLogError;
     use std::collections::BTreeSet;
     use std::io;
@@ -101,10 +102,38 @@ mod tests {
                 source: confide_evidence::boot_log::BootLog::parse(&[]).map(|_| ()).unwrap_err(),
             },
         ];
-        let codes: BTreeSet<&str> = all.iter().map(AttesterError::code).collect();
+        let gpu: Vec<AttesterError> = gpu_errors().into_iter().map(AttesterError::from).collect();
+        let all: Vec<_> = all.into_iter().chain(gpu).collect();
+        let mut codes: BTreeSet<&str> = all.iter().map(AttesterError::code).collect();
         assert_eq!(codes.len(), all.len(), "one code for each");
+        assert!(codes.insert(AppraisalError::Refused("reason").code()));
+        assert_eq!(AppraisalError::<()>::Gpu(GpuError::Ended).code(), GPU_ENDED);
         let listed: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
         assert_eq!(listed.len(), CODES.len());
         assert!(codes.is_subset(&listed));
+    }
+
+    /// One for each code.
+    fn gpu_errors() -> Vec<GpuError> {
+        let source = || confide_evidence::nvidia::Report::parse(&[]).map(drop).unwrap_err();
+        vec![
+            GpuError::Function { library: "NVML", function: "f" },
+            GpuError::Call { call: "c", device: None, code: 1, meaning: "" },
+            GpuError::Lost { device: 0, call: "c", code: 15 },
+            GpuError::Size { call: "c", device: None, found: 0, most: 1 },
+            GpuError::Value { field: "f", found: 9 },
+            GpuError::TooMany,
+            GpuError::ModeOff,
+            GpuError::DevTools,
+            GpuError::CountChanged { kind: "GPUs", before: 1, now: 0 },
+            GpuError::EnvironmentChanged,
+            GpuError::ReadyState { asked: 1, found: 0 },
+            GpuError::SwitchName,
+            GpuError::Hung { call: "c", seconds: 1 },
+            GpuError::Thread,
+            GpuError::Ended,
+            GpuError::Report { device: 0, source: source() },
+            GpuError::StillReady { reason: Box::new(GpuError::Ended), unset: Box::new(GpuError::Thread) },
+        ]
     }
 }

@@ -2,20 +2,28 @@
 //!
 //! The emulator's machine is a process's: each test runs its part in a process of its own, this same program asked for
 //! that test alone, with the scenario in its environment.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use confide_attester::CODES;
 use confide_attester::gpu::{
-    AppraisalError, Collected, Deadlines, EnvironmentKind, Found, GpuError, Libraries, MultiGpu, Node, Ready,
+    AppraisalError, Appraised, Collected, Deadlines, EnvironmentKind, Found, GpuError, Libraries, MultiGpu,
+    Node, Ready,
 };
-use confide_evidence::document::{DeviceEvidence, DeviceKind};
+use confide_attester::{Attester, CODES, SimulatedMachine};
+use confide_evidence::bytes::Bytes;
+use confide_evidence::document::{
+    Build, Changing, Claims, DeviceEvidence, DeviceKind, Egress, EgressMode, Engine, Gpus, KemAlgorithm,
+    KemKey, KeySet, Model,
+};
+use confide_evidence::event::{Boot, Configuration, LoadedModel, RuntimeEvent};
 use confide_evidence::hash::sha256;
 use confide_evidence::nvidia::{DeviceChain, Report};
 use confide_evidence::pem;
+use confide_evidence::transcript::Binding;
 use confide_nvidia_emulator::{Device, Effect, Scenario, Source, VARIABLE, journal, library};
 use confide_simulator::SimulatedGpu;
 
@@ -92,7 +100,7 @@ fn ready() -> Result<Node<Ready<&'static str>>, GpuError> {
     accepted(collect()?).set_ready()
 }
 
-fn accepted(node: Node<Collected>) -> Node<confide_attester::gpu::Appraised<&'static str>> {
+fn accepted(node: Node<Collected>) -> Node<Appraised<&'static str>> {
     node.appraise(|_, _| Ok::<_, String>("accepted")).unwrap()
 }
 
@@ -120,6 +128,23 @@ fn check_gpus(evidence: &[DeviceEvidence]) {
         assert_eq!(device.kind, DeviceKind::NvidiaGpu);
         assert_eq!(device.chain.as_bytes(), gpu.chain_pem().as_bytes());
         assert_eq!(device.report.as_bytes(), gpu.report(nonce(position)));
+    }
+}
+
+fn build() -> Build {
+    Build { image: None, version: "1".into(), revision: "r".into() }
+}
+
+fn claims(gpus: Gpus) -> Claims {
+    Claims {
+        gpus,
+        build: build(),
+        model: Model { name: "m".into(), manifest: Bytes([1; 32]) },
+        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: vec![] },
+        engine: Engine { kind: "builtin".into(), flags: vec![], environment: vec![] },
+        volumes: vec![],
+        changing: Changing { drops: 0, locked_at: None, guest_time: 1 },
+        configuration: Bytes([1; 32]),
     }
 }
 
@@ -605,6 +630,54 @@ fn accepted_evidence_that_cannot_be_read_is_not_made_ready() {
         let appraised = collect().unwrap().appraise(|_, _| Ok::<_, String>(()));
         assert_eq!(appraised.map(drop).unwrap_err().code(), "gpu_evidence_unreadable");
         assert_eq!(told(), [0]);
+    });
+}
+
+#[test]
+fn a_ready_node_reports_in_the_evidence_document() {
+    emulated("a_ready_node_reports_in_the_evidence_document", &Scenario::of_gpus(2), || {
+        let machine = SimulatedMachine { seed: 1, gpus: 0 };
+        let attester = Attester::simulated(machine).unwrap().with_gpus(ready().unwrap());
+        let digest = Bytes([1; 32]);
+        for event in [
+            RuntimeEvent::Boot(Boot { build: build(), boot_id: Bytes([7; 16]), broker_key: None }),
+            RuntimeEvent::Configuration(Configuration { digest }),
+            RuntimeEvent::NoVolumes,
+            RuntimeEvent::Model(LoadedModel { manifest: digest }),
+            RuntimeEvent::Devices(attester.devices_in_use()),
+            RuntimeEvent::Open,
+        ] {
+            attester.measure(event).unwrap();
+        }
+        let claims = claims(attester.gpus());
+        assert_eq!(
+            (claims.gpus.count, claims.gpus.ready, claims.gpus.environment.as_str()),
+            (2, true, "PROD")
+        );
+        assert_eq!(attester.devices_in_use().devices.len(), 2);
+        let binding = Binding::Serve { nonce: digest, exporter: digest, tls_spki: digest };
+        let keys = KeySet::Recipient(KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) });
+        let document = attester.attest(&binding, &keys, &claims).unwrap();
+        for (position, device) in (0..).zip(&document.devices) {
+            let gpu = SimulatedGpu::new(u64::from(position)).unwrap();
+            assert_eq!(device.report.as_bytes(), gpu.report(binding.gpu_nonce(position)));
+        }
+        assert_eq!(document.devices.len(), 2);
+    });
+}
+
+#[test]
+fn a_node_that_ended_gives_no_evidence_document() {
+    let scenario = one().with(REPORT, 2, Effect::Return(15));
+    emulated("a_node_that_ended_gives_no_evidence_document", &scenario, || {
+        let machine = SimulatedMachine { seed: 1, gpus: 0 };
+        let attester = Attester::simulated(machine).unwrap().with_gpus(ready().unwrap());
+        let binding = Binding::KeyRelease { nonce: Bytes([1; 32]) };
+        let keys = KeySet::Recipient(KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) });
+        let claims = claims(attester.gpus());
+        assert_eq!(attester.attest(&binding, &keys, &claims).unwrap_err().code(), "gpu_lost");
+        assert!(!attester.gpus().ready);
+        assert_eq!(told(), [1, 0]);
     });
 }
 
