@@ -325,8 +325,14 @@ fn a_node_that_is_dropped_takes_the_ready_state_with_it() {
 
 #[test]
 fn gpus_without_the_confidential_mode_are_refused() {
-    let scenario = Scenario { feature: 0, ..one() }.with(READY, 1, Effect::Return(3));
-    emulated("gpus_without_the_confidential_mode_are_refused", &scenario, || {
+    let off = Scenario { feature: 0, ..one() };
+    let cases = [
+        (off.clone(), ()),
+        // Such a driver may know no ready state and no settings.
+        (off.with(READY, 1, Effect::Return(3)), ()),
+        (one().with(READY, 1, Effect::Return(3)).with(SETTINGS, 1, Effect::Return(3)), ()),
+    ];
+    emulated_each("gpus_without_the_confidential_mode_are_refused", &cases, |()| {
         assert_eq!(code(find()), "gpu_mode_off");
         assert!(!told().contains(&1));
     });

@@ -38,6 +38,8 @@ const CODES: &[(nvmlReturn_t, &str)] = &[
     (29, "invalid state"),
     (999, "unknown"),
 ];
+/// `NVML_ERROR_NOT_SUPPORTED`: to the settings, of GPUs that have no confidential mode.
+const NOT_SUPPORTED: nvmlReturn_t = 3;
 /// `NVML_ERROR_NOT_FOUND`, `_GPU_IS_LOST` and `_GPU_NOT_FOUND` of a device that was counted.
 const LOST: [nvmlReturn_t; 3] = [6, 15, 28];
 
@@ -118,6 +120,9 @@ impl Nvml {
         };
         // SAFETY: writes a structure of the size that its version names; NVML is initialised.
         let code = unsafe { (self.settings)(&mut found) };
+        if code == NOT_SUPPORTED {
+            return Err(GpuError::ModeOff);
+        }
         check("nvmlSystemGetConfComputeSettings", None, code)?;
         Ok(Settings {
             environment: found.environment,
