@@ -25,7 +25,7 @@ use confide_evidence::nvidia::{DeviceChain, Report};
 use confide_evidence::pem;
 use confide_evidence::transcript::Binding;
 use confide_nvidia_emulator::{Device, Effect, Scenario, Source, VARIABLE, journal, library};
-use confide_simulator::SimulatedGpu;
+use confide_simulator::{SimulatedGpu, SimulatedNode};
 
 const REPORT: &str = "nvmlDeviceGetConfComputeGpuAttestationReport";
 const CERTIFICATE: &str = "nvmlDeviceGetConfComputeGpuCertificate";
@@ -36,6 +36,11 @@ const SET_READY: &str = "nvmlSystemSetConfComputeGpusReadyState";
 
 /// The environment variable that tells a process of its own its case.
 const CASE: &str = "CONFIDE_NVML_TEST_CASE";
+
+/// The signed mode of each device.
+fn modes<W>(node: &Node<Ready<W>>) -> Vec<&str> {
+    node.devices_in_use().devices.iter().map(|device| device.mode.as_str()).collect()
+}
 
 /// What NVML was told to do about the ready state, in order.
 type Told = Vec<u32>;
@@ -150,7 +155,7 @@ fn claims(gpus: Gpus) -> Claims {
 
 /// One GPU and four switches.
 fn small_pcie() -> Scenario {
-    Scenario { gpus: vec![Source::Simulated(0)], ..Scenario::protected_pcie() }
+    Scenario::protected_pcie(1, 4)
 }
 
 fn one() -> Scenario {
@@ -217,26 +222,44 @@ fn eight_gpus_sign_a_nonce_of_their_own_each() {
 #[test]
 fn switches_report_behind_the_gpus_in_the_protected_pcie_mode() {
     let test = "switches_report_behind_the_gpus_in_the_protected_pcie_mode";
-    emulated(test, &Scenario::protected_pcie(), || {
-        let node = find().unwrap();
+    emulated(test, &Scenario::protected_pcie(8, 4), || {
+        let node = ready().unwrap();
         assert_eq!((node.gpus(), node.switches()), (8, 4));
         assert_eq!(node.environment().multi_gpu, MultiGpu::ProtectedPcie);
+        assert_eq!(node.claims().count, 8);
+        assert_eq!(modes(&node), [["ppcie"; 8].as_slice(), &["unknown"; 4]].concat());
+        let played = SimulatedNode::ppcie(8, 4).unwrap();
+        let gpus = played.gpus.iter().map(|gpu| gpu.chain_pem());
+        let chains: Vec<_> = gpus.chain(played.switches.iter().map(|switch| switch.chain_pem())).collect();
+        let gpus = (0..8).map(|at| played.gpus[at].report(nonce(at as u32)));
+        let switches = (0..4).map(|at| played.switches[at].report(nonce(8 + at as u32)));
+        let reports: Vec<_> = gpus.chain(switches).collect();
         let evidence = node.evidence(nonce).unwrap();
         assert_eq!(evidence.len(), 12);
-        check_gpus(&evidence[..8]);
-        for (position, device) in (8..).zip(&evidence[8..]) {
-            assert_eq!(device.kind, DeviceKind::NvidiaSwitch);
-            let played = SimulatedGpu::new(u64::from(position) + 92).unwrap();
-            assert_eq!(device.chain.as_bytes(), played.chain_pem().as_bytes());
-            assert_eq!(device.report.as_bytes(), played.report(nonce(position)));
+        for (at, device) in evidence.iter().enumerate() {
+            let kind = if at < 8 { DeviceKind::NvidiaGpu } else { DeviceKind::NvidiaSwitch };
+            assert_eq!(device.kind, kind);
+            assert_eq!(device.chain.as_bytes(), chains[at].as_bytes());
+            assert_eq!(device.report.as_bytes(), reports[at]);
         }
-        assert_eq!(node.claims().count, 8);
+    });
+}
+
+#[test]
+fn eight_blackwells_with_encrypted_links_become_ready_without_switches() {
+    let test = "eight_blackwells_with_encrypted_links_become_ready_without_switches";
+    emulated(test, &Scenario::multi_passthrough(8), || {
+        let node = ready().unwrap();
+        assert_eq!((node.gpus(), node.switches()), (8, 0));
+        assert_eq!(node.environment().multi_gpu, MultiGpu::NvLinkEncryption);
+        assert_eq!(modes(&node), ["mpt"; 8]);
+        assert_eq!(told(), [1]);
     });
 }
 
 #[test]
 fn switches_are_not_looked_for_in_another_mode() {
-    let scenario = Scenario { multi_gpu: 2, feature: 1, ..Scenario::protected_pcie() };
+    let scenario = Scenario { multi_gpu: 2, feature: 1, ..Scenario::protected_pcie(8, 4) };
     emulated("switches_are_not_looked_for_in_another_mode", &scenario, || {
         let node = collect().unwrap();
         assert_eq!((node.gpus(), node.switches()), (8, 0));
@@ -247,7 +270,7 @@ fn switches_are_not_looked_for_in_another_mode() {
 #[test]
 fn without_nscq_no_switches_are_found_and_the_appraisal_sees_it() {
     let test = "without_nscq_no_switches_are_found_and_the_appraisal_sees_it";
-    emulated(test, &Scenario::protected_pcie(), || {
+    emulated(test, &Scenario::protected_pcie(8, 4), || {
         let nscq = PathBuf::from("libconfide-none.so.2");
         let node = Node::danger_find_with(Libraries { nscq, ..libraries() }, deadlines()).unwrap();
         let refused = node.collect(nonce).unwrap().appraise(|evidence, environment| {
@@ -426,10 +449,10 @@ fn counts_that_lie_or_change_are_refused() {
 
 #[test]
 fn more_devices_than_a_document_lists_are_refused() {
-    let mut scenario = Scenario::protected_pcie();
-    scenario.gpus = (0..32).map(Source::Simulated).collect();
-    emulated("more_devices_than_a_document_lists_are_refused", &scenario, || {
-        assert_eq!(code(find()), "gpu_too_many");
+    let cases = [(28, true), (29, false)].map(|(gpus, fits)| (Scenario::protected_pcie(gpus, 4), fits));
+    emulated_each("more_devices_than_a_document_lists_are_refused", &cases, |fits| match find() {
+        Ok(node) => assert!(*fits && node.gpus() + node.switches() == 32),
+        Err(error) => assert!(!fits && error.code() == "gpu_too_many", "{error}"),
     });
 }
 
@@ -593,7 +616,7 @@ fn switches_that_come_go_or_have_no_name_are_refused() {
     let changed = changes
         .map(|(from, times)| (small_pcie().with("uuid", from, Effect::Times(times)), "gpu_count_changed"));
     let labels = ["", "../SWX", &"S".repeat(64)].map(|label| {
-        let switches = vec![Device { label: label.to_owned(), source: Source::Simulated(1) }];
+        let switches = vec![Device { label: label.to_owned(), source: Source::Simulated }];
         (Scenario { switches, ..small_pcie() }, "switch_answer_invalid")
     });
     let cases: Vec<_> = changed.into_iter().chain(labels).collect();
@@ -717,7 +740,7 @@ fn a_recorded_node_of_eight_gpus_and_four_switches_is_collected_as_it_was() {
     let (gpus, switches) = (list("gpu_evidence.json"), list("switch_evidence.json"));
     let named = |(position, source): (usize, Source)| Device { label: format!("SWX-{position}"), source };
     let switches = switches.into_iter().enumerate().map(named).collect();
-    let scenario = Scenario { gpus, switches, ..Scenario::protected_pcie() };
+    let scenario = Scenario { gpus, switches, ..Scenario::protected_pcie(8, 4) };
     emulated(test, &scenario, || {
         let node = collect()
             .unwrap()
@@ -733,8 +756,6 @@ fn a_recorded_node_of_eight_gpus_and_four_switches_is_collected_as_it_was() {
             .unwrap()
             .set_ready()
             .unwrap();
-        let devices = &node.devices_in_use().devices;
-        let modes: Vec<_> = devices.iter().map(|device| device.mode.as_str()).collect();
-        assert_eq!(modes, [["ppcie"; 8].as_slice(), &["unknown"; 4]].concat());
+        assert_eq!(modes(&node), [["ppcie"; 8].as_slice(), &["unknown"; 4]].concat());
     });
 }

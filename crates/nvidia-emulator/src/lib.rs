@@ -15,7 +15,7 @@ mod state;
 
 use std::path::{Path, PathBuf};
 
-pub use scenario::{Device, Effect, Fault, Scenario, Source};
+pub use scenario::{Device, Effect, Fault, Machine, Scenario, Source};
 
 /// The environment variable that names the scenario's file.
 pub const VARIABLE: &str = "CONFIDE_NVIDIA_EMULATOR";

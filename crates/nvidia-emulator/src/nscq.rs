@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
-use crate::scenario::{Device, Effect};
+use crate::scenario::Effect;
 use crate::state::{self, State, fill};
 
 const INVALID_UUID: i32 = -2;
@@ -136,12 +136,12 @@ pub(crate) unsafe extern "C" fn nscq_session_path_observe(
 }
 
 fn observe_switch(state: &State, path: &str, callback: Callback, answer: &Answer) -> Result<(), i32> {
-    let find = |end: &str| -> Option<&Device> {
+    let find = |end: &str| {
         let label = path.strip_prefix('/')?.strip_suffix(end)?;
-        state.scenario.switches.iter().find(|switch| switch.label == label)
+        state.scenario.switches.iter().position(|switch| switch.label == label)
     };
     if let Some(switch) = find("/config/certificate") {
-        let chain = switch.source.chain().ok_or(UNSPECIFIED)?;
+        let chain = state.switch_chain(switch).ok_or(UNSPECIFIED)?;
         // SAFETY: the callback is the one of this path.
         let callback = unsafe { std::mem::transmute::<Callback, Typed<Certificate>>(callback) };
         answer.give(callback, || {
@@ -152,8 +152,7 @@ fn observe_switch(state: &State, path: &str, callback: Callback, answer: &Answer
         return Ok(());
     }
     let switch = find("/config/attestation_report").ok_or(UNEXPECTED_VALUE)?;
-    let nonce = <[u8; 32]>::try_from(state.input.as_slice()).map_err(|_| UNEXPECTED_VALUE)?;
-    let report = switch.source.report(nonce).ok_or(UNSPECIFIED)?;
+    let report = state.switch_report(switch).ok_or(UNSPECIFIED)?;
     // SAFETY: the callback is the one of this path.
     let callback = unsafe { std::mem::transmute::<Callback, Typed<Report>>(callback) };
     answer.give(callback, || {

@@ -3,8 +3,7 @@
 
 use std::ffi::c_void;
 
-use crate::scenario::Source;
-use crate::state::{self, State, fill, number};
+use crate::state::{self, fill, number};
 
 const SUCCESS: i32 = 0;
 const UNINITIALIZED: i32 = 1;
@@ -61,9 +60,9 @@ unsafe fn place<'a, T>(pointer: *mut T) -> Result<&'a mut T, i32> {
     unsafe { pointer.as_mut() }.ok_or(INVALID_ARGUMENT)
 }
 
-fn gpu(state: &State, device: *mut c_void) -> Result<Source, i32> {
-    let index = (device as usize).checked_sub(1).ok_or(INVALID_ARGUMENT)?;
-    state.scenario.gpus.get(index).cloned().ok_or(INVALID_ARGUMENT)
+/// The index of a handle.
+fn index(device: *mut c_void) -> Result<usize, i32> {
+    device.addr().checked_sub(1).ok_or(INVALID_ARGUMENT)
 }
 
 /// `nvmlInit_v2`.
@@ -135,7 +134,7 @@ pub(crate) unsafe extern "C" fn nvmlDeviceGetConfComputeGpuCertificate(
 ) -> i32 {
     code((|| {
         let (state, effect) = state::call("nvmlDeviceGetConfComputeGpuCertificate", None, UNINITIALIZED)?;
-        let chain = gpu(&state, device)?.chain().ok_or(NOT_FOUND)?;
+        let chain = state.gpu_chain(index(device)?).ok_or(NOT_FOUND)?;
         // SAFETY: the caller's.
         let found = unsafe { place(found) }?;
         found.chain_size = 0;
@@ -158,7 +157,7 @@ pub(crate) unsafe extern "C" fn nvmlDeviceGetConfComputeGpuAttestationReport(
             state::call("nvmlDeviceGetConfComputeGpuAttestationReport", None, UNINITIALIZED)?;
         // SAFETY: the caller's.
         let found = unsafe { place(found) }?;
-        let report = gpu(&state, device)?.report(found.nonce).ok_or(NOT_FOUND)?;
+        let report = state.gpu_report(index(device)?, found.nonce).ok_or(NOT_FOUND)?;
         (found.has_cec, found.cec_size) = (0, 0);
         found.size = fill(&mut found.report, &report, effect);
         Ok(())

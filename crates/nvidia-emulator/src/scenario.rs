@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// What the simulated ones among the devices are.
+    pub machine: Machine,
     /// GPUs, by index.
     pub gpus: Vec<Source>,
     /// Switches, in NSCQ's order.
@@ -36,12 +38,24 @@ pub struct Device {
     pub source: Source,
 }
 
+/// A simulated machine of as many GPUs and switches as the scenario has, whose devices have the seeds from this one on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Machine {
+    /// Hoppers that work alone, without switches.
+    Hopper(u64),
+    /// Hoppers and LS10 switches that list each other: at most eight, and one to four.
+    ProtectedPcie(u64),
+    /// GB100s with encrypted NVLink, without switches.
+    MultiPassthrough(u64),
+}
+
 /// Where a device's evidence comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum Source {
-    /// A simulated Hopper GPU with this seed, which signs the caller's nonce. As a switch it is one by its place alone.
-    Simulated(u64),
+    /// The device at this place of the simulated machine. It signs the caller's nonce.
+    Simulated,
     /// Files of a report and of a PEM chain. They are given to every nonce.
     Recorded {
         /// SPDM request ‖ response.
@@ -81,11 +95,12 @@ pub enum Effect {
 }
 
 impl Scenario {
-    /// A production machine in single pass-through mode with so many simulated GPUs, and nothing wrong.
+    /// A production machine in single pass-through mode with so many Hoppers, and nothing wrong.
     #[must_use]
-    pub fn of_gpus(count: u64) -> Self {
+    pub fn of_gpus(count: usize) -> Self {
         Self {
-            gpus: (0..count).map(Source::Simulated).collect(),
+            machine: Machine::Hopper(0),
+            gpus: vec![Source::Simulated; count],
             switches: Vec::new(),
             environment: 2,
             feature: 1,
@@ -96,14 +111,23 @@ impl Scenario {
         }
     }
 
-    /// Eight simulated GPUs and four switches in the protected-PCIe mode, and nothing wrong.
+    /// Hoppers and switches in the protected-PCIe mode, and nothing wrong.
     #[must_use]
-    pub fn protected_pcie() -> Self {
-        let switch = |number: u64| Device {
-            label: format!("SWX-{number:08X}"),
-            source: Source::Simulated(100 + number),
-        };
-        Self { switches: (0..4).map(switch).collect(), feature: 0, multi_gpu: 1, ..Self::of_gpus(8) }
+    pub fn protected_pcie(gpus: usize, switches: usize) -> Self {
+        let switch = |number| Device { label: format!("SWX-{number:08X}"), source: Source::Simulated };
+        Self {
+            machine: Machine::ProtectedPcie(0),
+            switches: (0..switches).map(switch).collect(),
+            feature: 0,
+            multi_gpu: 1,
+            ..Self::of_gpus(gpus)
+        }
+    }
+
+    /// GB100s in multi pass-through mode, and nothing wrong.
+    #[must_use]
+    pub fn multi_passthrough(gpus: usize) -> Self {
+        Self { machine: Machine::MultiPassthrough(0), multi_gpu: 2, ..Self::of_gpus(gpus) }
     }
 
     /// The same with a fault before all others.

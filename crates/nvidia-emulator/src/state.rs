@@ -5,9 +5,9 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use confide_simulator::SimulatedGpu;
+use confide_simulator::{GpuOptions, NodeOptions, SimulatedNode};
 
-use crate::scenario::{Effect, Scenario, Source};
+use crate::scenario::{Effect, Machine, Scenario, Source};
 use crate::{VARIABLE, journal};
 
 /// One process's machine.
@@ -16,6 +16,8 @@ pub(crate) struct State {
     pub(crate) ready: u32,
     /// What `nscq_session_set_input` got.
     pub(crate) input: Vec<u8>,
+    /// The simulated devices, once one is asked.
+    simulated: OnceLock<Option<SimulatedNode>>,
     calls: BTreeMap<String, u32>,
     journal: File,
 }
@@ -35,7 +37,14 @@ impl State {
         let path = std::path::PathBuf::from(std::env::var_os(VARIABLE)?);
         let scenario: Scenario = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
         let journal = OpenOptions::new().create(true).append(true).open(journal(&path)).ok()?;
-        Some(Self { ready: scenario.ready, scenario, input: Vec::new(), calls: BTreeMap::new(), journal })
+        Some(Self {
+            ready: scenario.ready,
+            scenario,
+            input: Vec::new(),
+            simulated: OnceLock::new(),
+            calls: BTreeMap::new(),
+            journal,
+        })
     }
 
     /// Writes the call down and gives the effect of the fault that holds for it.
@@ -47,6 +56,54 @@ impl State {
         *count += 1;
         let holds = |fault: &&crate::Fault| fault.call == call && fault.from <= *count;
         self.scenario.faults.iter().find(holds).map(|fault| fault.effect)
+    }
+
+    fn simulated(&self) -> Option<&SimulatedNode> {
+        let (gpus, switches) = (self.scenario.gpus.len(), self.scenario.switches.len());
+        let options = || match self.scenario.machine {
+            Machine::Hopper(seed) => {
+                let gpus = (seed..).take(gpus).map(GpuOptions::hopper).collect();
+                NodeOptions { gpus, switches: Vec::new() }
+            }
+            Machine::ProtectedPcie(seed) => NodeOptions::ppcie(seed, gpus, switches),
+            Machine::MultiPassthrough(seed) => NodeOptions::mpt(seed, gpus),
+        };
+        self.simulated.get_or_init(|| SimulatedNode::with_options(options()).ok()).as_ref()
+    }
+
+    /// The report of a GPU for a nonce; none where there is no such GPU.
+    pub(crate) fn gpu_report(&self, index: usize, nonce: [u8; 32]) -> Option<Vec<u8>> {
+        match self.scenario.gpus.get(index)? {
+            Source::Simulated => Some(self.simulated()?.gpus.get(index)?.report(nonce)),
+            Source::Recorded { report, .. } => std::fs::read(report).ok(),
+        }
+    }
+
+    /// The certificate chain of a GPU, PEM.
+    pub(crate) fn gpu_chain(&self, index: usize) -> Option<Vec<u8>> {
+        match self.scenario.gpus.get(index)? {
+            Source::Simulated => Some(self.simulated()?.gpus.get(index)?.chain_pem().into_bytes()),
+            Source::Recorded { chain, .. } => std::fs::read(chain).ok(),
+        }
+    }
+
+    /// The report of a switch for the nonce that was put in; none where there is no such switch.
+    pub(crate) fn switch_report(&self, index: usize) -> Option<Vec<u8>> {
+        match &self.scenario.switches.get(index)?.source {
+            Source::Simulated => {
+                let nonce = self.input.as_slice().try_into().ok()?;
+                Some(self.simulated()?.switches.get(index)?.report(nonce))
+            }
+            Source::Recorded { report, .. } => std::fs::read(report).ok(),
+        }
+    }
+
+    /// The certificate chain of a switch, PEM.
+    pub(crate) fn switch_chain(&self, index: usize) -> Option<Vec<u8>> {
+        match &self.scenario.switches.get(index)?.source {
+            Source::Simulated => Some(self.simulated()?.switches.get(index)?.chain_pem().into_bytes()),
+            Source::Recorded { chain, .. } => std::fs::read(chain).ok(),
+        }
     }
 }
 
@@ -68,24 +125,6 @@ pub(crate) fn call(
             std::thread::park();
         },
         other => Ok((lock(state), other)),
-    }
-}
-
-impl Source {
-    /// The report for a nonce.
-    pub(crate) fn report(&self, nonce: [u8; 32]) -> Option<Vec<u8>> {
-        match self {
-            Self::Simulated(seed) => Some(SimulatedGpu::new(*seed).ok()?.report(nonce)),
-            Self::Recorded { report, .. } => std::fs::read(report).ok(),
-        }
-    }
-
-    /// The certificate chain, PEM.
-    pub(crate) fn chain(&self) -> Option<Vec<u8>> {
-        match self {
-            Self::Simulated(seed) => Some(SimulatedGpu::new(*seed).ok()?.chain_pem().into_bytes()),
-            Self::Recorded { chain, .. } => std::fs::read(chain).ok(),
-        }
     }
 }
 
