@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The suites' folders.
-pub(crate) const SUITES: [&str; 2] = ["tdx", "snp"];
+pub(crate) const SUITES: [&str; 3] = ["tdx", "snp", "nvidia"];
 
 pub(crate) fn folder(suite: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(suite)

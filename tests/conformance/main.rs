@@ -1,6 +1,6 @@
 //! The conformance suite through `confide conformance`: JSON in, JSON out, as any implementation would be run.
 //!
-//! Cases: those of `fixtures/tdx` and `fixtures/snp`, made from text, and the recorded evidence of the corpus, where there is one.
+//! Cases: those of `fixtures/tdx`, `fixtures/snp` and `fixtures/nvidia`, made from text, and the recorded evidence of the corpus, where there is one.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -4,14 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    Claims, CpuEvidence, DeviceEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
+    Claims, CpuEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
 };
 use confide_evidence::event::{DevicesInUse, EventLog, EventLogError, RuntimeEvent};
 use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::transcript::{Binding, Transcript};
 
-use crate::device::{Cpu, Device, Nature};
+use crate::device::{Cpu, Device, Devices, Nature, Separate};
 use crate::error::AttesterError;
+use crate::gpu::{Node, Ready};
 use crate::tsm::ConfigfsTdx;
 
 /// The machine that this guest runs on, and what has been measured on it.
@@ -20,7 +21,7 @@ use crate::tsm::ConfigfsTdx;
 pub struct Attester {
     nature: Nature,
     measured: Mutex<Measured>,
-    devices: Vec<Mutex<Box<dyn Device>>>,
+    devices: Box<dyn Devices>,
 }
 
 /// The CPU and the log of what RTMR3 holds: one lock, because a quote signs the register as it is.
@@ -36,7 +37,7 @@ enum Log {
 }
 
 impl Attester {
-    /// The TDX guest in which this process runs. Its GPUs are not read: the device list is empty.
+    /// The TDX guest in which this process runs. It has no GPUs until [`Attester::with_gpus`].
     ///
     /// # Errors
     /// [`AttesterError::NoPlatform`] when the kernel offers no TDX interfaces.
@@ -48,8 +49,14 @@ impl Attester {
         Self {
             nature: cpu.nature(),
             measured: Mutex::new(Measured { cpu, log: Log::Exact(EventLog::new()) }),
-            devices: devices.into_iter().map(Mutex::new).collect(),
+            devices: Box::new(Separate::new(devices)),
         }
+    }
+
+    /// The same machine with these GPUs and switches in place of those it had: from now on they report.
+    #[must_use]
+    pub fn with_gpus<W: Send + Sync + 'static>(self, node: Node<Ready<W>>) -> Self {
+        Self { devices: Box::new(node), ..self }
     }
 
     /// Whether evidence comes from hardware.
@@ -67,18 +74,12 @@ impl Attester {
 
     /// Payload of the event `devices`: the devices in the order of their evidence.
     pub fn devices_in_use(&self) -> DevicesInUse {
-        DevicesInUse { devices: self.devices.iter().map(|device| lock(device).in_use()).collect() }
+        self.devices.in_use()
     }
 
-    /// The GPU facts of the claims. Devices that this attester reports have their ready state set.
+    /// The GPU facts of the claims.
     pub fn gpus(&self) -> Gpus {
-        let environment = self.devices.first().map_or("", |device| lock(device).environment());
-        Gpus {
-            count: self.devices.len() as u64,
-            ready: !self.devices.is_empty(),
-            dev_tools: false,
-            environment: environment.to_owned(),
-        }
+        self.devices.gpus()
     }
 
     /// Extends an event into RTMR3 and adds it to the log.
@@ -110,7 +111,7 @@ impl Attester {
         key_set: &KeySet,
         claims: &Claims,
     ) -> Result<EvidenceDocument, AttesterError> {
-        let devices = self.device_evidence(binding)?;
+        let devices = self.devices.evidence(&|position| binding.gpu_nonce(position))?;
         let mut measured = lock(&self.measured);
         let log = measured.exact_log()?;
         log.check_complete(binding.role(), claims.egress.mode)?;
@@ -149,13 +150,6 @@ impl Attester {
     pub fn pck_chain(&self) -> Result<Vec<u8>, AttesterError> {
         let quote = lock(&self.measured).cpu.quote(&[0; 64])?;
         Ok(Quote::parse(&quote, Padding::Refused)?.signature.pck_chain.to_vec())
-    }
-
-    fn device_evidence(&self, binding: &Binding) -> Result<Vec<DeviceEvidence>, AttesterError> {
-        (0u32..)
-            .zip(&self.devices)
-            .map(|(position, device)| lock(device).evidence(&binding.gpu_nonce(position)))
-            .collect()
     }
 }
 

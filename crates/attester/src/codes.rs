@@ -32,6 +32,44 @@ codes! {
         "use firmware that writes a crypto-agile TCG event log of at most 1 MiB";
     DOCUMENT_INVALID = "document_invalid", "the evidence document breaks one of its own limits",
         "report it: this is a fault of the guest, or the machine has more devices than a document lists";
+    GPU_LIBRARY_MISSING = "gpu_library_missing", "NVIDIA's library NVML cannot be loaded, or NSCQ is there and cannot be",
+        "install the NVIDIA driver in the image: NVML (libnvidia-ml.so.1), and NSCQ (libnvidia-nscq.so.2) where there are switches";
+    GPU_DRIVER_OLD = "gpu_driver_old", "the NVIDIA driver's libraries lack a function of confidential computing",
+        "install an NVIDIA driver of version 550 or later in the image";
+    GPU_CALL_FAILED = "gpu_call_failed", "the NVIDIA driver refused a call",
+        "look in the log for the call and its code; run the guest as root, and power the virtual machine off and boot it again";
+    GPU_LOST = "gpu_lost", "a GPU that was there is gone",
+        "check the GPU on the host, then power the virtual machine off and boot it again";
+    GPU_SIZE_INVALID = "gpu_size_invalid", "the NVIDIA driver says that it wrote nothing, or more than its buffer holds",
+        "install an NVIDIA driver of version 550 or later; do not use this one";
+    GPU_VALUE_UNKNOWN = "gpu_value_unknown", "the NVIDIA driver gives a number that has no meaning",
+        "use a driver that this version of the guest knows, or a newer guest";
+    GPU_TOO_MANY = "gpu_too_many", "there are more GPUs and switches than an evidence document lists",
+        "give the virtual machine at most 32 of them";
+    GPU_MODE_OFF = "gpu_mode_off", "the confidential-computing mode of the GPUs is off",
+        "on the host, switch the mode on (nvidia_gpu_tools.py --set-cc-mode=on, or --set-ppcie-mode=on for eight GPUs with switches) and reset the GPUs";
+    GPU_DEV_TOOLS = "gpu_dev_tools_on", "the GPUs' device tools mode is on: tools may look into them",
+        "on the host, set the mode to on instead of devtools and reset the GPUs";
+    GPU_COUNT_CHANGED = "gpu_count_changed", "GPUs or switches came or went since they were found",
+        "let nothing attach or detach devices of a running virtual machine; power it off and boot it again";
+    GPU_ENVIRONMENT_CHANGED = "gpu_environment_changed", "the mode of the GPUs, or the set of switches, changed since they were found",
+        "let nothing change the GPUs of a running virtual machine; power it off and boot it again";
+    GPU_READY_STATE = "gpu_ready_state", "the GPUs' ready state is not what it was set to",
+        "let nothing else set the ready state (nvidia-smi conf-compute -srs); power the virtual machine off and boot it again";
+    SWITCH_ANSWER_INVALID = "switch_answer_invalid", "NSCQ answered for a switch with no name of one, or not once",
+        "install the NSCQ library of the driver's own version";
+    GPU_DRIVER_HUNG = "gpu_driver_hung", "the NVIDIA driver did not answer in time",
+        "look in the kernel's log for Xid errors, then power the virtual machine off and boot it again";
+    GPU_THREAD_FAILED = "gpu_thread_failed", "a thread that calls the NVIDIA driver cannot run",
+        "raise the limits of the guest's service on threads and memory";
+    GPU_ENDED = "gpu_ended", "an earlier failure ended the use of the GPUs",
+        "look in the log for the earlier failure and do what its code says";
+    GPU_EVIDENCE_UNREADABLE = "gpu_evidence_unreadable", "a device's evidence was accepted and cannot be read",
+        "report it: this is a fault of the guest";
+    GPU_STILL_READY = "gpu_still_ready", "the GPUs could not be set back after a failure and still take work",
+        "power the virtual machine off";
+    GPU_REFUSED = "gpu_refused", "the guest's own appraisal refused its GPUs",
+        "look in the log for the rule that failed and do what its code says";
     SIMULATOR_FAILED = "simulator_failed", "the SIMULATED machine cannot be made",
         "report it: this is a fault of the simulator";
 }
@@ -40,6 +78,7 @@ codes! {
 mod tests {
     use super::*;
     use crate::error::AttesterError;
+    use crate::gpu::{AppraisalError, GpuError};
     use confide_evidence::event::EventLogError;
     use std::collections::BTreeSet;
     use std::io;
@@ -63,10 +102,38 @@ mod tests {
                 source: confide_evidence::boot_log::BootLog::parse(&[]).map(|_| ()).unwrap_err(),
             },
         ];
-        let codes: BTreeSet<&str> = all.iter().map(AttesterError::code).collect();
+        let gpu: Vec<AttesterError> = gpu_errors().into_iter().map(AttesterError::from).collect();
+        let all: Vec<_> = all.into_iter().chain(gpu).collect();
+        let mut codes: BTreeSet<&str> = all.iter().map(AttesterError::code).collect();
         assert_eq!(codes.len(), all.len(), "one code for each");
+        assert!(codes.insert(AppraisalError::Refused("reason").code()));
+        assert_eq!(AppraisalError::<()>::Gpu(GpuError::Ended).code(), GPU_ENDED);
         let listed: BTreeSet<&str> = CODES.iter().map(|(code, ..)| *code).collect();
         assert_eq!(listed.len(), CODES.len());
         assert!(codes.is_subset(&listed));
+    }
+
+    /// One for each code.
+    fn gpu_errors() -> Vec<GpuError> {
+        let source = || confide_evidence::nvidia::Report::parse(&[]).map(drop).unwrap_err();
+        vec![
+            GpuError::Function { library: "NVML", function: "f" },
+            GpuError::Call { call: "c", device: None, code: 1, meaning: "" },
+            GpuError::Lost { device: 0, call: "c", code: 15 },
+            GpuError::Size { call: "c", device: None, found: 0, most: 1 },
+            GpuError::Value { field: "f", found: 9 },
+            GpuError::TooMany,
+            GpuError::ModeOff,
+            GpuError::DevTools,
+            GpuError::CountChanged { kind: "GPUs", before: 1, now: 0 },
+            GpuError::EnvironmentChanged,
+            GpuError::ReadyState { asked: 1, found: 0 },
+            GpuError::SwitchName,
+            GpuError::Hung { call: "c", seconds: 1 },
+            GpuError::Thread,
+            GpuError::Ended,
+            GpuError::Report { device: 0, source: source() },
+            GpuError::StillReady { reason: Box::new(GpuError::Ended), unset: Box::new(GpuError::Thread) },
+        ]
     }
 }

@@ -1,9 +1,12 @@
 //! What the attester needs of a CPU and of a GPU.
 
-use confide_evidence::document::{DeviceEvidence, Endorsements};
-use confide_evidence::event::DeviceInUse;
+use std::sync::{Mutex, PoisonError};
+
+use confide_evidence::document::{DeviceEvidence, Endorsements, Gpus};
+use confide_evidence::event::{DeviceInUse, DevicesInUse};
 
 use crate::error::AttesterError;
+use crate::gpu::{Node, Ready};
 
 /// Whether evidence comes from hardware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,4 +44,70 @@ pub(crate) trait Device: Send {
 
     /// A report that signs this nonce. Blocks while the device makes it.
     fn evidence(&mut self, nonce: &[u8; 32]) -> Result<DeviceEvidence, AttesterError>;
+}
+
+/// All GPUs and switches of a machine, in the order of their evidence.
+pub(crate) trait Devices: Send + Sync {
+    /// What the event `devices` says of them.
+    fn in_use(&self) -> DevicesInUse;
+
+    /// The GPU facts of the claims.
+    fn gpus(&self) -> Gpus;
+
+    /// A report of each over the nonce of its position. Blocks while the devices make them.
+    fn evidence(&self, nonces: &dyn Fn(u32) -> [u8; 32]) -> Result<Vec<DeviceEvidence>, AttesterError>;
+}
+
+/// Devices that have no state but being ready. Each serves one caller at a time.
+pub(crate) struct Separate(Vec<Mutex<Box<dyn Device>>>);
+
+impl Separate {
+    pub(crate) fn new(devices: Vec<Box<dyn Device>>) -> Self {
+        Self(devices.into_iter().map(Mutex::new).collect())
+    }
+
+    /// The devices, free of what a panic may have left.
+    fn each<T>(&self, mut of: impl FnMut(&mut dyn Device) -> T) -> impl Iterator<Item = T> {
+        self.0.iter().map(move |device| of(&mut **device.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Devices for Separate {
+    fn in_use(&self) -> DevicesInUse {
+        DevicesInUse { devices: self.each(|device| device.in_use()).collect() }
+    }
+
+    fn gpus(&self) -> Gpus {
+        let environment = self.each(|device| device.environment()).next().unwrap_or_default();
+        Gpus {
+            count: self.0.len() as u64,
+            ready: !self.0.is_empty(),
+            dev_tools: false,
+            environment: environment.to_owned(),
+        }
+    }
+
+    fn evidence(&self, nonces: &dyn Fn(u32) -> [u8; 32]) -> Result<Vec<DeviceEvidence>, AttesterError> {
+        let mut position = 0;
+        let report = |device: &mut dyn Device| {
+            let nonce = nonces(position);
+            position += 1;
+            device.evidence(&nonce)
+        };
+        self.each(report).collect()
+    }
+}
+
+impl<W: Send + Sync> Devices for Node<Ready<W>> {
+    fn in_use(&self) -> DevicesInUse {
+        self.devices_in_use().clone()
+    }
+
+    fn gpus(&self) -> Gpus {
+        self.claims()
+    }
+
+    fn evidence(&self, nonces: &dyn Fn(u32) -> [u8; 32]) -> Result<Vec<DeviceEvidence>, AttesterError> {
+        Ok(Node::evidence(self, nonces)?)
+    }
 }

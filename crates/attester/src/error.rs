@@ -9,6 +9,7 @@ use confide_evidence::event::EventLogError;
 use confide_evidence::tdx::QuoteError;
 
 use crate::codes;
+use crate::gpu::GpuError;
 
 /// Why the attester cannot measure or attest.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,9 @@ pub enum AttesterError {
     /// An earlier extension failed midway: what RTMR3 holds is unknown until the next boot.
     #[error("an earlier measurement failed, so that RTMR3 is unknown until the next boot")]
     RegisterUnknown,
+    /// The GPUs or switches give no evidence. They are not ready.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The document breaks one of its own limits.
     #[error(transparent)]
     Document(#[from] DocumentError),
@@ -97,6 +101,7 @@ impl AttesterError {
             Self::Events(_) => codes::EVENTS_INVALID,
             Self::RegisterUsed => codes::REGISTER_USED,
             Self::RegisterUnknown => codes::REGISTER_UNKNOWN,
+            Self::Gpu(error) => error.code(),
             Self::Document(_) => codes::DOCUMENT_INVALID,
             #[cfg(feature = "danger-simulator")]
             Self::Simulator(_) => codes::SIMULATOR_FAILED,

@@ -2,7 +2,7 @@
 //!
 //! Layer 5. An [`Attester`] owns the CPU's quoting device, RTMR3 and the GPUs. It measures events and answers a
 //! [`Binding`](confide_evidence::transcript::Binding) with an evidence document whose transcript it composes
-//! itself: no interface signs report data that a caller chose.
+//! itself: no interface signs report data that a caller chose. A [`gpu::Node`] takes the GPUs to the ready state.
 //!
 //! Two platforms exist: Intel TDX through the kernel's configfs-tsm ([`Attester::tdx`]), and, behind the feature
 //! `danger-simulator` that is off in every image, a software TDX module with software GPUs
@@ -13,6 +13,7 @@ mod boot_log;
 mod codes;
 mod device;
 mod error;
+pub mod gpu;
 #[cfg(feature = "danger-simulator")]
 mod simulated;
 mod tsm;

@@ -125,6 +125,7 @@ impl Target {
             document: &document,
             endorsements: &endorsements,
             prepared: None,
+            prepared_devices: None,
             memo: Some(memo),
             second_opinion: second_opinion.as_ref(),
             references: self.prepared_references.as_ref(),

@@ -3,8 +3,9 @@
 use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
+use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, inspect, policy, proxy, record, render, replay, snp, verify};
+use crate::{chat, conformance, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ enum Command {
     Inspect(inspect::Inspect),
     #[command(subcommand)]
     Collateral(CollateralCommand),
+    #[command(subcommand)]
+    Rim(RimCommand),
     /// Work with appraisal policies
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -54,6 +57,7 @@ enum Command {
 enum Verify {
     Quote(verify::Quote),
     Snp(snp::Snp),
+    Gpu(gpu::Gpu),
     Document(verify::Document),
 }
 
@@ -80,6 +84,7 @@ impl Cli {
         match self.command {
             Command::Verify(Verify::Quote(command)) => command.run(),
             Command::Verify(Verify::Snp(command)) => command.run(),
+            Command::Verify(Verify::Gpu(command)) => command.run(),
             Command::Verify(Verify::Document(command)) => command.run(),
             Command::Chat(command) => command.run(),
             Command::Proxy(command) => command.run(),
@@ -87,6 +92,7 @@ impl Cli {
             Command::Replay(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Collateral(command) => command.run(),
+            Command::Rim(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Conformance(command) => command.run(),
             Command::Completions { shell } => {

@@ -124,6 +124,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give the platform with --fmspc and --ca",
     ),
     (
+        "too_many_files",
+        "more files of one kind were given than are taken",
+        "give at most 256 files of a kind: those that are about these devices",
+    ),
+    (
         "snp_vlek_certificate",
         "the report is signed by a VLEK, whose certificate only the cloud provider gives",
         "give it with --cert, beside the certificates and the list that `confide collateral fetch --report` fetches",

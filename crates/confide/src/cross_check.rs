@@ -121,6 +121,7 @@ fn ours(
         subject: Subject::Quote(quote),
         endorsements: &endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

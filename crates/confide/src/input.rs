@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 pub(crate) static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -119,8 +120,8 @@ pub(crate) fn bytes32(text: &str) -> Result<[u8; 32], String> {
 /// Which policy to appraise by.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PolicyFlags {
-    /// Appraisal policy (TOML); without one, the built-in policies/inspect.toml for bare quotes, and for guests and their
-    /// documents policies/client.toml, which refuses every guest
+    /// Appraisal policy (TOML); without one, the built-in policies/inspect.toml for bare quotes, reports and devices, and for
+    /// guests and their documents policies/client.toml, which refuses every guest
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Policy that accepts simulated evidence: a file danger-*.toml with a [danger] table

@@ -90,7 +90,7 @@ fn record(record: &Record) -> Value {
                 shown["report"] = report.to_json();
             }
         }
-        Subject::Quote(_) | Subject::Document(_) => {}
+        Subject::Quote(_) | Subject::Document(_) | Subject::Devices { .. } => {}
     }
     shown
 }

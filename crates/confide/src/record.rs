@@ -6,7 +6,7 @@ use crate::endorser::EndorserFlags;
 use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags, QuoteFiles};
 use crate::render::Shown;
 use crate::status::{Failure, Status};
-use crate::{record_live, render, replay, snp};
+use crate::{gpu, record_live, render, replay, snp};
 use clap::Subcommand;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
@@ -66,6 +66,16 @@ enum From {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Appraise NVIDIA GPUs and switches by themselves and record that
+    Gpu {
+        #[command(flatten)]
+        files: gpu::Files,
+        #[command(flatten)]
+        appraising: Appraising,
+        /// Record file to append to
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
 }
 
 impl RecordCommand {
@@ -79,6 +89,7 @@ impl RecordCommand {
                 record_quote(&files, &appraising, cross_check, &out)
             }
             From::Snp { files, appraising, out } => snp::record(&files, &appraising, &out),
+            From::Gpu { files, appraising, out } => gpu::record(&files, &appraising, &out),
         }
     }
 }
@@ -86,7 +97,7 @@ impl RecordCommand {
 fn quote_of(subject: &Subject) -> &[u8] {
     match subject {
         Subject::Quote(quote) | Subject::QuoteWithLog { quote, .. } => quote.as_bytes(),
-        Subject::Document(_) | Subject::SnpReport(_) => &[],
+        Subject::Document(_) | Subject::SnpReport(_) | Subject::Devices { .. } => &[],
     }
 }
 
@@ -107,6 +118,7 @@ fn record_quote(
         subject: confide_record::borrowed(&subject),
         endorsements: &endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: second_opinion.as_ref(),
         references: policy.prepared(),

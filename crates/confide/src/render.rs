@@ -148,6 +148,11 @@ pub(crate) fn failure(failure: &Failure) {
     let _ = out.write_all(text.as_bytes());
 }
 
+/// Prints to standard error what a verdict does not say of itself.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "note: {}", harmless(text));
+}
+
 /// The tree of a verdict.
 #[must_use]
 pub fn tree(result: &AttestationResult, colour: Colour) -> String {
@@ -178,6 +183,7 @@ pub fn tree(result: &AttestationResult, colour: Colour) -> String {
 fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     let mut facts = vec![("policy", result.policy.clone()), ("time", result.time.clone())];
     let mut add = |name, value: Option<String>| facts.extend(value.map(|value| (name, value)));
+    add("time of manifests", result.rim_time.clone());
     add("platform", result.platform.map(str::to_owned));
     add("TCB status", result.tcb_status.map(str::to_owned));
     add("advisories", (!result.advisory_ids.is_empty()).then(|| result.advisory_ids.join(", ")));
@@ -196,6 +202,9 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
                 device.kind, device.family, device.mode, device.serial
             )),
         );
+        let manifests: Vec<&str> =
+            device.manifests.iter().map(|manifest| manifest.version.as_str()).collect();
+        add("its manifests", (!manifests.is_empty()).then(|| manifests.join(", ")));
     }
     add("platform binding", result.platform_binding.map(str::to_owned));
     add("valid until", result.valid_until.clone());
@@ -283,6 +292,7 @@ mod tests {
             platform: Some("tdx"),
             policy: "a policy".to_owned(),
             time: "2026-01-01T00:00:00Z".to_owned(),
+            rim_time: None,
             tcb_status: None,
             tcb_date: None,
             pck: None,

@@ -143,6 +143,7 @@ fn appraise(
         subject: Subject::SnpReport(report),
         endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: policy.prepared(),

@@ -6,10 +6,14 @@ mod support;
 
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
+use confide_evidence::hex;
+use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_REPORT, MAX_RIM};
+use confide_evidence::ocsp::MAX_OCSP;
 use confide_evidence::pem::MAX_PEM;
 use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
 use confide_policy::MAX_POLICY;
 use confide_record::MAX_FILE;
+use confide_testkit::gpu::{GpuEvidence, evidence_list};
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -389,6 +393,118 @@ fn bad_files_of_reference_values() {
         row(verify("{}", &signature), text.into_bytes(), confide_policy::MAX_REFERENCE_FILE),
         row(verify(&references, "{}"), std::fs::read(&signature).unwrap(), MAX_SIGNATURE),
     ]);
+}
+
+/// A simulated Hopper's files, and the words that appraise it.
+struct Hopper {
+    folder: tempfile::TempDir,
+    evidence: GpuEvidence,
+}
+
+impl Hopper {
+    const TIME: u64 = 1_790_812_800;
+    const AT: &str = "2026-10-01T00:00:00Z";
+    const NONCE: [u8; 32] = [0x41; 32];
+
+    fn new() -> Self {
+        let evidence = GpuEvidence::hopper(Self::NONCE, Self::TIME).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let device = &evidence.devices[0];
+        for (name, bytes) in [
+            ("report", &device.report[..]),
+            ("chain", device.chain.as_bytes()),
+            ("list", evidence.list().as_bytes()),
+            ("danger-gpu.toml", &file("policies/danger-simulator.toml")),
+        ] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        Self { folder, evidence }
+    }
+
+    /// The words of `command` about the device; what `named` names is the file that is tried.
+    fn words(&self, command: &[&str], named: &str, more: &[&str]) -> Vec<String> {
+        let path = |name: &str| match name {
+            name if name == named => "{}".to_owned(),
+            name => self.folder.path().join(name).display().to_string(),
+        };
+        let flags = match named {
+            "list" => vec!["--evidence".to_owned(), path("list")],
+            _ => {
+                let nonce = hex::encode(&Self::NONCE);
+                [
+                    "--report".to_owned(),
+                    path("report"),
+                    "--chain".into(),
+                    path("chain"),
+                    "--nonce".into(),
+                    nonce,
+                ]
+                .to_vec()
+            }
+        };
+        let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let policy = ["--danger-policy".to_owned(), path("danger-gpu.toml")];
+        [own(command), own(&["--json", "--at", Self::AT]), flags, policy.to_vec(), own(more)].concat()
+    }
+}
+
+#[test]
+fn bad_files_of_verify_gpu() {
+    let hopper = Hopper::new();
+    let no_device = (30, "gpu_evidence_file");
+    let row = |command: &[&str], named: &str, more: &[&str], whole: &[u8], limit: usize, bad: End| {
+        let words = hopper.words(command, named, more);
+        Row::new(&words.iter().map(String::as_str).collect::<Vec<_>>(), whole.to_vec(), limit, bad)
+    };
+    let GpuEvidence { devices, manifests, answers, lists } = &hopper.evidence;
+    let (report, chain) = (&devices[0].report, devices[0].chain.as_bytes());
+    let list = hopper.evidence.list();
+    let out = hopper.folder.path().join("out.confide");
+    let record = ["record", "gpu", "--out", out.to_str().unwrap()];
+    let verify = ["verify", "gpu"];
+    let mut rows = Vec::new();
+    for command in [&verify[..], &record] {
+        rows.extend([
+            row(command, "report", &[], report, 3 * MAX_REPORT, no_device),
+            // Half a chain is PEM all the same; what stands behind a block is no part of it (RFC 7468, section 2).
+            Row {
+                cut: (30, "device_chain_format"),
+                trailing: (30, "device_chain_format"),
+                ..row(command, "chain", &[], chain, 3 * MAX_PEM, no_device)
+            },
+            row(command, "list", &[], list.as_bytes(), MAX_EVIDENCE_LIST, no_device),
+            row(command, "rim", &["--rim", "{}"], &manifests[0], MAX_RIM, (30, "rim_format")),
+            row(command, "ocsp", &["--ocsp", "{}"], &answers[0], 3 * MAX_OCSP, (30, "ocsp_format")),
+            row(command, "crl", &["--crl", "{}"], &lists[0], MAX_DECODED, (30, "device_crl_format")),
+        ]);
+    }
+    check(&rows);
+}
+
+#[test]
+fn more_devices_or_files_than_are_taken_are_refused() {
+    let hopper = Hopper::new();
+    let device = hopper.evidence.devices[0].clone();
+    let many = hopper.folder.path().join("many");
+    std::fs::write(&many, evidence_list(&vec![device.clone(); 33])).unwrap();
+    let full = hopper.folder.path().join("full");
+    std::fs::write(&full, evidence_list(&vec![device; 32])).unwrap();
+    let (many, full) = (many.to_str().unwrap(), full.to_str().unwrap());
+    let verify = |evidence: &[&str], more: &[&str]| {
+        let words = [&["verify", "gpu", "--json", "--at", Hopper::AT, "--evidence"], evidence, more].concat();
+        let output = support::confide(&words);
+        (status(&output), code(&output))
+    };
+    let told = |status: i32, code: &str| (status, code.to_owned());
+    assert_eq!(verify(&[many], &[]), told(30, "gpu_evidence_file"));
+    assert_eq!(verify(&[full, full], &[]), told(30, "gpu_evidence_file"));
+    // As many devices as may be: what is wrong is another thing.
+    assert_eq!(verify(&[full], &[]), told(10, "device_root_anchor"));
+    for flag in ["--rim", "--ocsp", "--crl"] {
+        let files = [&[flag][..], &vec![full; 257]].concat();
+        assert_eq!(verify(&[full], &files), told(2, "too_many_files"), "{flag}");
+    }
+    assert_eq!(verify(&vec![full; 257], &[]), told(2, "too_many_files"));
 }
 
 #[test]

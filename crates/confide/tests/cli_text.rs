@@ -36,6 +36,7 @@ fn help_has_the_further_paragraphs_of_a_command() {
     for (words, paragraph) in [
         (vec!["verify", "quote"], "policies/inspect.toml"),
         (vec!["verify", "document"], "opens no channel"),
+        (vec!["verify", "gpu"], "neither which machine the devices sit in"),
         (vec!["chat"], "standard error"),
         (vec!["proxy"], "/confide/verdict"),
         (vec!["record"], "chained by hash"),
@@ -45,6 +46,10 @@ fn help_has_the_further_paragraphs_of_a_command() {
         (vec!["collateral"], "NO_PROXY"),
         (vec!["collateral", "fetch"], "used for a day"),
         (vec!["collateral", "show"], "Nothing is verified"),
+        (vec!["rim"], "all issues are kept"),
+        (vec!["rim", "fetch"], "NVIDIA learns which firmware versions"),
+        (vec!["rim", "import"], "_PROD.swidtag"),
+        (vec!["rim", "list"], "Nothing is verified"),
     ] {
         let help = confide(&[&words[..], &["--help"]].concat());
         let text = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
@@ -72,6 +77,23 @@ fn what_a_platform_is_named_by_stands_in_the_usage() {
 }
 
 #[test]
+fn what_manifests_are_fetched_for_stands_in_the_usage() {
+    let usage = "Usage: confide rim fetch [OPTIONS] (--evidence FILE... | --id ID...) --store DIR\n";
+    assert!(stdout(&confide(&["rim", "fetch", "--help"])).contains(usage));
+    for words in [
+        &["--store", "a"][..],
+        &["--id", "NV_GPU_DRIVER_GH100_580.95.05"],
+        &["--id", "NV_GPU_DRIVER_GH100_580.95.05", "--store", "a", "--ocsp-service", "https://a.example"],
+        &["--id", "NV_GPU_DRIVER_GH100_580.95.05", "--store", "a", "--crl-service", "https://a.example"],
+    ] {
+        let refused = confide(&[&["rim", "fetch"], words].concat());
+        assert_eq!((status(&refused), stderr(&refused).contains(usage)), (2, true), "{}", stderr(&refused));
+    }
+    let told = stderr(&confide(&["rim", "fetch", "--store", "a", "--id", "GH100"]));
+    assert!(told.contains("NV_GPU_DRIVER_GH100_580.95.05"), "{told}");
+}
+
+#[test]
 fn an_address_that_is_none_is_told_the_form() {
     for address in ["localhost:8787", "127.0.0.1", "8787", "::1:8787:", "http://127.0.0.1:8787"] {
         let words = ["proxy", "--upstream", "https://127.0.0.1:1", "--listen", address];
@@ -87,7 +109,7 @@ fn completions_exist_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = confide(&["completions", shell]);
         assert_eq!(status(&output), 0, "{shell}");
-        for word in ["verify", "replay", "collateral"] {
+        for word in ["verify", "replay", "collateral", "rim"] {
             assert!(stdout(&output).contains(word), "{shell}: {word}");
         }
     }

@@ -54,7 +54,7 @@ fn check_tells_waivers_and_graces_and_warns_of_those_that_have_ended() {
     let folder = Folder::new();
     let path = folder.write("policy.toml", &client(&[], &grace("2026-12-31")));
     let told = check(&path, "2026-12-31T23:59:59Z");
-    assert!(told.contains("policy \"client\", 34 waivers, 1 graces\n"), "{told}");
+    assert!(told.contains("policy \"client\", 36 waivers, 1 graces\n"), "{told}");
     assert!(
         told.contains("  tdx.mr_seam: the TDX module is appraised by its signer and TCB status\n"),
         "{told}"
@@ -306,7 +306,7 @@ fn explain_tells_every_field_in_a_sentence() {
         "- MRTD, the measurement of the TD's firmware is that of the reference set.",
         "- MEASUREMENT, the launch digest is that of the reference set.",
         "- REPORTDATA is what the verifier computes from the evidence document and its own challenge.",
-        "- No certificate of a device's chain is revoked.",
+        "- No certificate of a device's chain, or of the signers of its manifests, is revoked.",
         "- Each egress rule that lets the host see or answer: nothing is accepted.",
         "- The image of the reference set mine is 1111111111111111111111111111111111111111111111111111111111111111.",
         "- A quote that several clients share: accepted.",

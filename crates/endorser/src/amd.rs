@@ -16,8 +16,9 @@ use confide_evidence::pem::MAX_PEM;
 use confide_evidence::snp::{Product, Report, SigningKey, TcbVersion};
 use confide_evidence::x509::{MAX_CERTIFICATE, MAX_CRL};
 
-use crate::fetch::Get;
+use crate::fetch::{Ask, Sent};
 use crate::intel::{Intel, Origin, cache_name};
+use crate::nvidia::Nvidia;
 use crate::trust::Trust;
 
 /// AMD's own service.
@@ -50,6 +51,7 @@ pub struct Amd {
 pub(crate) struct Services {
     pub(crate) intel: Intel,
     pub(crate) amd: Amd,
+    pub(crate) nvidia: Nvidia,
 }
 
 /// What AMD's service needs to know of the key that signs a report.
@@ -170,7 +172,7 @@ impl Amd {
         cache_name("kds", &self.origin.base)
     }
 
-    pub(crate) fn vcek(&self, product: Product, chip_id: &[u8; 64], tcb: [u8; 8]) -> Get<'_> {
+    pub(crate) fn vcek(&self, product: Product, chip_id: &[u8; 64], tcb: [u8; 8]) -> Ask<'_> {
         let (TcbVersion { fmc, bootloader, tee, snp, microcode }, _) = TcbVersion::from_bytes(product, tcb);
         let (hardware_id, fmc) = match fmc {
             Some(fmc) => (chip_id.get(..8).unwrap_or_default(), format!("fmcSPL={fmc:02}&")),
@@ -180,17 +182,23 @@ impl Amd {
         let levels =
             format!("{fmc}blSPL={bootloader:02}&teeSPL={tee:02}&snpSPL={snp:02}&ucodeSPL={microcode:02}");
         let path = format!("/vcek/v1/{product}/{hardware_id}?{levels}");
-        Get { origin: &self.origin, path, media_types: CERTIFICATE, limit: MAX_CERTIFICATE }
+        Ask {
+            origin: &self.origin,
+            path,
+            sent: Sent::Nothing,
+            media_types: CERTIFICATE,
+            limit: MAX_CERTIFICATE,
+        }
     }
 
-    pub(crate) fn chain(&self, product: Product, key: SigningKey) -> Get<'_> {
+    pub(crate) fn chain(&self, product: Product, key: SigningKey) -> Ask<'_> {
         let path = format!("/{}/v1/{product}/cert_chain", segment(key));
-        Get { origin: &self.origin, path, media_types: CHAIN, limit: MAX_PEM }
+        Ask { origin: &self.origin, path, sent: Sent::Nothing, media_types: CHAIN, limit: MAX_PEM }
     }
 
-    pub(crate) fn crl(&self, product: Product, key: SigningKey) -> Get<'_> {
+    pub(crate) fn crl(&self, product: Product, key: SigningKey) -> Ask<'_> {
         let path = format!("/{}/v1/{product}/crl", segment(key));
-        Get { origin: &self.origin, path, media_types: CRL, limit: MAX_CRL }
+        Ask { origin: &self.origin, path, sent: Sent::Nothing, media_types: CRL, limit: MAX_CRL }
     }
 }
 
@@ -209,7 +217,7 @@ mod tests {
     #[test]
     fn amds_own_addresses() {
         let kds = Amd::kds();
-        let url = |get: Get<'_>| format!("{}{}", get.origin.base, get.path);
+        let url = |ask: Ask<'_>| format!("{}{}", ask.origin.base, ask.path);
         let chip_id = std::array::from_fn(|at| u8::try_from(at).unwrap());
         let digits: String = chip_id.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(

@@ -36,7 +36,7 @@ const LOCK: &str = "lock";
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
 /// A file that is being written is renamed at once; one of this age was left behind.
-const ABANDONED: Duration = Duration::from_secs(3600);
+pub(crate) const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// A folder with endorsements.
 #[derive(Clone, Debug)]
@@ -336,7 +336,7 @@ fn wanted_of(path: &Path) -> Option<Wanted> {
 }
 
 /// What a folder holds, sorted; nothing where it does not exist.
-fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -348,11 +348,11 @@ fn listed(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// For this user alone: what is asked about tells with whom somebody works.
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let drawn = getrandom::u64().map_err(io::Error::other)?;
     let beside = path.with_extension(format!("{drawn:016x}.new"));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
@@ -378,7 +378,7 @@ fn evict(folder: &Path) -> io::Result<()> {
 }
 
 /// A file that somebody else removed meanwhile is removed.
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -394,7 +394,7 @@ fn remove_unlocked(path: &Path) -> io::Result<()> {
     }
 }
 
-fn is_older(path: &Path, age: Duration) -> bool {
+pub(crate) fn is_older(path: &Path, age: Duration) -> bool {
     let modified = path.symlink_metadata().and_then(|metadata| metadata.modified());
     modified.is_ok_and(|modified| modified.elapsed().is_ok_and(|elapsed| elapsed > age))
 }

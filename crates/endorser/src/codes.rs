@@ -1,6 +1,6 @@
 //! Codes of endorsements that could not be had.
 
-/// Stable codes of [`crate::EndorserError`], [`crate::SetupError`] and [`crate::StapleError`]: code, what it means, what to
+/// Stable codes of [`crate::EndorserError`], [`crate::SetupError`], [`crate::StoreError`] and [`crate::StapleError`]: code, what it means, what to
 /// do.
 pub const CODES: &[(&str, &str, &str)] = &[
     (
@@ -29,14 +29,29 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "endorsement_not_found",
-        "the service knows no such platform, CA, TCB version or TCB evaluation data number (status 404 or 410)",
-        "check --fmspc, --ca and --update; a PCCS knows only what its operator has fetched: ask without --pccs, which asks \
-         the vendor's own service",
+        "the service knows no such platform, CA, TCB version, TCB evaluation data number or RIM (status 404 or 410)",
+        "check --fmspc, --ca, --update or --id; a PCCS knows only what its operator has fetched: ask without --pccs, which \
+         asks the vendor's own service; NVIDIA has RIMs of the drivers and VBIOSes that it released for confidential computing",
     ),
     ("endorsement_redirected", "the service points to another place, which is not followed", ADDRESS),
     ("endorsement_refused", "the service answers with another status than 200", ADDRESS),
     ("endorsement_too_large", "the answer is larger than any genuine one", ADDRESS),
     ("endorsement_malformed", "the answer is not of the form that the vendor's API describes", ADDRESS),
+    (
+        "endorsement_unsupported",
+        "the object is of a form that this version does not read",
+        "use a version of this program that reads it",
+    ),
+    (
+        "endorsement_digest",
+        "the object is not the one whose digest the answer has",
+        "ask again; if it stays so, something on the way changes answers",
+    ),
+    (
+        "endorsement_ocsp_refused",
+        "the OCSP responder does not say anything about this certificate (unauthorized, malformedRequest, sigRequired)",
+        "fetch the revocation lists (--crl) in its place; NVIDIA's responder does not serve the leaf certificates of devices",
+    ),
     ("endorsement_other_object", "the answer is about another object than was asked for", ADDRESS),
     (
         "endorsement_signature",
@@ -71,6 +86,26 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give the service's own certificate as PEM, with nothing else in the file",
     ),
     ("endorser_tls", "TLS cannot be set up", "report it: this is an error of this program"),
+    (
+        "store_failed",
+        "a file or folder of the store, or one to be taken in, could not be read or written",
+        "check that it exists, that you may read and write there and that the disk has room",
+    ),
+    (
+        "store_file_unknown",
+        "the file holds neither a RIM nor an OCSP answer nor a revocation list",
+        "give RIMs as NVIDIA signs them (XML), answers and lists as DER, hexadecimal digits, base64 or PEM",
+    ),
+    (
+        "store_rim_unnamed",
+        "nothing in the RIM of a VBIOS says the board that it is for",
+        "name the file for the RIM's id, such as NV_GPU_VBIOS_1010_0200_882_96009F0001.xml",
+    ),
+    (
+        "store_too_many_files",
+        "the folder holds more files than one import takes (4096)",
+        "import its parts one after the other",
+    ),
     (
         "staple_unreadable",
         "the file with the collateral to be stapled cannot be read",
@@ -116,7 +151,10 @@ mod tests {
         let source = [include_str!("error.rs"), include_str!("staple.rs")].concat();
         let named: Vec<&str> =
             source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        for code in named.iter().filter(|text| text.starts_with("endorse") || text.starts_with("staple")) {
+        for code in named
+            .iter()
+            .filter(|text| ["endorse", "staple", "store_"].iter().any(|begin| text.starts_with(begin)))
+        {
             assert!(CODES.iter().any(|(listed, ..)| listed == code), "{code} is not listed");
         }
         for (code, meaning, what_to_do) in CODES {

@@ -19,6 +19,7 @@ use crate::error::{EndorserError, Fault};
 use crate::fetch::Fetcher;
 use crate::intel::{Intel, Set, Update};
 use crate::limits::Limits;
+use crate::nvidia::Nvidia;
 use crate::object::{Object, Wanted};
 use crate::platform::TdxPlatform;
 use crate::proxy::ProxySettings;
@@ -30,11 +31,11 @@ const FRESH: Duration = Duration::from_secs(24 * 60 * 60);
 /// Fetches endorsements and keeps them. Calls may come from several tasks; those for the same object share one request.
 #[derive(Debug)]
 pub struct Endorser {
-    services: Services,
-    fetcher: Fetcher,
+    pub(crate) services: Services,
+    pub(crate) fetcher: Fetcher,
     cache: Option<Cache>,
-    network: Network,
-    fresh: Duration,
+    pub(crate) network: Network,
+    pub(crate) fresh: Duration,
     roots: Vec<[u8; 32]>,
     flights: Mutex<HashMap<Wanted, Weak<Flight>>>,
 }
@@ -86,7 +87,7 @@ impl Endorser {
     #[must_use]
     pub fn builder() -> EndorserBuilder {
         EndorserBuilder {
-            services: Services { intel: Intel::pcs(), amd: Amd::kds() },
+            services: Services { intel: Intel::pcs(), amd: Amd::kds(), nvidia: Nvidia::public() },
             limits: Limits::default(),
             proxies: None,
             cache: None,
@@ -275,7 +276,7 @@ impl Endorser {
         {
             return Ok(Found { object: kept.object.clone(), window: kept.window.clone(), doubt: None });
         }
-        let answer = self.fetcher.get(&wanted.request(&self.services)).await?;
+        let answer = self.fetcher.ask(&wanted.request(&self.services)).await?;
         let object = wanted.read(&answer)?;
         let window = wanted.check(&object)?;
         let signers = wanted.signers(&object, above)?;
@@ -358,6 +359,12 @@ impl EndorserBuilder {
     #[must_use]
     pub fn amd(self, amd: Amd) -> Self {
         Self { services: Services { amd, ..self.services }, ..self }
+    }
+
+    /// Asks these services for what endorses NVIDIA's devices.
+    #[must_use]
+    pub fn nvidia(self, nvidia: Nvidia) -> Self {
+        Self { services: Services { nvidia, ..self.services }, ..self }
     }
 
     /// Keeps what it fetches there.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use confide_evidence::nvidia::RimError;
+use confide_evidence::ocsp::{OcspError, ResponseStatus};
 use confide_evidence::snp::EndorsementError;
 use confide_evidence::tdx::{CollateralError, IssuerChainError};
 use confide_evidence::time::format_seconds;
@@ -33,6 +35,49 @@ pub enum EndorserError {
         from: String,
         /// Why.
         fault: Fault,
+    },
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a store could not be used, or a file not be taken into one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file or folder cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The file holds neither a RIM nor an OCSP answer nor a revocation list.
+    #[error("{path}: neither a RIM nor an OCSP answer nor a revocation list")]
+    Unknown {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The RIM in the file cannot be read, or is another one than the file's name says.
+    #[error("{path}: {fault}")]
+    Object {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        fault: Fault,
+    },
+    /// The RIM of a VBIOS whose file is not named for its id: nothing in the document says the board.
+    #[error("{path}: the file of a VBIOS RIM is not named for its id")]
+    Unnamed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// More files than [`MAX_IMPORT_FILES`](crate::MAX_IMPORT_FILES).
+    #[error("{path}: more files than one import takes")]
+    TooMany {
+        /// The folder at which there were too many.
+        path: PathBuf,
     },
 }
 
@@ -104,6 +149,26 @@ pub enum Fault {
     /// What the certificate of a VCEK says of it.
     #[error("the VCEK certificate: {0}")]
     Vcek(#[from] EndorsementError),
+    /// Not the JSON of the service's answers.
+    #[error("an answer that cannot be read: {0}")]
+    Json(String),
+    /// A RIM of another form than SWID tags.
+    #[error("a RIM of the form {0:?}, which is not supported")]
+    RimFormat(String),
+    /// Another object than the one whose digest the answer has: a part of it is lost or changed.
+    #[error("the RIM has the SHA-256 {found}, not {said} as the answer says")]
+    Digest {
+        /// What the answer says.
+        said: String,
+        /// What the RIM has.
+        found: String,
+    },
+    /// A RIM.
+    #[error(transparent)]
+    Rim(#[from] RimError),
+    /// An OCSP answer.
+    #[error(transparent)]
+    Ocsp(#[from] OcspError),
     /// Another object than the one that was asked for.
     #[error("the answer is about {found}, not about {asked}")]
     Other {
@@ -170,6 +235,7 @@ impl EndorserError {
         match self {
             Self::Offline { .. } => "endorsement_offline",
             Self::Fetch { fault, .. } => fault.code(),
+            Self::Store(error) => error.code(),
         }
     }
 
@@ -202,7 +268,16 @@ impl Fault {
             | Self::IssuerChain { .. }
             | Self::Collateral(_)
             | Self::Certificate(_)
-            | Self::Vcek(_) => "endorsement_malformed",
+            | Self::Vcek(_)
+            | Self::Json(_) => "endorsement_malformed",
+            Self::RimFormat(_) => "endorsement_unsupported",
+            Self::Digest { .. } => "endorsement_digest",
+            Self::Rim(error) if error.is_unsupported() => "endorsement_unsupported",
+            Self::Ocsp(OcspError::Unsuccessful(ResponseStatus::TryLater | ResponseStatus::InternalError)) => {
+                "endorsement_unavailable"
+            }
+            Self::Ocsp(OcspError::Unsuccessful(_)) => "endorsement_ocsp_refused",
+            Self::Rim(_) | Self::Ocsp(_) => "endorsement_malformed",
             Self::Other { .. } => "endorsement_other_object",
             Self::Signature(_) => "endorsement_signature",
             Self::Older { .. } => "endorsement_older",
@@ -231,6 +306,26 @@ impl Fault {
         } else {
             Self::connection(error)
         }
+    }
+}
+
+impl StoreError {
+    /// A stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Io { .. } => "store_failed",
+            Self::Unknown { .. } => "store_file_unknown",
+            Self::Object { fault, .. } => fault.code(),
+            Self::Unnamed { .. } => "store_rim_unnamed",
+            Self::TooMany { .. } => "store_too_many_files",
+        }
+    }
+
+    /// What the person at the terminal can do about it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        codes::what_to_do(self.code())
     }
 }
 

@@ -1,4 +1,5 @@
-//! One `GET` over HTTPS, within limits: HTTP/1.1, no redirects, no content encodings, a connection for each request.
+//! One `GET` or `POST` over HTTPS, within limits: HTTP/1.1, no redirects, no content encodings, a connection for each
+//! request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use http::header::{
     PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, Write};
@@ -43,14 +44,24 @@ pub(crate) struct Fetcher {
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Get<'a> {
+pub(crate) struct Ask<'a> {
     pub(crate) origin: &'a Origin,
     /// Path and query, beneath the origin's prefix.
     pub(crate) path: String,
+    pub(crate) sent: Sent,
     /// Media types that the answer may have.
     pub(crate) media_types: &'static [&'static str],
     /// The most bytes of its body.
     pub(crate) limit: usize,
+}
+
+/// What is sent along. Both may be asked twice: neither changes anything at a service.
+#[derive(Clone, Debug)]
+pub(crate) enum Sent {
+    /// Nothing: a `GET`.
+    Nothing,
+    /// A body of a media type: a `POST`.
+    Body(&'static str, Bytes),
 }
 
 /// An answer of status 200 and of one of the asked media types.
@@ -73,12 +84,12 @@ impl Answer {
 
 impl Fetcher {
     /// Asks, and asks again after faults that pass.
-    pub(crate) async fn get(&self, get: &Get<'_>) -> Result<Answer, Fault> {
+    pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.limits.total;
         let mut failed = 0;
         loop {
             let limit = deadline.min(Instant::now() + self.limits.attempt);
-            let fault = match timeout_at(limit, self.once(get)).await {
+            let fault = match timeout_at(limit, self.once(ask)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::TimedOut(self.limits.attempt),
@@ -108,23 +119,30 @@ impl Fetcher {
         })
     }
 
-    async fn once(&self, get: &Get<'_>) -> Result<Answer, Fault> {
-        let base = &get.origin.base;
-        let mut connection = timeout(self.limits.connect, self.connect(get.origin))
+    async fn once(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
+        let base = &ask.origin.base;
+        let mut connection = timeout(self.limits.connect, self.connect(ask.origin))
             .await
             .map_err(|_| Fault::TimedOut(self.limits.connect))??;
-        let request = Request::get(base.target(&get.path))
+        let target = base.target(&ask.path);
+        let (request, body) = match &ask.sent {
+            Sent::Nothing => (Request::get(target), Bytes::new()),
+            Sent::Body(media_type, body) => {
+                (Request::post(target).header(CONTENT_TYPE, *media_type), body.clone())
+            }
+        };
+        let request = request
             .header(HOST, base.authority().as_str())
-            .header(ACCEPT, get.media_types.join(", "))
+            .header(ACCEPT, ask.media_types.join(", "))
             .header(ACCEPT_ENCODING, "identity")
             .header(USER_AGENT, AGENT)
-            .body(Empty::new())
+            .body(Full::from(body))
             .expect("addresses are URLs, and paths are made of their characters");
         let response = connection.sender.send_request(request).await.map_err(Fault::connection)?;
         check_status(&response)?;
-        check_form(response.headers(), get.media_types)?;
+        check_form(response.headers(), ask.media_types)?;
         let (head, body) = response.into_parts();
-        let body = read(body, &head.headers, get.limit).await?;
+        let body = read(body, &head.headers, ask.limit).await?;
         Ok(Answer { headers: head.headers, body })
     }
 
@@ -148,7 +166,7 @@ impl Fetcher {
 
 /// A connection whose work ends when it is dropped.
 struct Connection {
-    sender: http1::SendRequest<Empty<Bytes>>,
+    sender: http1::SendRequest<Full<Bytes>>,
     work: JoinHandle<()>,
 }
 
@@ -175,7 +193,7 @@ where
     Ok(Connection { sender, work })
 }
 
-type Handshake<S> = (http1::SendRequest<Empty<Bytes>>, http1::Connection<S, Empty<Bytes>>);
+type Handshake<S> = (http1::SendRequest<Full<Bytes>>, http1::Connection<S, Full<Bytes>>);
 
 async fn connection_on<S: Read + Write + Unpin + Send + 'static>(stream: S) -> Result<Handshake<S>, Fault> {
     let mut builder = http1::Builder::new();
@@ -196,7 +214,8 @@ async fn tunnel(
     if let Some(authorization) = proxy.authorization() {
         request = request.header(PROXY_AUTHORIZATION, authorization);
     }
-    let request = request.body(Empty::new()).expect("hosts and ports are URL characters, credentials base64");
+    let request =
+        request.body(Full::default()).expect("hosts and ports are URL characters, credentials base64");
     let response = sender.send_request(request).await.map_err(Fault::connection)?;
     if !response.status().is_success() {
         return Err(Fault::Proxy { proxy: proxy.to_string(), status: response.status().as_u16() });

@@ -14,7 +14,7 @@ use confide_evidence::hash::sha256;
 use confide_evidence::hex;
 use confide_evidence::tdx::{MAX_CRL_ANSWER, MAX_SIGNED_ANSWER};
 
-use crate::fetch::Get;
+use crate::fetch::{Ask, Sent};
 use crate::platform::PckCa;
 use crate::trust::Trust;
 use crate::url::BaseUrl;
@@ -120,28 +120,28 @@ impl Intel {
         cache_name(kind, &self.api.base)
     }
 
-    pub(crate) fn tcb_info(&self, fmspc: [u8; 6], set: Set) -> Get<'_> {
+    pub(crate) fn tcb_info(&self, fmspc: [u8; 6], set: Set) -> Ask<'_> {
         let fmspc = hex::encode(&fmspc);
         let path = format!("/tdx/certification/v4/tcb?fmspc={fmspc}&{}", set.query());
-        Get { origin: &self.api, path, media_types: JSON, limit: MAX_SIGNED_ANSWER }
+        Ask { origin: &self.api, path, sent: Sent::Nothing, media_types: JSON, limit: MAX_SIGNED_ANSWER }
     }
 
-    pub(crate) fn qe_identity(&self, set: Set) -> Get<'_> {
+    pub(crate) fn qe_identity(&self, set: Set) -> Ask<'_> {
         let path = format!("/tdx/certification/v4/qe/identity?{}", set.query());
-        Get { origin: &self.api, path, media_types: JSON, limit: MAX_SIGNED_ANSWER }
+        Ask { origin: &self.api, path, sent: Sent::Nothing, media_types: JSON, limit: MAX_SIGNED_ANSWER }
     }
 
-    pub(crate) fn pck_crl(&self, ca: PckCa) -> Get<'_> {
+    pub(crate) fn pck_crl(&self, ca: PckCa) -> Ask<'_> {
         let path = format!("/sgx/certification/v4/pckcrl?ca={ca}&encoding=der");
-        Get { origin: &self.api, path, media_types: CRL, limit: MAX_CRL_ANSWER }
+        Ask { origin: &self.api, path, sent: Sent::Nothing, media_types: CRL, limit: MAX_CRL_ANSWER }
     }
 
-    pub(crate) fn root_ca_crl(&self) -> Get<'_> {
+    pub(crate) fn root_ca_crl(&self) -> Ask<'_> {
         let (origin, path) = match &self.root_ca_crl {
             RootCaCrl::At(origin) => (origin, "/IntelSGXRootCA.der"),
             RootCaCrl::Beside => (&self.api, "/sgx/certification/v4/rootcacrl"),
         };
-        Get { origin, path: path.to_owned(), media_types: CRL, limit: MAX_CRL_ANSWER }
+        Ask { origin, path: path.to_owned(), sent: Sent::Nothing, media_types: CRL, limit: MAX_CRL_ANSWER }
     }
 }
 
@@ -235,7 +235,7 @@ mod tests {
     fn intels_own_addresses() {
         let pcs = Intel::pcs();
         let fmspc = [0x90, 0xc0, 0x6f, 0, 0, 0];
-        let url = |get: Get<'_>| format!("{}{}", get.origin.base, get.path);
+        let url = |ask: Ask<'_>| format!("{}{}", ask.origin.base, ask.path);
         assert_eq!(
             url(pcs.tcb_info(fmspc, Set::Standard)),
             "https://api.trustedservices.intel.com/tdx/certification/v4/tcb?fmspc=90c06f000000&update=standard"

@@ -2,7 +2,8 @@
 //!
 //! Layer 5. An [`Endorser`] fetches what a verifier needs beside the evidence: the collateral of Intel TDX from Intel's
 //! Provisioning Certification Service or from a cache that speaks its language (PCCS), and the certificates of AMD
-//! SEV-SNP from AMD's Key Distribution Service. It keeps what it fetched on disk until the vendor's own date.
+//! SEV-SNP from AMD's Key Distribution Service. It keeps what it fetched on disk until the vendor's own date. From NVIDIA's
+//! services it fills an [`NvidiaStore`] with manifests, OCSP answers and revocation lists.
 //!
 //! ```no_run
 //! use confide_endorser::{Endorser, PckCa, TdxPlatform, Update};
@@ -32,6 +33,7 @@ mod error;
 mod fetch;
 mod intel;
 mod limits;
+mod nvidia;
 mod object;
 mod platform;
 mod proxy;
@@ -44,9 +46,14 @@ pub use amd::{Amd, SnpKey, SnpPlatform, SnpPlatformError};
 pub use cache::{Cache, CacheEntry, Prune, Pruned};
 pub use codes::CODES;
 pub use endorser::{Endorser, EndorserBuilder, Network, now};
-pub use error::{EndorserError, Fault, SetupError};
+pub use error::{EndorserError, Fault, SetupError, StoreError};
 pub use intel::{Intel, Origin, Update};
 pub use limits::Limits;
+pub use nvidia::{
+    Change, Imported, Kept, KeptKind, MAX_IMPORT_DEPTH, MAX_IMPORT_FILES, MAX_RIM_ANSWER, MAX_RIM_ID,
+    MAX_RIM_LIST, Nvidia, NvidiaCrl, NvidiaObject, NvidiaStore, OcspSubject, Refreshed, RimId, RimIdError,
+    rim_document, rim_ids,
+};
 pub use platform::{PckCa, PlatformError, TdxPlatform};
 pub use proxy::ProxySettings;
 pub use staple::{FindPlatform, MAX_STAPLE, Pace, Source, Staple, StapleError, Stapler};

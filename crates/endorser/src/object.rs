@@ -13,7 +13,7 @@ use confide_evidence::x509::{Certificate, Crl};
 
 use crate::amd::{Services, segment};
 use crate::error::Fault;
-use crate::fetch::{Answer, Get};
+use crate::fetch::{Answer, Ask};
 use crate::intel::Set;
 use crate::platform::PckCa;
 
@@ -57,8 +57,8 @@ const AMD_CHAIN_WHAT: &str = "chain of the ARK";
 
 impl Wanted {
     /// The request.
-    pub(crate) fn request(self, services: &Services) -> Get<'_> {
-        let Services { intel, amd } = services;
+    pub(crate) fn request(self, services: &Services) -> Ask<'_> {
+        let Services { intel, amd, .. } = services;
         match self {
             Self::RootCaCrl => intel.root_ca_crl(),
             Self::PckCrl(ca) => intel.pck_crl(ca),

@@ -18,6 +18,7 @@ pub mod hash;
 pub mod hex;
 pub mod manifest;
 pub mod nvidia;
+pub mod ocsp;
 pub mod pem;
 pub mod percent;
 mod read;

@@ -61,6 +61,15 @@ pub fn revocation_lists(pem: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     blocks(pem, BEGIN_CRL, END_CRL)?.into_iter().map(base64).collect()
 }
 
+/// Reads the DER of every block with this label of a PEM text (RFC 7468 section 2), as strictly as [`certificates`].
+///
+/// # Errors
+/// [`PemError`], also for a block of another label.
+pub(crate) fn labelled(pem: &[u8], label: &str) -> Result<Vec<Vec<u8>>, PemError> {
+    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    blocks(pem, &begin, &end)?.into_iter().map(base64).collect()
+}
+
 /// The base64 bodies of a PEM chain, in the order given: equal bodies are equal certificates.
 ///
 /// # Errors

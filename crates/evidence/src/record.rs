@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::{ByteString, Bytes, Digest};
 use crate::cbor::{self, CborError};
-use crate::document::{Endorsements, MAX_DOCUMENT, TdxCollateral, encode_own};
+use crate::document::{DeviceEvidence, Endorsements, MAX_DEVICES, MAX_DOCUMENT, TdxCollateral, encode_own};
 use crate::hash::sha256_of;
 use crate::transcript::Role;
 
@@ -60,24 +60,39 @@ pub enum Subject {
     Document(ByteString),
     /// A bare SEV-SNP attestation report.
     SnpReport(ByteString),
+    /// NVIDIA devices by themselves.
+    Devices {
+        /// The nonce that each was asked with, in the order of the devices.
+        nonces: Vec<[u8; 32]>,
+        /// The evidence of 1 to [`MAX_DEVICES`] devices.
+        devices: Vec<DeviceEvidence>,
+        /// Another time for manifests and the revocation of their signers, Unix seconds.
+        rim_time: Option<u64>,
+    },
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SubjectWire {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quote: Option<ByteString>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    nonces: Option<Vec<Bytes<32>>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    devices: Option<Vec<DeviceEvidence>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     boot_log: Option<ByteString>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     document: Option<ByteString>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rim_time: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snp_report: Option<ByteString>,
 }
 
 impl From<Subject> for SubjectWire {
     fn from(subject: Subject) -> Self {
-        let none = Self { quote: None, boot_log: None, document: None, snp_report: None };
+        let none = Self::default();
         match subject {
             Subject::Quote(quote) => Self { quote: Some(quote), ..none },
             Subject::QuoteWithLog { quote, boot_log } => {
@@ -85,6 +100,10 @@ impl From<Subject> for SubjectWire {
             }
             Subject::Document(document) => Self { document: Some(document), ..none },
             Subject::SnpReport(report) => Self { snp_report: Some(report), ..none },
+            Subject::Devices { nonces, devices, rim_time } => {
+                let nonces = nonces.into_iter().map(Bytes).collect();
+                Self { nonces: Some(nonces), devices: Some(devices), rim_time, ..none }
+            }
         }
     }
 }
@@ -93,14 +112,38 @@ impl TryFrom<SubjectWire> for Subject {
     type Error = &'static str;
 
     fn try_from(wire: SubjectWire) -> Result<Self, Self::Error> {
-        match (wire.quote, wire.boot_log, wire.document, wire.snp_report) {
-            (Some(quote), None, None, None) => Ok(Self::Quote(quote)),
-            (Some(quote), Some(boot_log), None, None) => Ok(Self::QuoteWithLog { quote, boot_log }),
-            (None, None, Some(document), None) => Ok(Self::Document(document)),
-            (None, None, None, Some(report)) => Ok(Self::SnpReport(report)),
-            _ => Err("subject is none of {quote}, {quote, boot_log}, {document} and {snp_report}"),
+        let SubjectWire { quote, nonces, devices, boot_log, document, rim_time, snp_report } = wire;
+        let of_devices = (nonces, devices, rim_time);
+        match (quote, boot_log, document, snp_report, of_devices) {
+            (Some(quote), None, None, None, (None, None, None)) => Ok(Self::Quote(quote)),
+            (Some(quote), Some(boot_log), None, None, (None, None, None)) => {
+                Ok(Self::QuoteWithLog { quote, boot_log })
+            }
+            (None, None, Some(document), None, (None, None, None)) => Ok(Self::Document(document)),
+            (None, None, None, Some(report), (None, None, None)) => Ok(Self::SnpReport(report)),
+            (None, None, None, None, (Some(nonces), Some(devices), rim_time)) => {
+                let nonces = nonces.into_iter().map(|Bytes(nonce)| nonce).collect();
+                of_devices_alone(nonces, devices, rim_time)
+            }
+            _ => Err(
+                "subject is none of {quote}, {quote, boot_log}, {document}, {snp_report} and {nonces, devices, ? rim_time}",
+            ),
         }
     }
+}
+
+fn of_devices_alone(
+    nonces: Vec<[u8; 32]>,
+    devices: Vec<DeviceEvidence>,
+    rim_time: Option<u64>,
+) -> Result<Subject, &'static str> {
+    if devices.is_empty() || devices.len() > MAX_DEVICES {
+        return Err("subject of no device, or of more than 32");
+    }
+    if nonces.len() != devices.len() {
+        return Err("subject with other counts of nonces and of devices");
+    }
+    Ok(Subject::Devices { nonces, devices, rim_time })
 }
 
 /// A challenge as data: it proves nothing and opens nothing.
@@ -198,6 +241,7 @@ pub fn read_all(bytes: &[u8]) -> impl Iterator<Item = Result<Record, CborError>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::DeviceKind;
 
     fn record(prev: Digest) -> Record {
         Record {
@@ -267,6 +311,55 @@ mod tests {
         }
         assert!(cbor::from_canonical::<Subject>(b"\xa0").is_err());
         assert!(cbor::from_canonical::<Subject>(b"\x65quote").is_err());
+    }
+
+    fn device(number: u8) -> DeviceEvidence {
+        DeviceEvidence {
+            kind: DeviceKind::NvidiaGpu,
+            chain: vec![number].into(),
+            report: vec![number].into(),
+        }
+    }
+
+    fn devices(nonces: usize, devices: u8, rim_time: Option<u64>) -> Subject {
+        let nonces = vec![[7; 32]; nonces];
+        Subject::Devices { nonces, devices: (0..devices).map(device).collect(), rim_time }
+    }
+
+    #[test]
+    fn devices_read_back_in_the_canonical_order_of_their_fields() {
+        for (subject, fields) in [
+            (devices(1, 1, None), &["nonces", "devices"][..]),
+            (devices(32, 32, Some(5)), &["nonces", "devices", "rim_time"]),
+        ] {
+            let bytes = cbor::to_canonical(&subject).unwrap();
+            assert_eq!(cbor::from_canonical::<Subject>(&bytes).unwrap(), subject);
+            let at = |name: &str| {
+                let key = [&[0x60 + u8::try_from(name.len()).unwrap()][..], name.as_bytes()].concat();
+                bytes.windows(key.len()).position(|window| window == key)
+            };
+            let places: Vec<_> = fields.iter().map(|name| at(name).unwrap()).collect();
+            assert!(places.is_sorted(), "{places:?}");
+            assert_eq!(at("rim_time").is_some(), fields.len() == 3);
+        }
+    }
+
+    #[test]
+    fn devices_without_as_many_nonces_are_refused() {
+        for (nonces, count) in [(0, 1), (1, 0), (0, 0), (1, 2), (2, 1), (33, 33)] {
+            let bytes = cbor::to_canonical(&devices(nonces, count, None)).unwrap();
+            assert!(cbor::from_canonical::<Subject>(&bytes).is_err(), "{nonces} nonces, {count} devices");
+        }
+        // Fields of another subject beside them, and too few of them.
+        for text in ["nonces", "devices", "rim_time"] {
+            let mut wire = SubjectWire::from(devices(1, 1, Some(5)));
+            match text {
+                "nonces" => wire.nonces = None,
+                "devices" => wire.devices = None,
+                _ => wire.quote = Some(vec![1].into()),
+            }
+            assert!(Subject::try_from(wire).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -39,6 +39,32 @@ pub fn parse_seconds(text: &str) -> Option<i64> {
     days.checked_mul(DAY)?.checked_add(clock)?.checked_sub(offset)
 }
 
+/// Reads the fourteen digits `YYYYMMDDhhmmss` in UTC as seconds since the Unix epoch; `None` for anything else, an
+/// impossible date, a leap second, a year before 1970.
+pub(crate) fn parse_digits(digits: &[u8]) -> Option<i64> {
+    let [a, b, c, d, rest @ ..] = digits else { return None };
+    let [e, f, g, h, i, j, k, l, m, n] = rest else { return None };
+    let pair = |tens: &u8, ones: &u8| {
+        let pair = [*tens, *ones];
+        pair.iter().all(u8::is_ascii_digit).then(|| decimal(&pair))
+    };
+    let year = pair(a, b)?.checked_mul(100)?.checked_add(pair(c, d)?)?;
+    let days = days_from_civil(year, pair(e, f)?, pair(g, h)?)?;
+    let (hour, minute, second) = (pair(i, j)?, pair(k, l)?, pair(m, n)?);
+    if hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    let clock = hour.checked_mul(3600)?.checked_add(minute.checked_mul(60)?)?.checked_add(second)?;
+    days.checked_mul(DAY)?.checked_add(clock)
+}
+
+/// The value of a few ASCII digits.
+fn decimal(digits: &[u8]) -> i64 {
+    digits
+        .iter()
+        .fold(0, |sum: i64, digit| sum.saturating_mul(10).saturating_add(i64::from(digit.wrapping_sub(b'0'))))
+}
+
 /// Writes seconds since the Unix epoch as `YYYY-MM-DDThh:mm:ssZ`; times outside the years 1970 to 9999 become the
 /// nearest end of that range.
 #[must_use]
@@ -194,6 +220,26 @@ mod tests {
     }
 
     #[test]
+    fn digits_are_the_same_time_as_text() {
+        assert_eq!(parse_digits(b"20260608113235"), parse_seconds("2026-06-08T11:32:35Z"));
+        for wrong in [
+            &b""[..],
+            b"2026060811323",
+            b"202606081132350",
+            b"20260229000000",
+            b"20261301000000",
+            b"20260608240000",
+            b"20260608116000",
+            b"20260608113260",
+            b"19691231235959",
+            b"2026060811323x",
+            b"+0260608113235",
+        ] {
+            assert_eq!(parse_digits(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn every_day_follows_the_one_before() {
         let (mut year, mut month, mut day) = (1970, 1, 1);
         for days in 0..=LAST / DAY {
@@ -212,7 +258,10 @@ mod tests {
     proptest! {
         #[test]
         fn round_trips(seconds in 0..=LAST) {
-            prop_assert_eq!(parse_seconds(&format_seconds(seconds)), Some(seconds));
+            let text = format_seconds(seconds);
+            prop_assert_eq!(parse_seconds(&text), Some(seconds));
+            let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_digit).collect();
+            prop_assert_eq!(parse_digits(&digits), Some(seconds));
         }
     }
 }

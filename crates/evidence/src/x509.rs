@@ -3,6 +3,7 @@
 //! Parsing establishes no trust: signatures, windows and anchors are the verifier's work.
 
 use crate::tdx::{SGX_EXTENSION, SGX_OID};
+use crate::time;
 use std::borrow::Cow;
 use std::ops::Range;
 use thiserror::Error;
@@ -18,11 +19,17 @@ pub const MAX_CRL: usize = 1024 * 1024;
 /// The longest object identifier of an extension accepted, in bytes of its DER content. Recorded ones have 3 to 11.
 pub const MAX_OID: usize = 64;
 
+/// id-kp-OCSPSigning (RFC 6960 section 4.2.2.2): among [`Certificate::extended_key_usage`] of a delegated responder.
+pub const OCSP_SIGNING: &str = "1.3.6.1.5.5.7.3.9";
+/// id-pkix-ocsp-nocheck (RFC 6960 section 4.2.2.2.1), an extension; NVIDIA's responders have it among their purposes.
+pub const OCSP_NO_CHECK: &str = "1.3.6.1.5.5.7.48.1.5";
+
 const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
 const OBJECT_IDENTIFIER: u8 = 0x06;
+const ENUMERATED: u8 = 0x0a;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
@@ -37,6 +44,8 @@ const CONTEXT_0_PRIMITIVE: u8 = 0x80;
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 /// id-ce-cRLNumber, 2.5.29.20.
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 0x14];
+/// id-ce-cRLReasons, 2.5.29.21.
+const REASON_CODE: &[u8] = &[0x55, 0x1d, 0x15];
 
 /// 1.2.840.10045.4.3.2, the content of its DER as of the other identifiers.
 const ECDSA_WITH_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -174,7 +183,8 @@ pub struct Certificate {
     pub basic_constraints: Option<BasicConstraints>,
     /// Key usage, where present.
     pub key_usage: Option<KeyUsage>,
-    /// Extended key usage object identifiers, dotted; empty where absent.
+    /// Every purpose of the extended key usage extension (RFC 5280 section 4.2.1.12), dotted, in order; empty where the
+    /// certificate has none.
     pub extended_key_usage: Vec<String>,
     /// All extensions in order.
     pub extensions: Vec<Extension>,
@@ -272,7 +282,7 @@ impl Certificate {
             match oid.as_ref() {
                 "2.5.29.19" => self.basic_constraints = basic_constraints_of(found.value),
                 "2.5.29.15" => self.key_usage = key_usage_of(found.value),
-                "2.5.29.37" => self.extended_key_usage = extended_key_usage_of(found.value),
+                "2.5.29.37" => self.extended_key_usage = extended_key_usage_of(found.value)?,
                 _ => {}
             }
             self.extensions.push(Extension { oid, critical: found.critical, value: found.value.to_vec() });
@@ -308,6 +318,14 @@ impl Certificate {
         key_id_of_authority(&self.extension("2.5.29.35")?.value)
     }
 
+    /// Whether nobody need ask for the certificate's own revocation: it has [`OCSP_NO_CHECK`] as an extension or among
+    /// its purposes.
+    #[must_use]
+    pub fn has_ocsp_no_check(&self) -> bool {
+        self.extension(OCSP_NO_CHECK).is_some()
+            || self.extended_key_usage.iter().any(|oid| oid == OCSP_NO_CHECK)
+    }
+
     /// Whether issuer and subject are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
@@ -329,13 +347,19 @@ fn key_usage_of(value: &[u8]) -> Option<KeyUsage> {
     })
 }
 
-fn extended_key_usage_of(value: &[u8]) -> Vec<String> {
-    let Ok((_, found)) = extensions::ExtendedKeyUsage::from_der(value) else { return Vec::new() };
-    let mut usages: Vec<String> = found.other.iter().map(dotted).collect();
-    if found.ocsp_signing {
-        usages.push("1.3.6.1.5.5.7.3.9".to_owned());
+/// All purposes. What cannot be read is no certificate: an empty list would mean that every purpose is allowed.
+fn extended_key_usage_of(value: &[u8]) -> Option<Vec<String>> {
+    let (mut rest, []) = sequence(value)? else { return None };
+    let mut purposes = Vec::new();
+    while !rest.is_empty() {
+        let (OBJECT_IDENTIFIER, oid @ [_, ..], after) = der_value(rest)? else { return None };
+        if oid.len() > MAX_OID {
+            return None;
+        }
+        purposes.push(dotted_of(oid));
+        rest = after;
     }
-    usages
+    (!purposes.is_empty()).then_some(purposes)
 }
 
 /// Where a part of some bytes is in them.
@@ -376,12 +400,93 @@ fn dotted(oid: &Oid<'_>) -> String {
     out
 }
 
+/// Dotted decimal form of the content of an object identifier.
+pub(crate) fn dotted_of(oid: &[u8]) -> String {
+    dotted(&Oid::new(oid.into()))
+}
+
 fn push_decimal(out: &mut String, number: u64) {
     if number > 9 {
         push_decimal(out, number / 10);
     }
     let digit = u8::try_from(number % 10).unwrap_or_default();
     out.push(char::from(b'0'.wrapping_add(digit)));
+}
+
+/// Why a certificate is revoked (RFC 5280 section 5.3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// unspecified (0).
+    Unspecified,
+    /// keyCompromise (1).
+    KeyCompromise,
+    /// cACompromise (2).
+    CaCompromise,
+    /// affiliationChanged (3).
+    AffiliationChanged,
+    /// superseded (4).
+    Superseded,
+    /// cessationOfOperation (5).
+    CessationOfOperation,
+    /// certificateHold (6): it may be lifted.
+    CertificateHold,
+    /// removeFromCRL (8), of delta lists alone.
+    RemoveFromCrl,
+    /// privilegeWithdrawn (9).
+    PrivilegeWithdrawn,
+    /// aACompromise (10).
+    AaCompromise,
+}
+
+impl Reason {
+    /// The name of RFC 5280.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unspecified => "unspecified",
+            Self::KeyCompromise => "keyCompromise",
+            Self::CaCompromise => "cACompromise",
+            Self::AffiliationChanged => "affiliationChanged",
+            Self::Superseded => "superseded",
+            Self::CessationOfOperation => "cessationOfOperation",
+            Self::CertificateHold => "certificateHold",
+            Self::RemoveFromCrl => "removeFromCRL",
+            Self::PrivilegeWithdrawn => "privilegeWithdrawn",
+            Self::AaCompromise => "aACompromise",
+        }
+    }
+
+    /// Reads a CRLReason, an ENUMERATED that is all of `value`; nothing for a number without a name.
+    pub(crate) fn of(value: &[u8]) -> Option<Self> {
+        let (ENUMERATED, [number], []) = der_value(value)? else { return None };
+        Some(match number {
+            0 => Self::Unspecified,
+            1 => Self::KeyCompromise,
+            2 => Self::CaCompromise,
+            3 => Self::AffiliationChanged,
+            4 => Self::Superseded,
+            5 => Self::CessationOfOperation,
+            6 => Self::CertificateHold,
+            8 => Self::RemoveFromCrl,
+            9 => Self::PrivilegeWithdrawn,
+            10 => Self::AaCompromise,
+            _ => return None,
+        })
+    }
+
+    /// Whether the reason may be lifted again.
+    fn may_pass(self) -> bool {
+        matches!(self, Self::CertificateHold | Self::RemoveFromCrl)
+    }
+}
+
+/// When and why a certificate was revoked, as an entry of a list says (RFC 5280 section 5.1.2.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Revocation {
+    /// Seconds since the Unix epoch.
+    pub time: i64,
+    /// The reason code, where the entry gives one.
+    pub reason: Option<Reason>,
 }
 
 /// A parsed certificate revocation list.
@@ -403,6 +508,8 @@ pub struct Crl {
     pub next_update: Option<i64>,
     /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`], sorted.
     pub revoked: Vec<Vec<u8>>,
+    /// What the list says of each of `revoked`, in the same order: 16 bytes an entry beside its serial number.
+    revocations: Vec<Revocation>,
     /// Dotted object identifiers of critical extensions of the list and of its entries (RFC 5280 section 5.3).
     pub critical_extensions: Vec<String>,
     /// The identifier of the key that signs the list (RFC 5280 section 5.2.1), where it names one.
@@ -443,10 +550,10 @@ impl Crl {
             let (after, time) = ASN1Time::from_der(rest).ok()?;
             (next_update, rest) = (Some(time.timestamp()), after);
         }
-        let (mut revoked, mut critical_extensions) = (Vec::new(), Vec::new());
+        let (mut entries, mut critical_extensions) = (Vec::new(), Vec::new());
         let (mut authority_key_id, mut number) = (None, None);
-        if let Some((SEQUENCE, entries, after)) = der_value(rest) {
-            revoked_entries(entries, &mut revoked, &mut critical_extensions)?;
+        if let Some((SEQUENCE, list, after)) = der_value(rest) {
+            entries = revoked_entries(list, &mut critical_extensions)?;
             rest = after;
         }
         if let Some((CONTEXT_0, explicit, after)) = der_value(rest) {
@@ -457,6 +564,7 @@ impl Crl {
             number = value_of(list, CRL_NUMBER).and_then(integer).map(serial);
             rest = after;
         }
+        let (revoked, revocations) = entries.into_iter().unzip();
         let parsed = Self {
             tbs: Vec::new(),
             signature: Vec::new(),
@@ -466,6 +574,7 @@ impl Crl {
             this_update: this_update.timestamp(),
             next_update,
             revoked,
+            revocations,
             critical_extensions,
             authority_key_id,
             number,
@@ -478,36 +587,69 @@ impl Crl {
     pub fn revokes(&self, serial: &[u8]) -> bool {
         self.revoked.binary_search_by(|revoked| revoked.as_slice().cmp(serial)).is_ok()
     }
+
+    /// What the list says of this serial number, where it revokes it. Of several entries for one number it is the
+    /// gravest: one that lasts before a hold.
+    #[must_use]
+    pub fn entry(&self, serial: &[u8]) -> Option<Revocation> {
+        let first = self.revoked.partition_point(|revoked| revoked.as_slice() < serial);
+        let found = self.revoked.get(first).is_some_and(|revoked| revoked == serial);
+        found.then(|| self.revocations.get(first).copied())?
+    }
 }
 
-/// Reads `revokedCertificates` (RFC 5280 section 5.1.2.6): serial numbers, sorted, and critical extensions.
-fn revoked_entries(mut rest: &[u8], revoked: &mut Vec<Vec<u8>>, critical: &mut Vec<String>) -> Option<()> {
+/// Reads `revokedCertificates` (RFC 5280 section 5.1.2.6), sorted by serial number, and critical extensions.
+fn revoked_entries(mut rest: &[u8], critical: &mut Vec<String>) -> Option<Vec<(Vec<u8>, Revocation)>> {
+    let mut revoked = Vec::new();
     while !rest.is_empty() {
         let (entry, after) = sequence(rest)?;
         let (INTEGER, number @ [_, ..], entry) = der_value(entry)? else { return None };
         let (tag, time, entry) = der_value(entry)?;
-        if !is_time(tag, time) {
-            return None;
-        }
+        let mut revocation = Revocation { time: time_of(tag, time)?, reason: None };
         if !entry.is_empty() {
             let (extensions, []) = sequence(entry)? else { return None };
             critical_of(extensions, critical)?;
+            revocation.reason = reason_of(extensions)?;
         }
-        revoked.push(serial(number));
+        revoked.push((serial(number), revocation));
         rest = after;
     }
-    revoked.sort_unstable();
-    Some(())
+    let passes = |revocation: &Revocation| revocation.reason.is_some_and(Reason::may_pass);
+    revoked.sort_unstable_by(|(one, first), (other, second)| {
+        one.cmp(other).then_with(|| (passes(first), first.time).cmp(&(passes(second), second.time)))
+    });
+    Some(revoked)
 }
 
-/// Whether this is a time to the second in UTC, with two digits of the year or with four (RFC 5280 section 4.1.2.5).
-fn is_time(tag: u8, content: &[u8]) -> bool {
-    let digits = match tag {
-        UTC_TIME => 12,
-        GENERALIZED_TIME => 14,
-        _ => return false,
-    };
-    matches!(content, [time @ .., b'Z'] if time.len() == digits && time.iter().all(u8::is_ascii_digit))
+/// The reason code among the extensions of an entry, where there is one.
+fn reason_of(mut rest: &[u8]) -> Option<Option<Reason>> {
+    let mut reason = None;
+    while !rest.is_empty() {
+        let (found, after) = RawExtension::read(rest)?;
+        if found.oid == REASON_CODE && reason.replace(Reason::of(found.value)?).is_some() {
+            return None;
+        }
+        rest = after;
+    }
+    Some(reason)
+}
+
+/// A time to the second in UTC, with two digits of the year or with four (RFC 5280 section 4.1.2.5), in seconds since
+/// the Unix epoch.
+fn time_of(tag: u8, content: &[u8]) -> Option<i64> {
+    match (tag, content) {
+        (UTC_TIME, [decade @ b'5'..=b'9', rest @ .., b'Z']) => {
+            time::parse_digits(&[b"19", &[*decade][..], rest].concat())
+        }
+        (UTC_TIME, [rest @ .., b'Z']) => time::parse_digits(&[b"20", rest].concat()),
+        (GENERALIZED_TIME, _) => generalized_time(content),
+        _ => None,
+    }
+}
+
+/// The content of a GeneralizedTime to the second in UTC (RFC 5280 section 4.1.2.5.2), in seconds since the Unix epoch.
+pub(crate) fn generalized_time(content: &[u8]) -> Option<i64> {
+    time::parse_digits(content.strip_suffix(b"Z")?)
 }
 
 /// An extension as it stands in a certificate or a revocation list (RFC 5280 section 4.1).
@@ -578,7 +720,7 @@ fn integer(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Reads a SEQUENCE from the front: its content, and what follows.
-fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
     match der_value(input)? {
         (SEQUENCE, content, rest) => Some((content, rest)),
         _ => None,
@@ -586,9 +728,10 @@ fn sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// As [`sequence`], with the SEQUENCE's own DER.
-fn whole_sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn whole_sequence(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let (_, rest) = sequence(input)?;
-    Some((input.strip_suffix(rest)?, rest))
+    // By its length: a comparison of what follows would make a long row of values take the square of its length.
+    input.split_at_checked(input.len().checked_sub(rest.len())?)
 }
 
 /// Reads a Name from the front, and what follows. The library's own reader leaves away what it cannot read.
@@ -697,7 +840,7 @@ const fn pss_identifier<const N: usize>(length: u8) -> [u8; N] {
     out
 }
 
-fn serial(raw: &[u8]) -> Vec<u8> {
+pub(crate) fn serial(raw: &[u8]) -> Vec<u8> {
     let start = raw.iter().position(|byte| *byte != 0).unwrap_or(raw.len());
     raw.get(start..).unwrap_or_default().to_vec()
 }
@@ -714,6 +857,19 @@ fn signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> SignatureAlgorith
         (ECDSA_WITH_SHA384, None) => SignatureAlgorithm::EcdsaSha384,
         (RSASSA_PSS, Some(parameters)) if is_pss_sha384(parameters) => SignatureAlgorithm::RsaPssSha384,
         _ => SignatureAlgorithm::Other,
+    }
+}
+
+/// The algorithm of an AlgorithmIdentifier's whole DER, which must be the only encoding of it.
+pub(crate) fn signature_algorithm_of(der: &[u8]) -> SignatureAlgorithm {
+    if der == ECDSA_SHA256 {
+        SignatureAlgorithm::EcdsaSha256
+    } else if der == ECDSA_SHA384 {
+        SignatureAlgorithm::EcdsaSha384
+    } else if der == RSA_PSS_SHA384 {
+        SignatureAlgorithm::RsaPssSha384
+    } else {
+        SignatureAlgorithm::Other
     }
 }
 

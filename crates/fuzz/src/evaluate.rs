@@ -31,6 +31,7 @@ pub(crate) fn inputs<'a>(
         subject,
         endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

@@ -30,6 +30,7 @@ const SPKI: Bytes<32> = Bytes([3; 32]);
 pub(crate) static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };

@@ -13,6 +13,7 @@ mod evaluate;
 mod guest;
 mod mutate;
 mod parsers;
+mod rim;
 pub mod seeds;
 pub mod smoke;
 mod snp;
@@ -41,6 +42,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "quote", run: parsers::quote },
     Target { name: "certificate", run: parsers::certificate },
     Target { name: "crl", run: parsers::crl },
+    Target { name: "ocsp", run: parsers::ocsp },
     Target { name: "pem", run: parsers::pem },
     Target { name: "collateral", run: parsers::collateral },
     Target { name: "tcb_info", run: parsers::tcb_info },
@@ -61,6 +63,10 @@ pub static TARGETS: &[Target] = &[
     Target { name: "nvidia_report", run: parsers::nvidia_report },
     Target { name: "nvidia_opaque", run: parsers::nvidia_opaque },
     Target { name: "nvidia_chain", run: parsers::nvidia_chain },
+    Target { name: "evidence_list", run: parsers::evidence_list },
+    Target { name: "rim", run: parsers::rim },
+    Target { name: "rim_answer", run: parsers::rim_answer },
+    Target { name: "rim_canonical", run: parsers::rim_canonical },
     Target { name: "snp_report", run: parsers::snp_report },
     Target { name: "snp_key", run: parsers::snp_key },
     Target { name: "snp_file", run: parsers::snp_file },

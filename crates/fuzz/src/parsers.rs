@@ -1,14 +1,17 @@
 //! The parsers.
 
-use confide_endorser::CacheEntry;
+use confide_endorser::{CacheEntry, rim_document};
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::cbor;
-use confide_evidence::document::{AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DOCUMENT};
+use confide_evidence::document::{
+    AttestationRequest, Claims, EvidenceDocument, KeySet, MAX_DEVICES, MAX_DOCUMENT,
+};
 use confide_evidence::event::EventLog;
 use confide_evidence::hash::sha256;
 use confide_evidence::manifest::ModelManifest;
-use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::nvidia::{self, DeviceChain, MAX_DECODED, MAX_RIM, Report, Rim, canonical_xml};
+use confide_evidence::ocsp::{CertStatus, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::receipt::Receipt;
 use confide_evidence::record::Record;
 use confide_evidence::snp::{
@@ -49,8 +52,27 @@ pub(crate) fn certificate(bytes: &[u8]) {
 
 pub(crate) fn crl(bytes: &[u8]) {
     if let Ok(list) = Crl::parse(bytes) {
-        assert!(list.revoked.iter().all(|serial| list.revokes(serial)));
+        assert!(list.revoked.iter().all(|serial| list.revokes(serial) && list.entry(serial).is_some()));
     }
+}
+
+pub(crate) fn ocsp(bytes: &[u8]) {
+    let Ok(answer) = OcspResponse::parse(bytes) else { return };
+    let tbs = &answer.tbs;
+    assert!(bytes.windows(tbs.len()).any(|window| window == tbs), "what is signed is what was served");
+    assert!((1..=MAX_OCSP_RESPONSES).contains(&answer.responses.len()));
+    assert!(answer.responses.is_sorted_by(|one, next| one.cert_id.serial < next.cert_id.serial));
+    for single in &answer.responses {
+        for issuer in &answer.certificates {
+            let found = answer.single(&single.cert_id.serial, issuer);
+            assert_eq!(found.is_some(), single.cert_id.is_of(issuer));
+        }
+        let CertStatus::Revoked { time, .. } = single.status else { continue };
+        assert!((0..=time::LAST).contains(&time));
+    }
+    let named = answer.responder_certificate();
+    assert!(named.is_none_or(|certificate| answer.responder.is(certificate)));
+    assert!(OcspResponse::parse(&[bytes, &[0]].concat()).is_err(), "nothing may follow");
 }
 
 pub(crate) fn pem(bytes: &[u8]) {
@@ -225,6 +247,72 @@ pub(crate) fn nvidia_chain(bytes: &[u8]) {
     }
 }
 
+/// A list of devices, and files with a device's evidence in any encoding.
+pub(crate) fn evidence_list(bytes: &[u8]) {
+    if let Ok(list) = nvidia::evidence_list(bytes) {
+        assert!((1..=MAX_DEVICES).contains(&list.len()));
+        assert!(list.iter().all(|listed| listed.device.kind == listed.arch.kind()));
+    }
+    if let Ok(found) = nvidia::decoded(bytes) {
+        let digits = hex::encode(&found);
+        if digits.len() <= MAX_DECODED {
+            assert_eq!(nvidia::decoded(digits.as_bytes()), Ok(found), "its digits hold the same");
+        }
+    }
+    let _ = nvidia::device_of(bytes, bytes);
+}
+
+/// An answer of NVIDIA's service: the document in it is a RIM of what was asked for.
+pub(crate) fn rim_answer(bytes: &[u8]) {
+    use crate::seeds::RIM_ID;
+    let id = RIM_ID.parse().expect("the id of the seed");
+    let Ok(document) = rim_document(&id, bytes) else { return };
+    let rim = Rim::parse(&document).expect("what an answer holds is read");
+    assert_eq!(format!("NV_GPU_DRIVER_{}_{}", rim.product, rim.colloquial_version), RIM_ID);
+}
+
+/// A RIM: what is signed is canonical, and the content says what the RIM says.
+pub(crate) fn rim(bytes: &[u8]) {
+    let Ok(rim) = Rim::parse(bytes) else { return };
+    for signed in [&rim.content, &rim.signed_info] {
+        assert_stays(signed);
+    }
+    // The content with the signature in its place again is a RIM that says the same.
+    let (Ok(content), Ok(text)) = (std::str::from_utf8(&rim.content), std::str::from_utf8(bytes)) else {
+        return;
+    };
+    let (Some(start), Some(end)) = (text.find("<ds:Signature "), text.find("</ds:Signature>")) else {
+        return;
+    };
+    let Some(body) = content.strip_suffix("</SoftwareIdentity>") else { return };
+    let again = [body, &text[start..end], "</ds:Signature></SoftwareIdentity>"].concat();
+    if again.len() <= MAX_RIM {
+        let again = Rim::parse(again.as_bytes()).expect("canonical content is a RIM's content");
+        assert_eq!((again.measurements, again.product), (rim.measurements, rim.product));
+        assert_eq!(again.signed_info, rim.signed_info);
+    }
+}
+
+/// Canonical XML of any document in the XML of RIMs.
+pub(crate) fn rim_canonical(bytes: &[u8]) {
+    if let Ok(canonical) = canonical_xml(bytes) {
+        assert!(
+            canonical.len() <= 6 * bytes.len() + 2 * MAX_RIM,
+            "{} bytes of {}",
+            canonical.len(),
+            bytes.len()
+        );
+        assert_stays(&canonical);
+    }
+}
+
+/// That canonical bytes are their own canonical form.
+fn assert_stays(canonical: &[u8]) {
+    if canonical.len() <= MAX_RIM {
+        assert_eq!(canonical_xml(canonical).as_deref(), Ok(canonical), "canonical XML has one form");
+    }
+}
+
 /// A boot event log: header, events, padding.
 pub(crate) fn boot_log(bytes: &[u8]) {
     if let Ok(log) = BootLog::parse(bytes) {
@@ -307,6 +395,14 @@ mod tests {
     use crate::seeds;
 
     #[test]
+    fn the_seed_of_an_answer_holds_what_was_asked_for() {
+        let id = seeds::RIM_ID.parse().unwrap();
+        for seed in seeds::of("rim_answer") {
+            assert!(rim_document(&id, &seed).is_ok());
+        }
+    }
+
+    #[test]
     fn the_seeds_of_files_are_read() {
         for seed in seeds::of("cache_file") {
             let at = seed.iter().position(|byte| *byte == b'\n').unwrap();
@@ -315,6 +411,9 @@ mod tests {
         }
         for seed in seeds::of("reference_state") {
             assert!(confide::readers::reads_reference_state(&seed));
+        }
+        for seed in seeds::of("rim") {
+            assert!(Rim::parse(&seed).is_ok());
         }
         for seed in seeds::of("snp_key") {
             assert!(EndorsementKey::from_certificate(&Certificate::parse(&seed).unwrap()).is_ok());

@@ -1,16 +1,19 @@
 //! Valid inputs of every target: where fuzzing begins. All of it is our own: simulated or written here.
 
 use crate::beside::{BY_ED25519, REFERENCES, from_references};
-use crate::evaluate;
 use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, documents, now, quotes};
 use crate::snp::{HONEST, Honest};
+use crate::worst::der;
+use crate::{evaluate, rim};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet,
 };
+use confide_evidence::hash::sha256;
 use confide_evidence::manifest::{FileHasher, ModelManifest};
 use confide_evidence::receipt::{Receipt, Usage};
 use confide_evidence::record::{Finding, Record, SecondOpinion};
+use confide_evidence::x509::Certificate;
 use confide_evidence::{cbor, hex, pem};
 use confide_policy::{CLIENT, INSPECT};
 use confide_simulator::{
@@ -34,6 +37,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             quoting.into_iter().chain(chain(&GPU.chain_pem())).collect()
         }
         "crl" => vec![collateral.root_ca_crl.clone(), collateral.pck_crl.clone()],
+        "ocsp" => ocsp_answers(),
         "pem" => vec![collateral.pck_certificate_chain.clone().into_bytes(), GPU.chain_pem().into_bytes()],
         "collateral" => vec![PLATFORM.collateral_json().into_bytes()],
         "tcb_info" => vec![collateral.tcb_info.clone().into_bytes()],
@@ -75,6 +79,23 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             vec![report[37 + 8 + 64 * 55 + 32 + 2..report.len() - 96].to_vec()]
         }
         "nvidia_chain" => vec![GPU.chain_pem().into_bytes()],
+        "evidence_list" => {
+            let report = gpu_report();
+            let chain =
+                pem::certificates(GPU.chain_pem().as_bytes()).expect("the simulator's chain").concat();
+            vec![
+                evidence_list(1),
+                pem::base64_text(&report).into_bytes(),
+                hex::encode(&report).into_bytes(),
+                chain,
+            ]
+        }
+        "rim" => vec![rim::document(&rim::resources(3, 2)).into_bytes()],
+        "rim_answer" => vec![rim_answer()],
+        "rim_canonical" => {
+            let rim = rim::document(&rim::resources(2, 1));
+            [&*rim, rim::TRICKY].map(|text| text.as_bytes().to_vec()).to_vec()
+        }
         "evaluate_bytes" => {
             let document = Parts::honest().document();
             let CpuEvidence::Tdx { quote } = &document.cpu else { return Vec::new() };
@@ -107,6 +128,76 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 /// The report of the simulated GPU.
 pub(crate) fn gpu_report() -> Vec<u8> {
     GPU.report(binding().gpu_nonce(0))
+}
+
+/// The list of the simulated GPU as often as that.
+pub(crate) fn evidence_list(devices: usize) -> Vec<u8> {
+    let item = json!({
+        "version": "1.0",
+        "arch": "HOPPER",
+        "nonce": hex::encode(&binding().gpu_nonce(0)),
+        "evidence": pem::base64_text(&gpu_report()),
+        "certificate": pem::base64_text(GPU.chain_pem().as_bytes()),
+        "driver_version": "580.95.05",
+        "vbios_version": "96.00.A5.00.01",
+    });
+    Value::from(vec![item; devices]).to_string().into_bytes()
+}
+
+/// The id of the RIM that [`rim_answer`] holds.
+pub(crate) const RIM_ID: &str = "NV_GPU_DRIVER_GH100_580.95.05";
+
+/// What NVIDIA's service says of a RIM.
+fn rim_answer() -> Vec<u8> {
+    let document = rim::document(&rim::resources(3, 2));
+    let document =
+        document.replace("colloquialVersion=\"1.2\"", "colloquialVersion=\"580.95.05\"").into_bytes();
+    let answer = json!({
+        "id": RIM_ID,
+        "rim": pem::base64_text(&document),
+        "sha256": hex::encode(&sha256(&document).0),
+        "last_updated": "2026-01-30T09:05:11.595000",
+        "rim_format": "TCG",
+        "request_id": "54922519-b87e-4057-b323-33b9a2bb9743",
+    });
+    answer.to_string().into_bytes()
+}
+
+/// OCSP answers that nobody signed: about two certificates by name and with a certificate, one on hold by key, none.
+fn ocsp_answers() -> Vec<Vec<u8>> {
+    let seq = |parts: &[&[u8]]| der(0x30, &parts.concat());
+    let [leaf, issuer, ..] =
+        &pem::certificates(GPU.chain_pem().as_bytes()).expect("the simulator's chain")[..]
+    else {
+        return Vec::new();
+    };
+    let issuer = Certificate::parse(issuer).expect("the simulator's certificate");
+    let time = der(0x18, b"20261001000000Z");
+    let single = |serial: u8, status: &[u8]| {
+        // id-sha256.
+        let algorithm = seq(&[&der(0x06, &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01])]);
+        let hashes = [&issuer.subject, &issuer.public_key].map(|bytes| der(0x04, &sha256(bytes).0)).concat();
+        let id = seq(&[&algorithm, &hashes, &der(0x02, &[serial])]);
+        seq(&[&id, status, &time, &der(0xa0, &time)])
+    };
+    let answer = |responder: &[u8], singles: &[Vec<u8>], behind: &[u8], certificates: &[u8]| {
+        let tbs = seq(&[responder, &time, &seq(&[&singles.concat()]), behind]);
+        let algorithm = seq(&[&der(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03])]);
+        let basic = seq(&[&tbs, &algorithm, &der(0x03, &[0, 0x30, 0]), certificates]);
+        let kind = der(0x06, &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01]);
+        seq(&[&[0x0a, 1, 0], &der(0xa0, &seq(&[&kind, &der(0x04, &basic)]))])
+    };
+    let nonce = seq(&[
+        &der(0x06, &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x02]),
+        &der(0x04, &der(0x04, &[7; 32])),
+    ]);
+    let hold = der(0xa1, &[&time[..], &der(0xa0, &[0x0a, 1, 6])].concat());
+    let two = [single(9, &[0x80, 0]), single(3, &[0x82, 0])];
+    vec![
+        answer(&der(0xa1, &issuer.subject), &two, &[], &der(0xa0, &seq(&[leaf, &issuer.der]))),
+        answer(&der(0xa2, &der(0x04, &[5; 20])), &[single(9, &hold)], &der(0xa1, &seq(&[&nonce])), &[]),
+        seq(&[&[0x0a, 1, 6]]),
+    ]
 }
 
 fn own<T: serde::Serialize>(value: &T) -> Vec<u8> {

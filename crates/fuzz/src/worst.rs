@@ -3,8 +3,9 @@
 use crate::beside::REFERENCES;
 use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
-use crate::{MAX_INPUT, Target, seeds};
+use crate::{MAX_INPUT, Target, rim, seeds};
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
+use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST};
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
 use confide_policy::MAX_REFERENCE_FILE;
@@ -42,6 +43,7 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
             ("the shortest entries".to_owned(), crl()),
             ("an object identifier of a mebibyte".to_owned(), identified_crl()),
         ],
+        "evidence_list" => evidence_lists(),
         "tcb_info" => {
             vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
         }
@@ -52,6 +54,7 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         "conformance_case" => cases(),
         "references" => vec![("many sets".to_owned(), sets()), ("many values".to_owned(), set_values())],
         "evaluate_snp_files" => lists(),
+        "rim" | "rim_canonical" => rim::worst(),
         "evaluate_bytes" => documents(),
         _ => Vec::new(),
     });
@@ -100,7 +103,7 @@ fn filled(unit: &[u8]) -> Vec<u8> {
 }
 
 /// DER of one value.
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn der(tag: u8, content: &[u8]) -> Vec<u8> {
     let size = (content.len() as u64).to_be_bytes();
     let digits: Vec<u8> = size.iter().copied().skip_while(|byte| *byte == 0).collect();
     let mut out = vec![tag];
@@ -133,6 +136,22 @@ fn identified_crl() -> Vec<u8> {
     let extensions = der(0xa0, &der(0x30, &der(0x30, &extension)));
     let tbs = [der(0x02, &[1]), algorithm.clone(), der(0x30, &[]), time.clone(), time, extensions].concat();
     der(0x30, &[der(0x30, &tbs), algorithm, der(0x03, &[0, 0x30, 0])].concat())
+}
+
+/// Evidence lists of the largest size, and files that hold evidence in other forms.
+fn evidence_lists() -> Vec<(String, Vec<u8>)> {
+    let list = |unit: &str| format!("[{}0]", unit.repeat((MAX_EVIDENCE_LIST - 3) / unit.len())).into_bytes();
+    let digits = |unit: &str| unit.repeat(MAX_DECODED / unit.len()).into_bytes();
+    vec![
+        ("the most devices".to_owned(), seeds::evidence_list(MAX_DEVICES)),
+        ("numbers".to_owned(), list("0,")),
+        ("objects".to_owned(), list("{\"a\":0},")),
+        ("digits".to_owned(), digits("30")),
+        ("digits of the shortest values".to_owned(), digits("3000")),
+        ("digits apart".to_owned(), digits("3 0 0 0 ")),
+        ("base64 of the shortest values".to_owned(), digits("MAAwADAA")),
+        ("the shortest values".to_owned(), [0x30, 0].repeat(MAX_DECODED / 2)),
+    ]
 }
 
 /// TCB info with more levels than are accepted.

@@ -4,43 +4,60 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use confide_attester::Attester;
+use confide_attester::gpu::GpuError;
+use confide_attester::{Attester, AttesterError};
 use confide_channel_guest::ConnectionExporter;
 use confide_endorser::Staple;
 use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::document::{
-    AttestationRequest, Claims, Endorsements, KeySet, MAX_REQUEST, MEDIA_TYPE, REQUEST_MEDIA_TYPE,
-    TdxCollateral,
+    AttestationRequest, Claims, Endorsements, KeySet, MAX_REQUEST, MEDIA_TYPE, NvidiaEndorsements,
+    REQUEST_MEDIA_TYPE, TdxCollateral,
 };
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::boot::{self, Booted};
 use crate::codes;
 use crate::config::Limits;
+use crate::gpu_endorsements::GpuStaple;
 
 /// Answers attestation requests.
 pub(crate) struct Attestation {
     attester: Arc<Attester>,
     key_set: KeySet,
     claims: Claims,
-    /// What takes the place of the platform's own endorsements, where the configuration says so.
-    staple: Option<Staple>,
+    staples: Staples,
+    /// Takes the failure that ended the use of the GPUs; of several, the first.
+    gpus_ended: mpsc::Sender<GpuError>,
     turns: Arc<Semaphore>,
     body_time: Duration,
 }
 
+/// What takes the place of the platform's own endorsements, where the configuration says so.
+pub(crate) struct Staples {
+    /// Of the CPU.
+    pub(crate) collateral: Option<Staple>,
+    /// Of GPUs and switches.
+    pub(crate) gpus: Option<GpuStaple>,
+}
+
 impl Attestation {
-    pub(crate) fn new(booted: &Booted, staple: Option<Staple>, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        booted: &Booted,
+        staples: Staples,
+        gpus_ended: mpsc::Sender<GpuError>,
+        limits: &Limits,
+    ) -> Self {
         Self {
             attester: Arc::clone(&booted.attester),
             key_set: booted.keys.key_set().clone(),
             claims: booted.claims.clone(),
-            staple,
+            staples,
+            gpus_ended,
             turns: Arc::new(Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS))),
             body_time: limits.read_time(),
         }
@@ -84,11 +101,25 @@ impl Attestation {
         let key_set = self.key_set.clone();
         let claims = Claims { changing: boot::changing(), ..self.claims.clone() };
         let attesting = in_turn(&self.turns, move || attester.attest(&binding, &key_set, &claims));
-        let mut document = attesting.await?.map_err(|error| failed(&error))?;
-        if let Some(staple) = &self.staple {
+        let mut document = attesting.await?.map_err(|error| self.failed(error))?;
+        if let Some(staple) = &self.staples.collateral {
             document.endorsements = stapled(staple, document.endorsements);
         }
+        if let Some(staple) = &self.staples.gpus {
+            let nvidia = Some(NvidiaEndorsements::clone(&staple.current()));
+            document.endorsements.get_or_insert_default().nvidia = nvidia;
+        }
         document.encode().map_err(|error| failed(&error))
+    }
+
+    /// As [`failed`]. A failure of the GPUs ends the guest, too.
+    fn failed(&self, error: AttesterError) -> Refusal {
+        let refusal = failed(&error);
+        if let AttesterError::Gpu(error) = error {
+            // One failure is enough.
+            let _ = self.gpus_ended.try_send(error);
+        }
+        refusal
     }
 }
 

@@ -13,6 +13,7 @@ use confide_evidence::event::{Boot, Configuration, LoadedModel, RuntimeEvent};
 
 use crate::config::{Config, Platform};
 use crate::error::GuestError;
+use crate::gpus::Gpus;
 
 /// This program's own file, also when it has been replaced on the disk since it started.
 const THIS_PROGRAM: &str = "/proc/self/exe";
@@ -36,7 +37,8 @@ pub(crate) fn attester(config: &Config) -> Result<Attester, GuestError> {
 
 #[cfg(feature = "danger-simulator")]
 fn simulated(config: &Config) -> Result<Attester, GuestError> {
-    let crate::config::Simulated { seed, gpus } = config.simulated.unwrap_or_default();
+    let simulated = config.simulated.clone().unwrap_or_default();
+    let (seed, gpus) = (simulated.seed, simulated.software_gpus());
     Ok(Attester::simulated(confide_attester::SimulatedMachine { seed, gpus })?)
 }
 
@@ -45,8 +47,12 @@ fn simulated(_config: &Config) -> Result<Attester, GuestError> {
     Err(GuestError::SimulatorNotBuilt)
 }
 
-/// Measures the boot, loads the model in between, and draws the keys last.
-pub(crate) async fn boot(config: &Config, attester: Attester) -> Result<Booted, GuestError> {
+/// Measures the boot, loads the model in between, makes the GPUs ready that the guest accepts, and draws the keys last.
+pub(crate) async fn boot(
+    config: &Config,
+    attester: Attester,
+    gpus: Option<Gpus>,
+) -> Result<Booted, GuestError> {
     let settings = settings(config);
     let build = build();
     let boot_id = Bytes(random()?);
@@ -56,6 +62,10 @@ pub(crate) async fn boot(config: &Config, attester: Attester) -> Result<Booted, 
     let engine = start_engine(config, &settings.engine).await?;
     let manifest = engine.client().manifest().digest();
     attester.measure(RuntimeEvent::Model(LoadedModel { manifest }))?;
+    let attester = match gpus {
+        Some(gpus) => attester.with_gpus(gpus.make_ready().await?),
+        None => attester,
+    };
     attester.measure(RuntimeEvent::Devices(attester.devices_in_use()))?;
     attester.measure(RuntimeEvent::Open)?;
     let not_after = now().saturating_add(u64::from(config.keys.lifetime_seconds.get()));

@@ -8,7 +8,6 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use confide_engine::process::ChildError;
 
-use crate::codes;
 use crate::config::Config;
 use crate::error::GuestError;
 use crate::serve;
@@ -74,7 +73,7 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(io::stderr(), "error: {} [{}]", error.sentence(), error.code());
-            if let Some(action) = codes::what_to_do(error.code()) {
+            if let Some(action) = error.action() {
                 let _ = writeln!(io::stderr(), "  {action}");
             }
             error.exit_code()

@@ -67,6 +67,22 @@ codes! {
         "remove the table, or set platform = \"simulated\" in a demonstration";
     PCCS_CERTIFICATE_UNREADABLE = "pccs_certificate_unreadable", "the certificate of the PCCS cannot be read",
         "name a PEM file that exists and that this user may read";
+    SIMULATED_GPUS = "simulated_gpus", "a simulated platform has GPUs to appraise and no emulated libraries, or the other way round",
+        "in a test, set nvml and nscq of [simulated] beside the table [gpus]; in a demonstration, remove all three";
+    GPU_POLICY_UNREADABLE = "gpu_policy_unreadable", "the policy that the guest holds its GPUs to cannot be read",
+        "name a policy file that exists and that this user may read";
+    GPU_POLICY_INVALID = "gpu_policy_invalid", "the file that gpus.policy names is no appraisal policy",
+        "correct the field that the error names; confide policy check says of a file whether it is one";
+    GPU_POLICY_DANGER = "gpu_policy_danger", "a danger policy is to hold the GPUs of a guest that is not simulated",
+        "name an ordinary policy: a danger policy accepts GPUs whose keys everybody has";
+    GPU_ENDORSEMENTS_UNREADABLE = "gpu_endorsements_unreadable", "the folder of the GPUs' endorsements, or a file in it, cannot be read",
+        "name a folder that exists and whose files this user may read";
+    GPU_ENDORSEMENTS_TOO_LARGE = "gpu_endorsements_too_large", "the folder of the GPUs' endorsements has more than 256 files or 1 MiB",
+        "leave in the folder only the manifests, answers and lists of this machine's GPUs and switches";
+    GPU_ENDORSEMENTS_INVALID = "gpu_endorsements_invalid", "a file of the GPUs' endorsements is no manifest, OCSP answer or revocation list",
+        "fetch the file that the error names again, or remove it";
+    GPUS_MISSING = "gpus_missing", "the configuration has GPUs to appraise and the machine has none",
+        "attach the GPUs to the virtual machine and boot it again, or remove the table [gpus]";
     BOOT_INCOMPLETE = "boot_incomplete", "the measured events are no complete boot",
         "report it: this is a fault of the guest";
     KEYS_FAILED = "keys_failed", "keys or the certificate of the TLS key cannot be made",

@@ -5,6 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use confide_attester::gpu::Deadlines;
 use confide_endorser::{BaseUrl, Update, UrlError};
 use confide_evidence::document::MAX_DEVICES;
 use confide_service::logging::{Filter, Format};
@@ -43,6 +44,8 @@ pub struct Config {
     pub keys: Keys,
     /// What is stapled to evidence; nothing where this table is missing.
     pub endorsements: Option<Endorsements>,
+    /// The GPUs that the guest appraises and makes ready; none is looked for where this table is missing.
+    pub gpus: Option<Gpus>,
     /// What is logged.
     #[serde(default)]
     pub log: Log,
@@ -295,6 +298,46 @@ const REFRESH: NonZeroU32 = NonZeroU32::new(24 * 60 * 60).expect("a day has seco
 /// Seconds after which a file is read again.
 const FILE_REFRESH: NonZeroU32 = NonZeroU32::new(10 * 60).expect("minutes have seconds");
 
+/// The machine's own GPUs and switches.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpus {
+    /// An appraisal policy. The guest holds its GPUs to the table `[devices]` of it before they take work.
+    pub policy: PathBuf,
+    /// A folder with NVIDIA's manifests, OCSP answers and revocation lists. They are stapled to evidence, too.
+    pub endorsements: PathBuf,
+    /// Seconds that the driver gets for a call. The first one, which initialises every GPU, gets six times as many.
+    #[serde(default = "deadline")]
+    pub deadline_seconds: NonZeroU32,
+    /// Seconds after which the folder is read again, for what is stapled.
+    #[serde(default = "file_refresh")]
+    pub refresh_seconds: NonZeroU32,
+}
+
+/// How many times the seconds of another call the driver gets for its first one.
+const START: u32 = 6;
+
+fn deadline() -> NonZeroU32 {
+    NonZeroU32::new(30).expect("a default above zero")
+}
+
+fn file_refresh() -> NonZeroU32 {
+    FILE_REFRESH
+}
+
+impl Gpus {
+    /// Of the driver's calls.
+    pub(crate) fn deadlines(&self) -> Deadlines {
+        let call = time(self.deadline_seconds);
+        Deadlines { start: call * START, call }
+    }
+
+    /// Between readings of the folder.
+    pub(crate) fn refresh_time(&self) -> Duration {
+        time(self.refresh_seconds)
+    }
+}
+
 /// What is logged, to standard error.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -322,20 +365,80 @@ impl Log {
 }
 
 /// Which software machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "SimulatedTable")]
 pub struct Simulated {
     /// Tells machines apart: the keys of platform and GPUs follow from it.
     pub seed: u32,
-    /// GPUs, at most [`MAX_DEVICES`].
-    #[serde(deserialize_with = "gpus")]
-    pub gpus: u8,
+    /// Its GPUs.
+    pub gpus: SimulatedGpus,
 }
 
-fn gpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+/// The GPUs of a software machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SimulatedGpus {
+    /// So many that need no driver, at most [`MAX_DEVICES`].
+    Software(u8),
+    /// Those of a driver's emulated libraries, for tests: whoever names the libraries decides what the GPUs say.
+    Emulated {
+        /// In place of NVML.
+        nvml: PathBuf,
+        /// In place of NSCQ.
+        nscq: PathBuf,
+    },
+}
+
+/// The table as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+struct SimulatedTable {
+    seed: u32,
+    #[serde(deserialize_with = "gpus")]
+    gpus: Option<u8>,
+    nvml: Option<PathBuf>,
+    nscq: Option<PathBuf>,
+}
+
+impl TryFrom<SimulatedTable> for Simulated {
+    type Error = String;
+
+    fn try_from(table: SimulatedTable) -> Result<Self, String> {
+        let SimulatedTable { seed, gpus, nvml, nscq } = table;
+        let gpus = match (gpus, nvml, nscq) {
+            (count, None, None) => SimulatedGpus::Software(count.unwrap_or(1)),
+            (None, Some(nvml), Some(nscq)) => SimulatedGpus::Emulated { nvml, nscq },
+            (None, ..) => return Err("nvml and nscq are named together".to_owned()),
+            (Some(_), ..) => return Err("gpus does not go with nvml and nscq".to_owned()),
+        };
+        Ok(Self { seed, gpus })
+    }
+}
+
+impl Simulated {
+    /// GPUs that need no driver.
+    #[cfg(feature = "danger-simulator")]
+    pub(crate) fn software_gpus(&self) -> u8 {
+        match self.gpus {
+            SimulatedGpus::Software(count) => count,
+            SimulatedGpus::Emulated { .. } => 0,
+        }
+    }
+
+    /// The driver's emulated libraries.
+    #[cfg(feature = "danger-simulator")]
+    pub(crate) fn libraries(&self) -> Option<confide_attester::gpu::Libraries> {
+        match self.gpus.clone() {
+            SimulatedGpus::Software(_) => None,
+            SimulatedGpus::Emulated { nvml, nscq } => Some(confide_attester::gpu::Libraries { nvml, nscq }),
+        }
+    }
+}
+
+fn gpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Error> {
     let count = u8::deserialize(deserializer)?;
     if usize::from(count) <= MAX_DEVICES {
-        Ok(count)
+        Ok(Some(count))
     } else {
         let error = format!("{count} GPUs, at most {MAX_DEVICES} fit into an evidence document");
         Err(serde::de::Error::custom(error))
@@ -344,7 +447,7 @@ fn gpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
 
 impl Default for Simulated {
     fn default() -> Self {
-        Self { seed: 0, gpus: 1 }
+        Self { seed: 0, gpus: SimulatedGpus::Software(1) }
     }
 }
 
@@ -362,8 +465,16 @@ impl Config {
             Platform::Simulated if cfg!(not(feature = "danger-simulator")) => {
                 Err(GuestError::SimulatorNotBuilt)
             }
+            Platform::Simulated if config.gpus.is_some() != config.emulates_gpus() => {
+                Err(GuestError::SimulatedGpus)
+            }
             Platform::Tdx | Platform::Simulated => Ok(config),
         }
+    }
+
+    fn emulates_gpus(&self) -> bool {
+        let gpus = self.simulated.as_ref().map(|simulated| &simulated.gpus);
+        matches!(gpus, Some(SimulatedGpus::Emulated { .. }))
     }
 }
 
@@ -420,6 +531,26 @@ mod tests {
             (
                 format!("{SMALLEST}[simulated]\ngpus = 33\n"),
                 "guest.toml:7:8: simulated.gpus: 33 GPUs, at most 32 fit into an evidence document",
+            ),
+            (
+                format!("{SMALLEST}[gpus]\npolicy = \"p\"\nendorsements = \"e\"\nocsp = \"o\"\n"),
+                "guest.toml:9:1: gpus.ocsp: unknown field `ocsp`",
+            ),
+            (
+                format!("{SMALLEST}[gpus]\npolicy = \"p\"\n"),
+                "guest.toml:6:1: gpus: missing field `endorsements`",
+            ),
+            (
+                format!("{SMALLEST}[gpus]\npolicy = \"p\"\nendorsements = \"e\"\ndeadline_seconds = 0\n"),
+                "guest.toml:9:20: gpus.deadline_seconds: invalid value",
+            ),
+            (
+                format!("{SMALLEST}[simulated]\nnvml = \"n\"\n"),
+                "guest.toml:6:1: simulated: nvml and nscq are named together",
+            ),
+            (
+                format!("{SMALLEST}[simulated]\nnvml = \"n\"\nnscq = \"n\"\ngpus = 1\n"),
+                "guest.toml:6:1: simulated: gpus does not go with nvml and nscq",
             ),
             (
                 format!("{SMALLEST}[limits]\nrequests = 0\n"),
@@ -523,6 +654,41 @@ mod tests {
     fn the_simulated_table_is_for_the_simulated_platform() {
         let error = load(&format!("{SMALLEST}[simulated]\nseed = 1\n")).unwrap_err();
         assert!(matches!(error, GuestError::SimulatedTable));
+    }
+
+    #[test]
+    fn gpus_have_the_deadlines_of_the_attester_by_default() {
+        let text = format!("{SMALLEST}[gpus]\npolicy = \"p\"\nendorsements = \"e\"\n");
+        let gpus = load(&text).unwrap().gpus.unwrap();
+        assert_eq!(gpus.deadlines(), Deadlines::default());
+        assert_eq!(gpus.refresh_time(), Duration::from_secs(600));
+        assert_eq!(load(SMALLEST).unwrap().gpus, None);
+    }
+
+    #[test]
+    fn the_committed_configuration_shows_a_table_of_gpus() {
+        let text = include_str!("../../../deploy/guest.toml");
+        let (_, table) = text.split_once("# [gpus]\n").unwrap();
+        let lines = table.lines().map_while(|line| line.strip_prefix("# "));
+        let table = lines.fold("[gpus]\n".to_owned(), |table, line| table + line + "\n");
+        let config: Config = parse(format!("{text}\n{table}").as_bytes(), Path::new("guest.toml")).unwrap();
+        let gpus = config.gpus.unwrap();
+        assert_eq!((gpus.deadlines(), gpus.refresh_seconds), (Deadlines::default(), FILE_REFRESH));
+    }
+
+    #[test]
+    fn a_simulated_machine_has_gpus_to_appraise_exactly_where_they_are_emulated() {
+        if cfg!(not(feature = "danger-simulator")) {
+            return;
+        }
+        let simulated = SMALLEST.replace("\"tdx\"", "\"simulated\"");
+        let gpus = "[gpus]\npolicy = \"p\"\nendorsements = \"e\"\n";
+        let emulated = "[simulated]\nnvml = \"n\"\nnscq = \"n\"\n";
+        assert!(load(&format!("{simulated}{gpus}{emulated}")).is_ok());
+        for tables in [gpus.to_owned(), emulated.to_owned(), format!("{gpus}[simulated]\ngpus = 1\n")] {
+            let refused = load(&format!("{simulated}{tables}")).unwrap_err();
+            assert_eq!(refused.code(), "simulated_gpus", "{tables}");
+        }
     }
 
     #[test]

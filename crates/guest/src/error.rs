@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use confide_attester::AttesterError;
+use confide_attester::gpu::GpuError;
 use confide_channel_guest::ChannelError;
 use confide_endorser::SetupError;
 use confide_engine::codes as engine;
@@ -13,10 +14,13 @@ use confide_engine::process::{ChildError, ProcessError};
 use confide_engine::protocol::Failure;
 use confide_evidence::event::EventLogError;
 use confide_evidence::text::steers;
+use confide_policy::PolicyError;
 use confide_service::ConfigError;
 use confide_service::logging::LogError;
 
 use crate::codes;
+use crate::gpu_endorsements::FolderError;
+use crate::gpus::GpuRefusal;
 
 /// Why the guest does not start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +40,47 @@ pub enum GuestError {
     /// The table `[simulated]` stands beside another platform.
     #[error("the table [simulated] is for platform = \"simulated\" alone")]
     SimulatedTable,
+    /// The tables `[gpus]` and `[simulated]` do not fit each other.
+    #[error(
+        "platform = \"simulated\" takes the table [gpus] exactly where [simulated] names the libraries nvml and nscq"
+    )]
+    SimulatedGpus,
+    /// The policy that the guest holds its GPUs to cannot be read.
+    #[error("{path}: the policy of the GPUs cannot be read")]
+    GpuPolicyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no policy.
+    #[error("{path}: the policy of the GPUs is none")]
+    GpuPolicy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: PolicyError,
+    },
+    /// A danger policy outside of a simulation.
+    #[error("{path}: a danger policy is for platform = \"simulated\" alone")]
+    GpuDangerPolicy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// NVIDIA's endorsements of the GPUs cannot be used.
+    #[error(transparent)]
+    GpuEndorsements(#[from] FolderError),
+    /// The configuration has a table of GPUs, the machine has none.
+    #[error("the configuration has the table [gpus], and this machine has no GPU")]
+    NoGpu,
+    /// The GPUs or switches cannot be used. They are not ready.
+    #[error("the GPUs cannot be used")]
+    Gpus(#[from] GpuError),
+    /// The guest's own appraisal refused its GPUs. They are not ready.
+    #[error(transparent)]
+    GpusRefused(Box<GpuRefusal>),
     /// The certificate of the PCCS cannot be read.
     #[error("{path}: the certificate of the PCCS cannot be read")]
     PccsCertificate {
@@ -116,6 +161,14 @@ impl GuestError {
             Self::Config(error) => error.code(),
             Self::SimulatorNotBuilt => codes::SIMULATOR_NOT_BUILT,
             Self::SimulatedTable => codes::SIMULATED_TABLE,
+            Self::SimulatedGpus => codes::SIMULATED_GPUS,
+            Self::GpuPolicyUnreadable { .. } => codes::GPU_POLICY_UNREADABLE,
+            Self::GpuPolicy { .. } => codes::GPU_POLICY_INVALID,
+            Self::GpuDangerPolicy { .. } => codes::GPU_POLICY_DANGER,
+            Self::GpuEndorsements(error) => error.code(),
+            Self::NoGpu => codes::GPUS_MISSING,
+            Self::Gpus(error) => error.code(),
+            Self::GpusRefused(refusal) => refusal.code(),
             Self::PccsCertificate { .. } => codes::PCCS_CERTIFICATE_UNREADABLE,
             Self::Endorser(error) => error.code(),
             Self::Log(error) => error.code(),
@@ -133,6 +186,16 @@ impl GuestError {
         }
     }
 
+    /// What to do about it.
+    #[must_use]
+    pub fn action(&self) -> Option<&str> {
+        match self {
+            // The verdict's own remedy says more than a table.
+            Self::GpusRefused(refusal) => Some(refusal.remedy()),
+            _ => codes::what_to_do(self.code()),
+        }
+    }
+
     /// 2 for what the operator's configuration says, else 1.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
@@ -140,6 +203,11 @@ impl GuestError {
             Self::Config(_)
             | Self::SimulatorNotBuilt
             | Self::SimulatedTable
+            | Self::SimulatedGpus
+            | Self::GpuPolicyUnreadable { .. }
+            | Self::GpuPolicy { .. }
+            | Self::GpuDangerPolicy { .. }
+            | Self::GpuEndorsements(_)
             | Self::PccsCertificate { .. }
             | Self::Endorser(_)
             | Self::Log(_) => ExitCode::from(2),
@@ -184,6 +252,22 @@ mod tests {
             GuestError::Config(ConfigError::Unreadable { path: "p".into(), source: io_error() }),
             GuestError::SimulatorNotBuilt,
             GuestError::SimulatedTable,
+            GuestError::SimulatedGpus,
+            GuestError::GpuPolicyUnreadable { path: "p".into(), source: io_error() },
+            GuestError::GpuPolicy { path: "p".into(), source: PolicyError::Schema(9) },
+            GuestError::GpuDangerPolicy { path: "p".into() },
+            GuestError::GpuEndorsements(FolderError::TooMany { folder: "f".into() }),
+            GuestError::GpuEndorsements(FolderError::TooLarge { path: "p".into() }),
+            GuestError::GpuEndorsements(FolderError::Unreadable { path: "p".into(), source: io_error() }),
+            GuestError::NoGpu,
+            GuestError::Gpus(GpuError::ModeOff),
+            GuestError::GpusRefused(Box::new(GpuRefusal {
+                code: "gpu_refused",
+                policy: "p\u{1b}".into(),
+                found: "f".into(),
+                expected: "e".into(),
+                remedy: "r".into(),
+            })),
             GuestError::PccsCertificate { path: "p".into(), source: io_error() },
             GuestError::Endorser(SetupError::Tls("t".into())),
             GuestError::Log(LogError::AlreadyInstalled),
@@ -208,6 +292,14 @@ mod tests {
                 | GuestError::Config(_)
                 | GuestError::SimulatorNotBuilt
                 | GuestError::SimulatedTable
+                | GuestError::SimulatedGpus
+                | GuestError::GpuPolicyUnreadable { .. }
+                | GuestError::GpuPolicy { .. }
+                | GuestError::GpuDangerPolicy { .. }
+                | GuestError::GpuEndorsements(_)
+                | GuestError::NoGpu
+                | GuestError::Gpus(_)
+                | GuestError::GpusRefused(_)
                 | GuestError::PccsCertificate { .. }
                 | GuestError::Endorser(_)
                 | GuestError::Log(_)

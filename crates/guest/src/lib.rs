@@ -4,6 +4,9 @@
 //! and answers an OpenAI-compatible API over attested TLS alone. Keys, TLS and evidence stay in the parent; the child
 //! holds one socket and the model.
 //!
+//! Where the configuration has a table of GPUs, `serve` appraises them before they take work: a guest does not judge itself,
+//! its own GPUs excepted.
+//!
 //! Text of prompts and completions is never logged.
 
 pub mod api;
@@ -14,6 +17,8 @@ pub mod codes;
 mod config;
 mod endorsements;
 mod error;
+mod gpu_endorsements;
+mod gpus;
 mod marking;
 mod serve;
 mod server;

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use confide_attester::Nature;
+use confide_attester::gpu::GpuError;
 use confide_channel_guest::Acceptor;
 use confide_engine::process::{EngineProcess, close_to_debuggers};
 use confide_service::Lifecycle;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::api::{Api, ModelFacts};
-use crate::attestation::Attestation;
+use crate::attestation::{Attestation, Staples};
 use crate::boot::{self, Booted};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::endorsements::{Prepared, Stapling};
 use crate::error::GuestError;
+use crate::gpu_endorsements::GpuStapling;
+use crate::gpus::Gpus;
 use crate::marking;
 use crate::server::{self, Server};
 
@@ -42,20 +46,66 @@ pub(crate) fn run(config: Config) -> Result<(), GuestError> {
     // The engine runs as the same user, and must not read keys out of this process.
     close_to_debuggers().map_err(GuestError::Closing)?;
     let prepared = config.endorsements.as_ref().map(Prepared::of).transpose()?;
+    let gpus = Gpus::of(&config)?;
     let attester = boot::attester(&config)?;
     let (format, filter) = config.log.parse()?;
     marking::install(format, filter, attester.nature())?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(GuestError::Runtime)?;
     runtime.block_on(async {
-        let booted = boot::boot(&config, attester).await?;
+        let first = gpus.as_ref().map(Gpus::endorsements);
+        let mut signals = Signals::new()?;
+        let booted = tokio::select! {
+            booted = boot::boot(&config, attester, gpus) => booted?,
+            // The GPUs are waited for where they are on their way, and then set back.
+            () = signals.any() => return Ok(()),
+        };
         let listener = listen(config.listen).await?;
-        let stapling = match prepared {
+        let collateral = match prepared {
             Some(prepared) => Some(prepared.begin(&booted.attester).await),
             None => None,
         };
-        serve(&config, booted, stapling, listener).await
+        let begin = |(first, table): (_, &config::Gpus)| {
+            GpuStapling::begin(first, table.endorsements.clone(), table.refresh_time())
+        };
+        let stapling = Staplings { collateral, gpus: first.zip(config.gpus.as_ref()).map(begin) };
+        serve(&config, booted, stapling, (listener, signals)).await
     })
+}
+
+/// What asks the guest to end. Without somebody who listens they would end it at once, and leave its GPUs ready.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, GuestError> {
+        let listen = |kind| signal(kind).map_err(GuestError::Runtime);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What is kept fresh while the guest serves.
+struct Staplings {
+    collateral: Option<Stapling>,
+    gpus: Option<GpuStapling>,
+}
+
+impl Staplings {
+    fn staples(&self) -> Staples {
+        Staples {
+            collateral: self.collateral.as_ref().map(Stapling::staple),
+            gpus: self.gpus.as_ref().map(GpuStapling::staple),
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, GuestError> {
@@ -65,27 +115,26 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, GuestError> {
 async fn serve(
     config: &Config,
     mut booted: Booted,
-    stapling: Option<Stapling>,
-    listener: TcpListener,
+    stapling: Staplings,
+    (listener, mut signals): (TcpListener, Signals),
 ) -> Result<(), GuestError> {
     let address = listener.local_addr().map_err(GuestError::Runtime)?;
     let lifecycle = Lifecycle::new();
+    let (gpus_ended, mut gpus_end) = mpsc::channel(1);
     let server = Arc::new(Server {
         acceptor: Acceptor::new(&booted.keys)?,
-        attestation: Attestation::new(&booted, stapling.as_ref().map(Stapling::staple), &config.limits),
+        attestation: Attestation::new(&booted, stapling.staples(), gpus_ended, &config.limits),
         api: api(&booted, config, &lifecycle),
         limits: config.limits,
         lifecycle: lifecycle.clone(),
     });
-    let mut terminate = signal(SignalKind::terminate()).map_err(GuestError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(GuestError::Runtime)?;
     lifecycle.ready();
     announce(&booted, address)?;
     let serving = tokio::spawn(server::serve(listener, server));
     let outcome = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = signals.any() => Ok(()),
         error = lost(&mut booted.engine) => Err(error),
+        error = ended(&mut gpus_end) => Err(error),
     };
     tracing::info!(requests = lifecycle.work(), "draining");
     lifecycle.drain();
@@ -103,6 +152,15 @@ async fn lost(engine: &mut EngineProcess) -> GuestError {
     match tokio::time::timeout(EXIT_TIME, engine.exited()).await {
         Ok(Ok(status)) => GuestError::EngineExited(status.to_string()),
         Ok(Err(_)) | Err(_) => GuestError::EngineLost(failure),
+    }
+}
+
+/// Waits until the GPUs are of no use any more. They are not ready then, and claims cannot change while keys live.
+async fn ended(gpus: &mut mpsc::Receiver<GpuError>) -> GuestError {
+    match gpus.recv().await {
+        Some(error) => GuestError::Gpus(error),
+        // Nobody is left who asks them.
+        None => std::future::pending().await,
     }
 }
 

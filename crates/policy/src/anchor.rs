@@ -13,6 +13,16 @@ pub const NVIDIA_DEVICE_ROOT_SPKI_SHA256: [u8; 32] = [
     0xa9, 0x0c, 0x4e, 0xb5, 0xac, 0xfd, 0x3e, 0x3d, 0x03, 0xa2, 0x5d, 0xb6, 0xa2, 0x6b, 0x84, 0xf7, 0x20,
     0xad, 0x05, 0x03, 0x19, 0x6c, 0x62, 0x7c, 0x21, 0xdd, 0xd4, 0x8d, 0xd8, 0x5b, 0x06, 0xa4,
 ];
+/// SHA-256 of the DER SubjectPublicKeyInfo of the NVIDIA CoRIM signing Root CA (serial 45dae3a00e5037bddf875375ecb5e270,
+/// 2023-03-16 to 2053-03-08), which signs reference integrity manifests.
+pub const NVIDIA_RIM_ROOT_SPKI_SHA256: [u8; 32] = [
+    0xde, 0xc1, 0xdc, 0x31, 0x64, 0x77, 0xaa, 0x85, 0x1e, 0xeb, 0xdf, 0x51, 0x32, 0x7a, 0xe9, 0xf8, 0x64,
+    0xbc, 0x8d, 0x89, 0x25, 0x46, 0x57, 0xed, 0x1e, 0x7e, 0xb9, 0x16, 0x8a, 0xf1, 0xe1, 0xa3,
+];
+/// The keys that NVIDIA's device chains end in. A set: a second root may stand beside the first.
+pub const NVIDIA_DEVICE_ROOTS: &[[u8; 32]] = &[NVIDIA_DEVICE_ROOT_SPKI_SHA256];
+/// The keys that the chains of NVIDIA's manifests end in. A set: a second root may stand beside the first.
+pub const NVIDIA_RIM_ROOTS: &[[u8; 32]] = &[NVIDIA_RIM_ROOT_SPKI_SHA256];
 /// SHA-256 of the DER SubjectPublicKeyInfo of AMD's root key ARK-Milan (serial 010000, 2020-10-22 to 2045-10-22;
 /// <https://kdsintf.amd.com/vcek/v1/Milan/cert_chain>).
 pub const AMD_ARK_MILAN_SPKI_SHA256: [u8; 32] = [
@@ -45,10 +55,11 @@ pub fn amd_root_spki_sha256(product: Product) -> Option<[u8; 32]> {
 
 /// Every pinned root of a vendor: no danger policy may name one.
 #[must_use]
-pub fn vendor_roots() -> [[u8; 32]; 5] {
+pub fn vendor_roots() -> [[u8; 32]; 6] {
     [
         INTEL_SGX_ROOT_SPKI_SHA256,
         NVIDIA_DEVICE_ROOT_SPKI_SHA256,
+        NVIDIA_RIM_ROOT_SPKI_SHA256,
         AMD_ARK_MILAN_SPKI_SHA256,
         AMD_ARK_GENOA_SPKI_SHA256,
         AMD_ARK_TURIN_SPKI_SHA256,

@@ -3,8 +3,8 @@
 use crate::field::Listed;
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOT_SPKI_SHA256, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy, TdxPolicy,
-    Waived, amd_root_spki_sha256, reference,
+    NVIDIA_DEVICE_ROOTS, NVIDIA_RIM_ROOTS, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy,
+    TdxPolicy, Waived, amd_root_spki_sha256, reference,
 };
 use confide_evidence::document::Platform;
 use confide_evidence::snp::Product;
@@ -149,6 +149,11 @@ impl AppraisalPolicy {
         self.claims.listed().into_iter().for_each(&mut waived);
     }
 
+    /// Each field of the table `[devices]` that is waived, with the reason.
+    pub fn waived_of_devices(&self) -> impl Iterator<Item = Waived<'_>> {
+        self.devices.listed().into_iter().filter_map(Listed::waived)
+    }
+
     /// Every field of the tables, table by table.
     #[must_use]
     pub fn fields(&self) -> Vec<Field<'_>> {
@@ -178,6 +183,12 @@ impl AppraisalPolicy {
                 "device_root_anchor",
                 "the SHA-256 of the key of the root that a GPU's chain ends in",
                 roots(self.gpu_roots()),
+            ),
+            Field::owned(
+                "danger.rim_root_spki_sha256",
+                "rim_root_anchor",
+                "the SHA-256 of the key of the root that a reference manifest's chain ends in",
+                roots(self.rim_roots()),
             ),
             Field::owned(
                 "danger.snp_root_spki_sha256",
@@ -229,7 +240,16 @@ impl AppraisalPolicy {
     pub fn gpu_roots(&self) -> Vec<[u8; 32]> {
         match &self.danger {
             Some(danger) => danger.gpu_root_spki_sha256.iter().map(|root| root.0).collect(),
-            None => vec![NVIDIA_DEVICE_ROOT_SPKI_SHA256],
+            None => NVIDIA_DEVICE_ROOTS.to_vec(),
+        }
+    }
+
+    /// Roots that the chain of a reference manifest may end in, as SHA-256 of the SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn rim_roots(&self) -> Vec<[u8; 32]> {
+        match &self.danger {
+            Some(danger) => danger.rim_root_spki_sha256.iter().map(|root| root.0).collect(),
+            None => NVIDIA_RIM_ROOTS.to_vec(),
         }
     }
 }
@@ -432,6 +452,7 @@ mod tests {
 reason = "a test"
 tdx_root_spki_sha256 = ["1111111111111111111111111111111111111111111111111111111111111111"]
 gpu_root_spki_sha256 = ["2222222222222222222222222222222222222222222222222222222222222222"]
+rim_root_spki_sha256 = ["4444444444444444444444444444444444444444444444444444444444444444"]
 snp_root_spki_sha256 = ["3333333333333333333333333333333333333333333333333333333333333333"]
 "#;
 
@@ -451,7 +472,7 @@ snp_root_spki_sha256 = ["3333333333333333333333333333333333333333333333333333333
     #[test]
     fn anchors_are_not_mixed() {
         let text = format!("{INSPECT}{DANGER}");
-        for digit in ["1", "2", "3"] {
+        for digit in ["1", "2", "3", "4"] {
             let root = digit.repeat(64);
             let one = text.replace(&format!("[\"{root}\"]"), "[]");
             assert_eq!(AppraisalPolicy::parse(&one, Loaded::AsDanger), Err(PolicyError::MixedAnchors));

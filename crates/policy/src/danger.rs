@@ -15,6 +15,8 @@ pub struct Danger {
     pub tdx_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of the NVIDIA Device Identity CA.
     pub gpu_root_spki_sha256: Vec<HexBytes<32>>,
+    /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of the NVIDIA CoRIM signing Root CA.
+    pub rim_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of AMD's root keys (ARK).
     pub snp_root_spki_sha256: Vec<HexBytes<32>>,
 }
@@ -27,7 +29,14 @@ impl Danger {
         if self.reason.trim().is_empty() {
             return Err(PolicyError::NoReason("danger".to_owned()));
         }
-        let named = [&self.tdx_root_spki_sha256, &self.gpu_root_spki_sha256, &self.snp_root_spki_sha256];
+        let Self {
+            tdx_root_spki_sha256,
+            gpu_root_spki_sha256,
+            rim_root_spki_sha256,
+            snp_root_spki_sha256,
+            ..
+        } = self;
+        let named = [tdx_root_spki_sha256, gpu_root_spki_sha256, rim_root_spki_sha256, snp_root_spki_sha256];
         if named.iter().any(|roots| roots.is_empty()) {
             return Err(PolicyError::MixedAnchors);
         }

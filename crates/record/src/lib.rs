@@ -68,7 +68,7 @@ pub enum RecordError {
 /// The inputs of one appraisal, as a record keeps them.
 #[derive(Debug, Clone)]
 pub struct Recording<'a> {
-    /// Evidence document or bare quote.
+    /// Evidence document, bare quote or report, or devices.
     pub subject: Subject,
     /// Endorsements from elsewhere than the document.
     pub endorsements: Endorsements,
@@ -149,7 +149,15 @@ pub fn borrowed(subject: &Subject) -> confide_verifier::Subject<'_> {
         }
         Subject::Document(document) => Borrowed::Document(document.as_bytes()),
         Subject::SnpReport(report) => Borrowed::SnpReport(report.as_bytes()),
+        Subject::Devices { nonces, devices, rim_time } => {
+            Borrowed::Devices { devices, nonces, rim_at: rim_time.map(at) }
+        }
     }
+}
+
+/// Unix seconds as the verifier takes them.
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 /// What a replay found.
@@ -188,12 +196,13 @@ pub fn replay(index: usize, record: &Record, algorithms: &Algorithms) -> Result<
         subject: borrowed(&record.subject),
         endorsements: &record.endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: record.second_opinion.as_ref(),
         references: references.as_ref(),
         policy: &policy,
         challenge: record.challenge.as_ref(),
-        now: UnixTime::since_unix_epoch(Duration::from_secs(record.time)),
+        now: at(record.time),
         algorithms,
     };
     let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);

@@ -27,8 +27,13 @@ fn main() -> Result<()> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/simulator");
     let replace = std::env::args().nth(1).as_deref() == Some("--replace");
     type Write = fn(&Path) -> Result<()>;
-    let families: [(&str, Write); 3] =
-        [("tdx-root.key.pem", tdx), ("gpu-root.key.pem", gpu), ("snp-ark.key.pem", snp)];
+    let families: [(&str, Write); 5] = [
+        ("tdx-root.key.pem", tdx),
+        ("gpu-root.key.pem", gpu),
+        ("snp-ark.key.pem", snp),
+        ("gpu-identity-gb100.key.pem", other_chips),
+        ("rim-root.key.pem", rim),
+    ];
     for (file, write) in families {
         if !replace && folder.join(file).exists() {
             println!("{file} is there; give --replace to change every pinned hash");
@@ -88,6 +93,72 @@ fn gpu(folder: &Path) -> Result<()> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
     let provisioner = nvidia("GH100 Provisioner ICA 1 SIMULATED", &key, BasicConstraints::Constrained(1));
     write(folder, "gpu-provisioner", &provisioner.signed_by(&key, &issuer)?.pem(), &key)
+}
+
+/// The authorities of Blackwell below the device root, and that of LS10 below Hopper's identity CA, as NVIDIA has it.
+fn other_chips(folder: &Path) -> Result<()> {
+    let root = committed(folder, "gpu-root", "SIMULATED Device Identity CA")?;
+    for (chip, file) in [("GB100", "gb100"), ("GB20X", "gb20x")] {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let name = format!("{chip} Identity SIMULATED");
+        let identity = nvidia(&name, &key, BasicConstraints::Constrained(2));
+        write(folder, &format!("gpu-identity-{file}"), &identity.signed_by(&key, &root)?.pem(), &key)?;
+        let issuer = Issuer::new(identity, key);
+
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let name = format!("{chip} Provisioner ICA 00000 SIMULATED");
+        let provisioner = nvidia(&name, &key, BasicConstraints::Constrained(1));
+        write(
+            folder,
+            &format!("gpu-provisioner-{file}"),
+            &provisioner.signed_by(&key, &issuer)?.pem(),
+            &key,
+        )?;
+    }
+    let issuer = committed(folder, "gpu-identity", "GH100 Identity SIMULATED")?;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let provisioner = nvidia("LS_10 Provisioner ICA 1 SIMULATED", &key, BasicConstraints::Constrained(1));
+    write(folder, "gpu-provisioner-ls10", &provisioner.signed_by(&key, &issuer)?.pem(), &key)
+}
+
+/// An authority whose files are there.
+fn committed(folder: &Path, file: &str, common_name: &str) -> Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::from_pem(&fs::read_to_string(folder.join(format!("{file}.key.pem")))?)?;
+    Ok(Issuer::new(nvidia(common_name, &key, BasicConstraints::Unconstrained), key))
+}
+
+/// The hierarchy that signs reference integrity manifests: a root, and for each product two levels below it.
+fn rim(folder: &Path) -> Result<()> {
+    let root_key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let root = manifests("SIMULATED CoRIM signing Root CA", &root_key, BasicConstraints::Unconstrained);
+    write_root(folder, "rim-root", &root, &root_key)?;
+    let root = Issuer::new(root, root_key);
+    let products = [
+        ("gh100", "Reference Value GH100 CA SIMULATED", "Reference Value L3 GH100 001 SIMULATED"),
+        ("gb100", "Reference Value GB1XX CA 001 SIMULATED", "Reference Value L3 GB100-CC 001 SIMULATED"),
+        ("gb20x", "Reference Value GB2XX CA 001 SIMULATED", "Reference Value L3 GB20X-CC 001 SIMULATED"),
+        ("ls10", "Reference Value LS10 CA SIMULATED", "Reference Value L3 LS10 001 SIMULATED"),
+    ];
+    for (product, level_2, level_3) in products {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let params = manifests(level_2, &key, BasicConstraints::Unconstrained);
+        write(folder, &format!("rim-l2-{product}"), &params.signed_by(&key, &root)?.pem(), &key)?;
+        let issuer = Issuer::new(params, key);
+
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+        let params = manifests(level_3, &key, BasicConstraints::Constrained(0));
+        write(folder, &format!("rim-l3-{product}"), &params.signed_by(&key, &issuer)?.pem(), &key)?;
+    }
+    Ok(())
+}
+
+/// A certificate in the style of NVIDIA's manifest hierarchy. NVIDIA's lower levels end after ten and three years;
+/// these last as long as their root, because the files are committed.
+fn manifests(common_name: &str, key: &KeyPair, constraints: BasicConstraints) -> CertificateParams {
+    let mut params = nvidia(common_name, key, constraints);
+    params.not_before = date_time_ymd(2023, 3, 16);
+    params.not_after = date_time_ymd(2053, 3, 8);
+    params
 }
 
 /// A certificate in the style of NVIDIA's device hierarchy, valid to the end of 9999.

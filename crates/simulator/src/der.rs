@@ -1,5 +1,8 @@
 //! The few DER encodings (ITU-T X.690) that the vendors' own certificate extensions need.
 
+use crate::SimulatorError;
+use crate::text::date_time;
+
 /// Tag of an INTEGER.
 const INTEGER: u8 = 0x02;
 /// Tag of an OCTET STRING.
@@ -12,6 +15,10 @@ const ENUMERATED: u8 = 0x0a;
 const BOOLEAN: u8 = 0x01;
 /// Tag of a BIT STRING.
 pub(crate) const BIT_STRING: u8 = 0x03;
+/// Tag of a UTCTime.
+const UTC_TIME: u8 = 0x17;
+/// Tag of a GeneralizedTime.
+const GENERALIZED_TIME: u8 = 0x18;
 /// Tag of a SEQUENCE.
 const SEQUENCE: u8 = 0x30;
 
@@ -65,6 +72,36 @@ pub(crate) fn boolean(value: bool) -> Vec<u8> {
 /// A BIT STRING of whole octets.
 pub(crate) fn bits(octets: &[u8]) -> Vec<u8> {
     tagged(BIT_STRING, &[&[0], octets].concat())
+}
+
+/// UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5).
+pub(crate) fn time(unix: u64) -> Result<Vec<u8>, SimulatorError> {
+    let year = date_time(unix)?.year();
+    let text = digits_of(unix)?;
+    Ok(if year < 2050 { tagged(UTC_TIME, &text.as_bytes()[2..]) } else { generalized(&text) })
+}
+
+/// GeneralizedTime, as OCSP always writes times (RFC 6960 section 4.2.2.1).
+pub(crate) fn generalized_time(unix: u64) -> Result<Vec<u8>, SimulatorError> {
+    digits_of(unix).map(|text| generalized(&text))
+}
+
+fn generalized(text: &str) -> Vec<u8> {
+    tagged(GENERALIZED_TIME, text.as_bytes())
+}
+
+/// `YYYYMMDDhhmmssZ`.
+fn digits_of(unix: u64) -> Result<String, SimulatorError> {
+    let at = date_time(unix)?;
+    Ok(format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}Z",
+        at.year(),
+        u8::from(at.month()),
+        at.day(),
+        at.hour(),
+        at.minute(),
+        at.second()
+    ))
 }
 
 /// The elements that stand in a constructed one, each with its tag and length.
@@ -138,6 +175,9 @@ mod tests {
         assert_eq!(octets(&[0; 128])[..3], [0x04, 0x81, 0x80]);
         assert_eq!(sequence(&[integer(1), boolean(false)]), [0x30, 6, 2, 1, 1, 1, 1, 0]);
         assert_eq!(bits(&[1]), [0x03, 2, 0, 1]);
+        assert_eq!(time(0).expect("a time"), b"\x17\x0d700101000000Z");
+        assert_eq!(time(2_524_608_000).expect("a time"), b"\x18\x0f20500101000000Z");
+        assert_eq!(generalized_time(0).expect("a time"), b"\x18\x0f19700101000000Z");
         let parts = [integer(1), octets(&[0; 300]), octets(&[0; 128])];
         assert_eq!(elements(&sequence(&parts)), parts);
     }

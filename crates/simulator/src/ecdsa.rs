@@ -78,8 +78,14 @@ impl Curve {
 
 /// `r ‖ s` over the message, big endian, each as long as the curve's scalar.
 pub(crate) fn sign(curve: Curve, private: &[u8], message: &[u8]) -> Vec<u8> {
+    sign_digest(curve, private, &curve.digest(message))
+}
+
+/// `r ‖ s` over a digest that is no longer than the curve's scalar. Nonces come from the curve's own hash, whatever
+/// hash made the digest (RFC 6979 section 3.6).
+pub(crate) fn sign_digest(curve: Curve, private: &[u8], digest: &[u8]) -> Vec<u8> {
     let (order, size) = (curve.order(), curve.scalar_length());
-    let digest = Number::from_be(&curve.digest(message)).reduced(&order);
+    let digest = Number::from_be(digest).reduced(&order);
     let key = Number::from_be(private);
     let mut candidates = Candidates::new(curve, private, &digest.to_be(size));
     loop {

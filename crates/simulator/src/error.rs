@@ -10,6 +10,9 @@ pub enum SimulatorError {
     /// A time lies after the year 9999, which X.509 cannot express.
     #[error("{0} Unix seconds lie beyond the year 9999")]
     Time(u64),
+    /// A certificate whose issuer or subject is none of the committed authorities of NVIDIA's kind.
+    #[error("no committed authority bears this name")]
+    Authority,
     /// A derived key was refused by the cryptographic library.
     #[error("a key cannot be derived")]
     Key,

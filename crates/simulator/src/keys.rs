@@ -2,7 +2,7 @@
 
 use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair};
-use sha2::{Digest, Sha384};
+use sha2::{Digest, Sha256, Sha384};
 
 use crate::ecdsa::{self, Curve};
 use crate::{SimulatorError, der};
@@ -50,6 +50,17 @@ impl SigningKey {
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         ecdsa::sign(self.curve, &self.private, message)
     }
+
+    /// `r ‖ s` over the SHA-256 of the message, which NVIDIA's P-384 keys sign in revocation lists.
+    pub(crate) fn sign_sha256(&self, message: &[u8]) -> Vec<u8> {
+        ecdsa::sign_digest(self.curve, &self.private, &Sha256::digest(message))
+    }
+
+    /// `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3) of `r ‖ s`.
+    pub(crate) fn encoded(signature: &[u8]) -> Vec<u8> {
+        let (r, s) = signature.split_at(signature.len() / 2);
+        der::sequence(&[der::unsigned(r), der::unsigned(s)])
+    }
 }
 
 impl rcgen::PublicKeyData for SigningKey {
@@ -66,11 +77,8 @@ impl rcgen::PublicKeyData for SigningKey {
 }
 
 impl rcgen::SigningKey for SigningKey {
-    /// `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        let signature = Self::sign(self, message);
-        let (r, s) = signature.split_at(self.curve.scalar_length());
-        Ok(der::sequence(&[der::unsigned(r), der::unsigned(s)]))
+        Ok(Self::encoded(&Self::sign(self, message)))
     }
 }
 

@@ -1,5 +1,5 @@
-//! A software TDX platform, a software SEV-SNP platform and a software GPU that sign evidence in the vendors' real
-//! formats.
+//! A software TDX platform, a software SEV-SNP platform, and software GPUs and NVSwitches that sign evidence in the
+//! vendors' real formats, with what endorses them: collateral, manifests, OCSP responses, revocation lists.
 //!
 //! All end in roots whose private keys are committed in `fixtures/simulator/`. Everybody has those keys, so
 //! nothing that ends in them proves anything: only a policy file named `danger-*.toml` that names the roots
@@ -21,10 +21,16 @@
 //!
 //! let gpu = SimulatedGpu::new(0)?;
 //! assert_eq!(&gpu.report([2; 32])[4..36], &[2; 32], "the nonce of the SPDM request");
+//!
+//! let [driver, vbios] = gpu.rims(1_780_000_000);
+//! assert_eq!(driver.id, "NV_GPU_DRIVER_GH100_580.95.05");
+//! assert!(vbios.encode()?.starts_with(b"<SoftwareIdentity "));
 //! # Ok::<(), confide_simulator::SimulatorError>(())
 //! ```
 
 mod authority;
+mod certificate;
+mod crl;
 mod der;
 mod ecdsa;
 mod error;
@@ -35,9 +41,17 @@ mod snp;
 mod tdx;
 mod text;
 
-pub use authority::{GPU_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate, tdx_root_certificate};
+pub use authority::{
+    GPU_ROOT_SPKI_SHA256, RIM_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate,
+    rim_root_certificate, tdx_root_certificate,
+};
 pub use error::SimulatorError;
-pub use gpu::{GpuOptions, LeafUsage, SimulatedGpu};
+pub use gpu::{
+    CanonicalRim, GpuChip, GpuCrlFlaw, GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage,
+    NodeOptions, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement,
+    RimOptions, RimProduct, SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions, canonical_rim,
+    ocsp_unauthorized,
+};
 pub use snp::{
     SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,
     SnpOptions, SnpProduct, SnpReport, SnpRevocationList, SnpSigningKey,

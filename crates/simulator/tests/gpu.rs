@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
-use confide_simulator::{GPU_ROOT_SPKI_SHA256, GpuOptions, SimulatedGpu, gpu_root_certificate};
+use confide_simulator::{
+    GPU_ROOT_SPKI_SHA256, GpuChip, GpuOptions, NodeOptions, SimulatedGpu, SimulatedNode, SimulatedSwitch,
+    SwitchOptions, Window, gpu_root_certificate,
+};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
@@ -19,6 +22,44 @@ fn chain(gpu: &SimulatedGpu) -> Vec<CertificateDer<'static>> {
 
 fn parsed(der: &CertificateDer<'static>) -> X509Certificate<'static> {
     X509Certificate::from_der(Box::leak(der.to_vec().into_boxed_slice())).unwrap().1
+}
+
+/// Opaque records in order, type and value.
+fn opaque(report: &[u8]) -> Vec<(u16, &[u8])> {
+    let record = usize::from(u16::from_le_bytes([report[42], report[43]]));
+    let mut left = &report[37 + 8 + record + 32 + 2..report.len() - 96];
+    let mut found = Vec::new();
+    while let [a, b, c, d, rest @ ..] = left {
+        let (value, more) = rest.split_at(usize::from(u16::from_le_bytes([*c, *d])));
+        found.push((u16::from_le_bytes([*a, *b]), value));
+        left = more;
+    }
+    found
+}
+
+/// The value of one opaque record.
+fn field(report: &[u8], id: u16) -> Option<&[u8]> {
+    opaque(report).into_iter().find(|(found, _)| *found == id).map(|(_, value)| value)
+}
+
+#[test]
+fn the_options_of_a_hopper_give_the_same_bytes_as_ever() {
+    let linked = GpuOptions {
+        switch_pdis: vec![[1; 8], [2; 8]],
+        report_fwid: None,
+        feature_flag: 2,
+        ..GpuOptions::hopper(3)
+    };
+    for (options, digest) in [
+        (GpuOptions::hopper(0), "d03235fa4fa165e209caed055417368a1238c160b71acec565ec91b19af65ffd"),
+        (GpuOptions::hopper(7), "68c161001e251633c260d5e88f16e06cd06fc1a3a755a7fe46e227317d00c0d3"),
+        (linked, "723e8b10195afd81eba3d07e83e756a0ed843a9bdf55d2223f42007818564689"),
+    ] {
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        let found = Sha256::digest([gpu.chain_pem().as_bytes(), &gpu.report(NONCE)].concat());
+        let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, digest);
+    }
 }
 
 #[test]
@@ -69,9 +110,23 @@ fn the_leaf_key_signs_everything_before_the_signature() {
 }
 
 #[test]
-fn five_certificates_lead_to_the_committed_root() {
-    let gpu = SimulatedGpu::new(3).unwrap();
-    let chain = chain(&gpu);
+fn a_leaf_certificate_ends_where_it_is_told_to() {
+    let leaf_window = Window { from: 1_700_000_000, until: 1_800_000_000 };
+    let options = GpuOptions { leaf_window, ..GpuOptions::hopper(0) };
+    let usual = chain(&SimulatedGpu::new(0).unwrap());
+    let told = chain(&SimulatedGpu::with_options(options).unwrap());
+    assert_eq!(usual[1..], told[1..]);
+    let window = |der| {
+        let validity = parsed(der).validity().clone();
+        (validity.not_before.timestamp(), validity.not_after.timestamp())
+    };
+    assert_eq!(window(&told[0]), (1_700_000_000, 1_800_000_000));
+    assert_eq!(window(&usual[0]), window(&usual[1]));
+}
+
+/// Checks links, names and key usages of a chain: its certificates.
+fn linked(pem: &str) -> Vec<X509Certificate<'static>> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<_, _>>().unwrap();
     assert_eq!(chain.len(), 5);
     assert_eq!(chain[4].as_ref(), gpu_root_certificate());
     let certificates: Vec<_> = chain.iter().map(parsed).collect();
@@ -90,15 +145,29 @@ fn five_certificates_lead_to_the_committed_root() {
         assert_eq!(position > 0, usage.key_cert_sign());
         assert_eq!(position > 0, constraints.is_some_and(|found| found.value.ca));
     }
+    certificates
+}
+
+/// Value of the only extension that carries an FWID.
+fn fwid_extension(leaf: &X509Certificate<'static>, oid: &str) -> &'static [u8] {
+    let mut found =
+        leaf.extensions().iter().filter(|found| found.oid.to_id_string().starts_with("2.23.133.5.4.1"));
+    let extension = found.next().unwrap();
+    assert!(found.next().is_none() && !extension.critical);
+    assert_eq!(extension.oid.to_id_string(), oid);
+    extension.value
+}
+
+#[test]
+fn five_certificates_lead_to_the_committed_root() {
+    let gpu = SimulatedGpu::new(3).unwrap();
+    let certificates = linked(&gpu.chain_pem());
     assert_eq!(certificates[1].raw_serial(), [&[0x41][..], &gpu.pdi()].concat());
-    let fwid = certificates[0]
-        .extensions()
-        .iter()
-        .find(|extension| extension.oid.to_id_string() == "2.23.133.5.4.1")
-        .unwrap();
-    assert!(!fwid.critical);
-    assert_eq!(fwid.value.len(), 189, "as long as on genuine Hopper devices");
-    assert!(fwid.value.ends_with(&GpuOptions::hopper(0).certificate_fwid));
+    let fwid = fwid_extension(&certificates[0], "2.23.133.5.4.1");
+    assert_eq!(fwid.len(), 189, "as long as on genuine Hopper devices");
+    assert!(fwid.ends_with(&GpuOptions::hopper(0).certificate_fwid));
+    let der: Vec<_> = chain(&gpu).iter().map(|certificate| certificate.to_vec()).collect();
+    assert_eq!(der, gpu.certificates());
 }
 
 #[test]
@@ -124,4 +193,195 @@ fn knobs_change_the_report_alone_or_the_certificate_alone() {
     let options = GpuOptions { report_fwid: None, ..GpuOptions::hopper(0) };
     let shorter = SimulatedGpu::with_options(options).unwrap().report(NONCE);
     assert_eq!(shorter.len() + 52, report.len());
+}
+
+#[test]
+fn a_report_has_the_layout_of_a_blackwell() {
+    let order = [6, 14, 15, 16, 17, 18, 19, 3, 4, 12, 13, 11, 20, 33, 35, 34, 36];
+    for (options, status, info) in
+        [(GpuOptions::blackwell(0), [7, 7], &b"GB100\0"[..]), (GpuOptions::gb20x(0), [7, 0], &b"GB202\0"[..])]
+    {
+        let report = SimulatedGpu::with_options(options).unwrap().report(NONCE);
+        assert_eq!(opaque(&report).iter().map(|(id, _)| *id).collect::<Vec<_>>(), order);
+        assert_eq!(field(&report, 33), Some(&status[..]));
+        assert_eq!(field(&report, 35), Some(info));
+        assert_eq!(field(&report, 36), Some(&[0, 0][..]));
+        // As long as a recorded one.
+        assert_eq!(report.len(), 4140);
+    }
+}
+
+#[test]
+fn certificates_of_a_blackwell_carry_tcb_info() {
+    for (options, family) in [(GpuOptions::blackwell(4), "GB100"), (GpuOptions::gb20x(4), "GB20X")] {
+        let options = GpuOptions { tcb_flags: [0x90, 0, 0, 1], tcb_svn: 9, ..options };
+        let fwid = options.certificate_fwid;
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        let certificates = linked(&gpu.chain_pem());
+        let names = [
+            format!("{family} A01 GSP FMC LF SIMULATED"),
+            format!("{family} A01 GSP BROM SIMULATED"),
+            format!("{family} Provisioner ICA 00000 SIMULATED"),
+            format!("{family} Identity SIMULATED"),
+        ];
+        for (certificate, name) in certificates.iter().zip(names) {
+            let found = certificate.subject().iter_common_name().next().unwrap().as_str().unwrap();
+            assert_eq!(found, name);
+        }
+        assert_eq!(certificates[1].raw_serial(), [&[0x41][..], &gpu.pdi()].concat());
+        let value = fwid_extension(&certificates[0], "2.23.133.5.4.1.1");
+        assert_eq!(value.len(), 180, "as long as on genuine Blackwell devices");
+        assert_eq!(value[3..11], *b"\x80\x06NVIDIA");
+        assert_eq!(
+            value[11..26],
+            *format!("\u{81}\r{family} A01 GSP").chars().map(|c| c as u8).collect::<Vec<_>>()
+        );
+        assert_eq!(value[30..33], [0x83, 1, 9]);
+        assert_eq!(value[56..104], fwid);
+        assert_eq!(value[119..167], [0; 48]);
+        assert_eq!(value[167..], [0x87, 5, 0, 0x90, 0, 0, 1, 0x88, 1, 0xc0, 0x89, 1, 0]);
+    }
+}
+
+#[test]
+fn a_report_has_the_layout_of_a_switch() {
+    let switch = SimulatedSwitch::new(5).unwrap();
+    let report = switch.report(NONCE);
+    assert_eq!(report[..4], [0x11, 0xe0, 0x01, 0xff]);
+    assert_eq!(report[37..45], [0x11, 0x60, 0, 0, 31, 0xa9, 0x06, 0]);
+    let order: Vec<_> = opaque(&report).iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [6, 22, 12, 26, 23, 24, 25]);
+    assert_eq!(field(&report, 6), Some(&b"96.10.73.00.01"[..]));
+    assert_eq!(field(&report, 22), Some(&switch.pdi()[..]));
+    assert_eq!(field(&report, 26).unwrap().len(), 128);
+    assert_eq!(field(&report, 25), Some(&[1, 0][..]));
+    // As long as a recorded one.
+    assert_eq!(report.len(), 2172);
+
+    let certificates = linked(&switch.chain_pem());
+    assert_eq!(certificates[1].raw_serial(), [&[0x50][..], &switch.pdi()].concat());
+    let name = |at: usize| certificates[at].subject().iter_common_name().next().unwrap().as_str().unwrap();
+    let names: Vec<_> = (0..4).map(name).collect();
+    assert_eq!(
+        names,
+        [
+            "LS_10 A01 FSP FMC LF SIMULATED",
+            "LS_10 A01 FSP BROM SIMULATED",
+            "LS_10 Provisioner ICA 1 SIMULATED",
+            "GH100 Identity SIMULATED"
+        ]
+    );
+    assert_eq!(fwid_extension(&certificates[0], "2.23.133.5.4.1").len(), 189);
+    let (signed, signature) = report.split_at(report.len() - 96);
+    let key = certificates[0].public_key().subject_public_key.data.as_ref();
+    UnparsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, key).verify(signed, signature).unwrap();
+    assert_eq!(switch.resign(&report), report);
+    assert_ne!(SimulatedSwitch::new(6).unwrap().pdi(), switch.pdi());
+}
+
+#[test]
+fn devices_of_different_families_with_one_seed_share_nothing() {
+    let hopper = SimulatedGpu::new(0).unwrap();
+    let blackwell = SimulatedGpu::with_options(GpuOptions::blackwell(0)).unwrap();
+    let switch = SimulatedSwitch::new(0).unwrap();
+    let all = [hopper.certificates(), blackwell.certificates(), switch.certificates()];
+    for position in [0, 1] {
+        let certificates: Vec<_> = all.iter().map(|chain| parsed(&chain[position].clone().into())).collect();
+        for (first, second) in [(0, 1), (0, 2), (1, 2)] {
+            assert_ne!(certificates[first].public_key().raw, certificates[second].public_key().raw);
+            assert_ne!(certificates[first].raw_serial(), certificates[second].raw_serial());
+        }
+    }
+    assert_ne!(hopper.pdi(), switch.pdi());
+    assert_ne!(hopper.pdi(), blackwell.pdi());
+}
+
+#[test]
+fn records_can_be_left_out_added_and_doubled() {
+    let options = GpuOptions {
+        omitted_records: vec![21, 34],
+        added_records: vec![(200, vec![1, 2, 3]), (36, vec![0, 0])],
+        ..GpuOptions::hopper(0)
+    };
+    let report = SimulatedGpu::with_options(options).unwrap().report(NONCE);
+    let order: Vec<_> = opaque(&report).iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [6, 14, 15, 16, 17, 18, 19, 3, 4, 12, 13, 11, 20, 36, 200, 36]);
+    let options = SwitchOptions {
+        omitted_records: vec![25],
+        added_records: vec![(200, Vec::new())],
+        ..SwitchOptions::ls10(0)
+    };
+    let report = SimulatedSwitch::with_options(options).unwrap().report(NONCE);
+    let order: Vec<_> = opaque(&report).iter().map(|(id, _)| *id).collect();
+    assert_eq!(order, [6, 22, 12, 26, 23, 24, 200]);
+}
+
+#[test]
+fn a_chain_can_be_that_of_another_chip() {
+    let options = GpuOptions { certificate_chip: GpuChip::Gb20x, ..GpuOptions::blackwell(0) };
+    let gpu = SimulatedGpu::with_options(options).unwrap();
+    assert_eq!(field(&gpu.report(NONCE), 35), Some(&b"GB100\0"[..]));
+    assert!(parsed(&chain(&gpu)[0]).subject().to_string().contains("GB20X"));
+    assert_eq!(parsed(&chain(&gpu)[1]).raw_serial()[1..], gpu.pdi());
+}
+
+/// PDIs without repetition, in order.
+fn distinct(bytes: &[u8]) -> Vec<[u8; 8]> {
+    let mut pdis: Vec<[u8; 8]> = bytes.chunks(8).map(|pdi| pdi.try_into().unwrap()).collect();
+    pdis.sort_unstable();
+    pdis.dedup();
+    pdis
+}
+
+/// PDIs in the BROM certificates' serial numbers, in order.
+fn certified(chains: Vec<&[Vec<u8>]>) -> Vec<[u8; 8]> {
+    let serial = |chain: &&[Vec<u8>]| parsed(&chain[1].clone().into()).raw_serial()[1..].to_vec();
+    distinct(&chains.iter().map(serial).collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn gpus_and_switches_of_a_machine_list_what_their_certificates_say() {
+    let node = SimulatedNode::ppcie(8, 4).unwrap();
+    let gpus = certified(node.gpus.iter().map(SimulatedGpu::certificates).collect());
+    let switches = certified(node.switches.iter().map(SimulatedSwitch::certificates).collect());
+    assert_eq!((gpus.len(), switches.len()), (8, 4));
+    for gpu in &node.gpus {
+        let report = gpu.report(NONCE);
+        assert_eq!((field(&report, 21), field(&report, 36)), (Some(&[0xaa][..]), Some(&[2, 0][..])));
+        let links = field(&report, 22).unwrap();
+        assert_eq!(links.len(), 18 * 8);
+        let unreversed: Vec<u8> = links.chunks(8).flat_map(|pdi| pdi.iter().rev().copied()).collect();
+        assert_eq!(distinct(&unreversed), switches);
+        // As long as a recorded one whose driver version is as long.
+        assert_eq!(report.len(), 4274 + "580.95.05".len() - "590.12".len());
+    }
+    let mut links = 0;
+    for switch in &node.switches {
+        let report = switch.report(NONCE);
+        let (pdis, ports) = field(&report, 26).unwrap().split_at(64);
+        assert_eq!(distinct(pdis), gpus);
+        for gpu in 0..8 {
+            links += ports.iter().filter(|port| **port == gpu).count();
+        }
+        assert!(ports.contains(&0xff));
+    }
+    assert_eq!(links, 8 * 18, "every link ends in a port");
+    let another = SimulatedNode::with_options(NodeOptions::ppcie(100, 8, 4)).unwrap();
+    assert!(another.gpus.iter().all(|gpu| !gpus.contains(&gpu.pdi())));
+}
+
+#[test]
+fn machines_of_other_sizes_and_modes_can_be_made() {
+    for (gpus, switches) in [(1, 1), (8, 2), (2, 3)] {
+        let node = SimulatedNode::ppcie(gpus, switches).unwrap();
+        let report = node.gpus[0].report(NONCE);
+        assert_eq!(distinct(field(&report, 22).unwrap()).len(), switches);
+        assert_eq!((node.gpus.len(), node.switches.len()), (gpus, switches));
+    }
+    let node = SimulatedNode::mpt(2).unwrap();
+    assert!(node.switches.is_empty());
+    for gpu in &node.gpus {
+        let report = gpu.report(NONCE);
+        assert_eq!((field(&report, 21), field(&report, 36)), (None, Some(&[1, 0][..])));
+    }
 }

@@ -5,6 +5,7 @@
 
 pub mod attacker;
 pub mod fixtures;
+pub mod gpu;
 pub mod guest;
 pub mod snp;
 pub mod vendor;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 #[test]
 fn every_committed_case_is_what_its_recipe_makes() {
-    for (suite, least) in [("tdx", 500), ("snp", 300)] {
+    for (suite, least) in [("tdx", 500), ("snp", 300), ("nvidia", 300)] {
         let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(suite);
         let (made, there) = (make_all(&suite).unwrap(), read_all(&suite).unwrap());
         let differing: Vec<_> =

@@ -37,12 +37,14 @@ const TURN: usize = 20;
 const AWS_LC: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 const RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
     ed25519: webpki::ring::ED25519,
     rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -194,6 +196,7 @@ impl Case {
             subject: Subject::Quote(&self.quote),
             endorsements: &self.endorsements,
             prepared,
+            prepared_devices: None,
             memo,
             second_opinion: None,
             references: None,

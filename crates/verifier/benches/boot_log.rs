@@ -102,6 +102,7 @@ impl Case {
             subject: Subject::QuoteWithLog { quote: &self.quote, boot_log: &self.log },
             endorsements: &Endorsements::default(),
             prepared: Some(&self.prepared),
+            prepared_devices: None,
             memo: Some(&self.memo),
             second_opinion: None,
             references: None,

@@ -26,7 +26,8 @@ use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, TdxCollateral};
 use confide_evidence::hash::sha256;
-use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::nvidia::{DeviceChain, Report, evidence_list};
+use confide_evidence::ocsp::OcspResponse;
 use confide_evidence::pem;
 use confide_evidence::record::Record;
 use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
@@ -94,6 +95,7 @@ fn document_case(name: &'static str, document: Vec<u8>, policy: &AppraisalPolicy
             subject: Subject::Document(&document),
             endorsements: &Endorsements::default(),
             prepared: None,
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: None,
@@ -225,6 +227,7 @@ fn quotes(policy: &AppraisalPolicy) -> Vec<Case> {
                 subject: Subject::Quote(&quote),
                 endorsements: &endorsements,
                 prepared: None,
+                prepared_devices: None,
                 memo: None,
                 second_opinion: None,
                 references: None,
@@ -291,6 +294,7 @@ fn logs() -> Vec<Case> {
                 subject: Subject::QuoteWithLog { quote: &quote, boot_log: &boot_log },
                 endorsements: &endorsements,
                 prepared: None,
+                prepared_devices: None,
                 memo: None,
                 second_opinion: None,
                 references: None,
@@ -415,6 +419,7 @@ fn readers(policy: &AppraisalPolicy) -> Vec<(&'static str, Refuses)> {
             subject,
             endorsements: &endorsements,
             prepared: None,
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: None,
@@ -439,8 +444,10 @@ fn readers(policy: &AppraisalPolicy) -> Vec<(&'static str, Refuses)> {
         ("certificate", Box::new(|bytes| Certificate::parse(bytes).is_err())),
         ("collateral", Box::new(|bytes| collateral_from_json(bytes).is_err())),
         ("crl", Box::new(|bytes| Crl::parse(bytes).is_err())),
+        ("evidence_list", Box::new(|bytes| evidence_list(bytes).is_err())),
         ("nvidia_chain", Box::new(|bytes| DeviceChain::parse(bytes).is_err())),
         ("nvidia_report", Box::new(|bytes| Report::parse(bytes).is_err())),
+        ("ocsp", Box::new(|bytes| OcspResponse::parse(bytes).is_err())),
         ("pem", Box::new(|bytes| pem::certificates(bytes).is_err())),
         (
             "policy",

@@ -5,10 +5,11 @@ use crate::check::{Checks, Rule, Stop};
 use crate::cross_check;
 use crate::document;
 use crate::memo::{Learned, Memo};
+use crate::nvidia::{self, Node, PreparedDevices};
 use crate::references::{Candidate, Columns};
 use crate::result::{
-    AttestationResult, CPU_ASSUMPTIONS, DeviceResult, GPU_ASSUMPTIONS, Measurements, Outcome,
-    PER_KEY_ASSUMPTION, Rejection, SIMULATED, SNP_ASSUMPTIONS, TdxMeasurements,
+    AttestationResult, CPU_ASSUMPTIONS, DEVICES_ASSUMPTION, DeviceResult, GPU_ASSUMPTIONS, Measurements,
+    Outcome, PER_KEY_ASSUMPTION, Rejection, SIMULATED, SNP_ASSUMPTIONS, TdxMeasurements,
 };
 use crate::rules;
 use crate::signature::Algorithms;
@@ -18,7 +19,10 @@ use crate::tdx::{self, Means, PreparedCollateral, QuoteFindings};
 use crate::text::Text;
 use crate::witness::{Attested, Challenge};
 use confide_evidence::bytes::{Bytes, Digest};
-use confide_evidence::document::{CpuEvidence, Endorsements, EvidenceDocument, Platform, TdxCollateral};
+use confide_evidence::document::{
+    CpuEvidence, DeviceEvidence, DeviceKind, Endorsements, EvidenceDocument, NvidiaEndorsements, Platform,
+    TdxCollateral,
+};
 use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
@@ -43,6 +47,16 @@ pub enum Subject<'a> {
     Document(&'a [u8]),
     /// A bare SEV-SNP attestation report.
     SnpReport(&'a [u8]),
+    /// NVIDIA devices by themselves: GPUs, and the switches of their machine.
+    Devices {
+        /// The evidence.
+        devices: &'a [DeviceEvidence],
+        /// The nonce that each was asked with, in the order of the devices: one that is missing fits no report.
+        nonces: &'a [[u8; 32]],
+        /// Another time for manifests and the revocation of their signers. It exists for recorded sets whose endorsements
+        /// were taken at another time, shows in the verdict, and the ends of what it is used for do not limit that.
+        rim_at: Option<UnixTime>,
+    },
 }
 
 /// Everything that a verdict rests on.
@@ -55,6 +69,9 @@ pub struct Inputs<'a> {
     /// Collateral that was prepared before; it takes the place of the collateral in `endorsements`. The answer is the
     /// same as with the collateral that it was made from.
     pub prepared: Option<&'a PreparedCollateral>,
+    /// NVIDIA's endorsements that were parsed before; they take the place of those in `endorsements`. The answer is the same
+    /// as with the endorsements that they were made from.
+    pub prepared_devices: Option<&'a PreparedDevices>,
     /// What earlier appraisals have established. The answer is the same as without it.
     pub memo: Option<&'a Memo>,
     /// What another verifier found for the same quote, collateral and time, which it names by [`Inputs::opinion_digest`]:
@@ -74,6 +91,14 @@ pub struct Inputs<'a> {
 }
 
 impl Inputs<'_> {
+    /// The other time of manifests, where there is one.
+    fn rim_at(&self) -> Option<UnixTime> {
+        match self.subject {
+            Subject::Devices { rim_at, .. } => rim_at,
+            _ => None,
+        }
+    }
+
     /// Digest of what a second opinion on this evidence is formed over ([`opinion_inputs`]): the TDX quote, the collateral
     /// that is given or else stapled, and the time. Nothing where one of them is missing.
     #[must_use]
@@ -90,7 +115,7 @@ impl Inputs<'_> {
                     _ => None,
                 }
             }
-            Subject::SnpReport(_) => None,
+            Subject::SnpReport(_) | Subject::Devices { .. } => None,
         }
     }
 }
@@ -104,6 +129,8 @@ pub struct Appraisal<'a> {
     pub endorsements: &'a Endorsements,
     /// As [`Inputs::prepared`].
     pub prepared: Option<&'a PreparedCollateral>,
+    /// As [`Inputs::prepared_devices`].
+    pub prepared_devices: Option<&'a PreparedDevices>,
     /// As [`Inputs::memo`].
     pub memo: Option<&'a Memo>,
     /// As [`Inputs::second_opinion`].
@@ -139,6 +166,7 @@ pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attes
         document,
         endorsements,
         prepared,
+        prepared_devices,
         memo,
         second_opinion,
         references,
@@ -151,6 +179,7 @@ pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attes
         subject: Subject::Document(document),
         endorsements,
         prepared,
+        prepared_devices,
         memo,
         second_opinion,
         references,
@@ -200,6 +229,7 @@ pub fn malformed_file(
         platform: None,
         policy: policy.name.clone(),
         time: format_rfc3339(now),
+        rim_time: None,
         tcb_status: None,
         tcb_date: None,
         advisory_ids: Vec::new(),
@@ -234,6 +264,7 @@ pub(crate) struct Progress<'a> {
     pub(crate) valid_until: Option<i64>,
     pub(crate) devices: Vec<DeviceResult>,
     pub(crate) simulated_devices: bool,
+    pub(crate) topology: bool,
     pub(crate) outcome: Option<Outcome>,
     /// What may be kept in the memo once the whole evidence has been accepted.
     learned: Option<Learned>,
@@ -247,6 +278,10 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
             bare_quote(quote, Some(boot_log), &mut progress).map(|()| None)
         }
         Subject::SnpReport(bytes) => snp::bare_report(bytes, &mut progress).map(|()| None),
+        Subject::Devices { devices, nonces, .. } => {
+            bare_devices(devices, nonces, &mut progress);
+            Ok(None)
+        }
         Subject::Document(bytes) => document::appraise(bytes, &mut progress).map(|document| {
             progress.witness_rules();
             Some(document)
@@ -291,6 +326,21 @@ fn bare_quote(bytes: &[u8], log: Option<&[u8]>, progress: &mut Progress<'_>) -> 
     Ok(())
 }
 
+/// Devices without a CPU's evidence.
+fn bare_devices(devices: &[DeviceEvidence], nonces: &[[u8; 32]], progress: &mut Progress<'_>) {
+    let gpus = devices.iter().filter(|device| device.kind == DeviceKind::NvidiaGpu).count();
+    let expected = &progress.inputs.policy.devices.gpu_count;
+    progress.checks.expect(&rules::GPU_COUNT, expected, &u32::try_from(gpus).unwrap_or(u32::MAX));
+    if devices.is_empty() {
+        // Nothing was shown: nothing is accepted, whatever the policy waives.
+        progress.outcome = Some(Outcome::Malformed);
+        progress.checks.fail(&rules::GPU_EVIDENCE_FILE, "no device");
+        return;
+    }
+    let given = |position: u32| nonces.get(usize::try_from(position).unwrap_or(usize::MAX)).copied();
+    progress.devices(devices, None, &given);
+}
+
 impl<'a> Progress<'a> {
     fn new(inputs: &'a Inputs<'a>) -> Self {
         Self {
@@ -304,6 +354,7 @@ impl<'a> Progress<'a> {
             valid_until: None,
             devices: Vec::new(),
             simulated_devices: false,
+            topology: false,
             outcome: None,
             learned: None,
         }
@@ -311,6 +362,32 @@ impl<'a> Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
+    /// Appraises devices, with the endorsements of the inputs or else those that are stapled.
+    pub(crate) fn devices(
+        &mut self,
+        devices: &[DeviceEvidence],
+        stapled: Option<&NvidiaEndorsements>,
+        nonce: &dyn Fn(u32) -> Option<[u8; 32]>,
+    ) {
+        let Inputs { policy, now, algorithms, prepared_devices, .. } = *self.inputs;
+        let node = Node {
+            devices,
+            nonce,
+            endorsements: self.inputs.endorsements.nvidia.as_ref().or(stapled),
+            prepared: prepared_devices,
+            policy,
+            algorithms,
+            now: seconds(now),
+            rim_at: self.inputs.rim_at().map(seconds),
+        };
+        let found = nvidia::appraise_devices(&node, &mut self.checks);
+        self.simulated_devices = found.simulated;
+        self.topology = found.topology;
+        self.devices = found.devices;
+        self.outcome = self.outcome.or(found.outcome);
+        self.valid_until = [self.valid_until, found.valid_until].into_iter().flatten().min();
+    }
+
     /// The reference sets that evidence may match.
     pub(crate) fn candidates(&mut self) -> Vec<Candidate<'a>> {
         let Inputs { policy, references, now, .. } = *self.inputs;
@@ -430,6 +507,7 @@ impl<'a> Progress<'a> {
         let platform = match self.inputs.subject {
             Subject::SnpReport(_) => Platform::SevSnp,
             Subject::Quote(_) | Subject::QuoteWithLog { .. } | Subject::Document(_) => Platform::Tdx,
+            Subject::Devices { .. } => return self.untouched_device_waivers(),
         };
         let looked_at = self.checks.codes();
         let mut last = 0;
@@ -446,6 +524,28 @@ impl<'a> Progress<'a> {
                 self.checks.waive(rule, reason, "this evidence has nothing of it");
             }
         });
+    }
+
+    /// How the devices are tied to the CPU's evidence and to each other.
+    fn platform_binding(&self) -> Option<&'static str> {
+        match self.inputs.subject {
+            _ if self.devices.is_empty() => None,
+            _ if self.topology => Some("topology"),
+            // No CPU's evidence covers them.
+            Subject::Devices { .. } => None,
+            _ => Some("shared_transcript"),
+        }
+    }
+
+    /// As [`Self::untouched_waivers`], of devices by themselves: no CPU's table and no claim is about them.
+    fn untouched_device_waivers(&mut self) {
+        for Waived { code, reason, .. } in self.inputs.policy.waived_of_devices() {
+            if !self.checks.has(code)
+                && let Some(rule) = rules::ALL.iter().find(|rule| rule.code == code)
+            {
+                self.checks.waive(rule, reason, "this evidence has nothing of it");
+            }
+        }
     }
 
     /// Whether further connections may go without an attestation of their own.
@@ -467,13 +567,18 @@ impl<'a> Progress<'a> {
         if simulated {
             assumptions.push(SIMULATED);
         }
-        assumptions.extend(if self.platform == Some("sev-snp") { SNP_ASSUMPTIONS } else { CPU_ASSUMPTIONS });
+        match self.inputs.subject {
+            Subject::Devices { .. } => assumptions.push(DEVICES_ASSUMPTION),
+            _ if self.platform == Some("sev-snp") => assumptions.extend(SNP_ASSUMPTIONS),
+            _ => assumptions.extend(CPU_ASSUMPTIONS),
+        }
         if !self.devices.is_empty() {
             assumptions.extend(GPU_ASSUMPTIONS);
         }
         if self.is_ridden_on() {
             assumptions.push(PER_KEY_ASSUMPTION);
         }
+        let platform_binding = self.platform_binding();
         AttestationResult {
             outcome,
             code,
@@ -481,6 +586,7 @@ impl<'a> Progress<'a> {
             platform: self.platform,
             policy: self.inputs.policy.name.clone(),
             time: format_rfc3339(self.inputs.now),
+            rim_time: self.inputs.rim_at().map(format_rfc3339),
             tcb_status: self.quote.tcb_status,
             tcb_date: self.quote.tcb_date.map(format_seconds),
             advisory_ids: self.quote.advisory_ids,
@@ -492,7 +598,7 @@ impl<'a> Progress<'a> {
             valid_until: (outcome == Outcome::Accepted)
                 .then(|| self.valid_until.map(format_seconds))
                 .flatten(),
-            platform_binding: (!self.devices.is_empty()).then_some("shared_transcript"),
+            platform_binding,
             devices: self.devices,
             checks: self.checks.into_list(),
             assumptions,
@@ -533,6 +639,7 @@ mod tests {
             subject: Subject::Document(&[]),
             endorsements: &Endorsements::default(),
             prepared: None,
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: None,

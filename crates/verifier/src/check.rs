@@ -247,6 +247,10 @@ impl Checks {
         self.list.iter().any(|check| check.code == rule.code && check.status == Status::Fail)
     }
 
+    pub(crate) fn has_passed(&self, rule: &Rule) -> bool {
+        self.list.iter().any(|check| check.code == rule.code && check.status == Status::Pass)
+    }
+
     pub(crate) fn first_failure(&self) -> Option<&'static str> {
         self.list.iter().find(|check| check.status == Status::Fail).map(|check| check.code)
     }

@@ -147,7 +147,7 @@ fn contents(
     choice: &Choice<'_>,
     progress: &mut Progress<'_>,
 ) {
-    let Inputs { policy, now, algorithms, .. } = *progress.inputs;
+    let Inputs { policy, now, .. } = *progress.inputs;
     let role = binding.role();
     key_set(&document.key_set, role, seconds(now), policy, progress);
     events(document, role, policy, &mut progress.checks);
@@ -159,20 +159,8 @@ fn contents(
         devices_event(document, role, policy, &mut progress.checks);
         return;
     }
-    let found = nvidia::appraise_devices(
-        &document.devices,
-        &|position| binding.gpu_nonce(position),
-        policy,
-        algorithms,
-        seconds(now),
-        &mut progress.checks,
-    );
-    progress.simulated_devices = found.simulated;
-    progress.devices = found.devices;
-    progress.outcome = progress.outcome.or(found.outcome);
-    if let Some(end) = found.valid_until {
-        progress.valid_until = Some(progress.valid_until.map_or(end, |so_far| so_far.min(end)));
-    }
+    let stapled = document.endorsements.as_ref().and_then(|stapled| stapled.nvidia.as_ref());
+    progress.devices(&document.devices, stapled, &|position| Some(binding.gpu_nonce(position)));
     devices_event(document, role, policy, &mut progress.checks);
 }
 

@@ -290,10 +290,12 @@ pub static BASES: &[Basis] = &[
             &rules::DEVICE_NONCE,
             &rules::DEVICE_FAMILY,
             &rules::DEVICE_FWID,
+            &rules::DEVICE_TCB_FLAGS,
             &rules::DEVICE_REVOCATION,
+            &rules::DEVICE_HOLD,
             &rules::DEVICE_DISTINCT,
         ],
-        stated: &[],
+        stated: &[&rules::OCSP_FORMAT, &rules::DEVICE_CRL_FORMAT],
         asked: &[],
     },
     Basis {
@@ -308,23 +310,44 @@ pub static BASES: &[Basis] = &[
             &rules::GPU_DEV_TOOLS,
             &rules::GPU_ENVIRONMENT,
         ],
-        stated: &[],
-        asked: &[&rules::GPU_COUNT, &rules::GPU_CLAIMS, &rules::DEVICES_EVENT],
+        stated: &[&rules::DEVICE_CC_MODE],
+        asked: &[
+            &rules::DEVICE_UNKNOWN_RECORDS,
+            &rules::GPU_COUNT,
+            &rules::GPU_CLAIMS,
+            &rules::DEVICES_EVENT,
+        ],
     },
     Basis {
         submodule: DEVICES,
         claim: "executables",
         value: 3,
         meaning: "driver and firmware are those of signed reference manifests",
-        rules: &[&rules::DEVICE_RIM],
+        rules: &[
+            &rules::RIM_FORMAT,
+            &rules::DEVICE_RIM,
+            &rules::RIM_ROOT_ANCHOR,
+            &rules::RIM_CHAIN,
+            &rules::RIM_SIGNATURE,
+            &rules::RIM_PRODUCT,
+            &rules::RIM_VALIDITY,
+            &rules::RIM_REVOCATION,
+            &rules::DEVICE_MEASUREMENTS,
+        ],
         stated: &[],
-        asked: &[],
+        asked: &[
+            &rules::DEVICE_DRIVER_FLOOR,
+            &rules::DEVICE_DRIVER,
+            &rules::DEVICE_VBIOS_FLOOR,
+            &rules::DEVICE_VBIOS,
+        ],
     },
 ];
 
 /// Checks on which no affirming claim rests, and why. Where one of them fails, the evidence is rejected and the status
 /// `contraindicated` all the same.
 pub static UNCLAIMED: &[(&Rule, &str)] = &[
+    (&rules::GPU_EVIDENCE_FILE, "a file that cannot be read has no submodule to claim anything of"),
     (&rules::QUOTE_PADDING, "of bytes behind the quote nothing is claimed"),
     (&rules::DOCUMENT_FORMAT, "a document that cannot be read has no submodule to claim anything of"),
     (&rules::DOCUMENT_PLATFORM, "a document of another platform has no submodule to claim anything of"),
@@ -591,7 +614,8 @@ fn executables(result: &AttestationResult, submodule: &str) -> Option<i8> {
     if basis(submodule, "executables").is_some_and(|basis| fails(result, basis)) {
         return Some(UNRECOGNISED_EXECUTABLES);
     }
-    affirmed(result, submodule, "executables")
+    // Manifests that were good at another time than the appraisal's are no approval at this one.
+    affirmed(result, submodule, "executables").filter(|_| submodule != DEVICES || result.rim_time.is_none())
 }
 
 /// What counts is the bit, not whether a policy lets it pass.
@@ -665,6 +689,7 @@ mod tests {
             platform: Some("tdx"),
             policy: "test".to_owned(),
             time: "2026-10-01T00:00:00Z".to_owned(),
+            rim_time: None,
             tcb_status: Some("UpToDate"),
             tcb_date: None,
             advisory_ids: Vec::new(),
@@ -682,6 +707,9 @@ mod tests {
                 driver: None,
                 vbios: None,
                 mode: "spt".to_owned(),
+                svn: None,
+                tcb_flags: Vec::new(),
+                manifests: Vec::new(),
             }],
             checks: checks.into_list(),
             assumptions: Vec::new(),

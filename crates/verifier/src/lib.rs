@@ -18,7 +18,7 @@ mod cross_check;
 mod document;
 pub mod ear;
 mod memo;
-pub mod nvidia;
+mod nvidia;
 mod platform;
 mod references;
 mod result;
@@ -34,9 +34,10 @@ pub mod witness;
 pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral, malformed_file};
 pub use check::{Check, Rule, Status};
 pub use memo::{MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo};
+pub use nvidia::{MAX_KNOWN_SIGNATURES, PreparedDevices, manifest_fault};
 pub use result::{
-    AttestationResult, DeviceResult, Measurements, Outcome, PckResult, Rejection, SnpMeasurements,
-    TdxMeasurements,
+    AttestationResult, DeviceResult, ManifestResult, Measurements, Outcome, PckResult, Rejection,
+    SnpMeasurements, TdxMeasurements,
 };
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;

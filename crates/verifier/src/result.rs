@@ -35,6 +35,10 @@ pub struct AttestationResult {
     pub policy: String,
     /// Time of the appraisal, RFC 3339.
     pub time: String,
+    /// Another time that manifests and the revocation of their signers were held against, RFC 3339; absent where all of
+    /// the appraisal has one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rim_time: Option<String>,
     /// Intel's status name or `NoMatchingTcbLevel`; nothing where signatures, chains or windows do not hold.
     pub tcb_status: Option<&'static str>,
     /// Date of the platform's TCB level, RFC 3339: from then on the platform is behind where the status is not the best.
@@ -223,6 +227,23 @@ pub struct DeviceResult {
     pub vbios: Option<String>,
     /// `spt`, `mpt`, `ppcie` or `unknown`, by signed fields.
     pub mode: String,
+    /// Security version number of the leaf's TcbInfo, in hexadecimal digits, where the certificate has one.
+    pub svn: Option<String>,
+    /// Operational flags of the leaf's TcbInfo, by the TCG's names.
+    pub tcb_flags: Vec<String>,
+    /// The manifests that its measurements were held against: a GPU's of driver and VBIOS, a switch's of its firmware.
+    pub manifests: Vec<ManifestResult>,
+}
+
+/// A reference integrity manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ManifestResult {
+    /// The version of the driver or firmware.
+    pub version: String,
+    /// The tag's id.
+    pub tag_id: String,
+    /// SHA-256 of the file, by which issues of one id are told apart.
+    pub sha256: Bytes<32>,
 }
 
 impl AttestationResult {
@@ -280,10 +301,14 @@ pub(crate) const SNP_ASSUMPTIONS: [&str; 2] = [
 ];
 
 /// What verdicts over GPU evidence add.
-pub(crate) const GPU_ASSUMPTIONS: [&str; 2] = [
+pub(crate) const GPU_ASSUMPTIONS: [&str; 3] = [
     "without TDISP no evidence proves that a GPU sits in the CPU's chassis: the CPU quote covers the GPU's report, not its place",
+    "a manifest names chip and version but no board: that of another board with the same version may have been used",
     "sizes, timing and counts are visible to the host",
 ];
+
+/// What no verdict over devices by themselves shows.
+pub(crate) const DEVICES_ASSUMPTION: &str = "no CPU evidence is part of this verdict: it does not show which machine or guest uses these devices, or that they are in use at all";
 
 /// What verdicts over documents add under a policy that lets further connections ride on them.
 pub(crate) const PER_KEY_ASSUMPTION: &str = "further connections to the same TLS key are not attested while this verdict holds: the guest is assumed to keep its key to itself";

@@ -18,6 +18,9 @@ const POLICY: &str = "appraisal policy";
 const SPDM: &str = "DMTF DSP0274 1.1.0 sections 10.11.1 and 10.11.2";
 const DEVICE_CHAIN: &str = "RFC 5280 section 6.1; NVIDIA device identity certificates";
 const DICE: &str = "TCG DICE Attestation Architecture 1.0 section 6.1; TCG RIoT CompositeDeviceID";
+const NVIDIA_REPORT: &str = "NVIDIA opaque fields 3 and 6; docs/policy.md, devices";
+const RIM: &str = "TCG Reference Integrity Manifest Information Model 1.01; RFC 5280 section 6.1";
+const REVOCATION: &str = "RFC 6960 section 4.2.2; RFC 5280 section 5";
 const NODE: &str = "docs/protocol/README.md, devices";
 const SNP_FIRMWARE: &str = "AMD 56860, SEV-SNP Firmware ABI: ATTESTATION_REPORT, POLICY, TCB_VERSION";
 const SNP_SIGNATURE: &str = "AMD 56860, SEV-SNP Firmware ABI: ECDSA P-384 with SHA-384";
@@ -569,15 +572,72 @@ rules! {
     /// Device mode.
     DEVICE_MODE = "device_mode", "a known confidential-computing mode in signed fields that do not contradict each other", "NVIDIA opaque fields 21 and 36",
         "have the operator turn confidential computing on for this device, with firmware that reports it without contradiction";
+    /// The mode that the policy accepts.
+    DEVICE_CC_MODE = "device_cc_mode", "the GPU's confidential-computing mode", "NVIDIA opaque fields 21 and 36",
+        "have the operator set a mode that the policy lists, or list this one";
+    /// Driver floor.
+    DEVICE_DRIVER_FLOOR = "device_driver_floor", "the GPU's driver is not older than the policy's floor", NVIDIA_REPORT,
+        "have the operator update the driver";
+    /// Driver lists.
+    DEVICE_DRIVER = "device_driver", "the GPU's driver is one that the policy accepts", NVIDIA_REPORT,
+        "have the operator install a driver that the policy accepts";
+    /// VBIOS floor.
+    DEVICE_VBIOS_FLOOR = "device_vbios_floor", "the device's VBIOS or firmware is not older than the policy's floor for its branch", NVIDIA_REPORT,
+        "have the operator update the device's firmware";
+    /// VBIOS lists.
+    DEVICE_VBIOS = "device_vbios", "the device's VBIOS or firmware is one that the policy accepts", NVIDIA_REPORT,
+        "have the operator install firmware that the policy accepts";
+    /// Unknown records.
+    DEVICE_UNKNOWN_RECORDS = "device_unknown_records", "no record in the report that this version does not know, but for those that the policy lists", NVIDIA_REPORT,
+        "update confide, which may know the record by now, or list its id in the policy after having learnt what it means";
     /// Firmware id.
     DEVICE_FWID = "device_fwid", "the firmware id in the report is the one that the leaf certificate names", DICE,
         "do not trust this device: its certificate was issued for other firmware than it reports";
+    /// Operational flags.
+    DEVICE_TCB_FLAGS = "device_tcb_flags", "the certificate's TcbInfo says of no debug, recovery or other insecure mode", DICE,
+        "do not trust this device: its firmware was not in a secure mode when its certificate was made";
+    /// Manifests parse.
+    RIM_FORMAT = "rim_format", "reference integrity manifests in NVIDIA's form", RIM,
+        "fetch the manifests again: one of them is damaged, or of a form that this version does not read";
+    /// OCSP answers parse.
+    OCSP_FORMAT = "ocsp_format", "OCSP answers in DER", "RFC 6960 section 4.2.1",
+        "fetch the revocation answers again: one of them is damaged";
+    /// Revocation lists parse.
+    DEVICE_CRL_FORMAT = "device_crl_format", "revocation lists in DER", "RFC 5280 section 5.1",
+        "fetch the revocation lists again: one of them is damaged";
     /// Reference manifests.
-    DEVICE_RIM = "device_rim", "measurements equal those of signed driver and VBIOS reference manifests", "TCG Reference Integrity Manifest Information Model 1.01",
-        "have the operator install driver and VBIOS versions with signed reference manifests, and supply these";
+    DEVICE_RIM = "device_rim", "a manifest of the product for the driver and one for the VBIOS, or one for a switch's firmware", RIM,
+        "supply the manifests of these versions; if NVIDIA has signed none, have the operator install versions for which there are some";
+    /// Manifest root.
+    RIM_ROOT_ANCHOR = "rim_root_anchor", "a root certificate whose key is a pinned trust anchor", RIM,
+        "supply genuine manifests: one under another root proves nothing, and a simulated one needs a danger policy";
+    /// Manifest chain.
+    RIM_CHAIN = "rim_chain", "each certificate is issued by the next, with ECDSA P-384 and SHA-384, and is used for what it may be used for", RIM,
+        "do not use this manifest: its certificate chain is damaged or forged";
+    /// Manifest signature.
+    RIM_SIGNATURE = "rim_signature", "the leaf has signed the manifest's content", "XML Signature 1.1 section 3.2; RFC 6931 section 2.3.6",
+        "do not use this manifest: it was changed after it was signed";
+    /// Manifest product.
+    RIM_PRODUCT = "rim_product", "the manifest's name, product and the authorities of its signer name one product", RIM,
+        "do not use this manifest: its signer answers for another product";
+    /// Manifest windows.
+    RIM_VALIDITY = "rim_validity", "the time lies in the validity window of every certificate of the manifest", "RFC 5280 section 4.1.2.5",
+        "fetch the newest issue of this manifest: NVIDIA signs the same id again before a signer's certificate ends";
+    /// Manifest revocation.
+    RIM_REVOCATION = "rim_revocation", "no certificate of the manifest's signers is revoked, by fresh answers or lists", REVOCATION,
+        "supply fresh revocation answers for the manifest's signers; if one is revoked, do not use the manifest";
+    /// Measurements.
+    DEVICE_MEASUREMENTS = "device_measurements", "every active golden value of the manifests is the device's measurement", RIM,
+        "supply the manifests of exactly this driver and VBIOS; if they do not help, do not trust the device";
     /// Device revocation.
-    DEVICE_REVOCATION = "device_revocation", "no certificate of the device chain is revoked", "RFC 6960; RFC 5280 section 5",
+    DEVICE_REVOCATION = "device_revocation", "no certificate between the device's leaf and the root is revoked, by fresh answers or lists", REVOCATION,
         "supply fresh revocation answers for the device's certificates; if one is revoked, do not trust the device";
+    /// Certificates on hold.
+    DEVICE_HOLD = "device_hold", "no certificate of the device or of its manifests' signers is on hold", "RFC 5280 section 5.3.1, certificateHold",
+        "wait until NVIDIA lifts the hold or revokes the certificate; waive this only if its notice says that the hold does not matter to you";
+    /// Files of devices.
+    GPU_EVIDENCE_FILE = "gpu_evidence_file", "evidence files that hold one device or a list of them", "docs/protocol/README.md, devices",
+        "collect the evidence again: the file is not a report with its chain, or a list of such";
     /// Distinct devices.
     DEVICE_DISTINCT = "device_distinct", "no device twice: distinct leaf keys, leaf serials and BROM serials", NODE,
         "do not trust this guest: it shows one device as several";

@@ -13,6 +13,8 @@ pub struct Algorithms {
     pub ecdsa_p256_sha256: &'static dyn SignatureVerificationAlgorithm,
     /// ECDSA on P-384 with SHA-384.
     pub ecdsa_p384_sha384: &'static dyn SignatureVerificationAlgorithm,
+    /// ECDSA on P-384 with SHA-256, which NVIDIA's revocation lists are signed with.
+    pub ecdsa_p384_sha256: &'static dyn SignatureVerificationAlgorithm,
     /// Ed25519, for signed reference values.
     pub ed25519: &'static dyn SignatureVerificationAlgorithm,
     /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and 48 bytes of salt.
@@ -62,6 +64,20 @@ impl Algorithms {
         let (r, s) = signature.split_at(32);
         let signature = ecdsa_sig_value(r, s);
         self.ecdsa_p256_sha256
+            .verify_signature(point, message, &signature)
+            .map_err(|_| SignatureFault::Invalid)
+    }
+
+    /// Verifies a raw r ‖ s signature on P-384 with SHA-384; the key is an uncompressed point.
+    pub(crate) fn p384_raw(
+        &self,
+        point: &[u8],
+        message: &[u8],
+        signature: &[u8; 96],
+    ) -> Result<(), SignatureFault> {
+        let (r, s) = signature.split_at(48);
+        let signature = ecdsa_sig_value(r, s);
+        self.ecdsa_p384_sha384
             .verify_signature(point, message, &signature)
             .map_err(|_| SignatureFault::Invalid)
     }
@@ -146,6 +162,7 @@ pub(crate) mod tests {
         Algorithms {
             ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
             ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+            ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
             ed25519: webpki::ring::ED25519,
             rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
         }

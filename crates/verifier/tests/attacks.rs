@@ -32,6 +32,7 @@ fn with_prepared(
         subject: Subject::Document(document),
         endorsements: &Endorsements::default(),
         prepared: Some(prepared),
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

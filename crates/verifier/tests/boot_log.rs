@@ -358,6 +358,7 @@ fn bare(log: Option<&[u8]>, text: &str) -> AttestationResult {
         },
         endorsements: &Endorsements { tdx: Some(tdx), ..Endorsements::default() },
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

@@ -66,6 +66,7 @@ fn prepared_collateral_gives_the_same_verdict() {
             subject: Subject::Document(&bytes),
             endorsements: &Endorsements::default(),
             prepared: Some(&prepared),
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: None,
@@ -254,7 +255,7 @@ fn devices_that_the_quote_does_not_cover_are_not_looked_at() {
         assert_eq!((result.outcome, result.code), (Outcome::Rejected, Some("report_data")));
         let device = |check: &&confide_verifier::Check| check.code.starts_with("device");
         let of_devices: Vec<_> = result.checks.iter().filter(device).collect();
-        assert_eq!(of_devices.len(), 1 + 13 * document.devices.len() + 3, "{of_devices:?}");
+        assert_eq!(of_devices.len(), 1 + 22 * document.devices.len() + 3, "{of_devices:?}");
         for check in of_devices {
             assert_eq!(check.status, confide_verifier::Status::NotRun, "{}", check.code);
         }
@@ -405,7 +406,9 @@ fn what_rests_on_no_failed_check_is_reported_and_mints_no_witness() {
         let not_run: Vec<&str> = result.checks.iter().filter(not_run).map(|check| check.code).collect();
         let module: &[&str] = if code == "fmspc" { &["tdx_module_identity"] } else { &[] };
         let levels = ["tcb_status", "present_tcb", "early_tcb_status"];
-        let expected = [module, &levels, &["event_claims", "device_rim", "device_revocation"]].concat();
+        let expected =
+            [module, &levels, &["event_claims", "device_rim", "device_measurements", "device_revocation"]]
+                .concat();
         assert_eq!(not_run, expected, "{code}");
         for passed in ["tcb_info_age", "sgx_type", "td_debug", "report_data", "device_report_signature"] {
             let check = result.checks.iter().find(|check| check.code == passed).unwrap();
@@ -483,6 +486,7 @@ fn every_field_of_a_document_is_covered() {
             subject: Subject::Document(document),
             endorsements: &stapled,
             prepared: Some(&prepared),
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: None,
@@ -524,6 +528,7 @@ fn an_appraisal_verifies_as_many_signatures_as_the_page_of_limits_says() {
                 subject: Subject::Document(&bytes),
                 endorsements: &Endorsements::default(),
                 prepared: None,
+                prepared_devices: None,
                 memo: None,
                 second_opinion: None,
                 references: None,
@@ -544,10 +549,16 @@ fn an_appraisal_verifies_as_many_signatures_as_the_page_of_limits_says() {
     assert_eq!(early, count(0, false) + 2);
     // The simulator signs QE identity with the certificate that signs TCB info: another one is one more.
     assert_eq!(early + 1, documented("signature verifications of a TDX quote with its collateral"));
+    let of_each = documented("signature verifications of a GPU or switch");
     for devices in [1, 2, 3] {
-        let of_each = documented("signature verifications of a GPU or switch");
-        assert_eq!(count(devices, true), early + usize::try_from(devices).unwrap() * of_each);
+        // Provisioner, identity and root are those of the first.
+        let shared = 3 * (devices - 1);
+        assert_eq!(
+            count(devices, true),
+            early + usize::try_from(devices).unwrap() * of_each - usize::try_from(shared).unwrap()
+        );
     }
-    let whole = early + 1 + MAX_DEVICES * documented("signature verifications of a GPU or switch");
+    let endorsements = documented("signature verifications of NVIDIA's endorsements");
+    let whole = early + 1 + MAX_DEVICES * of_each + endorsements;
     assert_eq!(whole, documented("signature verifications of an evidence document"));
 }

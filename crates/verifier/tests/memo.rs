@@ -56,6 +56,7 @@ impl Case {
             subject: Subject::Quote(&self.quote),
             endorsements: &self.endorsements,
             prepared: None,
+            prepared_devices: None,
             memo,
             second_opinion: None,
             references: None,

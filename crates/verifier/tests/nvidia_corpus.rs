@@ -3,25 +3,29 @@
 
 #[path = "../../evidence/tests/support/nvidia_corpus.rs"]
 mod corpus;
+mod devices;
 
 use std::collections::BTreeMap;
 
+use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind as DocumentKind};
 use confide_evidence::nvidia::{DeviceKind, Report};
 use confide_policy::AppraisalPolicy;
-use confide_verifier::nvidia::{self, NodeResult};
-use confide_verifier::{Algorithms, Outcome, Status};
+use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
 use corpus::Item;
+use devices::{With, status};
 
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 static RING: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
     ed25519: webpki::ring::ED25519,
     rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -37,7 +41,7 @@ fn device(item: &Item) -> DeviceEvidence {
     DeviceEvidence { kind, chain: item.chain.clone().into(), report: item.report.clone().into() }
 }
 
-/// The built-in policy with the checks waived for which these tests give nothing.
+/// The built-in policy without manifests and revocation.
 fn policy() -> AppraisalPolicy {
     let mut policy = AppraisalPolicy::inspect();
     let reason = || confide_policy::Require::Waive("no manifests in this test".into());
@@ -46,13 +50,15 @@ fn policy() -> AppraisalPolicy {
 }
 
 /// Appraises devices that answer the nonce in the first one's report.
-fn appraise(devices: &[DeviceEvidence], algorithms: &Algorithms) -> NodeResult {
-    let nonce = Report::parse(devices[0].report.as_bytes()).map(|report| *report.nonce).unwrap_or_default();
-    nvidia::evaluate(devices, &|_| nonce, &policy(), algorithms, NOW)
+fn appraise(devices: &[DeviceEvidence], algorithms: &Algorithms) -> AttestationResult {
+    under(&policy(), devices, algorithms)
 }
 
-fn status(result: &NodeResult, code: &str) -> Vec<Status> {
-    result.checks.iter().filter(|check| check.code == code).map(|check| check.status).collect()
+fn under(policy: &AppraisalPolicy, devices: &[DeviceEvidence], algorithms: &Algorithms) -> AttestationResult {
+    let nonce = Report::parse(devices[0].report.as_bytes()).map(|report| *report.nonce).unwrap_or_default();
+    let nonces = vec![nonce; devices.len()];
+    let endorsements = NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims: Vec::new() };
+    With { nonces, endorsements, policy, algorithms, now: NOW, rim_at: None }.appraise(devices)
 }
 
 #[test]
@@ -170,13 +176,16 @@ fn every_flipped_bit_of_a_report_is_noticed() {
     let items = corpus::items(&folder);
     let mut flipped = 0;
     for item in items.iter().filter(|item| item.genuine).step_by(10) {
-        let nonce = *Report::parse(&item.report).unwrap().nonce;
+        let nonces = vec![*Report::parse(&item.report).unwrap().nonce];
+        let endorsements = NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims: Vec::new() };
+        let policy = policy();
+        let with = With { nonces, endorsements, policy: &policy, algorithms: &AWS, now: NOW, rim_at: None };
         for position in (0..item.report.len()).step_by(41) {
             let mut device = device(item);
             let mut report = item.report.clone();
             report[position] ^= 1 << (position % 8);
             device.report = report.into();
-            let result = nvidia::evaluate(&[device], &|_| nonce, &policy(), &AWS, NOW);
+            let result = with.appraise(&[device]);
             assert!(result.devices.is_empty(), "{}: a flipped bit at byte {position}", item.source);
             assert_ne!(result.outcome, Outcome::Accepted);
             flipped += 1;
@@ -190,8 +199,7 @@ fn the_strict_policy_accepts_no_device_without_manifests_and_revocation() {
     let Some(folder) = corpus::folder("strict policy") else { return };
     let items = corpus::items(&folder);
     let item = items.iter().find(|item| item.source.contains("hopper-550.90.07-full")).unwrap();
-    let nonce = *Report::parse(&item.report).unwrap().nonce;
-    let result = nvidia::evaluate(&[device(item)], &|_| nonce, &AppraisalPolicy::inspect(), &AWS, NOW);
+    let result = under(&AppraisalPolicy::inspect(), &[device(item)], &AWS);
     assert_eq!(result.code, Some("device_rim"));
     assert_eq!(status(&result, "device_revocation"), [Status::Fail]);
 }

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -128,6 +129,7 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
             subject,
             endorsements: &endorsements,
             prepared,
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: references.as_ref(),
@@ -186,6 +188,7 @@ fn bare<'a>(
         subject: Subject::Quote(quote),
         endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

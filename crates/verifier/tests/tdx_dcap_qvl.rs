@@ -33,6 +33,7 @@ const MUTATIONS: usize = 300;
 static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -80,6 +81,7 @@ fn ours(case: &Case, second_opinion: &SecondOpinion) -> AttestationResult {
         subject: Subject::Quote(&case.quote),
         endorsements: &Endorsements { tdx: Some(case.collateral.clone()), ..Endorsements::default() },
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: Some(second_opinion),
         references: None,

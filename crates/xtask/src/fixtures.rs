@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{cargo, process};
 
 /// The folders of `fixtures` that hold recipes.
-const SUITES: [&str; 2] = ["tdx", "snp"];
+const SUITES: [&str; 3] = ["tdx", "snp", "nvidia"];
 
 /// Writes what differs from what the recipes make, and removes what they do not make.
 ///

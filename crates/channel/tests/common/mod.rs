@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 pub static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -58,6 +59,7 @@ pub fn judge(
         document,
         endorsements: &endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

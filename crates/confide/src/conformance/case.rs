@@ -103,6 +103,9 @@ pub(super) struct NvidiaDevices {
     #[serde(rename = "kind")]
     _kind: String,
     pub(super) devices: Vec<Object<Device>>,
+    /// Another time for manifests and the revocation of their signers, RFC 3339.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) rim_time: Option<String>,
 }
 
 /// What the relying party asked.
@@ -174,6 +177,15 @@ pub(super) struct Endorsements {
     /// Files with AMD's revocation lists, DER or PEM.
     #[serde(default, deserialize_with = "present")]
     pub(super) snp_crls: Option<Vec<Blob>>,
+    /// NVIDIA's reference integrity manifests, one in a file.
+    #[serde(default)]
+    pub(super) nvidia_rims: Vec<Blob>,
+    /// NVIDIA's OCSP answers, one in a file.
+    #[serde(default)]
+    pub(super) nvidia_ocsp: Vec<Blob>,
+    /// NVIDIA's revocation lists, one in a file.
+    #[serde(default)]
+    pub(super) nvidia_crls: Vec<Blob>,
 }
 
 /// A signed file of reference values.

@@ -5,26 +5,27 @@ use super::case::{
     Policy, SnpReport, TdxQuote,
 };
 use super::files::Files;
+use crate::gpu;
 use crate::input::{self, ALGORITHMS, DangerPolicies};
 use crate::snp::{self, Malformed};
 use crate::status::Failure;
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICES, MAX_DOCUMENT, SnpEndorsements,
-    TdxCollateral,
+    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST,
+    NvidiaEndorsements, SnpEndorsements, TdxCollateral,
 };
+use confide_evidence::nvidia::MAX_RIM;
 use confide_evidence::record::{RecordedChallenge, RecordedReferences};
 use confide_evidence::snp::{MAX_FILE, REPORT};
 use confide_evidence::tdx::{CollateralError, MAX_COLLATERAL, MAX_QUOTE, collateral_from_json};
-use confide_evidence::time::{parse_rfc3339, seconds};
+use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE};
 use confide_verifier::{
     AttestationResult, Inputs, PreparedReferences, Subject, evaluate, malformed_collateral, malformed_file,
-    nvidia,
 };
 use rustls_pki_types::UnixTime;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// The most bytes of a detached signature that are read. Those of Ed25519 have 64, ECDSA ones in DER at most 72.
 const MAX_SIGNATURE: usize = 1024;
@@ -39,13 +40,11 @@ pub(super) fn of(
     files: &Files,
     danger: DangerPolicies,
 ) -> Result<Value, Failure> {
-    let time = &case.time;
-    let now =
-        parse_rfc3339(time).ok_or_else(|| case::malformed(format!("{time:?} is not an RFC 3339 time")))?;
+    let now = time(&case.time)?;
     let policy = &policy(&case.policy, files, danger)?;
     let references = references(case, files)?;
     let references = references.map(|given| PreparedReferences::new(&given, policy, &ALGORITHMS));
-    let cpu = |subject, challenge: Option<&RecordedChallenge>| {
+    let verdict = |subject, challenge: Option<&RecordedChallenge>| {
         let tdx = match collateral(case, files)? {
             Ok(tdx) => tdx,
             Err(error) => return Ok(json(&malformed_collateral(&error, policy, now))),
@@ -54,11 +53,12 @@ pub(super) fn of(
             Ok(snp) => snp,
             Err(Malformed { rule, error }) => return Ok(json(&malformed_file(rule, error, policy, now))),
         };
-        let endorsements = Endorsements { tdx, snp, ..Endorsements::default() };
+        let endorsements = Endorsements { tdx, snp, nvidia: nvidia_endorsements(case, files)? };
         let inputs = Inputs {
             subject,
             endorsements: &endorsements,
             prepared: None,
+            prepared_devices: None,
             memo: None,
             second_opinion: None,
             references: references.as_ref(),
@@ -76,19 +76,24 @@ pub(super) fn of(
             let quote = files.bytes(quote, MAX_QUOTE)?;
             let boot_log = boot_log.as_ref().map(|log| files.bytes(log, MAX_BOOT_LOG)).transpose()?;
             match &boot_log {
-                Some(boot_log) => cpu(Subject::QuoteWithLog { quote: &quote, boot_log }, None),
-                None => cpu(Subject::Quote(&quote), None),
+                Some(boot_log) => verdict(Subject::QuoteWithLog { quote: &quote, boot_log }, None),
+                None => verdict(Subject::Quote(&quote), None),
             }
         }
         Evidence::SnpReport(SnpReport { report, .. }) => {
-            cpu(Subject::SnpReport(&files.bytes(report, REPORT)?), None)
+            verdict(Subject::SnpReport(&files.bytes(report, REPORT)?), None)
         }
         Evidence::Document(Document { document, challenge, .. }) => {
             let document = files.bytes(document, MAX_DOCUMENT)?;
             let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));
-            cpu(Subject::Document(&document), challenge.as_ref())
+            verdict(Subject::Document(&document), challenge.as_ref())
         }
-        Evidence::NvidiaDevices(NvidiaDevices { devices, .. }) => nvidia_devices(devices, files, policy, now),
+        Evidence::NvidiaDevices(NvidiaDevices { devices, rim_time, .. }) => {
+            let rim_at = rim_time.as_deref().map(time).transpose()?;
+            let nonces: Vec<_> = devices.iter().map(|Object(device)| device.nonce.0).collect();
+            let devices = nvidia_devices(devices, files)?;
+            verdict(Subject::Devices { devices: &devices, nonces: &nonces, rim_at }, None)
+        }
         Evidence::Unknown => {
             Err(case::unsupported("a kind of evidence that this build does not know".to_owned()))
         }
@@ -177,38 +182,38 @@ fn json(result: &AttestationResult) -> Value {
     serde_json::to_value(result).expect("strings, lists and structs always serialise")
 }
 
-fn nvidia_devices(
-    devices: &[Object<Device>],
-    files: &Files,
-    policy: &AppraisalPolicy,
-    now: UnixTime,
-) -> Result<Value, Failure> {
+fn nvidia_devices(devices: &[Object<Device>], files: &Files) -> Result<Vec<DeviceEvidence>, Failure> {
     if devices.len() > MAX_DEVICES {
         let message = format!("{} devices, at most {MAX_DEVICES} are accepted", devices.len());
         return Err(case::malformed(message));
     }
-    let evidence = devices
-        .iter()
-        .map(|Object(device)| {
-            let kind = match device.kind {
-                DeviceKind::NvidiaGpu => Kind::NvidiaGpu,
-                DeviceKind::NvidiaSwitch => Kind::NvidiaSwitch,
-            };
-            let bytes = |blob| files.bytes(blob, MAX_DOCUMENT).map(ByteString);
-            Ok(DeviceEvidence { kind, chain: bytes(&device.chain)?, report: bytes(&device.report)? })
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-    let nonce = |position: u32| {
-        let device = usize::try_from(position).ok().and_then(|position| devices.get(position));
-        device.map(|Object(device)| device.nonce.0).unwrap_or_default()
+    let evidence = |Object(device): &Object<Device>| {
+        let kind = match device.kind {
+            DeviceKind::NvidiaGpu => Kind::NvidiaGpu,
+            DeviceKind::NvidiaSwitch => Kind::NvidiaSwitch,
+        };
+        let bytes = |blob| files.bytes(blob, MAX_DOCUMENT).map(ByteString);
+        Ok(DeviceEvidence { kind, chain: bytes(&device.chain)?, report: bytes(&device.report)? })
     };
-    let result = nvidia::evaluate(&evidence, &nonce, policy, &ALGORITHMS, seconds(now));
-    Ok(json!({
-        "outcome": result.outcome,
-        "code": result.code,
-        "simulated": result.simulated,
-        "policy": policy.name,
-        "devices": result.devices,
-        "checks": result.checks,
-    }))
+    devices.iter().map(evidence).collect()
+}
+
+/// What is given of NVIDIA; nothing where a case has none of it.
+fn nvidia_endorsements(case: &Case<'_>, files: &Files) -> Result<Option<NvidiaEndorsements>, Failure> {
+    let endorsements = &case.endorsements;
+    let read = |what: &str, blobs: &[Blob], limit| {
+        if blobs.len() > MAX_LIST {
+            let message = format!("{} {what}, at most {MAX_LIST} are accepted", blobs.len());
+            return Err(case::malformed(message));
+        }
+        blobs.iter().map(|blob| files.bytes(blob, limit)).collect::<Result<Vec<_>, Failure>>()
+    };
+    let rims = read("manifests", &endorsements.nvidia_rims, MAX_RIM)?;
+    let ocsp = read("OCSP answers", &endorsements.nvidia_ocsp, gpu::OCSP_FILE)?;
+    let crls = read("revocation lists", &endorsements.nvidia_crls, gpu::CRL_FILE)?;
+    Ok(gpu::endorsements(rims, ocsp, crls))
+}
+
+fn time(text: &str) -> Result<UnixTime, Failure> {
+    parse_rfc3339(text).ok_or_else(|| case::malformed(format!("{text:?} is not an RFC 3339 time")))
 }

@@ -1,5 +1,7 @@
 //! The certificate extension that names the measured firmware layer of the leaf key, in both of its forms.
 
+use std::fmt;
+
 use thiserror::Error;
 
 use crate::x509::{Certificate, der_value};
@@ -10,6 +12,9 @@ const COMPOSITE_DEVICE_ID: &str = "2.23.133.5.4.1";
 const TCB_INFO: &str = "2.23.133.5.4.1.1";
 /// Content octets of the OID of SHA-384, 2.16.840.1.101.3.4.2.2.
 const SHA384: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02];
+
+/// The most bits of `flags`: the last one that the TCG names is 31.
+pub const MAX_FLAGS: usize = 32;
 
 const INTEGER: u8 = 0x02;
 const OCTET_STRING: u8 = 0x04;
@@ -67,12 +72,89 @@ pub struct TcbInfo {
     pub index: Option<Vec<u8>>,
     /// `fwids`: SHA-384 digests; the first is the firmware layer's.
     pub fwids: Vec<[u8; 48]>,
-    /// `flags`: content octets of the BIT STRING, the first of them the count of unused bits.
+    /// `flags`: content octets of the BIT STRING, the first of them the count of unused bits; at most [`MAX_FLAGS`] bits.
     pub flags: Option<Vec<u8>>,
     /// `vendorInfo`.
     pub vendor_info: Option<Vec<u8>>,
     /// `type`.
     pub kind: Option<Vec<u8>>,
+}
+
+/// What a measured layer says of its own operation: a bit of `OperationalFlags` (TCG DICE Attestation Architecture 1.1,
+/// DiceTcbInfo).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum OperationalFlag {
+    /// notConfigured (0).
+    NotConfigured,
+    /// notSecure (1).
+    NotSecure,
+    /// recovery (2).
+    Recovery,
+    /// debug (3).
+    Debug,
+    /// notReplayProtected (4).
+    NotReplayProtected,
+    /// notIntegrityProtected (5).
+    NotIntegrityProtected,
+    /// notRuntimeMeasured (6).
+    NotRuntimeMeasured,
+    /// notImmutable (7).
+    NotImmutable,
+    /// notTcb (8).
+    NotTcb,
+    /// A bit without a name, 9 to 30.
+    Unnamed(u8),
+    /// fixedWidth (31): it says nothing but that all 32 bits are written.
+    FixedWidth,
+}
+
+impl OperationalFlag {
+    fn of(bit: u8) -> Self {
+        match bit {
+            0 => Self::NotConfigured,
+            1 => Self::NotSecure,
+            2 => Self::Recovery,
+            3 => Self::Debug,
+            4 => Self::NotReplayProtected,
+            5 => Self::NotIntegrityProtected,
+            6 => Self::NotRuntimeMeasured,
+            7 => Self::NotImmutable,
+            8 => Self::NotTcb,
+            31 => Self::FixedWidth,
+            other => Self::Unnamed(other),
+        }
+    }
+}
+
+impl fmt::Display for OperationalFlag {
+    /// The TCG's name, or the number of the bit.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::NotConfigured => "notConfigured",
+            Self::NotSecure => "notSecure",
+            Self::Recovery => "recovery",
+            Self::Debug => "debug",
+            Self::NotReplayProtected => "notReplayProtected",
+            Self::NotIntegrityProtected => "notIntegrityProtected",
+            Self::NotRuntimeMeasured => "notRuntimeMeasured",
+            Self::NotImmutable => "notImmutable",
+            Self::NotTcb => "notTcb",
+            Self::FixedWidth => "fixedWidth",
+            Self::Unnamed(bit) => return write!(formatter, "bit {bit}"),
+        })
+    }
+}
+
+impl TcbInfo {
+    /// The bits that `flags` sets, by their numbers; `None` where the extension has no flags.
+    #[must_use]
+    pub fn operational_flags(&self) -> Option<Vec<OperationalFlag>> {
+        let (_, octets) = self.flags.as_deref()?.split_first()?;
+        let bits = octets.iter().flat_map(|octet| (0..8).map(move |place| octet & (0x80 >> place) != 0));
+        // Bit 0 of a BIT STRING is the highest of its first octet (X.690 section 8.6.2).
+        Some((0..).zip(bits).filter(|(_, set)| *set).map(|(bit, _)| OperationalFlag::of(bit)).collect())
+    }
 }
 
 impl Fwid {
@@ -136,7 +218,7 @@ fn tcb_info(input: &[u8]) -> Result<TcbInfo, FwidError> {
             0x84 => info.layer = Some(content.to_vec()),
             0x85 => info.index = Some(content.to_vec()),
             FWIDS => info.fwids = fwids(content)?,
-            0x87 => info.flags = Some(content.to_vec()),
+            0x87 => info.flags = Some(flags(content).ok_or(WHAT)?),
             0x88 => info.vendor_info = Some(content.to_vec()),
             0x89 => info.kind = Some(content.to_vec()),
             _ => return Err(WHAT),
@@ -146,6 +228,15 @@ fn tcb_info(input: &[u8]) -> Result<TcbInfo, FwidError> {
         return Err(FwidError::Missing);
     }
     Ok(info)
+}
+
+/// The content octets of a BIT STRING of at most [`MAX_FLAGS`] bits, whose unused bits are zero (X.690 section 11.2).
+fn flags(content: &[u8]) -> Option<Vec<u8>> {
+    let (unused, octets) = content.split_first()?;
+    let last = octets.last().copied().unwrap_or_default();
+    let padding = 1_u8.checked_shl(u32::from(*unused))?.wrapping_sub(1);
+    let empty = octets.is_empty() && *unused > 0;
+    (octets.len() <= MAX_FLAGS / 8 && last & padding == 0 && !empty).then(|| content.to_vec())
 }
 
 fn fwids(mut rest: &[u8]) -> Result<Vec<[u8; 48]>, FwidError> {
@@ -226,5 +317,34 @@ mod tests {
         assert_eq!(tcb_info(&twice), Err(FwidError::Der("TcbInfo")));
         assert_eq!(tcb_info(&tlv(SEQUENCE, &tlv(0x80, b"NVIDIA"))), Err(FwidError::Missing));
         assert_eq!(tcb_info(&tlv(SEQUENCE, &tlv(0x8a, b""))), Err(FwidError::Der("TcbInfo")));
+    }
+
+    #[test]
+    fn operational_flags_are_counted_from_the_highest_bit() {
+        use OperationalFlag::*;
+        let flags = |content: &[u8]| {
+            let ids = tlv(FWIDS, &fwid(&[1; 48]));
+            tcb_info(&tlv(SEQUENCE, &[ids, tlv(0x87, content)].concat())).map(|info| info.operational_flags())
+        };
+        assert_eq!(TcbInfo::default().operational_flags(), None);
+        assert_eq!(flags(&[0, 0x80, 0, 0, 1]), Ok(Some(vec![NotConfigured, FixedWidth])), "NVIDIA's");
+        assert_eq!(flags(&[0]), Ok(Some(vec![])));
+        assert_eq!(flags(&[4, 0x70]), Ok(Some(vec![NotSecure, Recovery, Debug])));
+        assert_eq!(
+            flags(&[0, 0x0f, 0xc0]),
+            Ok(Some(vec![
+                NotReplayProtected,
+                NotIntegrityProtected,
+                NotRuntimeMeasured,
+                NotImmutable,
+                NotTcb,
+                Unnamed(9)
+            ]))
+        );
+        let names: Vec<String> = [Debug, Unnamed(9)].iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["debug", "bit 9"]);
+        for wrong in [&[][..], &[1], &[8, 0], &[255, 0], &[4, 0x78], &[1, 0x81], &[0, 0, 0, 0, 0, 0]] {
+            assert_eq!(flags(wrong), Err(FwidError::Der("TcbInfo")), "{wrong:?}");
+        }
     }
 }

@@ -31,6 +31,11 @@ mod id {
     pub(super) const FEATURE_FLAG: u16 = 36;
 }
 
+/// Whether NVIDIA's table of the classic form has this type of record. 255, its INVALID, is no type of a record.
+fn is_known(id: u16) -> bool {
+    matches!(id, 1..=27 | 32..=36)
+}
+
 /// Why opaque data could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -211,6 +216,12 @@ impl<'a> Opaque<'a> {
         self.records.iter().find(|record| record.id == id).map(|record| record.value)
     }
 
+    /// The types of records that NVIDIA's table does not have, in the order of the records: nobody knows what they say.
+    #[must_use]
+    pub fn unknown_ids(&self) -> Vec<u16> {
+        self.records.iter().map(|record| record.id).filter(|id| !is_known(*id)).collect()
+    }
+
     /// FEATURE_FLAG where present, else PROTECTED_PCIE_STATUS, which Hopper alone has.
     pub(super) fn mode(&self) -> Option<Mode> {
         match (self.feature_flag, self.protected_pcie) {
@@ -312,6 +323,21 @@ mod tests {
         assert_eq!(opaque.record(4711), Some(&b"x"[..]));
         assert_eq!(opaque.driver_version, Some("580.95.05"));
         assert_eq!(opaque.records.len(), 2);
+    }
+
+    #[test]
+    fn unknown_types_of_records_are_listed() {
+        let known: Vec<u8> = (1..=27)
+            .chain([32, 33])
+            .filter(|id| ![3, 6, 11, 15, 17, 18, 20, 21, 22, 25].contains(id))
+            .flat_map(|id| record(id, b"x"))
+            .collect();
+        let opaque = Opaque::parse(&known, DeviceKind::Gpu).unwrap();
+        assert!(opaque.unknown_ids().is_empty(), "of {} records", opaque.records.len());
+        let ids = [37, 5, 255, 0, 28];
+        let bytes: Vec<u8> = ids.into_iter().flat_map(|id| record(id, b"x")).collect();
+        let opaque = Opaque::parse(&bytes, DeviceKind::Gpu).unwrap();
+        assert_eq!(opaque.unknown_ids(), [37, 255, 0, 28]);
     }
 
     #[test]

@@ -253,7 +253,7 @@ pub fn short_document() -> EvidenceDocument {
 }
 
 /// Four records: of a document, of a bare quote, of a quote with its boot log, and of a bare SEV-SNP report.
-pub fn records() -> [Record; 4] {
+pub fn records() -> [Record; 5] {
     let first = Record {
         prev: FIRST,
         time: 1_750_000_061,
@@ -300,7 +300,17 @@ pub fn records() -> [Record; 4] {
         endorsements: Endorsements { snp: endorsements().snp, ..Endorsements::default() },
         ..second.clone()
     };
-    [first, second, third, fourth]
+    let fifth = Record {
+        prev: fourth.hash(),
+        subject: Subject::Devices {
+            nonces: vec![[0x4e; 32], [0x6e; 32]],
+            devices: devices(),
+            rim_time: Some(1_750_086_400),
+        },
+        endorsements: Endorsements { nvidia: endorsements().nvidia, ..Endorsements::default() },
+        ..second.clone()
+    };
+    [first, second, third, fourth, fifth]
 }
 
 pub fn receipt() -> Receipt {

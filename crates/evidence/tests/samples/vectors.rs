@@ -89,7 +89,7 @@ fn encoding<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T) -> Value 
 }
 
 fn encodings() -> Vec<Value> {
-    let [first, second, third, fourth] = records();
+    let [first, second, third, fourth, fifth] = records();
     vec![
         encoding("evidence document: every optional entry", "evidence", &document()),
         encoding("evidence document: no optional entry", "evidence", &short_document()),
@@ -99,6 +99,7 @@ fn encodings() -> Vec<Value> {
         encoding("record: of a quote", "record", &second),
         encoding("record: of a quote with its boot log", "record", &third),
         encoding("record: of an SEV-SNP report", "record", &fourth),
+        encoding("record: of devices without a CPU", "record", &fifth),
         encoding("model manifest", "model-manifest", &manifest()),
     ]
 }
@@ -255,7 +256,7 @@ fn manifests() -> Vec<Value> {
 }
 
 fn records_and_receipts() -> Vec<Value> {
-    let [first, second, third, fourth] = records();
+    let [first, second, third, fourth, fifth] = records();
     let mut vectors = vec![
         vector("record-hash", "record: first", json!({ "value": value(&first) }), &first.hash().0),
         vector(
@@ -271,9 +272,9 @@ fn records_and_receipts() -> Vec<Value> {
             &third.hash().0,
         ),
     ];
-    let records = [&first, &second, &third, &fourth].map(value);
+    let records = [&first, &second, &third, &fourth, &fifth].map(value);
     let chain = json!({ "records": records });
-    vectors.push(vector("record-chain", "record: head of the chain of all", chain, &fourth.hash().0));
+    vectors.push(vector("record-chain", "record: head of the chain of all", chain, &fifth.hash().0));
     let (request, response) = (b"{\"messages\":[]}", b"{\"choices\":[]}");
     let receipt = receipt();
     let salted = [salted_hash(&receipt.salt, request), salted_hash(&receipt.salt, response)];

@@ -27,15 +27,20 @@ pub(crate) struct Item {
 /// Number of reports in the corpus, which a test names when it cannot run.
 pub(crate) const REPORTS: usize = 55;
 
-/// The NVIDIA part of the corpus, or a line that says what is not run.
+/// The NVIDIA part of the corpus, or a line that says what is not run over all reports.
 pub(crate) fn folder(what: &str) -> Option<PathBuf> {
+    folder_for(&format!("{what} over {REPORTS} recorded NVIDIA reports"))
+}
+
+/// The NVIDIA part of the corpus, or a line that says what is not run.
+pub(crate) fn folder_for(what: &str) -> Option<PathBuf> {
     let root = std::env::var_os("CONFIDE_CORPUS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"), PathBuf::from);
     let folder = root.join("nvidia");
     if folder.join("INDEX.md").is_file() {
         return Some(folder);
     }
-    eprintln!("not run: {what} over {REPORTS} recorded NVIDIA reports: no corpus at {}", root.display());
+    eprintln!("not run: {what}: no corpus at {}", root.display());
     None
 }
 

@@ -5,18 +5,22 @@ use rcgen::{
     KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 
-use super::device::{GpuOptions, LeafUsage};
+use super::device::LeafUsage;
 use crate::authority::{Authority, nvidia_style_name};
 use crate::keys::{SigningKey, seeded_array};
 use crate::text::{date_time, hex_upper};
-use crate::{SimulatorError, der};
+use crate::{SimulatorError, Window, der};
 
-/// 2020-10-17, which NVIDIA writes into every device certificate.
+/// 2020-10-17, which NVIDIA writes into every certificate of Hopper devices and switches.
 const NOT_BEFORE: u64 = 1_602_892_800;
+/// 2023-06-20, which it writes into those of Blackwell devices.
+const NOT_BEFORE_BLACKWELL: u64 = 1_687_219_200;
 /// 9999-12-31T23:59:59Z: no expiry (RFC 5280 section 4.1.2.5).
 const NOT_AFTER: u64 = 253_402_300_799;
 /// TCG RIoT CompositeDeviceID.
 const COMPOSITE_DEVICE_ID: [u64; 6] = [2, 23, 133, 5, 4, 1];
+/// TCG DICE TcbInfo.
+const TCB_INFO: [u64; 7] = [2, 23, 133, 5, 4, 1, 1];
 /// DMTF device information in a subject alternative name (DSP0274 section 10.8.2).
 const DMTF_DEVICE_INFO: [u64; 9] = [1, 3, 6, 1, 4, 1, 412, 274, 1];
 /// SHA-384.
@@ -25,65 +29,151 @@ const SHA384: [u64; 9] = [2, 16, 840, 1, 101, 3, 4, 2, 2];
 const SERIAL_NUMBER: [u64; 4] = [2, 5, 4, 5];
 /// Subject key identifier.
 const SUBJECT_KEY_IDENTIFIER: [u64; 4] = [2, 5, 29, 14];
-/// First byte of a GPU's BROM serial number; the PDI follows.
-const GPU_SERIAL_PREFIX: u8 = 0x41;
+
+/// Families of devices, which certificates name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    Gh100,
+    Gb100,
+    Gb20x,
+    Ls10,
+}
+
+impl Family {
+    /// How common names begin.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gh100 => "GH100",
+            Self::Gb100 => "GB100",
+            Self::Gb20x => "GB20X",
+            Self::Ls10 => "LS_10",
+        }
+    }
+
+    /// The processor that measures and signs.
+    fn processor(self) -> &'static str {
+        match self {
+            Self::Ls10 => "FSP",
+            _ => "GSP",
+        }
+    }
+
+    /// First byte of a BROM certificate's serial number; the PDI follows.
+    fn serial_prefix(self) -> u8 {
+        match self {
+            Self::Ls10 => 0x50,
+            _ => 0x41,
+        }
+    }
+
+    /// notBefore and notAfter of a device's own certificates.
+    pub(super) fn window(self) -> Window {
+        let from = match self {
+            Self::Gh100 | Self::Ls10 => NOT_BEFORE,
+            Self::Gb100 | Self::Gb20x => NOT_BEFORE_BLACKWELL,
+        };
+        Window { from, until: NOT_AFTER }
+    }
+
+    /// Issuer of the BROM certificate, and that issuer's.
+    fn authorities(self) -> [Authority; 2] {
+        match self {
+            Self::Gh100 => [Authority::GpuProvisioner, Authority::GpuIdentity],
+            Self::Gb100 => [Authority::Gb100Provisioner, Authority::Gb100Identity],
+            Self::Gb20x => [Authority::Gb20xProvisioner, Authority::Gb20xIdentity],
+            Self::Ls10 => [Authority::Ls10Provisioner, Authority::GpuIdentity],
+        }
+    }
+
+    /// What tells the derived things of one family from another's.
+    pub(super) fn label(self, of: &str) -> String {
+        match self {
+            Self::Gh100 => of.to_owned(),
+            _ => format!("{} {of}", self.name()),
+        }
+    }
+}
+
+/// What a device's own two certificates say.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    pub(super) family: Family,
+    pub(super) seed: u64,
+    pub(super) fwid: [u8; 48],
+    /// svn and flags of TcbInfo, of Blackwell alone.
+    pub(super) tcb: (u8, [u8; 4]),
+    pub(super) leaf_usage: LeafUsage,
+    pub(super) leaf_window: Window,
+}
 
 /// The device's PDI.
-pub(crate) fn pdi(seed: u64) -> [u8; 8] {
-    seeded_array("PDI", seed)
+pub(super) fn pdi(family: Family, seed: u64) -> [u8; 8] {
+    seeded_array(&family.label("PDI"), seed)
 }
 
-/// The chain, PEM, leaf first.
-pub(crate) fn issue(
+/// The chain, DER, leaf first.
+pub(super) fn issue(
     brom: &SigningKey,
     leaf: &SigningKey,
-    options: &GpuOptions,
-) -> Result<String, SimulatorError> {
-    let brom_params = brom_certificate(options.seed)?;
-    let brom_pem = brom_params.signed_by(brom, &Authority::GpuProvisioner.issuer()?)?.pem();
+    identity: &Identity,
+) -> Result<Vec<Vec<u8>>, SimulatorError> {
+    let [provisioner, above] = identity.family.authorities();
+    let brom_params = brom_certificate(identity)?;
+    let brom_certificate = brom_params.signed_by(brom, &provisioner.issuer()?)?;
     let issuer = Issuer::new(brom_params, brom);
-    let leaf_pem = leaf_certificate(brom, options)?.signed_by(leaf, &issuer)?.pem();
-    Ok([
-        &leaf_pem,
-        &brom_pem,
-        Authority::GpuProvisioner.pem(),
-        Authority::GpuIdentity.pem(),
-        Authority::GpuRoot.pem(),
-    ]
-    .concat())
+    let leaf = leaf_certificate(brom, identity)?.signed_by(leaf, &issuer)?;
+    Ok(vec![
+        leaf.der().to_vec(),
+        brom_certificate.der().to_vec(),
+        provisioner.certificate(),
+        above.certificate(),
+        Authority::GpuRoot.certificate(),
+    ])
 }
 
-fn brom_certificate(seed: u64) -> Result<CertificateParams, SimulatorError> {
-    let serial = [&[GPU_SERIAL_PREFIX][..], &pdi(seed)].concat();
-    let mut params = device_certificate("GH100 A01 GSP BROM SIMULATED", &serial)?;
+fn brom_certificate(identity: &Identity) -> Result<CertificateParams, SimulatorError> {
+    let family = identity.family;
+    let serial = [&[family.serial_prefix()][..], &pdi(family, identity.seed)].concat();
+    let name = format!("{} A01 {} BROM SIMULATED", family.name(), family.processor());
+    let mut params = device_certificate(&name, &serial, family.window())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
     Ok(params)
 }
 
-fn leaf_certificate(brom: &SigningKey, options: &GpuOptions) -> Result<CertificateParams, SimulatorError> {
-    let mut serial: [u8; 20] = seeded_array("FMC serial", options.seed);
+fn leaf_certificate(brom: &SigningKey, identity: &Identity) -> Result<CertificateParams, SimulatorError> {
+    let family = identity.family;
+    let mut serial: [u8; 20] = seeded_array(&family.label("FMC serial"), identity.seed);
     // Positive and of full length in DER.
     serial[0] = serial[0] & 0x3f | 0x40;
-    let mut params = device_certificate("GH100 A01 GSP FMC LF SIMULATED", &serial)?;
-    params.key_usages = vec![match options.leaf_usage {
+    let name = format!("{} A01 {} FMC LF SIMULATED", family.name(), family.processor());
+    let mut params = device_certificate(&name, &serial, identity.leaf_window)?;
+    params.key_usages = vec![match identity.leaf_usage {
         LeafUsage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
         LeafUsage::CertificateSigning => KeyUsagePurpose::KeyCertSign,
     }];
-    let unit: [u8; 5] = seeded_array("unit", options.seed);
+    let unit: [u8; 5] = seeded_array(&family.label("unit"), identity.seed);
     // 48B02D is NVIDIA's OUI, which a simulated device has no right to.
-    let device = format!("SIMULATED:GH100:000000{}", hex_upper(&unit));
+    let device = format!("SIMULATED:{}:000000{}", family.name(), hex_upper(&unit));
     params.subject_alt_names = vec![SanType::OtherName((DMTF_DEVICE_INFO.to_vec(), device.into()))];
     params.key_identifier_method = KeyIdMethod::PreSpecified(serial.to_vec());
-    params.custom_extensions = vec![
-        CustomExtension::from_oid_content(&SUBJECT_KEY_IDENTIFIER, der::octets(&serial)),
-        CustomExtension::from_oid_content(&COMPOSITE_DEVICE_ID, composite_device_id(brom, options)),
-    ];
+    let fwid = match family {
+        Family::Gh100 | Family::Ls10 => {
+            CustomExtension::from_oid_content(&COMPOSITE_DEVICE_ID, composite_device_id(brom, &identity.fwid))
+        }
+        Family::Gb100 | Family::Gb20x => CustomExtension::from_oid_content(&TCB_INFO, tcb_info(identity)),
+    };
+    params.custom_extensions =
+        vec![CustomExtension::from_oid_content(&SUBJECT_KEY_IDENTIFIER, der::octets(&serial)), fwid];
     Ok(params)
 }
 
 /// What leaf and BROM certificate share.
-fn device_certificate(common_name: &str, serial: &[u8]) -> Result<CertificateParams, SimulatorError> {
+fn device_certificate(
+    common_name: &str,
+    serial: &[u8],
+    window: Window,
+) -> Result<CertificateParams, SimulatorError> {
     let mut name = DistinguishedName::new();
     name.push(DnType::CustomDnType(SERIAL_NUMBER.to_vec()), DnValue::Utf8String(hex_upper(serial)));
     for (kind, value) in nvidia_style_name(common_name).iter() {
@@ -92,17 +182,36 @@ fn device_certificate(common_name: &str, serial: &[u8]) -> Result<CertificatePar
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.serial_number = Some(SerialNumber::from_slice(serial));
-    params.not_before = date_time(NOT_BEFORE)?;
-    params.not_after = date_time(NOT_AFTER)?;
+    params.not_before = date_time(window.from)?;
+    params.not_after = date_time(window.until)?;
     params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
 /// CompositeDeviceID { version 1, the BROM's SubjectPublicKeyInfo, FWID { sha384, digest } }.
-fn composite_device_id(brom: &SigningKey, options: &GpuOptions) -> Vec<u8> {
+fn composite_device_id(brom: &SigningKey, fwid: &[u8; 48]) -> Vec<u8> {
+    der::sequence(&[der::integer(1), brom.subject_public_key_info(), sha384_fwid(fwid)])
+}
+
+/// DiceTcbInfo (TCG DICE Attestation Architecture 1.1, section 6.1.1) with the fields that NVIDIA writes.
+fn tcb_info(identity: &Identity) -> Vec<u8> {
+    let (svn, flags) = identity.tcb;
+    let fwids = [sha384_fwid(&identity.fwid), sha384_fwid(&[0; 48])].concat();
     der::sequence(&[
-        der::integer(1),
-        brom.subject_public_key_info(),
-        der::sequence(&[der::oid(&SHA384), der::octets(&options.certificate_fwid)]),
+        der::tagged(0x80, b"NVIDIA"),
+        der::tagged(0x81, format!("{} A01 GSP", identity.family.name()).as_bytes()),
+        der::tagged(0x82, b"01"),
+        der::tagged(0x83, &[svn]),
+        der::tagged(0x84, &[0]),
+        der::tagged(0x85, &[0]),
+        der::tagged(0xa6, &fwids),
+        der::tagged(0x87, &[&[0], &flags[..]].concat()),
+        der::tagged(0x88, &[0xc0]),
+        der::tagged(0x89, &[0]),
     ])
+}
+
+/// FWID { sha384, digest }.
+fn sha384_fwid(digest: &[u8; 48]) -> Vec<u8> {
+    der::sequence(&[der::oid(&SHA384), der::octets(digest)])
 }

@@ -1,7 +1,22 @@
-//! The simulated GPU: a Hopper in single pass-through mode, its certificate chain and its SPDM reports.
+//! Simulated devices of NVIDIA's kind: their certificate chains, their SPDM reports, and what endorses them, which is
+//! manifests, OCSP responses and revocation lists.
 
+mod c14n;
 mod chain;
+mod crl;
 mod device;
+mod golden;
+mod node;
+mod ocsp;
 mod report;
+mod rim;
+mod rim_signer;
+mod switch;
 
-pub use device::{GpuOptions, LeafUsage, SimulatedGpu};
+pub use c14n::{CanonicalRim, canonical_rim};
+pub use crl::{GpuCrlFlaw, GpuCrlHash, GpuRevocation, GpuRevocationList};
+pub use device::{GpuChip, GpuOptions, LeafUsage, SimulatedGpu};
+pub use node::{NodeOptions, SimulatedNode};
+pub use ocsp::{OcspFlaw, OcspHash, OcspOptions, OcspStatus, ocsp_unauthorized};
+pub use rim::{RimActivity, RimFlaw, RimMeasurement, RimOptions, RimProduct};
+pub use switch::{SimulatedSwitch, SwitchOptions};

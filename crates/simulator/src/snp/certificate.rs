@@ -9,7 +9,6 @@ use sha2::{Digest as _, Sha256};
 use crate::ecdsa::Curve;
 use crate::keys::SigningKey;
 use crate::rsa::RsaKey;
-use crate::text::date_time;
 use crate::{SimulatorError, Window, der};
 
 /// OBJECT IDENTIFIER 1.3.6.1.4.1.3704.1, below which AMD's extensions stand.
@@ -24,8 +23,6 @@ const NULL: u8 = 0x05;
 const UTF8_STRING: u8 = 0x0c;
 const IA5_STRING: u8 = 0x16;
 const SET: u8 = 0x31;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
 
 /// The committed authorities: RSA keys of 4096 bits, the same for all products.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +154,7 @@ impl SnpCertificate {
             der::integer(self.serial),
             algorithm.clone(),
             name(&self.issuer),
-            der::sequence(&[time(self.window.from)?, time(self.window.until)?]),
+            der::sequence(&[der::time(self.window.from)?, der::time(self.window.until)?]),
             name(&self.subject),
             self.spki()?,
             der::tagged(0xa3, &der::sequence(&extensions)),
@@ -220,25 +217,6 @@ pub(crate) fn name(common_name: &str) -> Vec<u8> {
         der::tagged(SET, &der::sequence(&[der::oid(oid), der::tagged(UTF8_STRING, text.as_bytes())]))
     };
     der::sequence(&[part(&ORGANIZATION, "Confide SIMULATED platform"), part(&COMMON_NAME, common_name)])
-}
-
-/// UTCTime before 2050, GeneralizedTime from then on (RFC 5280 section 4.1.2.5).
-pub(crate) fn time(unix: u64) -> Result<Vec<u8>, SimulatorError> {
-    let at = date_time(unix)?;
-    let text = format!(
-        "{:04}{:02}{:02}{:02}{:02}{:02}Z",
-        at.year(),
-        u8::from(at.month()),
-        at.day(),
-        at.hour(),
-        at.minute(),
-        at.second()
-    );
-    Ok(if (1950..2050).contains(&at.year()) {
-        der::tagged(UTC_TIME, &text.as_bytes()[2..])
-    } else {
-        der::tagged(GENERALIZED_TIME, text.as_bytes())
-    })
 }
 
 /// AlgorithmIdentifier of RSASSA-PSS with SHA-384 throughout and 48 bytes of salt (RFC 4055 section 3.1).

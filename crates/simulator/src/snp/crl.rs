@@ -1,6 +1,7 @@
 //! Revocation lists (RFC 5280 section 5), as AMD's root keys sign them.
 
-use super::certificate::{SnpAuthority, SnpExtension, name, rsa_pss, time};
+use super::certificate::{SnpAuthority, SnpExtension, name, rsa_pss};
+use crate::crl::ListBody;
 use crate::{SimulatorError, Window, der};
 
 /// A revocation list before it is signed.
@@ -28,28 +29,24 @@ impl SnpRevocationList {
     /// # Errors
     /// [`SimulatorError::Time`] for a window beyond the year 9999.
     pub fn sign(&self) -> Result<Vec<u8>, SimulatorError> {
-        let algorithm = rsa_pss(true);
         let list = |extensions: &[SnpExtension]| {
             let extensions: Vec<Vec<u8>> = extensions.iter().map(SnpExtension::der).collect();
             if extensions.is_empty() { Vec::new() } else { der::sequence(&extensions) }
         };
-        let date = time(self.window.from)?;
+        let date = der::time(self.window.from)?;
         let entries: Vec<Vec<u8>> = self
             .revoked
             .iter()
             .map(|serial| der::sequence(&[der::integer(*serial), date.clone(), list(&self.entry_extensions)]))
             .collect();
-        let extensions = list(&self.extensions);
-        let body = der::sequence(&[
-            der::integer(1),
-            algorithm.clone(),
-            name(&self.issuer),
-            date,
-            if self.next_update { time(self.window.until)? } else { Vec::new() },
-            if entries.is_empty() { Vec::new() } else { der::sequence(&entries) },
-            if extensions.is_empty() { Vec::new() } else { der::tagged(0xa0, &extensions) },
-        ]);
-        let signature = der::bits(&self.signer.sign(&body));
-        Ok(der::sequence(&[body, algorithm, signature]))
+        let body = ListBody {
+            algorithm: rsa_pss(true),
+            issuer: name(&self.issuer),
+            this_update: self.window.from,
+            next_update: self.next_update.then_some(self.window.until),
+            entries,
+            extensions: list(&self.extensions),
+        };
+        body.sign(|body| self.signer.sign(body))
     }
 }

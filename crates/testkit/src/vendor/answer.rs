@@ -1,5 +1,6 @@
 //! What a service answers.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::pin::Pin;
@@ -8,12 +9,14 @@ use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use confide_evidence::document::TdxCollateral;
+use confide_evidence::hash::sha256;
+use confide_evidence::pem;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Request, Response};
-use serde_json::Value;
+use hyper::{Method, Request, Response};
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::{Endpoint, Inner, Manner, Misdeed, lock};
@@ -22,6 +25,11 @@ type Answer = Response<BoxBody<Bytes, io::Error>>;
 
 const ROOT_OF_PCS: &str = "/IntelSGXRootCA.der";
 const ROOT_OF_PCCS: &str = "/sgx/certification/v4/rootcacrl";
+const RIMS: &str = "/v1/rim/";
+pub(super) const RIM_IDS: &str = "/v1/rim/ids";
+const OCSP_REQUEST: &str = "application/ocsp-request";
+/// OCSPResponse with the status unauthorized (RFC 6960 section 4.2.1).
+const UNAUTHORIZED: [u8; 5] = [0x30, 3, 0x0a, 1, 6];
 
 /// What an honest service sends.
 struct Honest {
@@ -45,8 +53,47 @@ pub(super) fn endpoint(target: &str) -> Endpoint {
                 _ => Endpoint::Vcek,
             }
         }
+        RIM_IDS => Endpoint::RimIds,
+        path if path.starts_with(RIMS) => Endpoint::Rim,
+        path if path.starts_with("/crl/") || path.starts_with("/crl-corim/") => Endpoint::NvidiaCrl,
+        "/" => Endpoint::Ocsp,
         _ => Endpoint::File,
     }
+}
+
+/// Where the RIM of an id is.
+pub(super) fn rim_target(id: &str) -> String {
+    format!("{RIMS}{id}")
+}
+
+/// What NVIDIA's service says of a RIM.
+pub(super) fn rim(id: &str, document: &[u8]) -> Vec<u8> {
+    let answer = json!({
+        "id": id,
+        "rim": pem::base64_text(document),
+        "sha256": hex(&sha256(document).0),
+        "last_updated": "2026-01-30T09:05:11.595000",
+        "rim_format": "TCG",
+        "request_id": "54922519-b87e-4057-b323-33b9a2bb9743",
+    });
+    answer.to_string().into_bytes()
+}
+
+/// The list of the RIMs among these targets, and one of a network card.
+pub(super) fn rim_ids<'a>(targets: impl Iterator<Item = &'a String>) -> Vec<u8> {
+    let mut ids: Vec<&str> =
+        targets.filter(|target| *target != RIM_IDS).filter_map(|target| target.strip_prefix(RIMS)).collect();
+    ids.push("NV_NIC_FIRMWARE_CX7_28.39.4082-LTS_MCX713104AC-ADA");
+    json!({ "ids": ids, "last_updated": "2026-01-30T09:05:11.595000", "request_id": "1" })
+        .to_string()
+        .into_bytes()
+}
+
+/// What the responder says about the certificate whose serial number stands in a request.
+fn ocsp(answers: &BTreeMap<Vec<u8>, Vec<u8>>, request: &[u8]) -> Vec<u8> {
+    let asked = |serial: &[u8]| request.windows(serial.len()).any(|window| window == serial);
+    let known = answers.iter().find(|(serial, _)| !serial.is_empty() && asked(serial));
+    known.map_or_else(|| UNAUTHORIZED.to_vec(), |(_, answer)| answer.clone())
 }
 
 /// Answers one request.
@@ -56,18 +103,38 @@ pub(super) fn endpoint(target: &str) -> Endpoint {
 pub(super) async fn answer(inner: Arc<Inner>, request: Request<Incoming>) -> io::Result<Answer> {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let endpoint = endpoint(&target);
+    let posted = request.method() == Method::POST;
+    let media_type =
+        request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = media_type.to_owned();
+    let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     let (misdeed, honest) = {
         let mut state = lock(&inner.state);
         state.requests.push(target.clone());
+        if posted {
+            state.posted.push((media_type.clone(), body.to_vec()));
+        }
         let scripted = state.script.get_mut(&endpoint).and_then(std::collections::VecDeque::pop_front);
         let misdeed = scripted.or_else(|| state.habit.get(&endpoint).cloned());
         let collateral: Vec<_> =
             state.collateral.iter().map(|(update, one)| (update.clone(), one.clone())).collect();
         let file = state.files.get(&target).cloned();
         let honest = match endpoint {
-            Endpoint::File | Endpoint::Vcek | Endpoint::AmdChain | Endpoint::AmdCrl => {
-                file.map(|(media_type, body)| Honest { media_type, chain: None, body })
-            }
+            Endpoint::Ocsp if posted && media_type == OCSP_REQUEST => Some(Honest {
+                media_type: "application/ocsp-response",
+                chain: None,
+                body: ocsp(&state.answers, &body),
+            }),
+            // Only the responder takes a body.
+            Endpoint::Ocsp => None,
+            _ if posted => None,
+            Endpoint::File
+            | Endpoint::Vcek
+            | Endpoint::AmdChain
+            | Endpoint::AmdCrl
+            | Endpoint::Rim
+            | Endpoint::RimIds
+            | Endpoint::NvidiaCrl => file.map(|(media_type, body)| Honest { media_type, chain: None, body }),
             _ => honest(inner.manner, &target, &collateral),
         };
         (misdeed, honest)

@@ -1,5 +1,5 @@
-//! Vendors' services in this process: what Intel's PCS, a PCCS or AMD's KDS would answer, from given endorsements,
-//! honest or misbehaving in chosen ways. And a proxy on the way to them.
+//! Vendors' services in this process: what Intel's PCS, a PCCS, AMD's KDS or NVIDIA's services would answer, from given
+//! endorsements, honest or misbehaving in chosen ways. And a proxy on the way to them.
 
 mod answer;
 mod connect;
@@ -12,7 +12,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use confide_evidence::document::TdxCollateral;
+use confide_evidence::ocsp::OcspResponse;
 use confide_evidence::pem;
+use confide_evidence::x509::Crl;
+use confide_simulator::SimulatedNode;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -23,10 +26,19 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::gpu::GpuEvidence;
 use crate::snp::SnpEvidence;
 pub use confide_simulator::{FMSPC, PlatformOptions, Window};
 pub use connect::ConnectProxy;
 pub use platform::Platform;
+
+/// Words of the issuers of the lists that NVIDIA publishes, and where they are.
+const NVIDIA_CRLS: [(&str, &str); 4] = [
+    ("Device Identity CA", "/crl/l1-root.crl"),
+    ("GH100 Identity", "/crl/l2-gh100.crl"),
+    ("GB100 Identity", "/crl/l2-gb100.crl"),
+    ("CoRIM signing Root CA", "/crl-corim/l1-corim"),
+];
 
 /// In whose manner a service answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +76,14 @@ pub enum Endpoint {
     AmdChain,
     /// The list of AMD's root key, such a file.
     AmdCrl,
+    /// A RIM of NVIDIA's, such a file.
+    Rim,
+    /// The list of NVIDIA's RIMs, such a file.
+    RimIds,
+    /// What NVIDIA's OCSP responder says: [`Vendor::answering`].
+    Ocsp,
+    /// A revocation list of NVIDIA's, a file.
+    NvidiaCrl,
     /// Any other such file.
     File,
 }
@@ -129,7 +149,11 @@ struct State {
     script: BTreeMap<Endpoint, VecDeque<Misdeed>>,
     /// What happens to all requests after those.
     habit: BTreeMap<Endpoint, Misdeed>,
+    /// By serial number of the certificate that they are about.
+    answers: BTreeMap<Vec<u8>, Vec<u8>>,
     requests: Vec<String>,
+    /// Media types and bodies.
+    posted: Vec<(String, Vec<u8>)>,
 }
 
 /// A service that listens on 127.0.0.1; it stops when dropped.
@@ -215,6 +239,51 @@ impl Vendor {
         self
     }
 
+    /// From now on has this RIM under this id, and in its list.
+    #[must_use]
+    pub fn rim(self, id: &str, document: &[u8]) -> Self {
+        let served = self.file(&answer::rim_target(id), "application/json", answer::rim(id, document));
+        let ids = {
+            let state = lock(&served.inner.state);
+            answer::rim_ids(state.files.keys())
+        };
+        served.file(answer::RIM_IDS, "application/json", ids)
+    }
+
+    /// From now on answers this, DER, to whoever asks about the certificate of this serial number. About others it says
+    /// `unauthorized`, as NVIDIA's responder does.
+    #[must_use]
+    pub fn answering(self, serial: &[u8], answer: Vec<u8>) -> Self {
+        lock(&self.inner.state).answers.insert(serial.to_vec(), answer);
+        self
+    }
+
+    /// From now on has the RIMs of simulated devices, good OCSP answers about their certificates and the RIMs', and empty
+    /// lists of their issuers, of this time, Unix seconds.
+    ///
+    /// # Errors
+    /// When the simulator refuses to sign.
+    pub fn endorsing_node(self, node: &SimulatedNode, time: u64) -> Result<Self> {
+        let rims = node.gpus.iter().flat_map(|gpu| gpu.rims(time));
+        let rims = rims.chain(node.switches.iter().map(|switch| switch.rim(time)));
+        let mut served = self;
+        for options in rims {
+            served = served.rim(&options.id, &options.encode()?);
+        }
+        let GpuEvidence { answers, lists, .. } = GpuEvidence::of(node, [0; 32], time)?;
+        for answer in answers {
+            let about = OcspResponse::parse(&answer)?.responses.first().map(|one| one.cert_id.serial.clone());
+            served = served.answering(&about.unwrap_or_default(), answer);
+        }
+        for list in lists {
+            let issuer = Crl::parse(&list)?.issuer_common_name;
+            if let Some((_, target)) = NVIDIA_CRLS.iter().find(|(words, _)| issuer.contains(words)) {
+                served = served.file(target, "application/pkix-crl", list);
+            }
+        }
+        Ok(served)
+    }
+
     /// The set `update` of its collateral.
     #[must_use]
     pub fn collateral(&self, update: &str) -> Option<TdxCollateral> {
@@ -242,6 +311,12 @@ impl Vendor {
     #[must_use]
     pub fn requests(&self) -> Vec<String> {
         lock(&self.inner.state).requests.clone()
+    }
+
+    /// Media type and body of every request that had one.
+    #[must_use]
+    pub fn posted(&self) -> Vec<(String, Vec<u8>)> {
+        lock(&self.inner.state).posted.clone()
     }
 
     /// How many requests for an endpoint came.

@@ -78,8 +78,9 @@ const SECTIONS: [Section; 11] = [
     },
     Section {
         heading: "Fetched endorsements",
-        appear: "Of `confide collateral`, and of everything else that fetches or staples: in brackets on the terminal with \
-                 exit status 1, or 30 where a file holds no certificate, and in the log of a guest.",
+        appear: "Of `confide collateral` and `confide rim`, and of everything else that fetches or staples: in brackets on \
+                 the terminal with exit status 1, or 30 where a file holds no certificate or no object of a store, and \
+                 in the log of a guest.",
         codes: confide_endorser::CODES,
     },
 ];
@@ -115,6 +116,11 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "top_p",
             "web_search_options",
         ],
+    ),
+    ("fields of lists of NVIDIA devices", &["driver_version", "vbios_version"]),
+    (
+        "functions of NSCQ",
+        &["nscq_session_create", "nscq_session_path_observe", "nscq_session_set_input", "nscq_uuid_to_label"],
     ),
     ("fields of a TD report", &["tee_tcb_svn", "tee_tcb_svn_2"]),
     (
@@ -158,16 +164,20 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "signed_references",
         ],
     ),
-    ("names in our sources", &["hex_array", "hex_bytes", "one_or_many", "snake_case"]),
+    ("names in our sources", &["file_refresh", "hex_array", "hex_bytes", "one_or_many", "snake_case"]),
     ("names of the system", &["https_proxy", "no_proxy", "tdx_guest"]),
 ];
 
 /// Which evidence a check is about.
 fn subject(rule: &Rule) -> &'static str {
-    let of_devices = ["DSP0274", "NVIDIA", "DICE", "README.md, devices"];
     match rule.reference {
         _ if rule.code.starts_with("snp_") => "SEV-SNP reports",
-        reference if of_devices.iter().any(|word| reference.contains(word)) => "devices of a document",
+        _ if ["device_", "rim_", "ocsp_", "gpu_evidence"]
+            .iter()
+            .any(|prefix| rule.code.starts_with(prefix)) =>
+        {
+            "GPUs and switches"
+        }
         "docs/protocol/README.md, reference values" => "any evidence",
         reference if reference.starts_with("docs/protocol") => "evidence documents",
         "appraisal policy" => "what the policy asks for",

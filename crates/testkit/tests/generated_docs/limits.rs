@@ -145,6 +145,9 @@ fn page(limits: &[Limit], values: &Values) -> String {
 const VERIFICATIONS_OF_A_QUOTE: u128 = 1 + 1 + 2 + 2 + 4 + 1 + 1 + 1;
 /// Of a GPU or switch: five certificates and the report.
 const VERIFICATIONS_OF_A_DEVICE: u128 = 5 + 1;
+/// Of NVIDIA's endorsements: a manifest's four certificates and its own, an answer's and its responder's, a list's.
+const VERIFICATIONS_OF_A_MANIFEST: u128 = 4 + 1;
+const VERIFICATIONS_OF_AN_ANSWER: u128 = 2;
 /// The fewest bytes of an entry of a revocation list: a serial number of one byte and a time, with three headers.
 const MIN_ENTRY: usize = 20;
 
@@ -152,7 +155,8 @@ const MIN_ENTRY: usize = 20;
 fn sums(values: &Values) -> String {
     let of = |name| values.named("evidence", name).unwrap();
     let (devices, lists, entries) = (of("MAX_DEVICES"), of("MAX_CRLS"), of("MAX_CRL") / MIN_ENTRY as u128);
-    let document = VERIFICATIONS_OF_A_QUOTE + devices * VERIFICATIONS_OF_A_DEVICE;
+    let endorsements = of("MAX_LIST") * (VERIFICATIONS_OF_A_MANIFEST + VERIFICATIONS_OF_AN_ANSWER + 1);
+    let document = VERIFICATIONS_OF_A_QUOTE + devices * VERIFICATIONS_OF_A_DEVICE + endorsements;
     let snp = of("MAX_CERTIFICATES") + lists + 1;
     format!(
         "\n## What they add up to\n\n\
@@ -161,13 +165,15 @@ fn sums(values: &Values) -> String {
         signing certificates, two revocation lists, TCB info and QE identity of the standard and of the early set, PCK \
         certificate, QE report, quote. Each is made once, and where one \
         other than those of the early set fails, none follows; with prepared collateral three are left, for a known platform one |\n\
-        | signature verifications of a GPU or switch | {VERIFICATIONS_OF_A_DEVICE} | five certificates and the report |\n\
-        | signature verifications of an evidence document | {document} | a TDX quote, and `MAX_DEVICES` devices |\n\
+        | signature verifications of a GPU or switch | {VERIFICATIONS_OF_A_DEVICE} | five certificates and the report; certificates that devices share are verified once |\n\
+        | signature verifications of NVIDIA's endorsements | {endorsements} | `MAX_LIST` manifests with five, answers with two, \
+        lists with one; each is made once and only where a device needs it |\n\
+        | signature verifications of an evidence document | {document} | a TDX quote, `MAX_DEVICES` devices and their endorsements |\n\
         | signature verifications of an SEV-SNP report | {snp} | `MAX_CERTIFICATES`, `MAX_CRLS` and the report |\n\
         | signature verifications of a file of reference values | | one for each key that the policy names, up to the first \
         that holds |\n\
         | entries of a revocation list | {entries} | `MAX_CRL`: an entry takes at least {MIN_ENTRY} bytes |\n\
-        | revocation lists | {lists} | `MAX_CRLS` of an SEV-SNP report; a quote has two |\n\n\
+        | revocation lists | {lists} | `MAX_CRLS` of an SEV-SNP report; a quote has two, NVIDIA's endorsements `MAX_LIST` |\n\n\
         A revocation list is walked before its signature is verified: the issuer that it names tells which key that is. \
         The walk is linear and keeps the serial numbers, which are then sorted, and the names of critical extensions; certificates are \
         parsed first as well, for their keys. TCB info, QE identity and files of reference values are not read before their \

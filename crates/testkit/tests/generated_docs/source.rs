@@ -21,7 +21,7 @@ pub(crate) const SHIPPING: [&str; 13] = [
 ];
 
 /// Crates that do not ship: tests and project tasks.
-const DEVELOPMENT: [&str; 4] = ["fuzz", "simulator", "testkit", "xtask"];
+const DEVELOPMENT: [&str; 5] = ["fuzz", "nvidia-emulator", "simulator", "testkit", "xtask"];
 
 /// A source file without its tests.
 pub(crate) struct Source {

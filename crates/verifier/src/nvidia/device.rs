@@ -1,22 +1,29 @@
-//! One device: chain, report signature, nonce, firmware id.
+//! One device: chain, report signature, nonce, versions, firmware id; then measurements and revocation.
 
+use super::chain;
+use super::endorsements::Firmware;
+use super::known::Known;
+use super::manifest::{self, Assessed, Manifests, Means, Unknown};
+use super::measurements::{self, Mismatch};
+use super::revocation;
 use crate::check::{Checks, Rule, Status};
-use crate::result::{DeviceResult, Outcome};
+use crate::platform::listed;
+use crate::result::{DeviceResult, ManifestResult, Outcome};
 use crate::rules;
-use crate::signature::{Algorithms, ecdsa_sig_value};
+use crate::signature::Algorithms;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{DeviceEvidence, DeviceKind as DocumentKind};
 use confide_evidence::hex;
-use confide_evidence::nvidia::{DeviceChain, DeviceKind, Family, Fwid, Mode, Report, Toggle};
-use confide_evidence::time::format_seconds;
-use confide_evidence::x509::{Certificate, KeyAlgorithm, SignatureAlgorithm};
-use confide_policy::{AppraisalPolicy, NVIDIA_DEVICE_ROOT_SPKI_SHA256, Require};
+use confide_evidence::nvidia::{
+    DeviceChain, DeviceKind, DriverVersion, Edition, Family, Fwid, Mode, OperationalFlag, Report, TcbInfo,
+    Toggle, VbiosVersion,
+};
+use confide_evidence::x509::Certificate;
+use confide_policy::{AppraisalPolicy, CcMode, Expect, Floor, NVIDIA_DEVICE_ROOTS, Require};
 use sha2::{Digest as _, Sha256};
 
-/// Key usage and basic constraints: the only critical extensions that device certificates have.
-const KNOWN_CRITICAL: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
-
 /// The rules of one device, in order.
-static RULES: [&Rule; 13] = [
+static RULES: [&Rule; 22] = [
     &rules::DEVICE_REPORT_FORMAT,
     &rules::DEVICE_CHAIN_FORMAT,
     &rules::DEVICE_ROOT_ANCHOR,
@@ -27,19 +34,32 @@ static RULES: [&Rule; 13] = [
     &rules::DEVICE_NONCE,
     &rules::DEVICE_FAMILY,
     &rules::DEVICE_MODE,
+    &rules::DEVICE_CC_MODE,
+    &rules::DEVICE_DRIVER_FLOOR,
+    &rules::DEVICE_DRIVER,
+    &rules::DEVICE_VBIOS_FLOOR,
+    &rules::DEVICE_VBIOS,
+    &rules::DEVICE_UNKNOWN_RECORDS,
     &rules::DEVICE_FWID,
+    &rules::DEVICE_TCB_FLAGS,
     &rules::DEVICE_RIM,
+    &rules::DEVICE_MEASUREMENTS,
     &rules::DEVICE_REVOCATION,
+    &rules::DEVICE_HOLD,
 ];
 
 /// What a device is appraised for.
 pub(super) struct Inputs<'a> {
     pub(super) position: u32,
-    pub(super) nonce: [u8; 32],
+    pub(super) nonce: Option<[u8; 32]>,
     pub(super) policy: &'a AppraisalPolicy,
     pub(super) algorithms: &'a Algorithms,
+    pub(super) known: &'a Known,
     pub(super) now: i64,
 }
+
+/// The manifests of driver and VBIOS that a device is held against.
+pub(super) type Chosen<'m, 'p> = [Option<&'m Assessed<'p>>; 2];
 
 /// A device whose chain and report signature hold.
 pub(super) struct Device<'a> {
@@ -126,17 +146,6 @@ impl Log<'_> {
         self.checks.require(rule, require, found);
     }
 
-    /// A check that this version cannot make: only a waiver keeps it from failing.
-    fn cannot(&mut self, rule: &'static Rule, require: &Require, why: &str) {
-        let actual = self.actual(why);
-        match require {
-            Require::Required => self.checks.fail(rule, actual),
-            Require::Waive(reason) => {
-                self.checks.push(rule, Status::NotRun, format!("waived: {reason}"), actual);
-            }
-        }
-    }
-
     fn not_reached(&mut self) {
         let actual = self.actual("not reached: an earlier check failed");
         for rule in RULES.iter().skip(self.done) {
@@ -152,13 +161,20 @@ fn authenticate<'a>(
     log: &mut Log<'_>,
 ) -> Result<Device<'a>, Stop> {
     let report = report(evidence, log)?;
-    let chain = chain(evidence, log)?;
+    let chain = parse_chain(evidence, log)?;
     let (anchor, vendor) = anchor(chain.root(), inputs.policy);
     log.note(&rules::DEVICE_ROOT_ANCHOR, anchor)?;
     log.simulated = vendor == Vendor::Other;
-    log.note(&rules::DEVICE_CHAIN_SIGNATURES, signatures(&chain, inputs.algorithms))?;
-    log.note(&rules::DEVICE_CHAIN_USAGE, usage(&chain))?;
-    let signed = report_signature(&report, chain.leaf(), inputs.algorithms);
+    let certificates = chain.certificates();
+    let verify = |index, issuer: &_, subject: &_| match index {
+        // Leaf and BROM are the device's own; what is above them is shared by many.
+        0 | 1 => inputs.algorithms.certificate(issuer, subject),
+        _ => inputs.known.authority(issuer, subject, inputs.algorithms),
+    };
+    let signed = chain::signatures(certificates, verify);
+    log.note(&rules::DEVICE_CHAIN_SIGNATURES, signed)?;
+    log.note(&rules::DEVICE_CHAIN_USAGE, chain::usage(certificates))?;
+    let signed = report_signature(&report, chain.leaf(), inputs);
     log.note(&rules::DEVICE_REPORT_SIGNATURE, signed)?;
     Ok(Device { position: inputs.position, declared: evidence.kind, report, chain, simulated: log.simulated })
 }
@@ -177,7 +193,7 @@ fn report<'a>(evidence: &'a DeviceEvidence, log: &mut Log<'_>) -> Result<Report<
     }
 }
 
-fn chain(evidence: &DeviceEvidence, log: &mut Log<'_>) -> Result<DeviceChain, Stop> {
+fn parse_chain(evidence: &DeviceEvidence, log: &mut Log<'_>) -> Result<DeviceChain, Stop> {
     match DeviceChain::parse(evidence.chain.as_bytes()) {
         Ok(chain) => {
             let leaf = chain.leaf().common_name.clone();
@@ -201,79 +217,16 @@ enum Vendor {
 /// The root's key is NVIDIA's, or one that a danger policy names in its place.
 fn anchor(root: &Certificate, policy: &AppraisalPolicy) -> (Result<String, String>, Vendor) {
     let found: [u8; 32] = Sha256::digest(&root.spki).into();
-    let vendor = if found == NVIDIA_DEVICE_ROOT_SPKI_SHA256 { Vendor::Nvidia } else { Vendor::Other };
-    let pinned = match &policy.danger {
-        None => vendor == Vendor::Nvidia,
-        Some(danger) => danger.gpu_root_spki_sha256.iter().any(|root| root.0 == found),
-    };
+    let vendor = if NVIDIA_DEVICE_ROOTS.contains(&found) { Vendor::Nvidia } else { Vendor::Other };
+    let pinned = policy.gpu_roots().contains(&found);
     let actual = format!("{} with SPKI SHA-256 {}", root.common_name, hex::encode(&found));
     (if pinned { Ok(actual) } else { Err(actual) }, vendor)
 }
 
-/// Every certificate is issued by the next in name and signature, the root by itself; P-384 with SHA-384 throughout.
-fn signatures(chain: &DeviceChain, algorithms: &Algorithms) -> Result<String, String> {
-    let certificates = chain.certificates();
-    let issuers = certificates.iter().skip(1).chain(std::iter::once(chain.root()));
-    for (index, (subject, issuer)) in certificates.iter().zip(issuers).enumerate() {
-        if subject.key_algorithm != KeyAlgorithm::P384
-            || subject.signature_algorithm != SignatureAlgorithm::EcdsaSha384
-        {
-            return Err(format!("certificate {index} is not ECDSA P-384 with SHA-384"));
-        }
-        if subject.issuer != issuer.subject {
-            return Err(format!("certificate {index} names another issuer than {}", issuer.common_name));
-        }
-        algorithms
-            .certificate(issuer, subject)
-            .map_err(|fault| format!("certificate {index}: {}", fault.describe()))?;
-    }
-    Ok(format!("{} signatures", certificates.len()))
-}
-
-/// CA certificates above a leaf that signs, with no critical extension that is not looked at (RFC 5280 section 4.2).
-fn usage(chain: &DeviceChain) -> Result<String, String> {
-    for (index, certificate) in chain.certificates().iter().enumerate() {
-        let unknown = certificate
-            .extensions
-            .iter()
-            .find(|extension| extension.critical && !KNOWN_CRITICAL.contains(&extension.oid.as_ref()));
-        if let Some(unknown) = unknown {
-            return Err(format!("certificate {index} has the critical extension {}", unknown.oid));
-        }
-        let fits = match index.checked_sub(1) {
-            None => is_signer(certificate),
-            Some(below) => is_authority(certificate, below),
-        };
-        if !fits {
-            return Err(format!("certificate {index} may not be used as it is"));
-        }
-    }
-    Ok("a signing leaf below four authorities".to_owned())
-}
-
-fn is_signer(leaf: &Certificate) -> bool {
-    let signs = leaf.key_usage.is_some_and(|usage| usage.digital_signature && !usage.key_cert_sign);
-    signs && !leaf.basic_constraints.is_some_and(|constraints| constraints.ca)
-}
-
-/// A CA that allows `below` further CAs beneath it.
-fn is_authority(certificate: &Certificate, below: usize) -> bool {
-    let below = u32::try_from(below).unwrap_or(u32::MAX);
-    let allows = certificate
-        .basic_constraints
-        .is_some_and(|constraints| constraints.ca && constraints.path_len.is_none_or(|limit| limit >= below));
-    allows && certificate.key_usage.is_some_and(|usage| usage.key_cert_sign)
-}
-
-fn report_signature(
-    report: &Report<'_>,
-    leaf: &Certificate,
-    algorithms: &Algorithms,
-) -> Result<String, String> {
-    let (r, s) = report.signature.split_at(48);
-    algorithms
-        .ecdsa_p384_sha384
-        .verify_signature(&leaf.public_key, report.signed, &ecdsa_sig_value(r, s))
+fn report_signature(report: &Report<'_>, leaf: &Certificate, inputs: &Inputs<'_>) -> Result<String, String> {
+    inputs
+        .algorithms
+        .p384_raw(&leaf.public_key, report.signed, report.signature)
         .map(|()| format!("signed by {}", hex::encode(&leaf.serial)))
         .map_err(|_| "the signature does not verify under the leaf certificate".to_owned())
 }
@@ -282,28 +235,180 @@ impl Device<'_> {
     /// Independent checks of signed fields: all run.
     fn check_fields(&self, inputs: &Inputs<'_>, log: &mut Log<'_>) {
         let policy = &inputs.policy.devices;
-        log.independent(&rules::DEVICE_VALIDITY, self.validity(inputs.now));
-        log.independent(&rules::DEVICE_NONCE, self.nonce(&inputs.nonce));
+        let window = chain::validity(self.chain.certificates(), inputs.now);
+        log.independent(&rules::DEVICE_VALIDITY, window);
+        log.independent(&rules::DEVICE_NONCE, self.nonce(inputs.nonce.as_ref()));
         log.independent(&rules::DEVICE_FAMILY, self.family());
         log.independent(&rules::DEVICE_MODE, self.mode());
+        if self.report.kind == DeviceKind::Gpu {
+            let mode = CcMode::from(self.report.mode());
+            let shown = log.actual(mode.name());
+            log.checks.expect_each(&rules::DEVICE_CC_MODE, &policy.mode, &[mode], shown);
+            self.driver(inputs, log);
+        }
+        self.vbios(inputs, log);
+        self.unknown_records(&policy.unknown_records, log);
         log.require(&rules::DEVICE_FWID, &policy.fwid, self.fwid());
-        log.cannot(&rules::DEVICE_RIM, &policy.rim, "not run: measurements are not compared yet");
-        log.cannot(&rules::DEVICE_REVOCATION, &policy.revocation, "not run: revocation is not looked up yet");
+        log.independent(&rules::DEVICE_TCB_FLAGS, self.tcb_flags());
     }
 
-    /// Now lies in every certificate's window. The windows need not nest: genuine leaves begin before their root.
-    fn validity(&self, now: i64) -> Result<String, String> {
-        for (index, certificate) in self.chain.certificates().iter().enumerate() {
-            let (from, until) = (certificate.not_before, certificate.not_after);
-            if now < from || now > until {
-                let (from, until) = (format_seconds(from), format_seconds(until));
-                return Err(format!("certificate {index} is valid from {from} to {until}"));
+    /// The driver that the report names, against the policy's floor and lists.
+    fn driver(&self, inputs: &Inputs<'_>, log: &mut Log<'_>) {
+        let policy = &inputs.policy.devices;
+        let found = self.driver_version();
+        let shown = log.actual(self.report.opaque.driver_version.unwrap_or("no driver is named"));
+        let reaches = |floor: &DriverVersion| found.is_some_and(|found| found >= *floor);
+        floor(&rules::DEVICE_DRIVER_FLOOR, &policy.driver_floor, reaches, shown, log.checks);
+        listed(&rules::DEVICE_DRIVER, &policy.driver, found, log.checks);
+    }
+
+    fn vbios(&self, inputs: &Inputs<'_>, log: &mut Log<'_>) {
+        let policy = &inputs.policy.devices;
+        let found = self.vbios_version();
+        let shown = log.actual(self.report.opaque.vbios_version.as_deref().unwrap_or("no VBIOS is named"));
+        let reaches = |floors: &confide_policy::VbiosFloors| {
+            found.is_some_and(|found| floors.of(found).is_some_and(|floor| found >= floor))
+        };
+        floor(&rules::DEVICE_VBIOS_FLOOR, &policy.vbios_floor, reaches, shown, log.checks);
+        listed(&rules::DEVICE_VBIOS, &policy.vbios, found, log.checks);
+    }
+
+    fn unknown_records(&self, expected: &Expect<u16>, log: &mut Log<'_>) {
+        let ids = self.report.opaque.unknown_ids();
+        let told: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        let shown = if told.is_empty() { "none".to_owned() } else { told.join(", ") };
+        let shown = log.actual(&shown);
+        match expected {
+            // Nothing is there that the policy could name.
+            Expect::AnyOf(_) if ids.is_empty() => log.checks.pass(&rules::DEVICE_UNKNOWN_RECORDS, shown),
+            _ => log.checks.expect_each(&rules::DEVICE_UNKNOWN_RECORDS, expected, &ids, shown),
+        }
+    }
+
+    /// Nothing in the leaf's TcbInfo says that the firmware runs in debug, recovery or another insecure mode.
+    fn tcb_flags(&self) -> Result<String, String> {
+        let Some(Fwid::TcbInfo(info)) = self.chain.fwid() else {
+            return Ok("the certificate names no flags".to_owned());
+        };
+        let flags = info.operational_flags().ok_or("the certificate's TcbInfo names no flags")?;
+        let names: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        // NVIDIA sets the two on production devices, where they mean nothing bad.
+        let harmless = [OperationalFlag::NotConfigured, OperationalFlag::FixedWidth];
+        if flags.iter().all(|flag| harmless.contains(flag)) { Ok(names) } else { Err(names) }
+    }
+
+    fn driver_version(&self) -> Option<DriverVersion> {
+        self.report.opaque.driver_version.and_then(|version| version.parse().ok())
+    }
+
+    fn vbios_version(&self) -> Option<VbiosVersion> {
+        self.report.opaque.vbios_version.as_deref().and_then(|version| version.parse().ok())
+    }
+
+    /// The product as manifests name it.
+    fn product(&self) -> Option<&str> {
+        match self.chain.family()? {
+            Family::Ls10 => Some("LS10"),
+            Family::Gb20x => self.report.opaque.chip_info,
+            family => Some(family.name()),
+        }
+    }
+
+    /// The manifests that the device is held against: a GPU's of driver and VBIOS, a switch's of its firmware.
+    pub(super) fn manifests<'m, 'p>(&self, manifests: &'m Manifests<'p>) -> Chosen<'m, 'p> {
+        let Some(product) = self.product() else { return [None, None] };
+        let edition = match self.report.kind {
+            DeviceKind::Gpu => Edition::Gpu,
+            DeviceKind::Switch => Edition::Switch,
+        };
+        let best = |firmware| manifests.best(&self.report, product, edition, firmware);
+        let driver = self.driver_version().filter(|_| self.report.kind == DeviceKind::Gpu);
+        let vbios = self.vbios_version().and_then(|version| best(Firmware::Vbios(version)));
+        [driver.and_then(|version| best(Firmware::Driver(version))), vbios]
+    }
+
+    /// Holds the measurements against the manifests that were found.
+    pub(super) fn check_measurements(&self, chosen: &Chosen<'_, '_>, means: &Means<'_>, checks: &mut Checks) {
+        let name = format!("device {}", self.position);
+        let [driver, vbios] = chosen;
+        let missing = [
+            (driver.is_none() && self.report.kind == DeviceKind::Gpu).then(|| {
+                format!("driver {}", self.report.opaque.driver_version.unwrap_or("without a version"))
+            }),
+            vbios.is_none().then(|| {
+                let version = self.report.opaque.vbios_version.as_deref();
+                format!("VBIOS or firmware {}", version.unwrap_or("without a version"))
+            }),
+        ];
+        let missing: Vec<String> = missing.into_iter().flatten().collect();
+        let found: Vec<&Assessed<'_>> = chosen.iter().flatten().copied().collect();
+        if !missing.is_empty() {
+            let product = self.product().unwrap_or("an unknown product");
+            let given = means.prepared.manifests.len();
+            let actual = format!(
+                "{name}: no manifest for {product}, {}, among the {given} that were given",
+                missing.join(" and ")
+            );
+            absent(&rules::DEVICE_RIM, &means.policy.devices.rim, actual, checks);
+        } else {
+            let named: Vec<String> = found.iter().map(|found| found.manifest.describe()).collect();
+            checks.pass(&rules::DEVICE_RIM, format!("{name}: {}", named.join(" and ")));
+        }
+        if found.is_empty() {
+            checks.not_run(&rules::DEVICE_MEASUREMENTS, format!("{name}: there is no manifest"));
+            return;
+        }
+        if !found.iter().all(|found| found.holds()) {
+            let why = format!("{name}: not reached: a manifest does not hold");
+            checks.not_run(&rules::DEVICE_MEASUREMENTS, why);
+            return;
+        }
+        let manifests: Vec<_> = found.iter().map(|found| found.manifest).collect();
+        match measurements::compare(&self.report, &manifests) {
+            Ok(actual) => checks.pass(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}")),
+            Err(Mismatch { actual, remedy }) => {
+                checks.fail(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
+                checks.advise(|| remedy);
             }
         }
-        Ok(format!("until {}", format_seconds(self.not_after())))
     }
 
-    fn nonce(&self, expected: &[u8; 32]) -> Result<String, String> {
+    /// What is known of the certificates between leaf and root: NVIDIA answers for them alone. Until when that holds, in
+    /// seconds since the Unix epoch.
+    pub(super) fn check_revocation(&self, means: &Means<'_>, checks: &mut Checks) -> i64 {
+        let Means { prepared, policy, algorithms, at } = *means;
+        let name = format!("device {}", self.position);
+        let certificates = self.chain.certificates();
+        let pairs = certificates.iter().zip(certificates.iter().skip(1)).skip(1);
+        let standings: Vec<_> = pairs
+            .map(|(subject, issuer)| revocation::standing(subject, issuer, prepared, at, algorithms))
+            .collect();
+        let (found, until) = manifest::known(&standings);
+        match found {
+            Ok(actual) => checks.pass(&rules::DEVICE_REVOCATION, format!("{name}: {actual}")),
+            Err(Unknown::Revoked(actual)) => {
+                checks.fail(&rules::DEVICE_REVOCATION, format!("{name}: {actual}"));
+            }
+            Err(Unknown::Missing(actual)) => {
+                absent(
+                    &rules::DEVICE_REVOCATION,
+                    &policy.devices.revocation,
+                    format!("{name}: {actual}"),
+                    checks,
+                );
+            }
+        }
+        let held = match manifest::on_hold(&standings) {
+            Some(actual) => Err(format!("{name}: {actual}")),
+            None => Ok(format!("{name}: none is on hold")),
+        };
+        checks.require(&rules::DEVICE_HOLD, &policy.devices.not_on_hold, held);
+        until
+    }
+
+    fn nonce(&self, expected: Option<&[u8; 32]>) -> Result<String, String> {
+        let expected = expected.ok_or("nobody has asked this device")?;
         if self.report.nonce == expected {
             return Ok(hex::encode(expected));
         }
@@ -324,6 +429,17 @@ impl Device<'_> {
             .chain
             .family()
             .ok_or_else(|| format!("an unknown family, {}", self.chain.leaf().common_name))?;
+        let brom = &self.chain.brom().common_name;
+        if brom.split(' ').next() != Some(family.name()) {
+            return Err(format!("a certificate for {} under {brom}", family.name()));
+        }
+        let responder = if self.report.kind == DeviceKind::Gpu { "GSP" } else { "FSP" };
+        if self.chain.leaf().common_name.split(' ').nth(2) != Some(responder) {
+            return Err(format!(
+                "a key of another unit than the {responder}: {}",
+                self.chain.leaf().common_name
+            ));
+        }
         let pdi = self.chain.pdi().map(|(kind, _)| kind);
         if family.kind() != self.report.kind || pdi != Some(self.report.kind) {
             return Err(format!("the report of another kind of device than {}", family.name()));
@@ -347,7 +463,7 @@ impl Device<'_> {
             (Some(Mode::SinglePassthrough | Mode::MultiPassthrough), Some(Toggle::Enabled)) => {
                 Err("feature flag off, protected PCIe on".to_owned())
             }
-            (mode, _) => Ok(mode_name(mode).to_owned()),
+            (mode, _) => Ok(CcMode::from(mode).name().to_owned()),
         }
     }
 
@@ -371,10 +487,18 @@ impl Device<'_> {
 
     /// End of the first certificate to expire, seconds since the Unix epoch.
     pub(super) fn not_after(&self) -> i64 {
-        self.chain.certificates().iter().map(|certificate| certificate.not_after).min().unwrap_or(i64::MIN)
+        chain::not_after(self.chain.certificates())
     }
 
-    pub(super) fn result(&self) -> DeviceResult {
+    fn tcb_info(&self) -> Option<&TcbInfo> {
+        match self.chain.fwid() {
+            Some(Fwid::TcbInfo(info)) => Some(info),
+            _ => None,
+        }
+    }
+
+    /// Facts of the device, none of which counts where its checks fail.
+    pub(super) fn result(&self, chosen: &Chosen<'_, '_>) -> DeviceResult {
         let kind = match self.report.kind {
             DeviceKind::Gpu => "nvidia-gpu",
             DeviceKind::Switch => "nvidia-switch",
@@ -385,7 +509,22 @@ impl Device<'_> {
             family: self.chain.family().map_or("unknown", Family::name).to_owned(),
             driver: self.report.opaque.driver_version.map(str::to_owned),
             vbios: self.report.opaque.vbios_version.clone(),
-            mode: mode_name(self.report.mode()).to_owned(),
+            mode: CcMode::from(self.report.mode()).name().to_owned(),
+            svn: self.tcb_info().and_then(|info| info.svn.as_deref()).map(hex::encode),
+            tcb_flags: self
+                .tcb_info()
+                .and_then(|info| info.operational_flags())
+                .map(|flags| flags.iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            manifests: chosen
+                .iter()
+                .flatten()
+                .map(|found| ManifestResult {
+                    version: found.manifest.rim.colloquial_version.clone(),
+                    tag_id: found.manifest.rim.tag_id.clone(),
+                    sha256: Bytes(found.manifest.sha256),
+                })
+                .collect(),
         }
     }
 }
@@ -398,12 +537,27 @@ fn carries(family: Family, chip: &str) -> bool {
     }
 }
 
-/// The mode in results.
-pub(super) fn mode_name(mode: Option<Mode>) -> &'static str {
-    match mode {
-        Some(Mode::SinglePassthrough) => "spt",
-        Some(Mode::MultiPassthrough) => "mpt",
-        Some(Mode::ProtectedPcie) => "ppcie",
-        Some(Mode::Unknown(_)) | None => "unknown",
+/// What is not there: only a waiver keeps it from failing.
+fn absent(rule: &'static Rule, required: &Require, actual: String, checks: &mut Checks) {
+    match required {
+        Require::Required => checks.fail(rule, actual),
+        Require::Waive(reason) => checks.push(rule, Status::NotRun, format!("waived: {reason}"), actual),
+    }
+}
+
+/// Holds a version against its floor.
+fn floor<T: std::fmt::Display>(
+    rule: &'static Rule,
+    floor: &Floor<T>,
+    reaches: impl Fn(&T) -> bool,
+    shown: String,
+    checks: &mut Checks,
+) {
+    match floor {
+        Floor::Waive(reason) => checks.waive(rule, reason, shown),
+        Floor::AtLeast(least) => {
+            let status = if reaches(least) { Status::Pass } else { Status::Fail };
+            checks.push(rule, status, format!("at least {least}"), shown);
+        }
     }
 }

@@ -1,23 +1,35 @@
-//! Appraisal of NVIDIA device evidence: each device by itself, then the node's devices as a set.
+//! Appraisal of NVIDIA device evidence: each device by itself, its manifests and revocation, then the devices as a set.
 //!
 //! A device is authentic once its chain ends in a pinned root and its leaf key has signed the report; the first check of
-//! these that fails stops the device. What follows are independent checks of signed fields. Measurements are not yet
-//! held against reference manifests (RIM), and revocation is not yet looked up: both read `not_run`, and fail where the
-//! policy requires them.
+//! these that fails stops the device. What follows are independent checks of signed fields. The manifests that fit the
+//! devices' versions are appraised once for all of them; measurements are held against those that hold. A manifest or an
+//! answer that is not given is never good.
 
+mod chain;
 mod device;
+mod endorsements;
+mod known;
+mod manifest;
+mod measurements;
 mod node;
+mod revocation;
 
 use crate::Algorithms;
-use crate::check::{Check, Checks};
+use crate::check::Checks;
 use crate::document::NOT_COVERED;
 use crate::result::{DeviceResult, Outcome};
-use confide_evidence::document::DeviceEvidence;
+use crate::rules;
+use confide_evidence::document::{DeviceEvidence, NvidiaEndorsements};
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
-use confide_policy::AppraisalPolicy;
+use confide_policy::{AppraisalPolicy, CcMode};
+use device::{Chosen, Device};
+use manifest::{Manifests, Means};
 use sha2::{Digest as _, Sha256};
+
+pub use endorsements::{PreparedDevices, manifest_fault};
+pub use known::MAX_KNOWN_SIGNATURES;
 
 /// What the appraisal of a node's devices found, beside its checks.
 #[derive(Debug, Clone, Default)]
@@ -26,66 +38,98 @@ pub(crate) struct DeviceFindings {
     pub(crate) devices: Vec<DeviceResult>,
     /// A chain ended in another anchor than NVIDIA's.
     pub(crate) simulated: bool,
-    /// The earliest end of a device certificate, seconds since the Unix epoch.
+    /// GPUs and switches are tied to each other by certified identities.
+    pub(crate) topology: bool,
+    /// The earliest end of what the verdict rests on, seconds since the Unix epoch.
     pub(crate) valid_until: Option<i64>,
     /// Where evidence that is not supported or not well formed is the first failure of the appraisal.
     pub(crate) outcome: Option<Outcome>,
 }
 
-/// The appraisal of devices without a CPU's evidence.
-#[derive(Debug, Clone)]
-pub struct NodeResult {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Stable code of the first check that failed.
-    pub code: Option<&'static str>,
-    /// Whether a chain ended in another trust anchor than NVIDIA's.
-    pub simulated: bool,
-    /// Facts of the devices whose signatures hold, in the order of the evidence.
-    pub devices: Vec<DeviceResult>,
-    /// All checks, device by device, then those of the set.
-    pub checks: Vec<Check>,
+/// What devices are appraised with.
+#[derive(Clone, Copy)]
+pub(crate) struct Node<'a> {
+    pub(crate) devices: &'a [DeviceEvidence],
+    /// The nonce that the device at a position must have been asked with.
+    pub(crate) nonce: &'a dyn Fn(u32) -> Option<[u8; 32]>,
+    /// Endorsements, where none were prepared.
+    pub(crate) endorsements: Option<&'a NvidiaEndorsements>,
+    pub(crate) prepared: Option<&'a PreparedDevices>,
+    pub(crate) policy: &'a AppraisalPolicy,
+    pub(crate) algorithms: &'a Algorithms,
+    /// Seconds since the Unix epoch.
+    pub(crate) now: i64,
+    /// Another time for manifests, in seconds since the Unix epoch.
+    pub(crate) rim_at: Option<i64>,
 }
 
-/// Appraises devices on their own, to data that carries no authority.
-///
-/// `nonce` gives the nonce that the device at a position must have been asked with; `now` is in seconds since the Unix
-/// epoch.
-#[must_use]
-pub fn evaluate(
-    devices: &[DeviceEvidence],
-    nonce: &dyn Fn(u32) -> [u8; 32],
-    policy: &AppraisalPolicy,
-    algorithms: &Algorithms,
-    now: i64,
-) -> NodeResult {
-    let mut checks = Checks::default();
-    let found = appraise_devices(devices, nonce, policy, algorithms, now, &mut checks);
-    let code = checks.first_failure();
-    let outcome = found.outcome.unwrap_or(if code.is_some() { Outcome::Rejected } else { Outcome::Accepted });
-    let (simulated, devices) = (found.simulated, found.devices);
-    NodeResult { outcome, code, simulated, devices, checks: checks.into_list() }
-}
-
-/// Appraises every device of a document, then the devices as a set.
-pub(crate) fn appraise_devices(
-    devices: &[DeviceEvidence],
-    nonce: &dyn Fn(u32) -> [u8; 32],
-    policy: &AppraisalPolicy,
-    algorithms: &Algorithms,
-    now: i64,
-    checks: &mut Checks,
-) -> DeviceFindings {
+/// Appraises every device, then the devices as a set.
+pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFindings {
+    let made;
+    let prepared = match (node.prepared, node.endorsements) {
+        (Some(prepared), _) => prepared,
+        (None, given) => {
+            made = given.map(PreparedDevices::new).unwrap_or_default();
+            &made
+        }
+    };
     let mut findings = DeviceFindings::default();
+    if node.devices.is_empty() {
+        return findings;
+    }
+    let authentic = authentic(node, prepared, checks, &mut findings);
+    let first = checks.first_failure().is_none();
+    let unreadable = prepared.note(checks).filter(|_| first);
+    findings.outcome = findings.outcome.or(unreadable);
+    let means = Means {
+        prepared,
+        policy: node.policy,
+        algorithms: node.algorithms,
+        at: node.rim_at.unwrap_or(node.now),
+    };
+    let manifests = Manifests::new(means);
+    let chosen: Vec<_> = authentic.iter().map(|device| device.manifests(&manifests)).collect();
+    note_manifests(&chosen, checks);
+    for (device, chosen) in authentic.iter().zip(&chosen) {
+        device.check_measurements(chosen, &means, checks);
+        let until = device.check_revocation(&Means { at: node.now, ..means }, checks);
+        findings.valid_until = earliest(findings.valid_until, until);
+        for assessed in chosen.iter().flatten().filter(|assessed| assessed.holds()) {
+            findings.simulated |= assessed.simulated;
+            if node.rim_at.is_none() {
+                findings.valid_until = earliest(findings.valid_until, assessed.until);
+            }
+        }
+        findings.devices.push(device.result(chosen));
+    }
+    if authentic.len() == node.devices.len() {
+        node::appraise(&authentic, checks);
+    } else {
+        for rule in node::RULES {
+            checks.not_run(rule, "not reached: a device is not authentic");
+        }
+    }
+    findings.topology = node::is_protected(&authentic) && checks.has_passed(&rules::DEVICE_TOPOLOGY);
+    findings
+}
+
+/// The devices whose chain and signature hold.
+fn authentic<'a>(
+    node: &Node<'a>,
+    prepared: &'a PreparedDevices,
+    checks: &mut Checks,
+    findings: &mut DeviceFindings,
+) -> Vec<Device<'a>> {
+    let Node { devices, nonce, policy, algorithms, now, .. } = *node;
     let mut authentic = Vec::new();
     for (position, evidence) in (0..).zip(devices) {
         let first = checks.first_failure().is_none();
-        let inputs = device::Inputs { position, nonce: nonce(position), policy, algorithms, now };
+        let nonce = nonce(position);
+        let inputs = device::Inputs { position, nonce, policy, algorithms, known: &prepared.known, now };
         match device::appraise(evidence, &inputs, checks) {
             Ok(device) => {
                 findings.simulated |= device.simulated;
                 findings.valid_until = earliest(findings.valid_until, device.not_after());
-                findings.devices.push(device.result());
                 authentic.push(device);
             }
             Err(ended) => {
@@ -96,17 +140,18 @@ pub(crate) fn appraise_devices(
             }
         }
     }
-    if devices.is_empty() {
-        return findings;
-    }
-    if authentic.len() == devices.len() {
-        node::appraise(&authentic, checks);
-    } else {
-        for rule in node::RULES {
-            checks.not_run(rule, "not reached: a device is not authentic");
+    authentic
+}
+
+/// Notes each manifest that a device is held against, once.
+fn note_manifests(chosen: &[Chosen<'_, '_>], checks: &mut Checks) {
+    let mut noted: Vec<[u8; 32]> = Vec::new();
+    for assessed in chosen.iter().flatten().flatten() {
+        if !noted.contains(&assessed.manifest.sha256) {
+            noted.push(assessed.manifest.sha256);
+            assessed.note(checks);
         }
     }
-    findings
 }
 
 /// Marks the checks of devices that the CPU's evidence does not cover.
@@ -143,7 +188,7 @@ fn is_in_use(evidence: &DeviceEvidence, expected: &DeviceInUse) -> Result<(), St
         return Err(format!("certificate {found}, the event names {}", expected.certificate));
     }
     let report = Report::parse(evidence.report.as_bytes()).map_err(|error| error.to_string())?;
-    let mode = device::mode_name(report.mode());
+    let mode = CcMode::from(report.mode()).name();
     if mode != expected.mode {
         return Err(format!("mode {mode} in the signed report, the event says {}", expected.mode));
     }

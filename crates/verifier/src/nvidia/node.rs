@@ -1,10 +1,14 @@
 //! The devices of a node as a set: distinct, alike, and in protected PCIe mode one machine.
 
-use super::device::{Device, mode_name};
+use super::device::Device;
 use crate::check::{Checks, Rule};
 use crate::rules;
 use confide_evidence::nvidia::{DeviceKind, Mode};
+use confide_policy::CcMode;
 use std::collections::BTreeSet;
+
+/// The NVSwitches of a machine with eight GPUs, the only kind that has a protected PCIe mode.
+const SWITCHES: usize = 4;
 
 /// The rules of a set of devices, in order.
 pub(super) static RULES: [&Rule; 3] =
@@ -39,7 +43,7 @@ fn uniform(devices: &[Device<'_>]) -> Result<String, String> {
     let facts = |device: &Device<'_>| {
         let family = device.chain.family().map_or("unknown", |family| family.name());
         let driver = device.report.opaque.driver_version.unwrap_or("unknown").to_owned();
-        format!("{family}, mode {}, driver {driver}", mode_name(device.report.mode()))
+        format!("{family}, mode {}, driver {driver}", CcMode::from(device.report.mode()))
     };
     let found: BTreeSet<String> = of_kind(devices, DeviceKind::Gpu).map(facts).collect();
     let listed = found.iter().cloned().collect::<Vec<_>>().join("; ");
@@ -59,14 +63,15 @@ fn of_kind<'d, 'a>(devices: &'d [Device<'a>], kind: DeviceKind) -> impl Iterator
 /// Without the certificates the lists would only be consistent strings: with them, a device of another machine fits no
 /// list.
 fn topology(devices: &[Device<'_>]) -> Result<String, String> {
-    let protected =
-        of_kind(devices, DeviceKind::Gpu).any(|gpu| gpu.report.mode() == Some(Mode::ProtectedPcie));
     let switches = certified(devices, DeviceKind::Switch);
-    if !protected {
+    if !is_protected(devices) {
         return match switches.len() {
             0 => Ok("no protected PCIe mode".to_owned()),
             count => Err(format!("{count} switches without a GPU in protected PCIe mode")),
         };
+    }
+    if switches.len() != SWITCHES {
+        return Err(format!("{} switches, a machine in protected PCIe mode has {SWITCHES}", switches.len()));
     }
     let gpus = certified(devices, DeviceKind::Gpu);
     for gpu in of_kind(devices, DeviceKind::Gpu) {
@@ -90,6 +95,11 @@ fn topology(devices: &[Device<'_>]) -> Result<String, String> {
         }
     }
     Ok(format!("{} GPUs and {} switches name each other", gpus.len(), switches.len()))
+}
+
+/// Whether a GPU says that it is in protected PCIe mode.
+pub(super) fn is_protected(devices: &[Device<'_>]) -> bool {
+    of_kind(devices, DeviceKind::Gpu).any(|gpu| gpu.report.mode() == Some(Mode::ProtectedPcie))
 }
 
 /// PDIs that certificates bear.

@@ -9,6 +9,7 @@ const LIMITS: &str = include_str!("../../../../docs/limits.md");
 pub(crate) static COUNTING: Algorithms = Algorithms {
     ecdsa_p256_sha256: &Counting(webpki::aws_lc_rs::ECDSA_P256_SHA256),
     ecdsa_p384_sha384: &Counting(webpki::aws_lc_rs::ECDSA_P384_SHA384),
+    ecdsa_p384_sha256: &Counting(webpki::aws_lc_rs::ECDSA_P384_SHA256),
     ed25519: &Counting(webpki::aws_lc_rs::ED25519),
     rsa_pss_sha384: &Counting(webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY),
 };

@@ -24,6 +24,7 @@ use std::time::Duration;
 pub(crate) static AWS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
     ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
@@ -176,6 +177,7 @@ pub(crate) fn verdict_of(
         subject: Subject::Document(document),
         endorsements: &Endorsements::default(),
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,
@@ -197,6 +199,7 @@ pub(crate) fn minting<'a>(
         document,
         endorsements,
         prepared: None,
+        prepared_devices: None,
         memo: None,
         second_opinion: None,
         references: None,

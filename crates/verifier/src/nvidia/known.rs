@@ -1,0 +1,155 @@
+//! Signatures that have been looked at before: the certificates above a device are shared by all devices of its kind, and
+//! whoever staples the same broken list for each of them makes no work by it.
+
+use super::endorsements::{Answer, List};
+use crate::signature::{Algorithms, SignatureFault, ecdsa_sig_value};
+use confide_evidence::x509::{Certificate, KeyAlgorithm, SignatureAlgorithm};
+use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+/// As many signatures as are remembered: those of the most endorsements that a document can carry fit, which are 256
+/// manifests with five each, 256 answers with two each and 256 lists, beside those of 32 devices. What does not fit is
+/// verified each time.
+pub const MAX_KNOWN_SIGNATURES: usize = 4096;
+
+/// Whether signatures hold. What came of a key, a message and a signature once comes of them always: nothing here is about
+/// time.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<BTreeMap<[u8; 32], Result<(), SignatureFault>>>);
+
+impl Known {
+    /// As [`Self::certificate`], of evidence: what holds is remembered, what does not is not, so that nobody fills the memory
+    /// with certificates of their own making.
+    pub(super) fn authority(
+        &self,
+        issuer: &Certificate,
+        subject: &Certificate,
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        let parts: [&[u8]; 3] = [&issuer.spki, subject.tbs(), &subject.signature];
+        let id = identity(&parts);
+        if self.recall(&id) == Some(Ok(())) {
+            return Ok(());
+        }
+        algorithms.certificate(issuer, subject)?;
+        self.keep(id, Ok(()));
+        Ok(())
+    }
+
+    /// Verifies that `issuer` signed `subject`, both on P-384 with SHA-384.
+    pub(super) fn certificate(
+        &self,
+        issuer: &Certificate,
+        subject: &Certificate,
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        self.p384(issuer, subject.signature_algorithm, subject.tbs(), &subject.signature, algorithms)
+    }
+
+    /// Verifies the signature of an OCSP answer: P-384 with SHA-384.
+    pub(super) fn answer(
+        &self,
+        responder: &Certificate,
+        answer: &Answer,
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        let response = &answer.response;
+        if (responder.key_algorithm, response.signature_algorithm)
+            != (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384)
+        {
+            return Err(SignatureFault::Algorithm);
+        }
+        self.once(&[&responder.spki, &answer.digest, &response.signature, b"an answer"], || {
+            algorithms.issued(responder, response.signature_algorithm, &response.tbs, &response.signature)
+        })
+    }
+
+    /// Verifies a signature: P-384 with SHA-384.
+    fn p384(
+        &self,
+        issuer: &Certificate,
+        algorithm: SignatureAlgorithm,
+        message: &[u8],
+        signature: &[u8],
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        if (issuer.key_algorithm, algorithm) != (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) {
+            return Err(SignatureFault::Algorithm);
+        }
+        self.once(&[&issuer.spki, message, signature], || {
+            algorithms.issued(issuer, algorithm, message, signature)
+        })
+    }
+
+    /// Verifies the signature of a revocation list: P-384 with SHA-384, or with SHA-256 as NVIDIA signs its lists.
+    pub(super) fn list(
+        &self,
+        issuer: &Certificate,
+        list: &List,
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        let (verifier, name) = match (issuer.key_algorithm, list.crl.signature_algorithm) {
+            (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha256) => {
+                (algorithms.ecdsa_p384_sha256, "SHA-256")
+            }
+            (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) => {
+                (algorithms.ecdsa_p384_sha384, "SHA-384")
+            }
+            _ => return Err(SignatureFault::Algorithm),
+        };
+        self.once(&[&issuer.spki, &list.digest, &list.crl.signature, name.as_bytes()], || {
+            verifier
+                .verify_signature(&issuer.public_key, &list.crl.tbs, &list.crl.signature)
+                .map_err(|_| SignatureFault::Invalid)
+        })
+    }
+
+    /// Verifies a raw r ‖ s signature of 96 bytes: P-384 with SHA-384.
+    pub(super) fn p384_raw(
+        &self,
+        signer: &Certificate,
+        message: &[u8],
+        signature: &[u8; 96],
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        let (r, s) = signature.split_at(48);
+        let signature = ecdsa_sig_value(r, s);
+        self.p384(signer, SignatureAlgorithm::EcdsaSha384, message, &signature, algorithms)
+    }
+
+    fn once(
+        &self,
+        parts: &[&[u8]],
+        verify: impl FnOnce() -> Result<(), SignatureFault>,
+    ) -> Result<(), SignatureFault> {
+        let id = identity(parts);
+        if let Some(found) = self.recall(&id) {
+            return found;
+        }
+        let found = verify();
+        self.keep(id, found);
+        found
+    }
+
+    fn recall(&self, id: &[u8; 32]) -> Option<Result<(), SignatureFault>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+
+    fn keep(&self, id: [u8; 32], found: Result<(), SignatureFault>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MAX_KNOWN_SIGNATURES {
+            known.insert(id, found);
+        }
+    }
+}
+
+/// SHA-256 of the parts, each behind its length, so that no two lists of parts are one.
+fn identity(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

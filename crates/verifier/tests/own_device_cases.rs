@@ -1,0 +1,193 @@
+//! The cases of `fixtures/nvidia` in this crate alone, without the program that users run (`tests/conformance`).
+#![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
+
+use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
+use confide_evidence::time::parse_rfc3339;
+use confide_policy::AppraisalPolicy;
+use confide_verifier::{Algorithms, AttestationResult, Inputs, PreparedDevices, Subject, evaluate, rules};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+static AWS: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
+    ed25519: webpki::aws_lc_rs::ED25519,
+    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/nvidia")
+}
+
+fn cases() -> Vec<Value> {
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+        .iter()
+        .filter_map(|folder| std::fs::read_to_string(folder.join("case.json")).ok())
+        .map(|text| serde_json::from_str(&text).unwrap())
+        .collect()
+}
+
+/// A file that a case names.
+fn file(value: &Value) -> Vec<u8> {
+    std::fs::read(folder().join(value["file"].as_str().unwrap())).unwrap()
+}
+
+fn files(value: &Value) -> Vec<ByteString> {
+    value.as_array().into_iter().flatten().map(|value| file(value).into()).collect()
+}
+
+fn policy(case: &Value) -> AppraisalPolicy {
+    match case["policy"]["builtin"].as_str() {
+        Some("inspect") => AppraisalPolicy::inspect(),
+        Some("client") => AppraisalPolicy::client(),
+        _ => AppraisalPolicy::parse_recorded(&String::from_utf8(file(&case["policy"])).unwrap()).unwrap(),
+    }
+}
+
+fn device(value: &Value) -> (DeviceEvidence, [u8; 32]) {
+    let kind = match value["kind"].as_str().unwrap() {
+        "nvidia-gpu" => DeviceKind::NvidiaGpu,
+        "nvidia-switch" => DeviceKind::NvidiaSwitch,
+        other => panic!("{other}"),
+    };
+    let nonce: Bytes<32> = serde_json::from_value(value["nonce"].clone()).unwrap();
+    let (chain, report) = (file(&value["chain"]).into(), file(&value["report"]).into());
+    (DeviceEvidence { kind, chain, report }, nonce.0)
+}
+
+/// The verdicts on a case: with endorsements as they are given, and with prepared ones.
+fn verdicts(case: &Value) -> [AttestationResult; 2] {
+    let policy = policy(case);
+    let time = |value: &Value| value.as_str().map(|time| parse_rfc3339(time).unwrap());
+    let (devices, nonces): (Vec<_>, Vec<_>) =
+        case["evidence"]["devices"].as_array().unwrap().iter().map(device).unzip();
+    let given = &case["endorsements"];
+    let nvidia = NvidiaEndorsements {
+        crls: files(&given["nvidia_crls"]),
+        ocsp: files(&given["nvidia_ocsp"]),
+        rims: files(&given["nvidia_rims"]),
+    };
+    let prepared = PreparedDevices::new(&nvidia);
+    let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
+    [None, Some(&prepared)].map(|prepared_devices| {
+        let inputs = Inputs {
+            subject: Subject::Devices {
+                devices: &devices,
+                nonces: &nonces,
+                rim_at: time(&case["evidence"]["rim_time"]),
+            },
+            endorsements: &endorsements,
+            prepared: None,
+            prepared_devices,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now: time(&case["time"]).unwrap(),
+            algorithms: &AWS,
+        };
+        evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+    })
+}
+
+/// Where the verdict is not as the case expects.
+fn differences(case: &Value, verdict: &Value) -> Vec<String> {
+    let (expected, name) = (&case["expected"], &case["name"]);
+    let mut wrong = Vec::new();
+    for field in ["outcome", "code", "simulated"] {
+        if expected.get(field).is_some_and(|value| *value != verdict[field]) {
+            wrong.push(format!("{name} {field}: {}", verdict[field]));
+        }
+    }
+    for (code, status) in expected["checks"].as_object().into_iter().flatten() {
+        let checks = verdict["checks"].as_array().unwrap().iter();
+        let found: Vec<&Value> =
+            checks.filter(|check| check["code"] == **code).map(|check| &check["status"]).collect();
+        let as_expected = match status.as_str().unwrap() {
+            "absent" => found.is_empty(),
+            _ => !found.is_empty() && found.iter().all(|one| *one == status),
+        };
+        if !as_expected {
+            wrong.push(format!("{name} check {code}: {found:?}"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn every_case_gets_the_verdict_that_it_expects() {
+    let mut wrong = Vec::new();
+    let cases = cases();
+    for case in &cases {
+        let expected = &case["expected"];
+        assert!(expected.get("outcome").is_some() && expected.get("code").is_some(), "{}", case["name"]);
+        for result in verdicts(case) {
+            let verdict: Value = serde_json::from_str(&result.to_json()).unwrap();
+            let found = differences(case, &verdict);
+            if !found.is_empty() && std::env::var_os("SHOW").is_some() {
+                eprintln!("{}: {:#}", case["name"], verdict["checks"]);
+            }
+            wrong.extend(found);
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    println!("fixtures/nvidia: {} cases met", cases.len());
+    assert!(cases.len() > 150, "{}", cases.len());
+}
+
+/// Checks of devices that no accepted case has as passed, and why.
+const NEVER_PASS: [(&str, &str); 1] = [("gpu_evidence_file", "noted where there is no evidence to read")];
+
+/// Checks of devices that a document's guest makes, which `fixtures/tdx` has cases for.
+const OF_GUESTS: [&str; 2] = ["devices_event", "device_info"];
+
+/// What a check's code begins with that is about devices by themselves.
+const DEVICES: [&str; 5] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_evidence_file"];
+
+#[test]
+fn every_check_of_devices_passes_in_one_case_and_fails_in_another() {
+    let (mut passes, mut fails) = (BTreeSet::new(), BTreeSet::new());
+    for case in cases() {
+        let [result, _] = verdicts(&case);
+        fails.extend(result.code);
+        if result.accepted() {
+            let passed = result.checks.iter().filter(|check| check.status == confide_verifier::Status::Pass);
+            passes.extend(passed.map(|check| check.code));
+        }
+    }
+    let codes: Vec<&str> = rules::ALL
+        .iter()
+        .map(|rule| rule.code)
+        .filter(|code| DEVICES.iter().any(|start| code.starts_with(start)) && !OF_GUESTS.contains(code))
+        .collect();
+    let without = |having: &BTreeSet<&str>| -> Vec<&str> {
+        codes.iter().copied().filter(|code| !having.contains(code)).collect()
+    };
+    assert_eq!(without(&passes), NEVER_PASS.map(|(code, _)| code), "no accepted case in which these pass");
+    assert!(
+        without(&fails).is_empty(),
+        "no case in which these are the first to fail: {:?}",
+        without(&fails)
+    );
+    assert!(codes.len() > 30, "{codes:?}");
+}
+
+#[test]
+fn the_names_of_cases_say_what_must_happen() {
+    for case in cases() {
+        let (name, expected) = (case["name"].as_str().unwrap(), &case["expected"]);
+        match expected["code"].as_str() {
+            None => assert!(name.starts_with("accept-"), "{name}"),
+            Some(code) => assert!(name.starts_with(&format!("{code}-")), "{name}: {code}"),
+        }
+        assert_eq!(expected["outcome"] == "accepted", expected["code"].is_null(), "{name}");
+        assert!(case["why"].as_str().unwrap().len() > 10, "{name} does not say why");
+    }
+}
