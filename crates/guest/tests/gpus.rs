@@ -230,7 +230,7 @@ fn gpus_whose_driver_fails_stop_the_guest_before_they_are_ready() {
     let pcie = || Scenario::protected_pcie(8, 4);
     let cases = [
         (Scenario { feature: 0, ..one() }, "gpu_mode_off"),
-        (Scenario { dev_tools: 1, ..one() }, "gpu_dev_tools"),
+        (Scenario { dev_tools: 1, ..one() }, "gpu_dev_tools_on"),
         (Scenario::of_gpus(0), "gpus_missing"),
         (one().with(REPORT, 1, Effect::Return(15)), "gpu_lost"),
         (one().with(COUNT, 2, Effect::Number(0)), "gpu_count_changed"),
