@@ -200,7 +200,7 @@ fn hold(standings: &[Standing], required: &Require) -> Finding {
         Require::Required => Finding { status, waiver: None, actual },
         // The policy does not ask, and every verdict says so.
         Require::Waive(reason) => {
-            Finding { status: Status::Waived, waiver: Some(reason.to_string()), actual }
+            Finding { status: Status::Waived, waiver: Some(format!("waived: {reason}")), actual }
         }
     }
 }
