@@ -18,6 +18,14 @@ static AWS: Algorithms = Algorithms {
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
 };
 
+static RING: Algorithms = Algorithms {
+    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
+    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
+    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
+    ed25519: webpki::ring::ED25519,
+    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+};
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/nvidia")
 }
@@ -63,6 +71,10 @@ fn device(value: &Value) -> (DeviceEvidence, [u8; 32]) {
 
 /// The verdicts on a case: with endorsements as they are given, and with prepared ones.
 fn verdicts(case: &Value) -> [AttestationResult; 2] {
+    verdicts_by(case, &AWS)
+}
+
+fn verdicts_by(case: &Value, algorithms: &Algorithms) -> [AttestationResult; 2] {
     let policy = policy(case);
     let time = |value: &Value| value.as_str().map(|time| parse_rfc3339(time).unwrap());
     let (devices, nonces): (Vec<_>, Vec<_>) =
@@ -91,7 +103,7 @@ fn verdicts(case: &Value) -> [AttestationResult; 2] {
             policy: &policy,
             challenge: None,
             now: time(&case["time"]).unwrap(),
-            algorithms: &AWS,
+            algorithms,
         };
         evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
     })
@@ -190,4 +202,17 @@ fn the_names_of_cases_say_what_must_happen() {
         assert_eq!(expected["outcome"] == "accepted", expected["code"].is_null(), "{name}");
         assert!(case["why"].as_str().unwrap().len() > 10, "{name} does not say why");
     }
+}
+
+#[test]
+fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
+    let mut compared = 0;
+    for case in cases() {
+        let [one, other] = [&AWS, &RING].map(|algorithms| verdicts_by(&case, algorithms));
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.to_json(), other.to_json(), "{}", case["name"]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 300, "{compared}");
 }

@@ -31,7 +31,7 @@ pub(crate) fn run(out: Option<&Path>) -> Result<()> {
         None => named_after_today()?,
     };
     let mut page = format!("# Benchmarks\n\n{}\n{METHOD}", machine()?);
-    for section in [appraisal, boot_log, memory, worst, connection, tokens] {
+    for section in [appraisal, devices, rim, boot_log, memory, worst, connection, tokens] {
         let text = section()?;
         println!("\n{text}");
         write!(page, "\n{text}")?;
@@ -136,6 +136,60 @@ fn appraisal() -> Result<String> {
         ])?;
     }
     Ok(text)
+}
+
+/// New signatures of a device whose endorsements are prepared: leaf, BROM, report.
+const NEW_SIGNATURES: f64 = 3.0;
+
+/// Appraisal of NVIDIA devices.
+fn devices() -> Result<String> {
+    let rows = rows(&process::output(&mut cargo_bench("devices")?)?)?;
+    let one = undisturbed(&rows, "one P-384")?;
+    let most = |devices: f64| devices * (1.15 * NEW_SIGNATURES * one + 100.0);
+    let targets = [
+        Target {
+            what: "one GPU, prepared endorsements: 1.15 × three verifications + 100 µs",
+            unit: "µs",
+            most: most(1.0),
+            found: undisturbed(&rows, "one GPU, prepared")?,
+        },
+        Target {
+            what: "eight GPUs and four switches, prepared endorsements: twelve times that",
+            unit: "µs",
+            most: most(12.0),
+            found: undisturbed(&rows, "eight GPUs and four switches, prepared")?,
+        },
+    ];
+    Ok(format!(
+        "## Appraisal of NVIDIA devices\n\n\
+         Simulated devices with reports and chains of the recorded ones' form: signatures, measurements against manifests of \
+         driver and VBIOS, revocation by OCSP. Prepared endorsements are parsed, and their signatures and those of the \
+         authorities above devices are remembered: leaf, BROM and report of each device are left.\n\n{}{}",
+        times(&rows)?,
+        held(&targets)?
+    ))
+}
+
+/// The manifest that is verified: one with all measurements, as NVIDIA's have.
+const MANIFEST: &str =
+    "fixtures/nvidia/accept-a-manifest-that-lists-all-measurements/NV_GPU_VBIOS_SIM0_0000_000_9600D00002.xml";
+
+/// The signature of a manifest.
+fn rim() -> Result<String> {
+    let mut command = cargo_bench("rim")?;
+    let rows = rows(&process::output(command.arg(cargo::root().join(MANIFEST)))?)?;
+    let target = Target {
+        what: "a fifth of bergshamra's time",
+        unit: "µs",
+        most: undisturbed(&rows, "bergshamra")? / 5.0,
+        found: undisturbed(&rows, "confide")?,
+    };
+    Ok(format!(
+        "## The signature of a reference integrity manifest\n\n\
+         From the bytes of a document of 20 KiB to digest and signature, the signer's chain left aside.\n\n{}{}",
+        times(&rows)?,
+        held(&[target])?
+    ))
 }
 
 /// What the first row whose name begins so takes on an undisturbed machine, in microseconds.

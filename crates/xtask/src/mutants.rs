@@ -137,7 +137,11 @@ const NVIDIA: &[&str] = &[
     "--test",
     "nvidia_simulated",
     "--test",
+    "own_device_cases",
+    "--test",
     "nvidia_corpus",
+    "--test",
+    "nvidia_endorsed",
     "--test",
     "documents",
 ];
