@@ -374,7 +374,14 @@ fn simulated_devices_are_accepted_by_the_danger_policy_alone_and_called_simulate
     assert!(!tree.contains("time of manifests"), "{tree}");
     folder.without(|flag, _| flag == "--danger-policy");
     let output = folder.verify(&["--json"]);
-    assert_eq!((status(&output), &json(&output)["code"]), (10, &json!("device_root_anchor")));
+    let verdict = json(&output);
+    assert_eq!((status(&output), &verdict["code"]), (10, &json!("device_root_anchor")));
+    assert_eq!((&verdict["policy"], &verdict["devices"]), (&json!("inspect"), &json!([])));
+    for code in ["gpu_count", "device_cc_mode", "device_driver_floor", "device_vbios_floor"] {
+        let found = check(&verdict, code);
+        assert_eq!(found["status"], "waived", "{code}");
+        assert_eq!(found["expected"], "waived: no reference values given", "{code}");
+    }
 }
 
 #[test]

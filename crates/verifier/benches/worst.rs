@@ -24,18 +24,20 @@ use std::time::{Duration, Instant};
 
 use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
-use confide_evidence::document::{Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, TdxCollateral};
+use confide_evidence::document::{
+    Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, NvidiaEndorsements, TdxCollateral,
+};
 use confide_evidence::hash::sha256;
-use confide_evidence::nvidia::{DeviceChain, Report, evidence_list};
+use confide_evidence::nvidia::{DeviceChain, Report, device_of, evidence_list};
 use confide_evidence::ocsp::OcspResponse;
 use confide_evidence::pem;
 use confide_evidence::record::Record;
 use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
 use confide_evidence::x509::{Certificate, Crl, MAX_CERTIFICATE, MAX_CRL};
-use confide_policy::{AppraisalPolicy, ReferenceFile};
+use confide_policy::{AppraisalPolicy, ReferenceFile, Require};
 use confide_simulator::{
-    BootEvent, SimulatedBootLog, SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension,
-    SnpOptions, TdMeasurements,
+    BootEvent, GpuCrlFlaw, GpuRevocationList, OcspFlaw, OcspOptions, RimFlaw, RimOptions, SimulatedBootLog,
+    SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension, SnpOptions, TdMeasurements,
 };
 use confide_verifier::{AttestationResult, Inputs, Subject, evaluate};
 use guest::{AWS, DANGER, Guest, NOW, challenge, danger, now};
@@ -60,7 +62,8 @@ fn main() {
     }
     let policy = danger(DANGER);
     for case in
-        [documents(&policy), quotes(&policy), logs(), reports(), files(), kept(&policy)].concat_cases()
+        [documents(&policy), devices(&policy), quotes(&policy), logs(), reports(), files(), kept(&policy)]
+            .concat_cases()
     {
         let mut samples: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
@@ -145,6 +148,62 @@ fn documents(policy: &AppraisalPolicy) -> Vec<Case> {
         ),
         document_case("document: 32 genuine GPUs in the wrong places", many_gpus().encode().unwrap(), policy),
     ]
+}
+
+/// As many devices as there may be, with as many manifests, answers and lists as fit into the size of a document: each is
+/// about a certificate that counts, and of none does the signature hold.
+fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
+    const OF_EACH: u64 = 80;
+    let mut policy = policy.clone();
+    (policy.devices.rim, policy.devices.revocation) = (Require::Required, Require::Required);
+    let gpu = SimulatedGpu::new(0).unwrap();
+    let evidence = device_of(&gpu.report([7; 32]), gpu.chain_pem().as_bytes()).unwrap();
+    let devices = vec![evidence; MAX_DEVICES];
+    let [_, above @ ..] = &gpu.certificates()[..] else { panic!("a chain") };
+    let (mut rims, mut ocsp, mut crls) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..OF_EACH {
+        for options in gpu.rims(NOW) {
+            let id = format!("{}-{number}", options.id);
+            let options = RimOptions { id, flaw: RimFlaw::Signature, ..options };
+            rims.push(options.encode().unwrap().into());
+        }
+        for (subject, issuer) in above.iter().zip(&above[1..]) {
+            let flaw = OcspFlaw::Signature;
+            let answer = OcspOptions {
+                produced_at: NOW - number,
+                this_update: NOW - OF_EACH,
+                flaw,
+                ..OcspOptions::good(NOW)
+            };
+            ocsp.push(answer.answer(subject).unwrap().into());
+            let list =
+                GpuRevocationList { number, flaw: GpuCrlFlaw::Signature, ..GpuRevocationList::empty(NOW) };
+            crls.push(list.sign(issuer).unwrap().into());
+        }
+    }
+    let size = [&rims, &ocsp, &crls]
+        .into_iter()
+        .flatten()
+        .map(|file: &ByteString| file.as_bytes().len())
+        .sum::<usize>();
+    assert!((MAX_DOCUMENT / 4..MAX_DOCUMENT).contains(&size), "{size}");
+    let endorsements =
+        Endorsements { nvidia: Some(NvidiaEndorsements { crls, ocsp, rims }), ..Endorsements::default() };
+    vec![Case::new("devices: 32 GPUs, and hundreds of endorsements of which no signature holds", move || {
+        refused(&Inputs {
+            subject: Subject::Devices { devices: &devices, nonces: &[[7; 32]; MAX_DEVICES], rim_at: None },
+            endorsements: &endorsements,
+            prepared: None,
+            prepared_devices: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now: now(),
+            algorithms: &AWS,
+        });
+    })]
 }
 
 fn one_string() -> Vec<u8> {

@@ -36,7 +36,20 @@ pub(crate) fn run() -> Result<Tally> {
     let mut conformance = plain.confide();
     conformance.args(["conformance", "--danger", "--base"]).arg(&suite);
     conformance.stdin(std::fs::File::open(suite.join("accept-v4/case.json"))?);
+    // Simulated GPUs, whose root no ordinary policy names.
+    let devices = cargo::root().join("fixtures/nvidia");
+    let gpu = |policy: &[&str]| {
+        let mut command = plain.confide();
+        command
+            .args(["verify", "gpu", "--at", "2026-10-01T00:00:00Z", "--nonce", &"40".repeat(32)])
+            .args(policy);
+        command.arg("--report").arg(devices.join(REPORT)).arg("--chain").arg(devices.join(CHAIN));
+        command
+    };
+    let dangerous = danger.to_string_lossy();
     let refusals = [
+        Refusal::new(&mut gpu(&["--danger-policy", &dangerous]), 20, "danger-simulator feature"),
+        Refusal::new(&mut gpu(&[]), 10, "device_root_anchor"),
         Refusal::new(plain.confide().args(["policy", "check"]).arg(&danger), 20, "danger-simulator feature"),
         Refusal::new(chat(&plain, &url, &danger).arg(PROMPT), 20, "danger-simulator feature"),
         Refusal::new(plain.confide().arg("replay").arg(&record), 20, "danger-simulator feature"),
@@ -49,6 +62,10 @@ pub(crate) fn run() -> Result<Tally> {
     refusals.iter().try_for_each(Refusal::check)?;
     Ok(Tally { passed: refusals.len() as u64, ..Tally::default() })
 }
+
+/// A simulated Hopper of the suite of devices.
+const REPORT: &str = "common/hopper-report-0.bin";
+const CHAIN: &str = "common/hopper-chain-0.pem";
 
 const PROMPT: &str = "What is an RTMR?";
 
