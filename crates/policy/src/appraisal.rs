@@ -256,7 +256,7 @@ impl AppraisalPolicy {
 
 /// Waivers that no policy but a danger policy may hold, whatever kind of evidence it is for.
 ///
-/// `debug`, `rim` and `revocation`: binding.md and the first milestone's scope. A waiver of `mr_td` or `rtmr0` to `rtmr2`
+/// Under a waiver of one of these, evidence proves nothing of what a verdict says. A waiver of `mr_td` or `rtmr0` to `rtmr2`
 /// is allowed for inspection, but the verifier mints no witness under one.
 const DANGER_ONLY: [&str; 7] = [
     "snp.debug",

@@ -49,7 +49,7 @@ pub enum CcMode {
     /// Eight GPUs and four switches whose links are not encrypted.
     #[serde(rename = "ppcie")]
     ProtectedPcie,
-    /// The report does not say, or says what this version does not know: drivers before 570 write no mode.
+    /// The report does not say, or says what this version does not know: the oldest drivers write neither field.
     #[serde(rename = "unknown")]
     Unknown,
 }

@@ -159,7 +159,7 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
     let gpu = SimulatedGpu::new(0).unwrap();
     let evidence = device_of(&gpu.report([7; 32]), gpu.chain_pem().as_bytes()).unwrap();
     let devices = vec![evidence; MAX_DEVICES];
-    let [_, above @ ..] = &gpu.certificates()[..] else { panic!("a chain") };
+    let [_, above @ ..] = gpu.certificates() else { panic!("a chain") };
     let (mut rims, mut ocsp, mut crls) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..OF_EACH {
         for options in gpu.rims(NOW) {

@@ -43,7 +43,8 @@ fn uniform(devices: &[Device<'_>]) -> Result<String, String> {
     let facts = |device: &Device<'_>| {
         let family = device.chain.family().map_or("unknown", |family| family.name());
         let driver = device.report.opaque.driver_version.unwrap_or("unknown").to_owned();
-        format!("{family}, mode {}, driver {driver}", CcMode::from(device.report.mode()))
+        let chip = device.report.opaque.chip_info.map(|chip| format!(" ({chip})")).unwrap_or_default();
+        format!("{family}{chip}, mode {}, driver {driver}", CcMode::from(device.report.mode()))
     };
     let found: BTreeSet<String> = of_kind(devices, DeviceKind::Gpu).map(facts).collect();
     let listed = found.iter().cloned().collect::<Vec<_>>().join("; ");
