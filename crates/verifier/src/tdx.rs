@@ -50,7 +50,7 @@ const PCK: &str = "SGX PCK Certificate";
 const NO_SERVICE_TD: &str = "a TD 1.0 report, which does not state it";
 
 /// Key usage and basic constraints, which [`is_ca`] and [`is_signer`] process.
-const PROCESSED_EXTENSIONS: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
+pub(crate) const PROCESSED_EXTENSIONS: [&str; 2] = ["2.5.29.15", "2.5.29.19"];
 
 /// What the rules of collateral and quote authenticity cover, for marking those not reached.
 static AUTHENTICITY: &[&Rule] = &[
@@ -547,16 +547,16 @@ pub(crate) fn issued_by(
         return Err(format!("{} names another issuer than {}", subject.common_name, issuer.common_name));
     }
     is_ca(issuer)?;
-    understood(subject)?;
+    understood(subject, &PROCESSED_EXTENSIONS)?;
     algorithms
         .certificate(issuer, subject)
         .map_err(|fault| format!("{}: {}", subject.common_name, fault.describe()))
 }
 
 /// RFC 5280 section 4.2: a critical extension that is not processed is a refusal.
-fn understood(certificate: &Certificate) -> Result<(), String> {
+pub(crate) fn understood(certificate: &Certificate, processed: &[&str]) -> Result<(), String> {
     let mut extensions = certificate.extensions.iter();
-    match extensions.find(|found| found.critical && !PROCESSED_EXTENSIONS.contains(&found.oid.as_ref())) {
+    match extensions.find(|found| found.critical && !processed.contains(&found.oid.as_ref())) {
         Some(found) => Err(format!("{} has the critical extension {}", certificate.common_name, found.oid)),
         None => Ok(()),
     }
@@ -1071,12 +1071,12 @@ mod tests {
     #[test]
     fn an_unknown_critical_extension_is_not_understood() {
         let mut certificate = Certificate::parse(confide_simulator::tdx_root_certificate()).unwrap();
-        assert_eq!(understood(&certificate), Ok(()));
+        assert_eq!(understood(&certificate, &PROCESSED_EXTENSIONS), Ok(()));
         let mut extension = Extension { oid: "1.2.3".into(), critical: false, value: Vec::new() };
         certificate.extensions.push(extension.clone());
-        assert_eq!(understood(&certificate), Ok(()));
+        assert_eq!(understood(&certificate, &PROCESSED_EXTENSIONS), Ok(()));
         extension.critical = true;
         certificate.extensions.push(extension);
-        assert!(understood(&certificate).unwrap_err().contains("1.2.3"));
+        assert!(understood(&certificate, &PROCESSED_EXTENSIONS).unwrap_err().contains("1.2.3"));
     }
 }

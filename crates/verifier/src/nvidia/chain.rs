@@ -1,15 +1,15 @@
 //! What device chains, manifest chains and responders' certificates have in common.
 
 use crate::signature::SignatureFault;
+use crate::tdx::{PROCESSED_EXTENSIONS, understood};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::{Certificate, KeyAlgorithm, SignatureAlgorithm};
 
-/// Key usage and basic constraints: the only critical extensions of NVIDIA's chains.
-pub(super) const CHAIN_EXTENSIONS: &[&str] = &["2.5.29.15", "2.5.29.19"];
-/// Those and the extended key usage, which says that a certificate is for answering.
+/// Key usage, basic constraints and the extended key usage, which says that a certificate is for answering.
 pub(super) const RESPONDER_EXTENSIONS: &[&str] = &["2.5.29.15", "2.5.29.19", "2.5.29.37"];
 
-/// `verify` is given the position, the issuer and the subject. Every certificate is issued by the next in name and signature, the root by itself; P-384 with SHA-384 throughout.
+/// Every certificate is issued by the next in name and signature, the root by itself; P-384 with SHA-384 throughout.
+/// `verify` is given the position, the issuer and the subject.
 pub(super) fn signatures(
     certificates: &[Certificate],
     verify: impl Fn(usize, &Certificate, &Certificate) -> Result<(), SignatureFault>,
@@ -35,7 +35,8 @@ pub(super) fn signatures(
 /// CA certificates above a leaf that signs, with no critical extension that is not looked at (RFC 5280 section 4.2).
 pub(super) fn usage(certificates: &[Certificate]) -> Result<String, String> {
     for (index, certificate) in certificates.iter().enumerate() {
-        understood(certificate, CHAIN_EXTENSIONS).map_err(|what| format!("certificate {index}: {what}"))?;
+        understood(certificate, &PROCESSED_EXTENSIONS)
+            .map_err(|what| format!("certificate {index}: {what}"))?;
         let fits = match index.checked_sub(1) {
             None => is_signer(certificate),
             Some(below) => is_authority(certificate, below),
@@ -48,15 +49,6 @@ pub(super) fn usage(certificates: &[Certificate]) -> Result<String, String> {
         }
     }
     Ok(format!("a signing leaf below {} authorities", certificates.len().saturating_sub(1)))
-}
-
-/// RFC 5280 section 4.2: a critical extension that is not processed is a refusal.
-pub(super) fn understood(certificate: &Certificate, processed: &[&str]) -> Result<(), String> {
-    let mut extensions = certificate.extensions.iter();
-    match extensions.find(|found| found.critical && !processed.contains(&found.oid.as_ref())) {
-        Some(found) => Err(format!("{} has the critical extension {}", certificate.common_name, found.oid)),
-        None => Ok(()),
-    }
 }
 
 fn is_signer(leaf: &Certificate) -> bool {

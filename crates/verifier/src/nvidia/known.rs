@@ -2,7 +2,7 @@
 //! whoever staples the same broken list for each of them makes no work by it.
 
 use super::endorsements::{Answer, List};
-use crate::signature::{Algorithms, SignatureFault, ecdsa_sig_value};
+use crate::signature::{Algorithms, SignatureFault};
 use confide_evidence::x509::{Certificate, KeyAlgorithm, SignatureAlgorithm};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -27,8 +27,7 @@ impl Known {
         subject: &Certificate,
         algorithms: &Algorithms,
     ) -> Result<(), SignatureFault> {
-        let parts: [&[u8]; 3] = [&issuer.spki, subject.tbs(), &subject.signature];
-        let id = identity(&parts);
+        let id = identity(&issuance(issuer, subject));
         if self.recall(&id) == Some(Ok(())) {
             return Ok(());
         }
@@ -37,14 +36,15 @@ impl Known {
         Ok(())
     }
 
-    /// Verifies that `issuer` signed `subject`, both on P-384 with SHA-384.
+    /// Verifies that `issuer` signed `subject`: P-384 with SHA-384.
     pub(super) fn certificate(
         &self,
         issuer: &Certificate,
         subject: &Certificate,
         algorithms: &Algorithms,
     ) -> Result<(), SignatureFault> {
-        self.p384(issuer, subject.signature_algorithm, subject.tbs(), &subject.signature, algorithms)
+        is_p384(issuer, subject.signature_algorithm)?;
+        self.once(&issuance(issuer, subject), || algorithms.certificate(issuer, subject))
     }
 
     /// Verifies the signature of an OCSP answer: P-384 with SHA-384.
@@ -55,30 +55,9 @@ impl Known {
         algorithms: &Algorithms,
     ) -> Result<(), SignatureFault> {
         let response = &answer.response;
-        if (responder.key_algorithm, response.signature_algorithm)
-            != (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384)
-        {
-            return Err(SignatureFault::Algorithm);
-        }
+        is_p384(responder, response.signature_algorithm)?;
         self.once(&[&responder.spki, &answer.digest, &response.signature, b"an answer"], || {
             algorithms.issued(responder, response.signature_algorithm, &response.tbs, &response.signature)
-        })
-    }
-
-    /// Verifies a signature: P-384 with SHA-384.
-    fn p384(
-        &self,
-        issuer: &Certificate,
-        algorithm: SignatureAlgorithm,
-        message: &[u8],
-        signature: &[u8],
-        algorithms: &Algorithms,
-    ) -> Result<(), SignatureFault> {
-        if (issuer.key_algorithm, algorithm) != (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) {
-            return Err(SignatureFault::Algorithm);
-        }
-        self.once(&[&issuer.spki, message, signature], || {
-            algorithms.issued(issuer, algorithm, message, signature)
         })
     }
 
@@ -113,9 +92,10 @@ impl Known {
         signature: &[u8; 96],
         algorithms: &Algorithms,
     ) -> Result<(), SignatureFault> {
-        let (r, s) = signature.split_at(48);
-        let signature = ecdsa_sig_value(r, s);
-        self.p384(signer, SignatureAlgorithm::EcdsaSha384, message, &signature, algorithms)
+        is_p384(signer, SignatureAlgorithm::EcdsaSha384)?;
+        self.once(&[&signer.spki, message, signature, b"r and s"], || {
+            algorithms.p384_raw(&signer.public_key, message, signature)
+        })
     }
 
     fn once(
@@ -141,6 +121,19 @@ impl Known {
         if known.len() < MAX_KNOWN_SIGNATURES {
             known.insert(id, found);
         }
+    }
+}
+
+/// What says that an issuer has signed a certificate.
+fn issuance<'c>(issuer: &'c Certificate, subject: &'c Certificate) -> [&'c [u8]; 3] {
+    [&issuer.spki, subject.tbs(), &subject.signature]
+}
+
+/// Whether it is a signature with SHA-384 by a key on P-384.
+fn is_p384(signer: &Certificate, algorithm: SignatureAlgorithm) -> Result<(), SignatureFault> {
+    match (signer.key_algorithm, algorithm) {
+        (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha384) => Ok(()),
+        _ => Err(SignatureFault::Algorithm),
     }
 }
 

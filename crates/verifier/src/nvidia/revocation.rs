@@ -6,6 +6,7 @@
 use super::chain;
 use super::endorsements::{Answer, List, PreparedDevices};
 use crate::signature::Algorithms;
+use crate::tdx::understood;
 use confide_evidence::hex;
 use confide_evidence::ocsp::{CertStatus, SingleResponse};
 use confide_evidence::time::format_seconds;
@@ -180,7 +181,7 @@ fn responder<'a>(
         if !responder.has_ocsp_no_check() {
             return Err(format!("an answer of {name}, whose own revocation would have to be asked for"));
         }
-        chain::understood(responder, chain::RESPONDER_EXTENSIONS)?;
+        understood(responder, chain::RESPONDER_EXTENSIONS)?;
         if !chain::signs(responder) {
             return Err(format!("an answer of {name}, which may not sign"));
         }
