@@ -12,9 +12,12 @@
     reason = "a program that measures, outside the pure crate"
 )]
 
+#[path = "../tests/algorithms/mod.rs"]
+mod algorithms;
 #[path = "../tests/guest/mod.rs"]
 mod guest;
 
+use algorithms::AWS;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -28,7 +31,7 @@ use confide_simulator::{
     BootEvent, PlatformOptions, SimulatedBootLog, SimulatedPlatform, SimulatedTd, TdMeasurements,
 };
 use confide_verifier::{Inputs, Memo, PreparedCollateral, Subject, evaluate};
-use guest::{AWS, DANGER, NOW, danger, now};
+use guest::{DANGER, NOW, danger, now};
 
 const WARM_UP: usize = 5;
 const ROUNDS: usize = 200;

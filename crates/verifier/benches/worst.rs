@@ -12,11 +12,14 @@
     reason = "a program that measures, outside the pure crate"
 )]
 
+#[path = "../tests/algorithms/mod.rs"]
+mod algorithms;
 #[path = "../tests/guest/mod.rs"]
 mod guest;
 #[path = "../tests/snp/mod.rs"]
 mod snp;
 
+use algorithms::AWS;
 use std::hint::black_box;
 use std::path::Path;
 use std::rc::Rc;
@@ -40,7 +43,7 @@ use confide_simulator::{
     SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension, SnpOptions, TdMeasurements,
 };
 use confide_verifier::{AttestationResult, Inputs, Subject, evaluate};
-use guest::{AWS, DANGER, Guest, NOW, challenge, danger, now};
+use guest::{DANGER, Guest, NOW, challenge, danger, now};
 
 const ROUNDS: usize = 15;
 

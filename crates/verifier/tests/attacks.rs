@@ -8,8 +8,10 @@
     reason = "tests"
 )]
 
+mod algorithms;
 mod guest;
 
+use algorithms::AWS;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::event::{EventLog, LoadedModel, RuntimeEvent};
@@ -20,7 +22,7 @@ use confide_verifier::{
     AttestationResult, Challenge, Inputs, Outcome, PreparedCollateral, Subject, appraise, evaluate,
 };
 use guest::{
-    AWS, DANGER, EXPORTER, Guest, NONCE, SPKI, challenge, danger, failures, minting, now, verdict, verdict_of,
+    DANGER, EXPORTER, Guest, NONCE, SPKI, challenge, danger, failures, minting, now, verdict, verdict_of,
 };
 
 fn with_prepared(

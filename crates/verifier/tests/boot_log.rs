@@ -1,8 +1,10 @@
 //! The boot event log of a simulated guest: what it must replay to, and what is said where it does not.
 #![allow(clippy::unwrap_used, missing_docs, dead_code, reason = "tests")]
 
+mod algorithms;
 mod guest;
 
+use algorithms::AWS;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::tdx::collateral_from_json;
@@ -11,7 +13,7 @@ use confide_simulator::{
     BootEvent, PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedPlatform, SimulatedTd, TdMeasurements,
 };
 use confide_verifier::{AttestationResult, Check, Inputs, Outcome, Status, Subject, evaluate};
-use guest::{AWS, DANGER, Guest, NOW, challenge, danger, failures, now, verdict};
+use guest::{DANGER, Guest, NOW, challenge, danger, failures, now, verdict};
 
 const REQUIRED: &str = "boot_log = \"required\"";
 const NO_REFERENCE: &str =

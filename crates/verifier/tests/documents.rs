@@ -2,9 +2,11 @@
 //! and for every change.
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
 
+mod algorithms;
 mod counting;
 mod guest;
 
+use algorithms::AWS;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, MAX_DEVICES,
@@ -18,8 +20,8 @@ use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
 use guest::{
-    AWS, DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, minting, now, serve,
-    verdict, verdict_of,
+    DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, minting, now, serve, verdict,
+    verdict_of,
 };
 
 fn failures_of(change: impl FnOnce(&mut EvidenceDocument)) -> Vec<String> {

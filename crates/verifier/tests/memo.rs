@@ -9,9 +9,11 @@
     reason = "a test that reads the corpus and prints what it counted"
 )]
 
+mod algorithms;
 mod corpus;
 mod guest;
 
+use algorithms::AWS;
 use confide_evidence::document::Endorsements;
 use confide_evidence::tdx::collateral_from_json;
 use confide_policy::AppraisalPolicy;
@@ -20,7 +22,7 @@ use confide_verifier::{
     AttestationResult, Inputs, MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo, Subject, evaluate,
 };
 use corpus::Corpus;
-use guest::{AWS, DANGER, NOW, danger};
+use guest::{DANGER, NOW, danger};
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
 

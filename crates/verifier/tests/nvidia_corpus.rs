@@ -1,10 +1,12 @@
 //! Every recorded NVIDIA report that verifies is authentic here too, and nothing else is.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
+mod algorithms;
 #[path = "../../evidence/tests/support/nvidia_corpus.rs"]
 mod corpus;
 mod devices;
 
+use algorithms::{AWS, RING};
 use std::collections::BTreeMap;
 
 use confide_evidence::document::NvidiaEndorsements;
@@ -14,21 +16,6 @@ use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
 use corpus::Item;
 use devices::{With, status};
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
-static RING: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
-    ed25519: webpki::ring::ED25519,
-    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 /// 2026-10-01, inside every device certificate's window.
 const NOW: i64 = 1_790_812_800;

@@ -1,24 +1,18 @@
 //! Recorded devices with their recorded manifests and OCSP answers: the whole appraisal.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, reason = "tests read files")]
 
+mod algorithms;
 #[path = "../../evidence/tests/support/nvidia_corpus.rs"]
 mod corpus;
 mod devices;
 
+use algorithms::AWS;
 use confide_evidence::document::{DeviceEvidence, DeviceKind, NvidiaEndorsements};
 use confide_evidence::nvidia::{Report, decoded, device_of, evidence_list};
 use confide_policy::{AppraisalPolicy, Require};
-use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
+use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
 use std::path::Path;
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 /// 2025-08-21T12:00:00Z, when the OCSP answers of the recorded Hopper's device certificates hold.
 const DEVICE_CLOCK: i64 = 1_755_777_600;

@@ -1,22 +1,16 @@
 //! Simulated GPUs: accepted under the danger policy that names their root, refused for each thing that is wrong.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use algorithms::AWS;
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind};
 use confide_policy::{AppraisalPolicy, Expect, Loaded};
 use confide_simulator::{GpuOptions, SimulatedGpu};
-use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
+use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
 
+mod algorithms;
 mod devices;
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 /// 2026-10-01.
 const NOW: i64 = 1_790_812_800;

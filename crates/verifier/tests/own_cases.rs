@@ -2,6 +2,9 @@
 //! noticed first when a check is broken, and with prepared collateral, too.
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
+mod algorithms;
+
+use algorithms::AWS;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, TdxCollateral};
@@ -12,21 +15,13 @@ use confide_evidence::transcript::Role;
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{PlatformOptions, QuoteFlaw, SimulatedPlatform, SimulatedTd, TdMeasurements};
 use confide_verifier::{
-    Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
+    AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
     malformed_collateral, verify_origin,
 };
 use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tdx")

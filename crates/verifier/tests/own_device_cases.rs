@@ -1,6 +1,9 @@
 //! The cases of `fixtures/nvidia` in this crate alone, without the program that users run (`tests/conformance`).
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
+mod algorithms;
+
+use algorithms::{AWS, RING};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
 use confide_evidence::time::parse_rfc3339;
@@ -9,22 +12,6 @@ use confide_verifier::{Algorithms, AttestationResult, Inputs, PreparedDevices, S
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
-
-static RING: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
-    ed25519: webpki::ring::ED25519,
-    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/nvidia")

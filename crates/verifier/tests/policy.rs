@@ -2,6 +2,7 @@
 //! that show.
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
 
+mod algorithms;
 mod guest;
 
 use confide_evidence::bytes::Bytes;

@@ -1,8 +1,10 @@
 //! Signed files of reference values: whose, which version, of which time, and what they are taken for.
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, dead_code, reason = "tests")]
 
+mod algorithms;
 mod guest;
 
+use algorithms::AWS;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 use confide_evidence::bytes::{ByteString, Bytes};
@@ -10,7 +12,7 @@ use confide_evidence::document::Endorsements;
 use confide_evidence::record::{RecordedReferences, SeenReferences};
 use confide_policy::{AppraisalPolicy, ReferenceKey};
 use confide_verifier::{AttestationResult, Inputs, Outcome, PreparedReferences, Status, Subject, evaluate};
-use guest::{AWS, DANGER, Guest, NOW, challenge, danger, failures, now};
+use guest::{DANGER, Guest, NOW, challenge, danger, failures, now};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};

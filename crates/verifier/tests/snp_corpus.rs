@@ -9,14 +9,16 @@
     reason = "a test that reads the corpus and prints what it counted"
 )]
 
+mod algorithms;
 mod corpus;
 mod snp;
 
+use algorithms::{AWS, RING};
 use confide_evidence::x509::Certificate;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{AttestationResult, Outcome, Status};
 use corpus::{Corpus, Row};
-use snp::{AWS, Case, RING, status};
+use snp::{Case, status};
 
 const DAY: u64 = 86_400;
 

@@ -12,9 +12,11 @@
     reason = "a test that reads the corpus and prints what it counted"
 )]
 
+mod algorithms;
 mod corpus;
 mod snp;
 
+use algorithms::AWS;
 use confide_evidence::snp::Report;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::Status;
@@ -22,7 +24,7 @@ use corpus::{Corpus, Row};
 use sev::certs::snp::{Certificate, Chain, Verifiable as _, ca};
 use sev::firmware::guest::AttestationReport;
 use sev::parser::ByteParser as _;
-use snp::{AWS, Case, status};
+use snp::{Case, status};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether signature and chain hold, as `sev` sees it.

@@ -9,9 +9,11 @@
     reason = "tests"
 )]
 
+mod algorithms;
 mod counting;
 mod snp;
 
+use algorithms::{AWS, RING};
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{
     SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels, SnpOptions, SnpProduct,
@@ -19,7 +21,7 @@ use confide_simulator::{
 };
 use confide_verifier::{AttestationResult, Outcome, Status, rules};
 use counting::{COUNTING, documented, verifications};
-use snp::{AWS, Case, DANGER, RING, danger, status};
+use snp::{Case, DANGER, danger, status};
 use std::collections::BTreeSet;
 
 const NOW: u64 = 1_780_000_000;

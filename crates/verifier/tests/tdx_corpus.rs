@@ -9,29 +9,16 @@
     reason = "a test that reads the corpus and prints what it counted"
 )]
 
+mod algorithms;
 mod corpus;
 
+use algorithms::{AWS, RING};
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Inputs, Outcome, Subject, evaluate};
 use corpus::{Corpus, Row};
 use rustls_pki_types::UnixTime;
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
-static RING: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
-    ed25519: webpki::ring::ED25519,
-    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationResult {
     let inputs = Inputs {

@@ -12,14 +12,16 @@
     reason = "a test that reads the corpus and prints what it counted"
 )]
 
+mod algorithms;
 mod corpus;
 
+use algorithms::AWS;
 use confide_evidence::document::{Endorsements, TdxCollateral};
 use confide_evidence::record::{Finding, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::collateral_from_json;
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::{AppraisalPolicy, Loaded};
-use confide_verifier::{Algorithms, AttestationResult, Inputs, Status, Subject, evaluate, rules};
+use confide_verifier::{AttestationResult, Inputs, Status, Subject, evaluate, rules};
 use corpus::{Corpus, quote_collateral_v3};
 use dcap_qvl::QuoteCollateralV3;
 use dcap_qvl::verify::QuoteVerifier;
@@ -29,14 +31,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const MUTATIONS: usize = 300;
-
-static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 #[derive(Clone)]
 struct Case {

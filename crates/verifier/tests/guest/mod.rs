@@ -1,5 +1,6 @@
 //! A simulated guest and the verdicts on its evidence documents.
 
+use crate::algorithms::AWS;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
     Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
@@ -17,17 +18,9 @@ use confide_policy::{AppraisalPolicy, Loaded};
 use confide_simulator::{
     PlatformOptions, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd, TdMeasurements,
 };
-use confide_verifier::{Algorithms, Appraisal, AttestationResult, Challenge, Inputs, Subject, evaluate};
+use confide_verifier::{Appraisal, AttestationResult, Challenge, Inputs, Subject, evaluate};
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
-
-pub(crate) static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
 
 /// 2026-10-01.
 pub(crate) const NOW: u64 = 1_790_812_800;

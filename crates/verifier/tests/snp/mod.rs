@@ -7,21 +7,6 @@ use confide_verifier::{Algorithms, AttestationResult, Inputs, Status, Subject, e
 use rustls_pki_types::UnixTime;
 use std::time::Duration;
 
-pub(crate) static AWS: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::aws_lc_rs::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
-    ed25519: webpki::aws_lc_rs::ED25519,
-    rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
-pub(crate) static RING: Algorithms = Algorithms {
-    ecdsa_p256_sha256: webpki::ring::ECDSA_P256_SHA256,
-    ecdsa_p384_sha384: webpki::ring::ECDSA_P384_SHA384,
-    ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
-    ed25519: webpki::ring::ED25519,
-    rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
-};
-
 /// A report, its certificates and lists, and a time.
 #[derive(Clone)]
 pub(crate) struct Case {
