@@ -38,9 +38,14 @@ const fn verifier(
 }
 
 /// A shard of what is parsed: the appraisal's own cases must notice as well.
-const fn evidence(name: &'static str, files: &'static [&'static str]) -> Shard {
+const fn evidence(
+    name: &'static str,
+    files: &'static [&'static str],
+    first: &'static [&'static str],
+    tests: &'static [&'static str],
+) -> Shard {
     let tested_by = "confide-evidence,confide-verifier";
-    Shard { name, package: "confide-evidence", tested_by, files, first: CASES, tests: PARSERS }
+    Shard { name, package: "confide-evidence", tested_by, files, first, tests }
 }
 
 /// The appraisal first.
@@ -80,14 +85,51 @@ const SHARDS: &[Shard] = &[
     ),
     verifier("ear", &["crates/verifier/src/ear.rs"], ALL),
     verifier("witness", &["crates/verifier/src/witness.rs"], TDX),
-    verifier("nvidia", &["crates/verifier/src/nvidia/*.rs"], NVIDIA),
-    evidence("quote", &["crates/evidence/src/tdx/*.rs"]),
+    Shard {
+        name: "nvidia",
+        package: "confide-verifier",
+        tested_by: "confide-verifier",
+        files: &["crates/verifier/src/nvidia/*.rs"],
+        first: DEVICE_CASES,
+        tests: NVIDIA,
+    },
+    evidence("quote", &["crates/evidence/src/tdx/*.rs"], CASES, PARSERS),
     evidence(
         "x509",
         &["crates/evidence/src/x509.rs", "crates/evidence/src/pem.rs", "crates/evidence/src/time.rs"],
+        CASES,
+        PARSERS,
     ),
-    evidence("boot_log_format", &["crates/evidence/src/boot_log/*.rs"]),
-    evidence("snp_report", &["crates/evidence/src/snp/*.rs"]),
+    evidence("boot_log_format", &["crates/evidence/src/boot_log/*.rs"], CASES, PARSERS),
+    evidence("snp_report", &["crates/evidence/src/snp/*.rs"], CASES, PARSERS),
+    evidence(
+        "nvidia_format",
+        &["crates/evidence/src/nvidia/*.rs", "crates/evidence/src/nvidia/rim/*.rs"],
+        DEVICE_CASES,
+        DEVICE_PARSERS,
+    ),
+    evidence("ocsp", &["crates/evidence/src/ocsp.rs"], DEVICE_CASES, DEVICE_PARSERS),
+    evidence(
+        "document",
+        &[
+            "crates/evidence/src/bytes.rs",
+            "crates/evidence/src/cbor.rs",
+            "crates/evidence/src/configuration.rs",
+            "crates/evidence/src/document.rs",
+            "crates/evidence/src/event.rs",
+            "crates/evidence/src/hash.rs",
+            "crates/evidence/src/hex.rs",
+            "crates/evidence/src/manifest.rs",
+            "crates/evidence/src/percent.rs",
+            "crates/evidence/src/read.rs",
+            "crates/evidence/src/receipt.rs",
+            "crates/evidence/src/record.rs",
+            "crates/evidence/src/text.rs",
+            "crates/evidence/src/transcript.rs",
+        ],
+        &["--lib", "--test", "formats", "--test", "own_cases"],
+        DOCUMENTS,
+    ),
     Shard {
         name: "policy",
         package: "confide-policy",
@@ -98,12 +140,15 @@ const SHARDS: &[Shard] = &[
     },
 ];
 
-/// What is built anew for mutants, and tests of it.
-const OFTEN_BUILT: [&str; 4] =
+/// `confide-evidence` and what is built on it for the tests.
+const ON_EVIDENCE: [&str; 4] =
     ["confide-evidence", "confide-policy", "confide-verifier", "confide-simulator"];
 
 /// The appraisal's own cases, two or more for each check.
 const CASES: &[&str] = &["--lib", "--test", "own_cases"];
+
+/// Those of devices.
+const DEVICE_CASES: &[&str] = &["--lib", "--test", "own_device_cases"];
 
 /// The tests of the verifier that take seconds and are about TDX.
 const TDX: &[&str] = &[
@@ -154,11 +199,53 @@ const PARSERS: &[&str] = &[
     "--test",
     "boot_log",
     "--test",
+    "x509",
+    "--test",
     "x509_corpus",
     "--test",
     "own_cases",
     "--test",
     "snp_simulated",
+];
+
+/// Those of the parsers of devices' evidence and endorsements.
+const DEVICE_PARSERS: &[&str] = &[
+    "--lib",
+    "--test",
+    "nvidia_corpus",
+    "--test",
+    "nvidia_lists",
+    "--test",
+    "nvidia_endorsed",
+    "--test",
+    "nvidia_simulated",
+    "--test",
+    "ocsp",
+    "--test",
+    "ocsp_corpus",
+    "--test",
+    "rim",
+    "--test",
+    "rim_corpus",
+    "--test",
+    "own_device_cases",
+];
+
+/// Those of the formats of our own.
+const DOCUMENTS: &[&str] = &[
+    "--lib",
+    "--test",
+    "formats",
+    "--test",
+    "boot_log",
+    "--test",
+    "own_cases",
+    "--test",
+    "documents",
+    "--test",
+    "attacks",
+    "--test",
+    "references",
 ];
 
 /// All of the verifier's.
@@ -244,6 +331,11 @@ impl Shard {
         })
     }
 
+    /// What is built anew for each mutant.
+    fn often_built(&self) -> Vec<&'static str> {
+        if self.package == ON_EVIDENCE[0] { ON_EVIDENCE.to_vec() } else { vec![self.package] }
+    }
+
     /// Puts the shard's mutants before these tests; with `--iterate` those that none has noticed yet.
     fn put(&self, arguments: &[&str], tests: &[&str], out: &Path, tool: &Path) -> Result<()> {
         let mut command = Command::new(tool);
@@ -253,11 +345,16 @@ impl Shard {
         for file in self.files {
             command.args(["--file", file]);
         }
-        for package in OFTEN_BUILT {
-            // A mutant is built often and run once.
-            command.arg(format!("--cargo-arg=--config=profile.dev.package.{package}.opt-level=0"));
+        for package in self.often_built() {
+            // A mutant is built once and run once.
+            for setting in ["opt-level=0", "debug=0"] {
+                command.arg(format!("--cargo-arg=--config=profile.dev.package.{package}.{setting}"));
+            }
         }
-        command.arg("--").args(tests);
+        // Behind `--` they would choose what is run, and every test of the packages would be linked for each mutant.
+        command.args(tests.iter().map(|test| format!("--cargo-arg={test}")));
+        // A mutant is one changed function.
+        command.env("CARGO_INCREMENTAL", "1");
         // The corpus lies beside the repository, not beside the copy that is mutated.
         command.env("CONFIDE_CORPUS", corpus());
         // All copies share what they do not mutate.
@@ -319,9 +416,9 @@ mod tests {
             SHARDS.iter().flat_map(|shard| shard.files).filter(holds).count()
         };
         let mut files = Vec::new();
-        let appraised =
-            ["verifier/src", "policy/src", "evidence/src/tdx", "evidence/src/snp", "evidence/src/boot_log"];
-        let mut folders = appraised.map(|name| cargo::root().join("crates").join(name)).to_vec();
+        let mut folders = ["verifier/src", "policy/src", "evidence/src"]
+            .map(|name| cargo::root().join("crates").join(name))
+            .to_vec();
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -332,7 +429,8 @@ mod tests {
         for path in files {
             let file = path.strip_prefix(cargo::root()).unwrap().to_str().unwrap();
             // Nothing but the list of modules.
-            let expected = usize::from(file != "crates/verifier/src/lib.rs");
+            let lists = ["crates/verifier/src/lib.rs", "crates/evidence/src/lib.rs"];
+            let expected = usize::from(!lists.contains(&file));
             assert_eq!(shards_of(file), expected, "{file}");
         }
     }
