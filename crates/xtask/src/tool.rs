@@ -41,8 +41,11 @@ impl Tool {
 
     /// The version of the program that is there. Cargo's helpers answer as themselves or as Cargo's command.
     fn present(&self, program: &PathBuf) -> Option<String> {
-        let output = Command::new(program).arg("--version").output().ok()?;
-        let text = String::from_utf8(output.stdout).ok()?;
-        text.split_whitespace().nth(1).map(str::to_owned)
+        let asked = |arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).output().ok()?;
+            let text = String::from_utf8(output.stdout).ok()?;
+            text.split_whitespace().nth(1).map(str::to_owned)
+        };
+        asked(&["--version"]).or_else(|| asked(&[self.name.strip_prefix("cargo-")?, "--version"]))
     }
 }
