@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use confide_evidence::bytes::{Bytes, Digest};
-use confide_evidence::transcript::{Binding, EXPORTER_LABEL};
+use confide_evidence::transcript::{Binding, EXPORTER_LABEL, batch_leaf};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -71,14 +71,38 @@ impl<S> ConnectionExporter<S> {
     ///
     /// # Errors
     /// [`ChannelError::Exporter`].
-    pub fn bind(&self, nonce: Bytes<32>) -> Result<Binding, ChannelError> {
+    pub fn bind(&self, nonce: Bytes<32>) -> Result<BoundNonce, ChannelError> {
         let stream = lock(&self.tls);
         let exporter = stream
             .get_ref()
             .1
             .export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0))
             .map_err(ChannelError::Exporter)?;
-        Ok(Binding::Serve { nonce, exporter: Bytes(exporter), tls_spki: self.spki })
+        Ok(BoundNonce { nonce, exporter: Bytes(exporter), tls_spki: self.spki })
+    }
+}
+
+/// A nonce with the connection over which it came: what evidence for it has to be bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BoundNonce {
+    /// Chosen by the client.
+    pub nonce: Bytes<32>,
+    /// The TLS exporter of the connection, under [`EXPORTER_LABEL`] with the nonce as context.
+    pub exporter: Bytes<32>,
+    /// SHA-256 of the DER SubjectPublicKeyInfo of the guest's TLS key: the same for all connections.
+    pub tls_spki: Digest,
+}
+
+impl BoundNonce {
+    /// What a quote for this connection alone is bound to.
+    pub fn alone(&self) -> Binding {
+        let Self { nonce, exporter, tls_spki } = *self;
+        Binding::Serve { nonce, exporter, tls_spki }
+    }
+
+    /// Its leaf in the tree of a batch.
+    pub fn leaf(&self) -> Bytes<64> {
+        batch_leaf(&self.nonce, &self.exporter)
     }
 }
 

@@ -114,8 +114,8 @@ async fn both_ends_export_the_same_value_and_only_for_this_connection() {
         assert_eq!(keys.tls_spki(), sha256(&spki));
         let exported = connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0)).unwrap();
         let expected = Binding::Serve { nonce, exporter: Bytes(exported), tls_spki: keys.tls_spki() };
-        assert_eq!(guest.exporter().bind(nonce).unwrap(), expected);
-        assert_ne!(guest.exporter().bind(Bytes([8; 32])).unwrap().channel(), expected.channel());
+        assert_eq!(guest.exporter().bind(nonce).unwrap().alone(), expected);
+        assert_ne!(guest.exporter().bind(Bytes([8; 32])).unwrap().alone().channel(), expected.channel());
         exporters.push(exported);
     }
     assert_ne!(exporters[0], exporters[1]);

@@ -24,6 +24,7 @@ pub mod percent;
 mod read;
 pub mod receipt;
 pub mod record;
+pub mod shared;
 pub mod snp;
 pub mod tdx;
 pub mod text;

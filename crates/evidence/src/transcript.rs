@@ -171,65 +171,55 @@ fn batch_node(left: &Bytes<64>, right: &Bytes<64>) -> Bytes<64> {
 /// A batch tree, shaped as RFC 9162 section 2.1 has it.
 #[derive(Clone, Debug)]
 pub struct BatchTree {
-    leaves: Vec<Bytes<64>>,
+    /// The leaves, then what pairs of them hash to, up to below the root. A last node without a partner stands in the next
+    /// level as it is, which gives the shape of the RFC: the left part holds the largest power of two below the count.
+    levels: Vec<Vec<Bytes<64>>>,
+    root: Bytes<64>,
+    size: u64,
 }
 
 impl BatchTree {
-    /// The tree over `leaves`.
+    /// The tree over `leaves`: one hash for each but one.
     ///
     /// # Errors
     /// When there is no leaf, or more than [`MAX_BATCH`].
     pub fn new(leaves: Vec<Bytes<64>>) -> Result<Self, BatchError> {
-        match u64::try_from(leaves.len()) {
-            Ok(1..=MAX_BATCH) => Ok(Self { leaves }),
-            _ => Err(BatchError::Size(leaves.len())),
+        let refused = BatchError::Size(leaves.len());
+        let Ok(size @ 1..=MAX_BATCH) = u64::try_from(leaves.len()) else { return Err(refused) };
+        let mut levels = Vec::new();
+        let mut level = leaves;
+        loop {
+            match level.as_slice() {
+                [] => return Err(refused),
+                [root] => return Ok(Self { root: *root, levels, size }),
+                _ => {}
+            }
+            let next = level.chunks(2).flat_map(|nodes| match nodes {
+                [left, right] => Some(batch_node(left, right)),
+                alone => alone.first().copied(),
+            });
+            let next = next.collect();
+            levels.push(std::mem::replace(&mut level, next));
         }
     }
 
     /// The root, which role `batch` signs as field 3.
     pub fn root(&self) -> Bytes<64> {
-        subtree_root(&self.leaves)
+        self.root
     }
 
-    /// The path of the leaf at `index`; `None` when there is no such leaf.
+    /// The path of the leaf at `index`; `None` when there is no such leaf. No hash is computed.
     pub fn path(&self, index: usize) -> Option<BatchPath> {
-        let mut path = Vec::new();
-        self.leaves.get(index)?;
-        collect_path(&self.leaves, index, &mut path);
-        let size = u64::try_from(self.leaves.len()).ok()?;
-        Some(BatchPath { path, size, index: u64::try_from(index).ok()? })
+        let place = u64::try_from(index).ok().filter(|place| *place < self.size)?;
+        let mut at = index;
+        let sibling = |level: &Vec<Bytes<64>>| {
+            let sibling = level.get(at ^ 1).copied();
+            at /= 2;
+            sibling
+        };
+        let path = self.levels.iter().filter_map(sibling).collect();
+        Some(BatchPath { path, size: self.size, index: place })
     }
-}
-
-/// RFC 9162 section 2.1.1: the left part holds the largest power of two that is smaller than the count.
-fn subtree_root(leaves: &[Bytes<64>]) -> Bytes<64> {
-    match leaves {
-        [leaf] => *leaf,
-        _ => {
-            let (left, right) = leaves.split_at(split(leaves.len()));
-            batch_node(&subtree_root(left), &subtree_root(right))
-        }
-    }
-}
-
-/// RFC 9162 section 2.1.3.1, from the leaf upwards.
-fn collect_path(leaves: &[Bytes<64>], index: usize, path: &mut Vec<Bytes<64>>) {
-    if leaves.len() <= 1 {
-        return;
-    }
-    let at = split(leaves.len());
-    let (left, right) = leaves.split_at(at);
-    if index < at {
-        collect_path(left, index, path);
-        path.push(subtree_root(right));
-    } else {
-        collect_path(right, index.saturating_sub(at), path);
-        path.push(subtree_root(left));
-    }
-}
-
-fn split(count: usize) -> usize {
-    count.div_ceil(2).next_power_of_two()
 }
 
 /// Where one connection stands in the batch tree that a quote signed.
@@ -359,6 +349,25 @@ mod tests {
         let key_release = Binding::KeyRelease { nonce: Bytes([1; 32]) };
         assert_ne!(serve().gpu_nonce(0), serve().gpu_nonce(1));
         assert_ne!(serve().gpu_nonce(0), key_release.gpu_nonce(0));
+    }
+
+    /// RFC 9162 section 2.1.1, word for word: the left part holds the largest power of two below the count.
+    fn root_by_definition(leaves: &[Bytes<64>]) -> Bytes<64> {
+        match leaves {
+            [leaf] => *leaf,
+            _ => {
+                let (left, right) = leaves.split_at(leaves.len().div_ceil(2).next_power_of_two());
+                batch_node(&root_by_definition(left), &root_by_definition(right))
+            }
+        }
+    }
+
+    #[test]
+    fn roots_are_those_of_the_definition() {
+        for count in (1..=66).chain([1023, 1024, 1025, 4095, 4096]) {
+            let tree = BatchTree::new(leaves(count)).unwrap();
+            assert_eq!(tree.root(), root_by_definition(&leaves(count)), "{count}");
+        }
     }
 
     #[test]

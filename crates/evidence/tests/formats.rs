@@ -15,7 +15,8 @@ use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::cbor::{self, CanonicalRule, CborError};
 use confide_evidence::document::*;
 use confide_evidence::record::Record;
-use confide_evidence::transcript::{MAX_BATCH_PATH, Role};
+use confide_evidence::shared::SharedDocument;
+use confide_evidence::transcript::{BatchTree, MAX_BATCH_PATH, Role, batch_leaf};
 use proptest::prelude::*;
 
 fn documents() -> [EvidenceDocument; 2] {
@@ -66,6 +67,19 @@ fn every_struct_declares_its_fields_in_canonical_order() {
         let mut writer = BufWriter::new(Vec::new());
         sorted(value).encode(&mut writer).unwrap();
         assert_eq!(writer.into_inner(), bytes);
+    }
+}
+
+#[test]
+fn a_shared_document_with_a_path_is_the_document_with_that_path() {
+    for document in documents() {
+        let shared = SharedDocument::new(document.clone()).unwrap();
+        for (size, index) in [(1, 0), (2, 1), (23, 22), (300, 255), (4096, 4095)] {
+            let leaf = |at: u16| batch_leaf(&Bytes([1; 32]), &Bytes([at as u8; 32]));
+            let path = BatchTree::new((0..size).map(leaf).collect()).unwrap().path(index).unwrap();
+            let whole = EvidenceDocument { batch: Some(path.clone()), ..document.clone() };
+            assert_eq!(shared.encode(&path), whole.encode().unwrap(), "{index} of {size}");
+        }
     }
 }
 

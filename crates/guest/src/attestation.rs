@@ -4,22 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use confide_attester::AttesterError;
 use confide_attester::gpu::GpuError;
-use confide_attester::{Attester, AttesterError};
 use confide_channel_guest::ConnectionExporter;
 use confide_endorser::Staple;
-use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::document::{
-    AttestationRequest, Claims, Endorsements, KeySet, MAX_REQUEST, MEDIA_TYPE, NvidiaEndorsements,
+    AttestationRequest, Claims, Endorsements, EvidenceDocument, MAX_REQUEST, MEDIA_TYPE, NvidiaEndorsements,
     REQUEST_MEDIA_TYPE, TdxCollateral,
 };
+use confide_evidence::transcript::Binding;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use serde_json::json;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 
+use crate::batches::{BatchFailure, Batches, Denied};
 use crate::boot::{self, Booted};
 use crate::codes;
 use crate::config::Limits;
@@ -27,13 +28,7 @@ use crate::gpu_endorsements::GpuStaple;
 
 /// Answers attestation requests.
 pub(crate) struct Attestation {
-    attester: Arc<Attester>,
-    key_set: KeySet,
-    claims: Claims,
-    staples: Staples,
-    /// Takes the failure that ended the use of the GPUs; of several, the first.
-    gpus_ended: mpsc::Sender<GpuError>,
-    turns: Arc<Semaphore>,
+    batches: Batches,
     body_time: Duration,
 }
 
@@ -52,13 +47,22 @@ impl Attestation {
         gpus_ended: mpsc::Sender<GpuError>,
         limits: &Limits,
     ) -> Self {
+        let attester = Arc::clone(&booted.attester);
+        let (key_set, claims) = (booted.keys.key_set().clone(), booted.claims.clone());
+        let gather = move |binding: &Binding| {
+            let claims = Claims { changing: boot::changing(), ..claims.clone() };
+            let document = attester.attest(binding, &key_set, &claims)?;
+            Ok(staples.add_to(document))
+        };
+        let failed = move |failure: BatchFailure| {
+            failed(&failure);
+            // A failure of the GPUs ends the guest, too. One is enough.
+            if let BatchFailure::Attester(AttesterError::Gpu(error)) = failure {
+                let _ = gpus_ended.try_send(error);
+            }
+        };
         Self {
-            attester: Arc::clone(&booted.attester),
-            key_set: booted.keys.key_set().clone(),
-            claims: booted.claims.clone(),
-            staples,
-            gpus_ended,
-            turns: Arc::new(Semaphore::new(limits.attestations.get().min(Semaphore::MAX_PERMITS))),
+            batches: Batches::start(limits.attestations.get(), gather, failed),
             body_time: limits.read_time(),
         }
     }
@@ -79,7 +83,7 @@ impl Attestation {
         &self,
         connection: &ConnectionExporter<S>,
         request: Request<Incoming>,
-    ) -> Result<Vec<u8>, Refusal> {
+    ) -> Result<Bytes, Refusal> {
         if request.method() != Method::POST {
             return Err(Refusal::Method);
         }
@@ -88,38 +92,25 @@ impl Attestation {
         let body = reading.await.map_err(|_| Refusal::TimedOut)??;
         let AttestationRequest { nonce } =
             AttestationRequest::decode(&body).map_err(|error| Refusal::Malformed(error.to_string()))?;
-        self.attest(connection, nonce).await
+        let asked = connection.bind(nonce).map_err(|error| failed(&error))?;
+        self.batches.evidence(asked).await.map_err(|denied| match denied {
+            Denied::Full => Refusal::Overloaded,
+            Denied::Failed => Refusal::Failed,
+        })
     }
+}
 
-    async fn attest<S>(
-        &self,
-        connection: &ConnectionExporter<S>,
-        nonce: Fixed<32>,
-    ) -> Result<Vec<u8>, Refusal> {
-        let binding = connection.bind(nonce).map_err(|error| failed(&error))?;
-        let attester = Arc::clone(&self.attester);
-        let key_set = self.key_set.clone();
-        let claims = Claims { changing: boot::changing(), ..self.claims.clone() };
-        let attesting = in_turn(&self.turns, move || attester.attest(&binding, &key_set, &claims));
-        let mut document = attesting.await?.map_err(|error| self.failed(error))?;
-        if let Some(staple) = &self.staples.collateral {
+impl Staples {
+    /// The document with what is stapled to it now beside the endorsements of its devices.
+    fn add_to(&self, mut document: EvidenceDocument) -> EvidenceDocument {
+        if let Some(staple) = &self.collateral {
             document.endorsements = stapled(staple, document.endorsements);
         }
-        if let Some(staple) = &self.staples.gpus {
+        if let Some(staple) = &self.gpus {
             let nvidia = Some(NvidiaEndorsements::clone(&staple.current()));
             document.endorsements.get_or_insert_default().nvidia = nvidia;
         }
-        document.encode().map_err(|error| failed(&error))
-    }
-
-    /// As [`failed`]. A failure of the GPUs ends the guest, too.
-    fn failed(&self, error: AttesterError) -> Refusal {
-        let refusal = failed(&error);
-        if let AttesterError::Gpu(error) = error {
-            // One failure is enough.
-            let _ = self.gpus_ended.try_send(error);
-        }
-        refusal
+        document
     }
 }
 
@@ -128,21 +119,6 @@ fn stapled(staple: &Staple, own: Option<Endorsements>) -> Option<Endorsements> {
     let tdx = staple.current(confide_endorser::now()).map(|collateral| TdxCollateral::clone(&collateral));
     let nvidia = own.and_then(|own| own.nvidia);
     (tdx.is_some() || nvidia.is_some()).then_some(Endorsements { tdx, nvidia, ..Endorsements::default() })
-}
-
-/// Does what blocks on devices. Devices serve one request at a time; those that wait for them hold a thread each, so that
-/// their number is bounded. The turn ends with the work, and not when the peer goes away: who asks and does not
-/// wait would else fill the queue without end.
-async fn in_turn<T: Send + 'static>(
-    turns: &Arc<Semaphore>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Refusal> {
-    let turn = Arc::clone(turns).try_acquire_owned().map_err(|_| Refusal::Overloaded)?;
-    let working = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        work()
-    });
-    working.await.map_err(|error| failed(&error))
 }
 
 /// Devices fail by the host's doing: the operator learns why, the peer only that.
@@ -224,8 +200,7 @@ impl Refusal {
         let status = self.status();
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
         let error = json!({ "message": self.message(), "type": kind, "param": null, "code": self.code() });
-        let mut answer =
-            response(status, "application/json", json!({ "error": error }).to_string().into_bytes());
+        let mut answer = response(status, "application/json", json!({ "error": error }).to_string().into());
         match status {
             StatusCode::METHOD_NOT_ALLOWED => {
                 answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"))
@@ -239,54 +214,10 @@ impl Refusal {
     }
 }
 
-fn response(status: StatusCode, media_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn response(status: StatusCode, media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc;
-
-    #[tokio::test]
-    async fn a_peer_that_goes_away_does_not_free_its_turn() {
-        let turns = Arc::new(Semaphore::new(1));
-        let (begun, has_begun) = mpsc::channel();
-        let (end, ends) = mpsc::channel::<()>();
-        let asking = tokio::spawn({
-            let turns = Arc::clone(&turns);
-            async move {
-                let work = move || {
-                    begun.send(()).unwrap();
-                    let _ = ends.recv();
-                };
-                in_turn(&turns, work).await.map_err(|refusal| refusal.code())
-            }
-        });
-        tokio::task::spawn_blocking(move || has_begun.recv().unwrap()).await.unwrap();
-        asking.abort();
-        assert!(asking.await.unwrap_err().is_cancelled());
-        let refused = in_turn(&turns, || ()).await.map_err(|refusal| refusal.code());
-        assert_eq!(refused, Err("attestation_overloaded"), "the device still works for who went away");
-        drop(end);
-        let free = async {
-            while in_turn(&turns, || ()).await.is_err() {
-                tokio::task::yield_now().await
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), free).await.expect("the turn ends with the work");
-    }
-
-    #[tokio::test]
-    async fn a_panic_of_the_work_is_a_failure_and_ends_its_turn() {
-        let turns = Arc::new(Semaphore::new(1));
-        for _ in 0..2 {
-            let refused = in_turn(&turns, || panic!("a device")).await.map_err(|refusal| refusal.code());
-            assert_eq!(refused, Err::<(), _>("attestation_failed"));
-        }
-    }
 }

@@ -118,7 +118,8 @@ pub struct Limits {
     pub waiting_requests: usize,
     /// Seconds that they wait before they are refused.
     pub wait_seconds: NonZeroU32,
-    /// Attestations at a time, waiting ones included; one more is refused.
+    /// Attestations that wait for the devices, which then share one quote: as many as connections, and at most
+    /// [`MAX_BATCH`](confide_evidence::transcript::MAX_BATCH). One more is refused.
     pub attestations: NonZeroUsize,
     /// Bytes of a request body.
     pub body_bytes: NonZeroUsize,
@@ -141,7 +142,7 @@ impl Default for Limits {
             requests: size(confide_engine::process::MAX_ACTIVE),
             waiting_requests: 64,
             wait_seconds: seconds(20),
-            attestations: size(64),
+            attestations: size(256),
             body_bytes: size(4 << 20),
             read_seconds: seconds(30),
             load_seconds: seconds(600),

@@ -11,6 +11,7 @@
 
 pub mod api;
 mod attestation;
+mod batches;
 mod boot;
 mod cli;
 pub mod codes;

@@ -18,7 +18,7 @@ use confide_evidence::hash::sha256;
 use confide_evidence::manifest::{FileHasher, ModelManifest};
 use confide_evidence::pem;
 use confide_evidence::tdx::{Padding, Quote};
-use confide_evidence::transcript::{Binding, Role, Transcript};
+use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
 use confide_evidence::{bytes::Bytes, document::EvidenceDocument};
 use harness::{Connection, Guest, Installation, MODEL, checkpoint, model_files, signal};
 use http::{Method, StatusCode};
@@ -37,7 +37,14 @@ fn question(text: &str, tokens: u32) -> Value {
 }
 
 /// What the quote of a document must sign.
+/// That the quote and each device have signed what binds them to the connection of `binding`, alone or in a batch.
 fn assert_bound(document: &EvidenceDocument, binding: Binding) {
+    let binding = match (&document.batch, binding) {
+        (Some(path), Binding::Serve { nonce, exporter, tls_spki }) => {
+            Binding::Batch { root: path.root(&batch_leaf(&nonce, &exporter)).unwrap(), tls_spki }
+        }
+        _ => binding,
+    };
     let CpuEvidence::Tdx { quote } = &document.cpu else { panic!("{:?}", document.cpu) };
     let quote = Quote::parse(quote.as_bytes(), Padding::Refused).unwrap();
     let transcript = Transcript {
@@ -150,7 +157,32 @@ async fn many_connections_attest_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn attestations_beyond_the_limit_are_refused_and_not_queued() {
+async fn who_asks_while_the_devices_work_shares_a_quote() {
+    // 32 GPUs take a while to report.
+    let guest = Guest::start("[simulated]\ngpus = 32\n");
+    let address = guest.address;
+    let mut connections = Vec::new();
+    for _ in 0..24 {
+        connections.push(Connection::open(address).await);
+    }
+    let attesting: Vec<_> = (0u8..)
+        .zip(connections)
+        .map(|(fill, mut connection)| tokio::spawn(async move { connection.attest(fill).await }))
+        .collect();
+    let (mut quotes, mut sizes) = (BTreeSet::new(), BTreeSet::new());
+    for attested in attesting {
+        let (document, binding) = attested.await.unwrap();
+        assert_bound(&document, binding);
+        let CpuEvidence::Tdx { quote } = &document.cpu else { panic!("{:?}", document.cpu) };
+        quotes.insert(quote.as_bytes().to_vec());
+        sizes.insert(document.batch.map_or(1, |batch| batch.size));
+    }
+    assert!(quotes.len() < 24, "{} quotes", quotes.len());
+    assert!(sizes.last().is_some_and(|size| *size > 1), "{sizes:?}");
+}
+
+#[tokio::test]
+async fn attestations_beyond_the_limit_are_refused() {
     let guest = Guest::start("[limits]\nattestations = 1\n[simulated]\ngpus = 32\n");
     let address = guest.address;
     let body = AttestationRequest { nonce: Bytes([1; 32]) }.encode();
