@@ -165,7 +165,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
         ],
     ),
     ("names in our sources", &["file_refresh", "hex_array", "hex_bytes", "one_or_many", "snake_case"]),
-    ("names of the system", &["https_proxy", "no_proxy", "tdx_guest"]),
+    ("names of the system", &["https_proxy", "no_proxy", "sev_snp", "tdx_guest", "tdx_host_platform"]),
 ];
 
 /// Which evidence a check is about.
