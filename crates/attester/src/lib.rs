@@ -11,9 +11,13 @@
 mod attester;
 mod boot_log;
 mod codes;
+mod deadline;
 mod device;
 mod error;
 pub mod gpu;
+pub mod kernel;
+#[cfg(feature = "danger-simulator")]
+mod served;
 #[cfg(feature = "danger-simulator")]
 mod simulated;
 mod tsm;

@@ -15,24 +15,30 @@ use crate::device::{Cpu, Nature};
 use crate::error::AttesterError;
 
 /// Where the kernel makes reports.
-const REPORTS: &str = "/sys/kernel/config/tsm/report";
+pub(crate) const REPORTS: &str = "/sys/kernel/config/tsm/report";
 /// What extends RTMR3 when exactly 48 bytes are written to it.
-const RTMR3: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+pub(crate) const RTMR3: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
 /// What the kernel calls TDX.
-const PROVIDER: &str = "tdx_guest";
+pub(crate) const PROVIDER: &str = "tdx_guest";
 /// How long to wait for a quoting service that is busy with an earlier request. The kernel gives up on one request
 /// after 30 seconds.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Makes and removes the directories that stand for requests. The kernel fills a new one with its files.
-trait Requests: Send {
+/// Makes and removes the directories that stand for requests, and reads what the kernel answers. The kernel fills a new one
+/// with its files.
+pub(crate) trait Requests: Send + Sync {
     fn create(&self, request: &Path) -> io::Result<()>;
     fn remove(&self, request: &Path) -> io::Result<()>;
+
+    /// The answer; at most one byte more than a quote may have, so that the parser sees that it is too long.
+    fn outblob(&self, request: &Path) -> io::Result<Vec<u8>> {
+        read_bounded(&request.join("outblob"))
+    }
 }
 
-struct Configfs;
+pub(crate) struct Configfs;
 
 impl Requests for Configfs {
     fn create(&self, request: &Path) -> io::Result<()> {
@@ -103,19 +109,11 @@ impl Cpu for ConfigfsTdx {
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
         let path = self.next_request();
         let request = Request::create(path, self.requests.as_ref())?;
-        let provider = request.text("provider")?;
+        let provider = request.provider()?;
         if provider != PROVIDER {
             return Err(AttesterError::Provider { found: provider });
         }
-        write_once(&request.path.join("inblob"), report_data)?;
-        let mut quote = request.outblob(self.patience)?;
-        let generation = request.text("generation")?;
-        if generation != "1" {
-            return Err(AttesterError::Interference { found: generation });
-        }
-        let padding = Quote::parse(&quote, Padding::Zeros)?.padding;
-        quote.truncate(quote.len() - padding);
-        Ok(quote)
+        without_padding(request.answer(report_data, self.patience)?)
     }
 
     fn boot_log(&self) -> Option<Vec<u8>> {
@@ -127,14 +125,21 @@ impl Cpu for ConfigfsTdx {
     }
 }
 
+/// A quote without the zeros behind it.
+pub(crate) fn without_padding(mut quote: Vec<u8>) -> Result<Vec<u8>, AttesterError> {
+    let padding = Quote::parse(&quote, Padding::Zeros)?.padding;
+    quote.truncate(quote.len() - padding);
+    Ok(quote)
+}
+
 /// One request to the kernel; its directory is removed at the end, whatever happened.
-struct Request<'a> {
+pub(crate) struct Request<'a> {
     path: PathBuf,
     requests: &'a dyn Requests,
 }
 
 impl<'a> Request<'a> {
-    fn create(path: PathBuf, requests: &'a dyn Requests) -> Result<Self, AttesterError> {
+    pub(crate) fn create(path: PathBuf, requests: &'a dyn Requests) -> Result<Self, AttesterError> {
         match requests.create(&path) {
             Ok(()) => Ok(Self { path, requests }),
             // ENXIO: configfs-tsm is there, but no driver offers reports.
@@ -143,6 +148,26 @@ impl<'a> Request<'a> {
             }
             Err(source) => Err(AttesterError::Device { action: "create", path, source }),
         }
+    }
+
+    /// Whose evidence the kernel gives: `tdx_guest`, `sev_guest`.
+    pub(crate) fn provider(&self) -> Result<String, AttesterError> {
+        self.text("provider")
+    }
+
+    /// The evidence over this report data, as the kernel gives it.
+    pub(crate) fn answer(
+        &self,
+        report_data: &[u8; 64],
+        patience: Duration,
+    ) -> Result<Vec<u8>, AttesterError> {
+        write_once(&self.path.join("inblob"), report_data)?;
+        let evidence = self.outblob(patience)?;
+        let generation = self.text("generation")?;
+        if generation != "1" {
+            return Err(AttesterError::Interference { found: generation });
+        }
+        Ok(evidence)
     }
 
     fn text(&self, attribute: &str) -> Result<String, AttesterError> {
@@ -157,10 +182,11 @@ impl<'a> Request<'a> {
 
     /// Reading makes the quote. The driver says busy while the host still holds an earlier request that timed out.
     fn outblob(&self, patience: Duration) -> Result<Vec<u8>, AttesterError> {
-        let path = self.path.join("outblob");
-        patiently(patience, || read_bounded(&path)).map_err(|source| match is_transient(&source) {
-            true => AttesterError::Busy { seconds: patience.as_secs() },
-            false => AttesterError::Device { action: "read", path, source },
+        patiently(patience, || self.requests.outblob(&self.path)).map_err(|source| {
+            match is_transient(&source) {
+                true => AttesterError::Busy { seconds: patience.as_secs() },
+                false => AttesterError::Device { action: "read", path: self.path.join("outblob"), source },
+            }
         })
     }
 }
@@ -198,7 +224,7 @@ fn write_once(path: &Path, bytes: &[u8]) -> Result<(), AttesterError> {
     Err(AttesterError::Device { action: "write", path: path.to_owned(), source })
 }
 
-/// Reads at most one byte more than a quote may have, so that the parser sees that it is too long.
+/// Reads at most one byte more than a quote may have.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_QUOTE as u64 + 1;

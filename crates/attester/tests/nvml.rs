@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use confide_attester::gpu::{
     AppraisalError, Appraised, Collected, Deadlines, EnvironmentKind, Found, GpuError, Libraries, MultiGpu,
-    Node, Ready,
+    Node, Ready, Survey,
 };
 use confide_attester::{Attester, CODES, SimulatedMachine};
 use confide_evidence::bytes::Bytes;
@@ -192,6 +192,33 @@ fn one_gpu_becomes_ready_after_its_appraisal_and_not_before() {
         check_gpus(&node.evidence(nonce).unwrap());
         node.stop().unwrap();
         assert_eq!(told(), [1, 0]);
+    });
+}
+
+#[test]
+fn a_survey_looks_at_gpus_that_no_node_takes_and_changes_nothing() {
+    let name = "a_survey_looks_at_gpus_that_no_node_takes_and_changes_nothing";
+    let off = Scenario { feature: 0, ..one() };
+    let cases = [
+        (Scenario { ready: 1, ..Scenario::of_gpus(2) }, Some(true)),
+        (Scenario { ready: 0, ..Scenario::of_gpus(2) }, Some(false)),
+        (one().with(REPORT, 1, Effect::Return(15)), None),
+        (off, None),
+        (Scenario { dev_tools: 1, ..one() }, None),
+    ];
+    emulated_each(name, &cases, |whole| {
+        let survey = Survey::danger_take_with(nonce, libraries(), deadlines()).unwrap();
+        assert_eq!(survey.driver.as_deref(), Some("580.95.05"));
+        assert!(survey.architectures.iter().all(|number| *number == Some(9)));
+        let evidence = survey.evidence.and_then(Result::ok);
+        match whole {
+            Some(ready) => {
+                assert_eq!(survey.ready.unwrap().unwrap(), *ready);
+                check_gpus(&evidence.unwrap());
+            }
+            None => assert!(evidence.is_none()),
+        }
+        assert_eq!(told(), [] as [u32; 0], "the ready state is left alone");
     });
 }
 

@@ -5,7 +5,7 @@ use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
+use crate::{chat, conformance, doctor, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -40,6 +40,7 @@ enum Command {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Conformance(conformance::Conformance),
+    Doctor(Box<doctor::Doctor>),
     /// Print a shell completion script
     Completions {
         /// Shell
@@ -95,6 +96,7 @@ impl Cli {
             Command::Rim(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Conformance(command) => command.run(),
+            Command::Doctor(command) => command.run(),
             Command::Completions { shell } => {
                 // The generator panics where it cannot write: a closed pipe must not make it.
                 let mut script = Vec::new();

@@ -143,6 +143,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "the system gave no threads for network work",
         "free memory or threads, and try again",
     ),
+    ("random_failed", "the system gave no random bytes", "report it: this is an error of the system"),
     ("signal_failed", "the system gave no signal handler", "report it: this is an error of this program"),
 ];
 

@@ -4,8 +4,8 @@ use crate::input::ALGORITHMS;
 use crate::status::{Failure, Status};
 use confide_client::Endorsing;
 use confide_endorser::{
-    Amd, BaseUrl, Cache, Endorser, EndorserBuilder, EndorserError, Intel, Network, Origin, PlatformError,
-    SetupError, SnpPlatform, TdxPlatform, Trust, Update,
+    Amd, BaseUrl, Cache, Endorser, EndorserBuilder, EndorserError, Intel, Network, Nvidia, Origin,
+    PlatformError, SetupError, SnpPlatform, TdxPlatform, Trust, Update,
 };
 use confide_evidence::document::{SnpEndorsements, TdxCollateral};
 use confide_evidence::pem::MAX_PEM;
@@ -68,8 +68,11 @@ impl CacheFlag {
 
 impl Keeping {
     fn builder(&self) -> EndorserBuilder {
-        let network = if self.offline { Network::Offline } else { Network::Online };
-        Endorser::builder().cache(self.cache.cache()).network(network)
+        Endorser::builder().cache(self.cache.cache()).network(self.network())
+    }
+
+    fn network(&self) -> Network {
+        if self.offline { Network::Offline } else { Network::Online }
     }
 
     /// AMD's endorsements of the key that signs a report.
@@ -87,6 +90,21 @@ impl EndorserFlags {
     /// The endorser. It asks nobody yet.
     fn endorser(&self) -> Result<Arc<Endorser>, Failure> {
         Ok(Arc::new(self.keeping.builder().intel(self.intel()?).build()))
+    }
+
+    /// The endorser, which asks these services of NVIDIA's.
+    pub(crate) fn endorser_with(&self, nvidia: Nvidia) -> Result<Endorser, Failure> {
+        Ok(self.keeping.builder().intel(self.intel()?).nvidia(nvidia).build())
+    }
+
+    /// Which TCB levels are asked for.
+    pub(crate) fn update(&self) -> Update {
+        self.update
+    }
+
+    /// Whether services are asked.
+    pub(crate) fn network(&self) -> Network {
+        self.keeping.network()
     }
 
     /// Whether services are asked, and where what they give is kept.

@@ -10,6 +10,7 @@ mod codes;
 mod collateral;
 mod conformance;
 mod cross_check;
+mod doctor;
 mod endorser;
 mod gpu;
 mod guest;
@@ -30,6 +31,7 @@ mod verify;
 
 pub use cli::command;
 pub use codes::CODES;
+pub use doctor::DOCTOR;
 pub use status::Failure;
 
 use clap::Parser as _;

@@ -41,7 +41,7 @@ impl Colour {
         }
     }
 
-    fn paint(self, code: &str, text: &str) -> String {
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self::On => format!("\x1b[{code}m{text}\x1b[0m"),
             Self::Off => text.to_owned(),
@@ -151,6 +151,14 @@ pub(crate) fn failure(failure: &Failure) {
 /// Prints to standard error what a verdict does not say of itself.
 pub(crate) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "note: {}", harmless(text));
+}
+
+/// Says on a terminal what is waited for.
+pub(crate) fn progress(text: &str) {
+    let mut out = io::stderr().lock();
+    if out.is_terminal() {
+        let _ = writeln!(out, "… {}", harmless(text));
+    }
 }
 
 /// The tree of a verdict.

@@ -43,6 +43,7 @@ fn help_has_the_further_paragraphs_of_a_command() {
         (vec!["replay"], "replay_mismatch"),
         (vec!["inspect"], "firmware's word"),
         (vec!["conformance"], "Exit status"),
+        (vec!["doctor"], "GPUs keep their ready state"),
         (vec!["collateral"], "NO_PROXY"),
         (vec!["collateral", "fetch"], "used for a day"),
         (vec!["collateral", "show"], "Nothing is verified"),

@@ -16,7 +16,7 @@ use crate::amd::{Amd, Services, SnpKey, SnpPlatform};
 use crate::cache::{Anchor, Cache, Kept};
 use crate::edition::Edition;
 use crate::error::{EndorserError, Fault};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, ServiceTime};
 use crate::intel::{Intel, Set, Update};
 use crate::limits::Limits;
 use crate::nvidia::Nvidia;
@@ -95,6 +95,12 @@ impl Endorser {
             fresh: FRESH,
             roots: confide_policy::vendor_roots().to_vec(),
         }
+    }
+
+    /// What the last service that was asked said of the time. `None` while none was, or none said it.
+    #[must_use]
+    pub fn service_time(&self) -> Option<ServiceTime> {
+        self.fetcher.service_time()
     }
 
     /// The collateral of a platform that is valid at `at`: the present, as services have no past.
@@ -411,7 +417,7 @@ impl EndorserBuilder {
         let proxies = self.proxies.map_or_else(ProxySettings::from_environment, Ok);
         Endorser {
             services: self.services,
-            fetcher: Fetcher { limits: self.limits, proxies },
+            fetcher: Fetcher::new(self.limits, proxies),
             cache: self.cache,
             network: self.network,
             fresh: self.fresh,

@@ -1,12 +1,13 @@
 //! One `GET` or `POST` over HTTPS, within limits: HTTP/1.1, no redirects, no content encodings, a connection for each
 //! request.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use confide_evidence::time::parse_seconds;
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName,
+    ACCEPT, ACCEPT_ENCODING, AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, HOST, HeaderName,
     PROXY_AUTHORIZATION, RETRY_AFTER, USER_AGENT,
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode};
@@ -40,6 +41,19 @@ const AGENT: &str = concat!("confide/", env!("CARGO_PKG_VERSION"));
 pub(crate) struct Fetcher {
     pub(crate) limits: Limits,
     pub(crate) proxies: Result<ProxySettings, SetupError>,
+    /// What the last answer said of the time.
+    clock: Arc<Mutex<Option<ServiceTime>>>,
+}
+
+/// What a service said of the time, over a connection whose certificate was trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceTime {
+    /// The service's host and port.
+    pub from: String,
+    /// Seconds since the Unix epoch: the field `Date` (RFC 9110 section 6.6.1), and `Age` where a cache answered.
+    pub said: i64,
+    /// This machine's clock when the answer came, as that.
+    pub here: i64,
 }
 
 /// What is asked for.
@@ -83,6 +97,23 @@ impl Answer {
 }
 
 impl Fetcher {
+    pub(crate) fn new(limits: Limits, proxies: Result<ProxySettings, SetupError>) -> Self {
+        Self { limits, proxies, clock: Arc::default() }
+    }
+
+    /// What the last answer of any service said of the time.
+    pub(crate) fn service_time(&self) -> Option<ServiceTime> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note_time(&self, from: &str, headers: &HeaderMap) {
+        let Some(said) = service_date(headers) else { return };
+        let here = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let here = i64::try_from(here.as_secs()).unwrap_or(i64::MAX);
+        let seen = ServiceTime { from: from.to_owned(), said, here };
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+    }
+
     /// Asks, and asks again after faults that pass.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
         let deadline = Instant::now() + self.limits.total;
@@ -139,6 +170,7 @@ impl Fetcher {
             .body(Full::from(body))
             .expect("addresses are URLs, and paths are made of their characters");
         let response = connection.sender.send_request(request).await.map_err(Fault::connection)?;
+        self.note_time(base.authority().as_str(), response.headers());
         check_status(&response)?;
         check_form(response.headers(), ask.media_types)?;
         let (head, body) = response.into_parts();
@@ -243,6 +275,22 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
+/// When the answer was made, as the service says it: `Date` in the form that is sent (RFC 9110 section 5.6.7,
+/// `Sun, 06 Nov 1994 08:49:37 GMT`), and how long a cache has had it since.
+fn service_date(headers: &HeaderMap) -> Option<i64> {
+    let text = headers.get(DATE)?.to_str().ok()?;
+    let words: Vec<&str> = text.split(' ').collect();
+    let [_, day, month, year, time, "GMT"] = words.as_slice() else { return None };
+    let month = MONTHS.iter().position(|name| name == month)?.saturating_add(1);
+    let date = parse_seconds(&format!("{year}-{month:02}-{day}T{time}Z"))?;
+    let age = headers.get(AGE).and_then(|age| age.to_str().ok()?.parse::<u32>().ok()).unwrap_or_default();
+    date.checked_add(i64::from(age))
+}
+
+/// RFC 9110 section 5.6.7.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 fn check_form(headers: &HeaderMap, media_types: &[&str]) -> Result<(), Fault> {
     let text = |name: HeaderName| {
         let value = headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
@@ -272,7 +320,30 @@ mod tests {
     use super::*;
 
     fn fetcher() -> Fetcher {
-        Fetcher { limits: Limits::default(), proxies: Ok(ProxySettings::none()) }
+        Fetcher::new(Limits::default(), Ok(ProxySettings::none()))
+    }
+
+    #[test]
+    fn the_time_of_an_answer_is_its_date_and_its_age() {
+        let headers = |date: &'static str, age: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(DATE, http::HeaderValue::from_static(date));
+            age.map(|age| headers.insert(AGE, http::HeaderValue::from_static(age)));
+            service_date(&headers)
+        };
+        assert_eq!(headers("Sun, 06 Nov 1994 08:49:37 GMT", None), Some(784_111_777));
+        assert_eq!(headers("Sun, 06 Nov 1994 08:49:37 GMT", Some("60")), Some(784_111_837));
+        for (date, age) in [
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun Nov  6 08:49:37 1994", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 31 Feb 1994 08:49:37 GMT", None),
+            ("Sun, 06 nov 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            assert_eq!(headers(date, age), None, "{date}");
+        }
+        assert_eq!(service_date(&HeaderMap::new()), None);
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub use cache::{Cache, CacheEntry, Prune, Pruned};
 pub use codes::CODES;
 pub use endorser::{Endorser, EndorserBuilder, Network, now};
 pub use error::{EndorserError, Fault, SetupError, StoreError};
+pub use fetch::ServiceTime;
 pub use intel::{Intel, Origin, Update};
 pub use limits::Limits;
 pub use nvidia::{

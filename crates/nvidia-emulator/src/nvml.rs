@@ -3,6 +3,7 @@
 
 use std::ffi::c_void;
 
+use crate::scenario::Machine;
 use crate::state::{self, fill, number};
 
 const SUCCESS: i32 = 0;
@@ -11,6 +12,11 @@ const INVALID_ARGUMENT: i32 = 2;
 const NOT_FOUND: i32 = 6;
 const ARGUMENT_VERSION_MISMATCH: i32 = 25;
 const UNKNOWN: i32 = 999;
+/// The version that simulated devices report, with the zero that ends it.
+const DRIVER: &[u8] = b"580.95.05\0";
+/// `NVML_DEVICE_ARCH_HOPPER` and `NVML_DEVICE_ARCH_BLACKWELL`.
+const HOPPER: u32 = 9;
+const BLACKWELL: u32 = 10;
 /// The size of the structure and its version.
 const SETTINGS_VERSION: u32 = 0x0100_0014;
 
@@ -81,6 +87,43 @@ pub(crate) unsafe extern "C" fn nvmlDeviceGetCount_v2(count: *mut u32) -> i32 {
         let (state, effect) = state::call("nvmlDeviceGetCount_v2", None, UNINITIALIZED)?;
         // SAFETY: the caller's.
         *unsafe { place(count) }? = number(effect, state.scenario.gpus.len() as u32);
+        Ok(())
+    })())
+}
+
+/// `nvmlSystemGetDriverVersion`.
+///
+/// # Safety
+/// The pointer is null or points to as many bytes of the caller's own as the number says.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn nvmlSystemGetDriverVersion(version: *mut u8, length: u32) -> i32 {
+    code((|| {
+        let (_state, effect) = state::call("nvmlSystemGetDriverVersion", None, UNINITIALIZED)?;
+        if version.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        // SAFETY: the caller's.
+        let version = unsafe { std::slice::from_raw_parts_mut(version, length as usize) };
+        fill(version, DRIVER, effect);
+        Ok(())
+    })())
+}
+
+/// `nvmlDeviceGetArchitecture`.
+///
+/// # Safety
+/// The second argument is null or the caller's own.
+#[unsafe(no_mangle)]
+pub(crate) unsafe extern "C" fn nvmlDeviceGetArchitecture(device: *mut c_void, found: *mut u32) -> i32 {
+    code((|| {
+        let (state, effect) = state::call("nvmlDeviceGetArchitecture", None, UNINITIALIZED)?;
+        index(device)?;
+        let own = match state.scenario.machine {
+            Machine::Hopper(_) | Machine::ProtectedPcie(_) => HOPPER,
+            Machine::MultiPassthrough(_) => BLACKWELL,
+        };
+        // SAFETY: the caller's.
+        *unsafe { place(found) }? = number(effect, own);
         Ok(())
     })())
 }

@@ -56,6 +56,8 @@ pub(crate) fn run() -> Result<Tally> {
         Refusal::new(&mut conformance, 20, "danger-simulator feature"),
         Refusal::new(ordinary(&plain, &url, &client).arg(PROMPT), 10, "root"),
         Refusal::new(ordinary(&plain, &url, &inspect).arg(PROMPT), 10, "root"),
+        Refusal::new(plain.confide().args(["doctor", "--danger-root", "/"]), 2, "unexpected argument"),
+        Refusal::new(plain.confide().args(["doctor", "--danger-nvml", "a.so"]), 2, "unexpected argument"),
         Refusal::new(&mut configured("check"), 2, "[simulator_not_built]"),
         Refusal::new(&mut configured("serve"), 2, "[simulator_not_built]"),
     ];

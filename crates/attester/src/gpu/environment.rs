@@ -37,13 +37,17 @@ pub enum MultiGpu {
     NvLinkEncryption,
 }
 
-/// The numbers of `nvmlSystemConfComputeSettings_t`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    pub(super) environment: u32,
-    pub(super) feature: u32,
-    pub(super) dev_tools: u32,
-    pub(super) multi_gpu: u32,
+/// The numbers of `nvmlSystemConfComputeSettings_t`, as the driver gives them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `environment`: 0 unavailable, 1 simulation, 2 production.
+    pub environment: u32,
+    /// `ccFeature`: 1 on.
+    pub feature: u32,
+    /// `devToolsMode`: 1 on.
+    pub dev_tools: u32,
+    /// `multiGpuMode`: 0 none, 1 protected PCIe, 2 NVLink encryption.
+    pub multi_gpu: u32,
 }
 
 impl Environment {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use confide_evidence::document::{DeviceEvidence, Gpus, MAX_DEVICES};
 
-use super::environment::{Environment, MultiGpu, ReadyState};
+use super::environment::{Environment, MultiGpu, ReadyState, Settings};
 use super::error::GpuError;
 use super::nscq::Nscq;
 use super::nvml::Nvml;
@@ -61,11 +61,22 @@ enum Use {
 impl Machine {
     /// Loads the driver's libraries and counts the devices. The GPUs are not ready afterwards.
     pub(super) fn find(libraries: Libraries, deadlines: Deadlines) -> Result<Self, GpuError> {
+        let (mut machine, nscq) = Self::open(libraries, deadlines)?;
+        if machine.gpus > 0 {
+            machine.unready_before_use()?;
+            let environment = machine.read_environment()?;
+            machine.enter(environment, nscq)?;
+        }
+        Ok(machine)
+    }
+
+    /// Loads NVML and counts the GPUs, of which nothing is known then. Gives the other library's name back.
+    pub(super) fn open(libraries: Libraries, deadlines: Deadlines) -> Result<(Self, PathBuf), GpuError> {
         let Libraries { nvml, nscq } = libraries;
         let nvml = within(deadlines.start, "nvmlInit_v2", move || Nvml::open(&nvml))?;
         let nvml: &'static Nvml = Box::leak(Box::new(nvml));
         let gpus = within(deadlines.call, "nvmlDeviceGetCount_v2", move || nvml.count())?;
-        let mut machine = Self {
+        let machine = Self {
             nvml,
             gpus,
             environment: Environment::NO_GPU,
@@ -73,17 +84,51 @@ impl Machine {
             deadlines,
             health: Mutex::new(Health { set: ReadyState::NotReady, use_: Use::Possible }),
         };
-        if gpus > 0 {
-            machine.unready_before_use()?;
-            machine.environment = machine.read_environment()?;
-            if machine.environment.multi_gpu == MultiGpu::ProtectedPcie {
-                machine.switches = Switches::find(nscq, deadlines)?;
-            }
-            if gpus.saturating_add(machine.switches.names.len()) > MAX_DEVICES {
-                return Err(GpuError::TooMany);
-            }
+        Ok((machine, nscq))
+    }
+
+    /// Takes the mode, and looks for the switches that belong to it.
+    fn enter(&mut self, environment: Environment, nscq: PathBuf) -> Result<(), GpuError> {
+        self.environment = environment;
+        if environment.multi_gpu == MultiGpu::ProtectedPcie {
+            self.switches = Switches::find(nscq, self.deadlines)?;
         }
-        Ok(machine)
+        if self.gpus.saturating_add(self.switches.names.len()) > MAX_DEVICES {
+            return Err(GpuError::TooMany);
+        }
+        Ok(())
+    }
+
+    /// Evidence for who only looks: a failure changes nothing.
+    pub(super) fn look(
+        &mut self,
+        environment: Environment,
+        nscq: PathBuf,
+        nonces: impl Fn(u32) -> [u8; 32],
+    ) -> Result<Vec<DeviceEvidence>, GpuError> {
+        self.enter(environment, nscq)?;
+        self.gather(nonces)
+    }
+
+    /// The driver's version, where it says it.
+    pub(super) fn driver_version(&self) -> Option<String> {
+        let nvml = self.nvml;
+        let asked = move || Ok(nvml.driver_version());
+        within(self.deadlines.call, "nvmlSystemGetDriverVersion", asked).ok().flatten()
+    }
+
+    /// The architecture of a GPU, where the driver says it.
+    pub(super) fn architecture(&self, gpu: usize) -> Option<u32> {
+        let nvml = self.nvml;
+        let asked = move || Ok(nvml.architecture(gpu));
+        within(self.deadlines.call, "nvmlDeviceGetArchitecture", asked).ok().flatten()
+    }
+
+    pub(super) fn is_ready(&self) -> Result<bool, GpuError> {
+        let nvml = self.nvml;
+        let asked = move || nvml.ready();
+        within(self.deadlines.call, "nvmlSystemGetConfComputeGpusReadyState", asked)
+            .map(|ready| ready == ReadyState::Ready)
     }
 
     /// Takes the ready state back that something else set. GPUs whose mode is off have none: their mode says more.
@@ -99,10 +144,12 @@ impl Machine {
     }
 
     fn read_environment(&self) -> Result<Environment, GpuError> {
+        self.settings()?.environment()
+    }
+
+    pub(super) fn settings(&self) -> Result<Settings, GpuError> {
         let nvml = self.nvml;
-        let settings =
-            within(self.deadlines.call, "nvmlSystemGetConfComputeSettings", move || nvml.settings())?;
-        Environment::read(settings)
+        within(self.deadlines.call, "nvmlSystemGetConfComputeSettings", move || nvml.settings())
     }
 
     fn set_ready(&self, asked: ReadyState) -> Result<(), GpuError> {

@@ -3,7 +3,7 @@
 //! Not through `nvml-wrapper`: it slices by the sizes that the driver gives, and panics where they lie.
 #![expect(unsafe_code, reason = "NVML is a C library")]
 
-use std::os::raw::c_uint;
+use std::os::raw::{c_char, c_uint};
 use std::path::Path;
 
 use confide_evidence::document::{DeviceEvidence, DeviceKind, MAX_DEVICES};
@@ -17,6 +17,9 @@ use super::error::GpuError;
 
 /// `nvmlSystemConfComputeSettings_v1`: the size of the structure and its version.
 const SETTINGS_VERSION: c_uint = 20 | 1 << 24;
+
+/// `NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE`.
+const VERSION: usize = 80;
 
 /// What each code of `nvmlReturn_t` means, as far as these calls return it.
 const CODES: &[(nvmlReturn_t, &str)] = &[
@@ -60,8 +63,8 @@ pub(super) struct Nvml {
     report: DeviceCall<nvmlConfComputeGpuAttestationReport_t>,
     ready: SystemCall<c_uint>,
     set_ready: unsafe extern "C" fn(c_uint) -> nvmlReturn_t,
-    /// Keeps the functions in memory.
-    _library: NvmlLib,
+    /// Keeps the functions in memory, and has those that nothing depends on.
+    library: NvmlLib,
 }
 
 impl Nvml {
@@ -94,7 +97,7 @@ impl Nvml {
                 &library.nvmlSystemSetConfComputeGpusReadyState,
                 "nvmlSystemSetConfComputeGpusReadyState",
             )?,
-            _library: library,
+            library,
         };
         // SAFETY: takes no argument, and the library is loaded.
         check("nvmlInit_v2", None, unsafe { init() })?;
@@ -107,6 +110,30 @@ impl Nvml {
         // SAFETY: writes one number to the place given; NVML is initialised.
         check("nvmlDeviceGetCount_v2", None, unsafe { (self.count)(&mut count) })?;
         usize::try_from(count).ok().filter(|count| *count <= MAX_DEVICES).ok_or(GpuError::TooMany)
+    }
+
+    /// The driver's version; nothing where it does not say, or says no text.
+    pub(super) fn driver_version(&self) -> Option<String> {
+        let call = function(&self.library.nvmlSystemGetDriverVersion, "nvmlSystemGetDriverVersion").ok()?;
+        let mut text: [c_char; VERSION] = [0; VERSION];
+        // SAFETY: writes at most as many characters as it is told to the place given; NVML is initialised.
+        let code = unsafe { call(text.as_mut_ptr(), c_uint::try_from(VERSION).ok()?) };
+        check("nvmlSystemGetDriverVersion", None, code).ok()?;
+        let bytes: Vec<u8> =
+            text.iter().map_while(|one| u8::try_from(*one).ok().filter(|one| *one > 0)).collect();
+        String::from_utf8(bytes)
+            .ok()
+            .filter(|text| !text.is_empty() && text.bytes().all(|one| one.is_ascii_graphic()))
+    }
+
+    /// The architecture of the GPU with this index; nothing where the driver does not say.
+    pub(super) fn architecture(&self, index: usize) -> Option<u32> {
+        let call = function(&self.library.nvmlDeviceGetArchitecture, "nvmlDeviceGetArchitecture").ok()?;
+        let device = self.handle(index).ok()?;
+        let mut found = 0;
+        // SAFETY: writes one number to the place given; the handle is NVML's own.
+        check("nvmlDeviceGetArchitecture", Some(index), unsafe { call(device, &mut found) }).ok()?;
+        Some(found)
     }
 
     /// The mode of all GPUs.

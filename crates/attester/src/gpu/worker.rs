@@ -1,10 +1,9 @@
-//! Calls that may never return, on threads of their own.
+//! Calls of the driver, which may never return.
 
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
-use std::thread;
 use std::time::Duration;
 
 use super::error::GpuError;
+use crate::deadline::{Unfinished, run};
 
 /// How long the driver may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,22 +27,17 @@ pub(super) fn within<T: Send + 'static>(
     call: &'static str,
     work: impl FnOnce() -> Result<T, GpuError> + Send + 'static,
 ) -> Result<T, GpuError> {
-    let (sender, receiver) = sync_channel(1);
-    let started = thread::Builder::new().name("gpu-driver".to_owned()).spawn(move || {
-        // Nobody listens after the deadline.
-        let _ = sender.send(work());
-    });
-    started.map_err(|_| GpuError::Thread)?;
-    match receiver.recv_timeout(limit) {
+    match run("gpu-driver", limit, work) {
         Ok(result) => result,
-        Err(RecvTimeoutError::Timeout) => Err(GpuError::Hung { call, seconds: limit.as_secs() }),
-        Err(RecvTimeoutError::Disconnected) => Err(GpuError::Thread),
+        Err(Unfinished::Late) => Err(GpuError::Hung { call, seconds: limit.as_secs() }),
+        Err(Unfinished::Thread) => Err(GpuError::Thread),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn a_call_that_returns_in_time_gives_its_result() {

@@ -16,13 +16,20 @@ struct Section {
     codes: Codes,
 }
 
-const SECTIONS: [Section; 11] = [
+const SECTIONS: [Section; 12] = [
     Section {
         heading: "`confide`",
         appear: "Failures of the program that are no verdicts: in brackets at the end of the line `error:`. The exit \
                  status is 1 for what this machine lacks, 2 for wrong usage, 10 for records that do not hold, 20 for \
                  what this build does not support, 30 for malformed input.",
         codes: confide::CODES,
+    },
+    Section {
+        heading: "Findings of `confide doctor`",
+        appear: "What `confide doctor` looks at, in its order, each with the status `ok`, `warn`, `fail`, `not_applicable` or \
+                 `not_run`; the second column says what is expected. The exit status is 10 where one fails. A finding may \
+                 say something more exact to do.",
+        codes: confide::DOCTOR,
     },
     Section {
         heading: "Clients",
@@ -160,12 +167,17 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "image_id",
             "not_run",
             "pccs_certificate",
+            "rim_service",
             "shared_transcript",
             "signed_references",
         ],
     ),
     ("names in our sources", &["file_refresh", "hex_array", "hex_bytes", "one_or_many", "snake_case"]),
-    ("names of the system", &["https_proxy", "no_proxy", "tdx_guest"]),
+    (
+        "names of the system",
+        &["https_proxy", "no_proxy", "sev_guest", "sev_snp", "tdx_guest", "tdx_host_platform"],
+    ),
+    ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 
 /// Which evidence a check is about.
