@@ -17,6 +17,9 @@ use std::path::PathBuf;
 ///
 /// What the events of a boot event log say of themselves is the firmware's word: only digests are measured, and data where
 /// `data_is_measured` says so.
+///
+/// Of simulated evidence, records, claims and the names of certificates say SIMULATED. A bare SEV-SNP report has none of
+/// them: `confide verify snp` says it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Inspect {
     /// The file
@@ -78,7 +81,7 @@ fn shown(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
 }
 
 fn record(record: &Record) -> Value {
-    let mut shown = json!({ "hash": record.hash(), "record": record });
+    let mut shown = json!({ "simulated": simulated(record), "hash": record.hash(), "record": record });
     match &record.subject {
         Subject::QuoteWithLog { boot_log, .. } => {
             if let Ok(log) = BootLog::parse(boot_log.as_bytes()) {
@@ -93,6 +96,16 @@ fn record(record: &Record) -> Value {
         Subject::Quote(_) | Subject::Document(_) | Subject::Devices { .. } => {}
     }
     shown
+}
+
+/// The word where the recorded verdict is about simulated evidence, else false; null where no verdict says it.
+fn simulated(record: &Record) -> Value {
+    let verdict = record.outcome.as_ref().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    match verdict.and_then(|verdict| verdict.get("simulated")?.as_bool()) {
+        Some(true) => json!("SIMULATED"),
+        Some(false) => json!(false),
+        None => Value::Null,
+    }
 }
 
 fn neither(error: &DocumentError) -> Failure {

@@ -9,8 +9,10 @@ use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
 use confide_evidence::hex;
 use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_REPORT, MAX_RIM};
 use confide_evidence::ocsp::MAX_OCSP;
-use confide_evidence::pem::MAX_PEM;
+use confide_evidence::pem::{self, MAX_PEM};
+use confide_evidence::snp::{MAX_FILE as MAX_SNP_FILE, REPORT};
 use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
+use confide_evidence::x509::MAX_CRL;
 use confide_policy::MAX_POLICY;
 use confide_record::MAX_FILE;
 use confide_testkit::gpu::{GpuEvidence, evidence_list};
@@ -55,11 +57,15 @@ struct Row {
     folder: End,
     /// No such file.
     missing: End,
+    /// Files that are bad in ways of their own: what is wrong, the bytes, the end.
+    more: Vec<(&'static str, Vec<u8>, End)>,
 }
 
 /// What a folder in the place of a file, and a file that is missing, lead to everywhere.
 const UNREADABLE: End = (1, "file_unreadable");
 const GOOD: End = (0, "");
+/// What a policy that cannot be read leads to.
+const BAD_POLICY: End = (30, "policy_malformed");
 
 impl Row {
     /// A row whose every bad file has one end.
@@ -77,6 +83,7 @@ impl Row {
             not_text: bad,
             folder: UNREADABLE,
             missing: UNREADABLE,
+            more: Vec::new(),
         }
     }
 
@@ -95,7 +102,9 @@ impl Row {
         ];
         let path = folder.join(self.name);
         let mut wrong = Vec::new();
-        for (what, bytes, expected) in cases {
+        let more = self.more.iter().map(|(what, bytes, expected)| (*what, Some(bytes.clone()), *expected));
+        // A folder comes last: no file can be written in its place.
+        for (what, bytes, expected) in more.chain(cases) {
             match bytes {
                 Some(bytes) => std::fs::write(&path, bytes).unwrap(),
                 None => {
@@ -395,6 +404,116 @@ fn bad_files_of_reference_values() {
     ]);
 }
 
+#[test]
+fn bad_files_of_verify_snp_and_record_snp() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, out) = (folder.path().join("danger-snp.toml"), folder.path().join("out.cbor"));
+    std::fs::write(&policy, file("fixtures/snp/common/report.toml")).unwrap();
+    let common = |name: &str| file(&format!("fixtures/snp/common/{name}"));
+    let (report, chain) = (
+        std::fs::read(snp_report()).unwrap(),
+        ["key", "issuer", "root"].map(|name| common(&format!("{name}.der"))),
+    );
+    let pem = pem::encode(&chain).into_bytes();
+    let authorities = folder.path().join("authorities.pem");
+    std::fs::write(&authorities, &pem).unwrap();
+    let (of_report, of_key) = ((30, "snp_report_format"), (30, "snp_certificate_file"));
+    let of_list = (30, "snp_crl_file");
+    let words = |command: &[&str], named: &str| -> Vec<String> {
+        let path = |name: &'static str, path: String| if name == named { "{}".to_owned() } else { path };
+        let policy = match named {
+            "--policy" => ["--policy".to_owned(), "{}".to_owned()],
+            _ => ["--danger-policy".to_owned(), path("--danger-policy", policy.display().to_string())],
+        };
+        let flags = [
+            "--json".to_owned(),
+            "--at".into(),
+            Hopper::AT.into(),
+            "--report".into(),
+            path("--report", snp_report()),
+            "--cert".into(),
+            path("--cert", authorities.display().to_string()),
+            "--crl".into(),
+            path("--crl", snp_file("common/list.der")),
+        ];
+        command.iter().map(|word| (*word).to_owned()).chain(flags).chain(policy).collect()
+    };
+    let record = ["record", "snp", "--out", out.to_str().unwrap()];
+    let changed = |bytes: &[u8], at: usize, byte: u8| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] = byte;
+        bytes
+    };
+    let mut rows = Vec::new();
+    for command in [&["verify", "snp"][..], &record] {
+        let row = |named: &str, whole: Vec<u8>, limit: usize, bad: End| {
+            let words = words(command, named);
+            Row::new(&words.iter().map(String::as_str).collect::<Vec<_>>(), whole, limit, bad)
+        };
+        rows.extend([
+            Row {
+                more: vec![
+                    ("a version to come", changed(&report, 0, 6), (20, "snp_report_format")),
+                    ("version 0", changed(&report, 0, 0), (20, "snp_report_format")),
+                    ("a certificate", chain[0].clone(), of_report),
+                    ("hexadecimal digits", hex::encode(&report).into_bytes(), of_report),
+                ],
+                ..row("--report", report.clone(), REPORT, of_report)
+            },
+            Row {
+                more: vec![
+                    ("DER", chain.concat(), GOOD),
+                    ("a byte behind DER", [&chain.concat()[..], b"\x01"].concat(), of_key),
+                    ("half of DER", chain[0][..chain[0].len() / 2].to_vec(), of_key),
+                    ("no UTF-8 within", changed(&pem, 100, 0xff), of_key),
+                    ("a report", report.clone(), of_key),
+                    ("a list", common("list.der"), (30, "snp_endorsements_format")),
+                ],
+                ..row("--cert", pem.clone(), MAX_SNP_FILE, of_key)
+            },
+            Row {
+                more: vec![
+                    ("PEM that holds no list", pem.clone(), of_list),
+                    ("no UTF-8 within", changed(&pem, 100, 0xff), of_list),
+                    ("a report", report.clone(), of_list),
+                    ("a certificate", chain[0].clone(), (30, "snp_endorsements_format")),
+                ],
+                ..row("--crl", common("list.der"), MAX_SNP_FILE, of_list)
+            },
+            Row { good: (10, "snp_root_anchor"), ..policies(row("--policy", Vec::new(), 0, BAD_POLICY)) },
+            danger_policies(row(
+                "--danger-policy",
+                file("fixtures/snp/common/report.toml"),
+                MAX_POLICY,
+                BAD_POLICY,
+            )),
+        ]);
+    }
+    check(&rows);
+}
+
+/// A row that is about `--policy`.
+fn policies(row: Row) -> Row {
+    Row { whole: file("policies/inspect.toml"), limit: MAX_POLICY, ..bad_policies(row) }
+}
+
+/// A row that is about `--danger-policy`, which takes files of certain names.
+fn danger_policies(row: Row) -> Row {
+    Row { name: "danger-file.toml", ..bad_policies(row) }
+}
+
+fn bad_policies(row: Row) -> Row {
+    let inspect = file("policies/inspect.toml");
+    let unknown = [&inspect[..], b"\n[unknown]\nfield = 1\n"].concat();
+    let not_text = [&inspect[..], b"# \xff\n"].concat();
+    let more = vec![
+        ("no UTF-8 within", not_text, BAD_POLICY),
+        ("a table that policies have not", unknown, BAD_POLICY),
+        ("JSON", b"{\"format\": 1}".to_vec(), BAD_POLICY),
+    ];
+    Row { more, ..row }
+}
+
 /// A simulated Hopper's files, and the words that appraise it.
 struct Hopper {
     folder: tempfile::TempDir,
@@ -443,7 +562,10 @@ impl Hopper {
             }
         };
         let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        let policy = ["--danger-policy".to_owned(), path("danger-gpu.toml")];
+        let policy = match named {
+            "--policy" => ["--policy".to_owned(), "{}".to_owned()],
+            _ => ["--danger-policy".to_owned(), path("danger-gpu.toml")],
+        };
         [own(command), own(&["--json", "--at", Self::AT]), flags, policy.to_vec(), own(more)].concat()
     }
 }
@@ -459,6 +581,7 @@ fn bad_files_of_verify_gpu() {
     let GpuEvidence { devices, manifests, answers, lists } = &hopper.evidence;
     let (report, chain) = (&devices[0].report, devices[0].chain.as_bytes());
     let list = hopper.evidence.list();
+    let danger = file("policies/danger-simulator.toml");
     let out = hopper.folder.path().join("out.confide");
     let record = ["record", "gpu", "--out", out.to_str().unwrap()];
     let verify = ["verify", "gpu"];
@@ -476,9 +599,95 @@ fn bad_files_of_verify_gpu() {
             row(command, "rim", &["--rim", "{}"], &manifests[0], MAX_RIM, (30, "rim_format")),
             row(command, "ocsp", &["--ocsp", "{}"], &answers[0], 3 * MAX_OCSP, (30, "ocsp_format")),
             row(command, "crl", &["--crl", "{}"], &lists[0], MAX_DECODED, (30, "device_crl_format")),
+            Row {
+                good: (10, "device_root_anchor"),
+                ..policies(row(command, "--policy", &[], &[], 0, BAD_POLICY))
+            },
+            danger_policies(row(command, "danger-gpu.toml", &[], &danger, MAX_POLICY, BAD_POLICY)),
         ]);
     }
     check(&rows);
+}
+
+#[test]
+fn bad_files_of_rim_fetch_and_rim_import() {
+    let hopper = Hopper::new();
+    let GpuEvidence { manifests, answers, lists, .. } = &hopper.evidence;
+    let store = hopper.folder.path().join("store");
+    let store = store.to_str().unwrap();
+    let id = "NV_GPU_DRIVER_GH100_580.95.05";
+    // Nobody listens there: what is accepted of the files ends with the fault of dialling.
+    let url = "https://127.0.0.1:1";
+    let reaches_nobody = (1, "endorsement_unreachable");
+    let fetch = ["rim", "fetch", "--store", store, "--rim-service", url];
+    let import = ["rim", "import", "--store", store, "{}"];
+    let (no_device, unknown, no_rim) =
+        ((30, "gpu_evidence_file"), (30, "store_file_unknown"), (30, "endorsement_malformed"));
+    let pem = pem::encode(&[file("fixtures/snp/common/key.der")]).into_bytes();
+    let imported = |whole: &[u8], limit: usize, bad: End| Row {
+        // A folder is taken file by file; this one is empty.
+        folder: GOOD,
+        missing: (1, "store_failed"),
+        ..Row::new(&import, whole.to_vec(), limit, bad)
+    };
+    check(&[
+        Row {
+            good: reaches_nobody,
+            more: vec![
+                ("no device", b"[]".to_vec(), no_device),
+                ("an object", b"{}".to_vec(), no_device),
+                ("a manifest", manifests[0].clone(), no_device),
+            ],
+            ..Row::new(
+                &[&fetch[..], &["--evidence", "{}"]].concat(),
+                hopper.evidence.list().into_bytes(),
+                MAX_EVIDENCE_LIST,
+                no_device,
+            )
+        },
+        Row {
+            good: reaches_nobody,
+            ..Row::new(
+                &[&fetch[..], &["--id", id, "--service-certificate", "{}"]].concat(),
+                pem.clone(),
+                MAX_PEM,
+                (30, "endorser_certificate"),
+            )
+        },
+        Row {
+            empty: unknown,
+            not_text: unknown,
+            more: vec![
+                ("of another name", manifests[1].clone(), (30, "endorsement_other_object")),
+                ("another document", b"<html></html>".to_vec(), no_rim),
+                ("no UTF-8 within", [&manifests[0][..100], b"\xff", &manifests[0][100..]].concat(), no_rim),
+            ],
+            name: "NV_GPU_DRIVER_GH100_580.95.05.xml",
+            ..imported(&manifests[0], MAX_RIM, no_rim)
+        },
+        Row {
+            more: vec![
+                ("a certificate", file("fixtures/snp/common/key.der"), unknown),
+                ("PEM", pem, unknown),
+            ],
+            ..imported(&answers[0], MAX_OCSP, unknown)
+        },
+        imported(&lists[0], MAX_CRL, unknown),
+    ]);
+    // Ids are no file's.
+    let long = format!("NV_GPU_DRIVER_GH100_{}", "1".repeat(100));
+    for id in
+        ["", "../x", "NV_GPU_DRIVER_GH100_580.95.05/..", "nv_gpu_driver_gh100_580.95.05", "NV_GPU", &long]
+    {
+        let output = support::confide(&[&fetch[..], &["--id", id]].concat());
+        assert_eq!(status(&output), 2, "{id}: {}", stderr(&output));
+    }
+    // A file in the place of a store.
+    let list = hopper.folder.path().join("list");
+    for command in ["list", "prune"] {
+        let output = support::confide(&["rim", command, "--store", list.to_str().unwrap()]);
+        assert_eq!((status(&output), code(&output).as_str()), (1, "store_failed"), "{}", stderr(&output));
+    }
 }
 
 #[test]

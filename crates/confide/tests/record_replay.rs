@@ -5,6 +5,7 @@ mod support;
 
 use confide_evidence::bytes::ByteString;
 use confide_evidence::record::{Finding, Record, Subject, read_all};
+use confide_testkit::gpu::GpuEvidence;
 use std::path::{Path, PathBuf};
 use support::{Sample, confide, run, status, stderr, stdout};
 
@@ -342,4 +343,102 @@ fn inspect_shows_records_without_appraising_them() {
     assert!(stdout(&shown).contains("\"evaluator\": \"confide-verifier"), "{}", stdout(&shown));
     let bad = confide(&["inspect", "/dev/null"]);
     assert_eq!(status(&bad), 30);
+}
+
+#[test]
+fn replay_and_inspect_call_simulated_evidence_so() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let policy = |from: &str, name: &str| {
+        std::fs::copy(format!("{root}/{from}"), path(name)).unwrap();
+        path(name)
+    };
+    let gpu = GpuEvidence::hopper([0x41; 32], 1_790_812_800).unwrap();
+    std::fs::write(path("gpus.json"), gpu.list()).unwrap();
+    let file = |name: &str| format!("{root}/fixtures/{name}");
+    let snp = |name: &str| file(&format!("snp/common/{name}.der"));
+    let (of_quote, of_report) = (
+        policy("fixtures/tdx/common/quote.toml", "danger-quote.toml"),
+        policy("fixtures/snp/common/report.toml", "danger-report.toml"),
+    );
+    let of_gpus = policy("policies/danger-simulator.toml", "danger-gpus.toml");
+    let collateral = file("tdx/common/collateral.json");
+    let (quote, broken) =
+        (file("tdx/accept-v4/quote.bin"), file("tdx/quote_signature-mrtd-flipped/quote.bin"));
+    let report = file("snp/accept-version-3/report.bin");
+    let quoted = |quote: &str| {
+        ["quote", "--quote", quote, "--collateral", &collateral, "--danger-policy", &of_quote]
+            .map(str::to_owned)
+    };
+    let cases: [(&str, Vec<String>, &str); 4] = [
+        ("a quote", quoted(&quote).to_vec(), "SIMULATED ACCEPTED"),
+        ("a refused quote", quoted(&broken).to_vec(), "SIMULATED REJECTED (quote_signature)"),
+        (
+            "a report",
+            [
+                "snp",
+                "--report",
+                &report,
+                "--cert",
+                &snp("key"),
+                &snp("issuer"),
+                &snp("root"),
+                "--crl",
+                &snp("list"),
+            ]
+            .into_iter()
+            .chain(["--danger-policy", &of_report])
+            .map(str::to_owned)
+            .collect(),
+            "SIMULATED ACCEPTED",
+        ),
+        (
+            "a GPU",
+            ["gpu", "--evidence", &path("gpus.json"), "--danger-policy", &of_gpus]
+                .map(str::to_owned)
+                .to_vec(),
+            "SIMULATED ACCEPTED",
+        ),
+    ];
+    for (what, words, first) in cases {
+        let out = path(what);
+        let recorded = run(&["record"], words, &["--at", "2026-10-01T00:00:00Z", "--out", &out]);
+        assert_eq!(stdout(&recorded).lines().next(), Some(first), "{what}: {}", stderr(&recorded));
+        let replayed = confide(&["replay", &out]);
+        assert_eq!(stdout(&replayed), stdout(&recorded), "{what}: {}", stderr(&replayed));
+        let shown = stdout(&confide(&["inspect", "--text", &out]));
+        assert_eq!(shown.lines().next(), Some("simulated: SIMULATED"), "{what}: {shown}");
+        let shown = support::json(&confide(&["inspect", &out]));
+        assert_eq!(shown["simulated"], "SIMULATED", "{what}");
+    }
+    // Without a record, names say it.
+    let shown = stdout(&confide(&["inspect", "--text", &quote]));
+    for line in ["0: SIMULATED SGX PCK Platform CA", "1: SIMULATED SGX Root CA"] {
+        assert!(shown.contains(&format!("\npck_certificate.issuers.{line}\n")), "{shown}");
+    }
+    let shown = stdout(&confide(&["inspect", "--text", &file("tdx/accept-document/document.cbor")]));
+    for line in
+        ["claims.gpus.environment: SIMULATED", "cpu.decoded.pck_certificate.issuers.1: SIMULATED SGX Root CA"]
+    {
+        assert!(shown.contains(&format!("\n{line}\n")), "{shown}");
+    }
+}
+
+#[test]
+fn replay_and_inspect_call_genuine_evidence_simulated_nowhere() {
+    let file = File::recorded();
+    let path = file.path().display().to_string();
+    let replayed = stdout(&confide(&["replay", &path]));
+    assert!(replayed.starts_with("ACCEPTED\n") && !replayed.contains("SIMULATED"), "{replayed}");
+    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    assert!(shown.starts_with("simulated: false\n") && !shown.contains("SIMULATED"), "{shown}");
+    let shown = stdout(&confide(&["inspect", "--text", file.sample.quote.to_str().unwrap()]));
+    assert!(shown.contains("\npck_certificate.issuers.1: Intel SGX Root CA\n"), "{shown}");
+    // A record without its verdict says nothing of it.
+    let mut records = file.records();
+    records[0].outcome = None;
+    file.write(records);
+    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    assert!(shown.starts_with("simulated: null\n"), "{shown}");
 }

@@ -194,6 +194,14 @@ async fn bad_input_has_its_status_and_code() {
         let refused = run(&mut rig.rim(&["import", path.to_str().unwrap()], "store"), 30);
         assert!(stderr(&refused).contains(&format!("[{code}]")), "{}", stderr(&refused));
     }
+    std::fs::write(rig.path("NV_GPU_DRIVER_GH100_580.95.05.xml"), &rig.evidence.manifests[1]).unwrap();
+    let path = rig.path("NV_GPU_DRIVER_GH100_580.95.05.xml");
+    let refused = stderr(&run(&mut rig.rim(&["import", path.to_str().unwrap()], "store"), 30));
+    assert!(refused.contains("[endorsement_other_object]"), "{refused}");
+    assert!(
+        refused.contains("under the id that it was asked for") && !refused.contains("address"),
+        "{refused}"
+    );
     let missing = rig.path("missing");
     let refused = run(&mut rig.rim(&["import", missing.to_str().unwrap()], "store"), 1);
     assert!(stderr(&refused).contains("[store_failed]"));

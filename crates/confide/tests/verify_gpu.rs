@@ -8,7 +8,7 @@ mod support;
 
 use confide_evidence::hex;
 use confide_evidence::pem;
-use confide_evidence::record::{Subject, read_all};
+use confide_evidence::record::{Record, Subject, read_all};
 use confide_simulator::SimulatedGpu;
 use confide_testkit::gpu::{GpuEvidence, GpuRevocationList, OcspOptions, evidence_list};
 use serde_json::{Value, json};
@@ -699,6 +699,74 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         assert_eq!(status(&replayed), 10);
         assert!(stderr(&replayed).contains("[replay_mismatch]"), "{}", stderr(&replayed));
         assert_eq!(json(&replayed)["code"], "device_nonce");
+    }
+}
+
+#[test]
+fn changed_inputs_give_what_verify_gives_for_them() {
+    type Change = Box<dyn Fn(&mut Record)>;
+    let mut folder = Folder::hopper();
+    let out = folder.path("appraisals.confide");
+    let recorded = run(&["record", "gpu"], folder.flags.clone(), &["--json", "--out", out.to_str().unwrap()]);
+    assert_eq!(status(&recorded), 0, "{}", stderr(&recorded));
+    let bytes = std::fs::read(&out).unwrap();
+    let original: Vec<Record> = read_all(&bytes).collect::<Result<_, _>>().unwrap();
+    folder.without(|flag, _| ["--danger-policy", "--at"].contains(&flag));
+    let text = std::fs::read_to_string(folder.path("danger-gpu.toml")).unwrap();
+    let policy = |name: &str, field: &str, value: &str| {
+        let (text, path) = (line(&text, field, value), folder.path(name));
+        std::fs::write(&path, &text).unwrap();
+        (text, path.display().to_string())
+    };
+    let (stricter, strict_path) = policy("danger-strict.toml", "gpu_count", "{ any_of = [8] }");
+    let (looser, loose_path) = policy("danger-loose.toml", "mode", "{ any_of = [\"spt\", \"ppcie\"] }");
+    let same = folder.path("danger-gpu.toml").display().to_string();
+    let verify = |policy: &str, at: &str| {
+        run(&["verify", "gpu", "--json", "--danger-policy", policy, "--at", at], folder.flags.clone(), &[])
+    };
+    let cases: [(&str, Change, Output, Option<&str>); 4] = [
+        (
+            "a stricter policy",
+            Box::new(move |record| record.policy.clone_from(&stricter)),
+            verify(&strict_path, AT),
+            Some("gpu_count"),
+        ),
+        (
+            "a looser policy",
+            Box::new(move |record| record.policy.clone_from(&looser)),
+            verify(&loose_path, AT),
+            None,
+        ),
+        (
+            "a later time",
+            Box::new(|record| record.time += 365 * 86_400),
+            verify(&same, "2027-10-01T00:00:00Z"),
+            Some("rim_revocation"),
+        ),
+        (
+            "an earlier time",
+            Box::new(|record| record.time -= 365 * 86_400),
+            verify(&same, "2025-10-01T00:00:00Z"),
+            Some("rim_revocation"),
+        ),
+    ];
+    for (what, change, verified, code) in cases {
+        assert_eq!(json(&verified)["code"].as_str(), code, "{what}: {}", stderr(&verified));
+        let expected = status(&verified);
+        assert_ne!(stdout(&verified), stdout(&recorded), "{what}");
+        let mut records = original.clone();
+        change(&mut records[0]);
+        let replay = |record: &Record| {
+            std::fs::write(&out, record.encode()).unwrap();
+            confide(&["replay", "--json", out.to_str().unwrap()])
+        };
+        let replayed = replay(&records[0]);
+        assert_eq!((status(&replayed), stdout(&replayed)), (10, stdout(&verified)), "{what}");
+        assert!(stderr(&replayed).contains("[replay_mismatch]"), "{what}: {}", stderr(&replayed));
+        records[0].outcome = None;
+        let replayed = replay(&records[0]);
+        assert_eq!((status(&replayed), stdout(&replayed)), (expected, stdout(&verified)), "{what}");
+        assert!(!stderr(&replayed).contains("replay_mismatch"), "{what}");
     }
 }
 

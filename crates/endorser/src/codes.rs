@@ -137,6 +137,10 @@ const NETWORK: &str =
     "check the network; HTTPS_PROXY and NO_PROXY are kept; a file or a PCCS can stand in for the service";
 const ADDRESS: &str = "is this the address of the service?";
 
+/// What to do about a file that is no object of a service, or of another id than its name says.
+pub(crate) const AS_SERVED: &str =
+    "take the file as NVIDIA's service gives it, under the id that it was asked for";
+
 /// What to do about a code.
 pub(crate) fn what_to_do(code: &str) -> &'static str {
     CODES.iter().find(|(listed, ..)| *listed == code).map_or(ADDRESS, |(_, _, what_to_do)| what_to_do)

@@ -322,10 +322,13 @@ impl StoreError {
         }
     }
 
-    /// What the person at the terminal can do about it.
+    /// What the person at the terminal can do about it. Of a file nobody was asked: no address is at fault.
     #[must_use]
     pub fn hint(&self) -> &'static str {
-        codes::what_to_do(self.code())
+        match self {
+            Self::Object { .. } => codes::AS_SERVED,
+            _ => codes::what_to_do(self.code()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! coverage. [`smoke`] runs on the stable toolchain: seeds and kept corpus, then random changes of them for a given time.
 
 mod beside;
+mod devices;
 mod edits;
 mod evaluate;
 mod guest;
@@ -80,6 +81,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "evaluate_document", run: evaluate::document },
     Target { name: "evaluate_snp", run: evaluate::snp },
     Target { name: "evaluate_snp_files", run: evaluate::snp_files },
+    Target { name: "evaluate_devices", run: devices::devices },
+    Target { name: "evaluate_device_files", run: devices::files },
     Target { name: "evaluate_references", run: beside::references },
     Target { name: "evaluate_opinion", run: beside::opinion },
 ];

@@ -4,10 +4,10 @@ use crate::beside::{BY_ED25519, REFERENCES, from_references};
 use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, documents, now, quotes};
 use crate::snp::{HONEST, Honest};
 use crate::worst::der;
-use crate::{evaluate, rim};
+use crate::{devices, evaluate, rim};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet,
+    AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet, NvidiaEndorsements,
 };
 use confide_evidence::hash::sha256;
 use confide_evidence::manifest::{FileHasher, ModelManifest};
@@ -116,9 +116,16 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let [certificates, lists] = snp_files();
             vec![[&[1], &certificates[..]].concat(), [&[0], &lists[..]].concat()]
         }
-        "evaluate_quote" | "evaluate_collateral" | "evaluate_document" | "evaluate_snp" | "evaluate_log" => {
-            decisions()
+        "evaluate_device_files" => {
+            let NvidiaEndorsements { crls, ocsp, rims } = &devices::HONEST.endorsements;
+            vec![devices::joined(0, rims), devices::joined(1, ocsp), devices::joined(2, crls)]
         }
+        "evaluate_quote"
+        | "evaluate_collateral"
+        | "evaluate_document"
+        | "evaluate_snp"
+        | "evaluate_log"
+        | "evaluate_devices" => decisions(),
         "evaluate_references" => choices(8),
         "evaluate_opinion" => choices(16),
         other => panic!("no target is called {other}"),

@@ -6,7 +6,8 @@ use confide_evidence::document::{Endorsements, EvidenceDocument, TdxCollateral};
 use confide_evidence::tdx::collateral_from_json;
 use confide_simulator::SimulatedTd;
 use confide_verifier::{
-    AttestationResult, Inputs, Memo, Outcome, PreparedCollateral, Status, Subject, evaluate, rules,
+    AttestationResult, Inputs, Memo, Outcome, PreparedCollateral, PreparedDevices, Status, Subject, evaluate,
+    rules,
 };
 use std::sync::LazyLock;
 
@@ -47,7 +48,8 @@ pub(crate) fn cold(inputs: &Inputs<'_>) -> AttestationResult {
 }
 
 /// The verdict, which is the same in every way and in every field: cold; with a memo that knows nothing, that knows what the
-/// evidence has taught it, and that knows the honest platform; with prepared collateral.
+/// evidence has taught it, and that knows the honest platform; with prepared collateral; with prepared endorsements of
+/// devices.
 pub(crate) fn every(inputs: &Inputs<'_>) -> AttestationResult {
     let alone = cold(inputs);
     let same = |inputs: &Inputs<'_>, way: &str| assert_eq!(verdict(inputs), alone, "{way}");
@@ -70,6 +72,13 @@ pub(crate) fn every(inputs: &Inputs<'_>) -> AttestationResult {
         let inputs = Inputs { prepared: Some(&prepared), ..*inputs };
         same(&inputs, "with prepared collateral");
         same(&Inputs { memo: Some(&warm), ..inputs }, "with prepared collateral and a known platform");
+    }
+
+    if let Some(nvidia) = &inputs.endorsements.nvidia {
+        let prepared = PreparedDevices::new(nvidia);
+        let inputs = Inputs { prepared_devices: Some(&prepared), ..*inputs };
+        same(&inputs, "with prepared endorsements of devices");
+        same(&inputs, "with those, which know their signatures");
     }
     alone
 }

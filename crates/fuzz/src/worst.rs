@@ -1,11 +1,14 @@
 //! The inputs that take longest, as far as anyone knows: made here, because they are large.
 
 use crate::beside::REFERENCES;
+use crate::devices::HONEST as HONEST_DEVICE;
 use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
-use crate::{MAX_INPUT, Target, rim, seeds};
-use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
+use crate::{MAX_INPUT, Target, devices, rim, seeds};
+use confide_evidence::bytes::ByteString;
+use confide_evidence::document::{EvidenceDocument, MAX_DEVICES, MAX_LIST, NvidiaEndorsements};
 use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST};
+use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
 use confide_policy::MAX_REFERENCE_FILE;
@@ -18,6 +21,7 @@ const DECISIONS: &[&str] = &[
     "evaluate_collateral",
     "evaluate_document",
     "evaluate_snp",
+    "evaluate_devices",
     "evaluate_log",
     "evaluate_references",
     "evaluate_opinion",
@@ -43,6 +47,7 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
             ("the shortest entries".to_owned(), crl()),
             ("an object identifier of a mebibyte".to_owned(), identified_crl()),
         ],
+        "ocsp" => ocsp(),
         "evidence_list" => evidence_lists(),
         "tcb_info" => {
             vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
@@ -54,6 +59,7 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         "conformance_case" => cases(),
         "references" => vec![("many sets".to_owned(), sets()), ("many values".to_owned(), set_values())],
         "evaluate_snp_files" => lists(),
+        "evaluate_device_files" => device_files(),
         "rim" | "rim_canonical" => rim::worst(),
         "evaluate_bytes" => documents(),
         _ => Vec::new(),
@@ -136,6 +142,106 @@ fn identified_crl() -> Vec<u8> {
     let extensions = der(0xa0, &der(0x30, &der(0x30, &extension)));
     let tbs = [der(0x02, &[1]), algorithm.clone(), der(0x30, &[]), time.clone(), time, extensions].concat();
     der(0x30, &[der(0x30, &tbs), algorithm, der(0x03, &[0, 0x30, 0])].concat())
+}
+
+/// OCSP answers of the largest size.
+fn ocsp() -> Vec<(String, Vec<u8>)> {
+    let extension = der(0x30, &[der(0x06, &[0x2a, 3]), der(0x04, &[])].concat());
+    let single = |number: u8| {
+        let algorithm = der(0x30, &der(0x06, &[0x2b, 0x0e, 0x03, 0x02, 0x1a]));
+        let hashes = der(0x04, &[7; 20]).repeat(2);
+        let id =
+            der(0x30, &[algorithm, hashes, der(0x02, &[[1; 19].as_slice(), &[number]].concat())].concat());
+        der(0x30, &[id, vec![0x80, 0], der(0x18, b"20261001000000Z")].concat())
+    };
+    let with = |singles: &[Vec<u8>], extensions: &[u8], certificates: &[u8]| {
+        let answer = answer_of(&singles.concat(), extensions, &[0x30, 0], certificates);
+        assert!(answer.len() <= MAX_OCSP, "{} bytes", answer.len());
+        answer
+    };
+    let one = |number: usize| {
+        let oid = der(0x06, &[0x2a, 0x81 + (number / 128) as u8, (number % 128) as u8]);
+        der(0x30, &[oid, der(0x04, &[])].concat())
+    };
+    let many: Vec<u8> = (0..1600).flat_map(one).collect();
+    let identified =
+        der(0x30, &[der(0x06, &[vec![0x81; MAX_OCSP - 300], vec![1]].concat()), der(0x04, &[])].concat());
+    let own = HONEST_DEVICE.subjects.first().expect("a certificate").clone();
+    let singles: Vec<Vec<u8>> = (0..200).map(single).collect();
+    let most = &singles[..MAX_OCSP_RESPONSES];
+    vec![
+        ("the most certificates".to_owned(), with(most, &[], &own.repeat(MAX_OCSP_CERTIFICATES))),
+        ("as many answers as fit".to_owned(), with(&singles[..150], &[], &[])),
+        ("as many extensions as fit".to_owned(), with(most, &many, &[])),
+        ("one extension again and again".to_owned(), with(most, &extension.repeat(1800), &[])),
+        ("one object identifier".to_owned(), with(&singles[..1], &identified, &[])),
+    ]
+}
+
+/// An answer of these single responses, extensions, signature and certificates.
+fn answer_of(singles: &[u8], extensions: &[u8], signature: &[u8], certificates: &[u8]) -> Vec<u8> {
+    let time = der(0x18, b"20261001000000Z");
+    let behind = if extensions.is_empty() { Vec::new() } else { der(0xa1, &der(0x30, extensions)) };
+    let responder = der(0xa2, &der(0x04, &[5; 20]));
+    let tbs = der(0x30, &[responder, time, der(0x30, singles), behind].concat());
+    signed_answer(&tbs, signature, certificates)
+}
+
+/// The DER around the signed part of an answer.
+fn signed_answer(tbs: &[u8], signature: &[u8], certificates: &[u8]) -> Vec<u8> {
+    // ecdsa-with-SHA384.
+    let algorithm = der(0x30, &der(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03]));
+    let beside = if certificates.is_empty() { Vec::new() } else { der(0xa0, &der(0x30, certificates)) };
+    let signature = der(0x03, &[&[0], signature].concat());
+    let basic = der(0x30, &[tbs, &algorithm, &signature, &beside].concat());
+    let kind = der(0x06, &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01]);
+    let bytes = der(0x30, &[kind, der(0x04, &basic)].concat());
+    der(0x30, &[vec![0x0a, 1, 0], der(0xa0, &bytes)].concat())
+}
+
+/// Endorsements of a device as many and as large as fit, of which no signature holds.
+fn device_files() -> Vec<(String, Vec<u8>)> {
+    let NvidiaEndorsements { crls, ocsp, rims } = &HONEST_DEVICE.endorsements;
+    let whole = |what: &str, kind: u8, files: Vec<Vec<u8>>| {
+        let files: Vec<ByteString> = files.into_iter().map(ByteString).collect();
+        let bytes = devices::joined(kind, &files);
+        assert!(bytes.len() <= MAX_INPUT, "{what}: {} bytes", bytes.len());
+        (what.to_owned(), bytes)
+    };
+    let answers = |size: usize| {
+        let padded = |number: usize| padded_answer(&ocsp[number % ocsp.len()].0, number, size);
+        (0..(MAX_INPUT / (size + 3)).min(MAX_LIST)).map(padded).collect()
+    };
+    let again = |file: &Vec<u8>| vec![file.clone(); (MAX_INPUT / (file.len() + 3)).min(MAX_LIST)];
+    let broken = |file: &ByteString| {
+        let mut file = file.0.clone();
+        let at = file.len() - 8;
+        file[at] ^= 1;
+        file
+    };
+    vec![
+        whole("the most answers of the largest size", 1, answers(MAX_OCSP)),
+        whole("the most answers", 1, answers(4096)),
+        whole("one list again and again", 2, vec![broken(&crls[0]); MAX_LIST]),
+        whole("lists of the shortest entries", 2, vec![crl(), crl(), crl()]),
+        whole("one manifest again and again", 0, again(&rims[0].0)),
+    ]
+}
+
+/// An answer of about this size with an extension that its signature does not cover, another for each number.
+fn padded_answer(answer: &[u8], number: usize, size: usize) -> Vec<u8> {
+    let OcspResponse { tbs, signature, certificates, .. } =
+        OcspResponse::parse(answer).expect("the simulator's answer");
+    // The header of a SEQUENCE of 128 bytes and more.
+    let content = &tbs[2 + usize::from(tbs[1] & 0x7f)..];
+    let mut value = number.to_be_bytes().to_vec();
+    value.resize(size - answer.len() - 64, 0);
+    let extension = der(0x30, &[der(0x06, &[0x2a, 3]), der(0x04, &value)].concat());
+    let tbs = der(0x30, &[content, &der(0xa1, &der(0x30, &extension))].concat());
+    let certificates: Vec<u8> = certificates.into_iter().flat_map(|one| one.der).collect();
+    let answer = signed_answer(&tbs, &signature, &certificates);
+    assert!(answer.len() <= size && OcspResponse::parse(&answer).is_ok(), "{} bytes", answer.len());
+    answer
 }
 
 /// Evidence lists of the largest size, and files that hold evidence in other forms.

@@ -14,7 +14,7 @@ use crate::serve;
 
 /// Serve a model from inside a confidential VM, over attested TLS
 ///
-/// Exit status: 0 done, 2 wrong usage or configuration, 1 anything else.
+/// Exit status: 0 done, 2 wrong usage or configuration, 1 anything else, such as a file that cannot be read.
 #[derive(Debug, Parser)]
 #[command(name = "confide-guest", version, max_term_width = 110)]
 struct Cli {

@@ -196,19 +196,21 @@ impl GuestError {
         }
     }
 
-    /// 2 for what the operator's configuration says, else 1.
+    /// 2 for what the operator's configuration says, else 1; also where a file that is named cannot be read.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Config(ConfigError::Unreadable { .. })
+            | Self::GpuPolicyUnreadable { .. }
+            | Self::GpuEndorsements(FolderError::Unreadable { .. })
+            | Self::PccsCertificate { .. } => ExitCode::from(1),
             Self::Config(_)
             | Self::SimulatorNotBuilt
             | Self::SimulatedTable
             | Self::SimulatedGpus
-            | Self::GpuPolicyUnreadable { .. }
             | Self::GpuPolicy { .. }
             | Self::GpuDangerPolicy { .. }
             | Self::GpuEndorsements(_)
-            | Self::PccsCertificate { .. }
             | Self::Endorser(_)
             | Self::Log(_) => ExitCode::from(2),
             _ => ExitCode::from(1),

@@ -64,9 +64,17 @@ fn a_configuration_is_checked_without_being_used() {
     let (status, said) = with_config("check", "\u{0}");
     assert_eq!(status, Some(2));
     assert!(said.contains("[config_syntax]"), "{said}");
-    let missing = run(&["serve", "--config", "/nonexistent/guest.toml"]);
-    assert_eq!(missing.status.code(), Some(2));
-    assert!(String::from_utf8(missing.stderr).unwrap().contains("[config_unreadable]"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_exits_1_as_with_confide() {
+    // A folder can be opened, and not read.
+    for (command, file) in [("serve", "/nonexistent/guest.toml"), ("check", "/nonexistent"), ("check", "/")] {
+        let output = run(&[command, "--config", file]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command} {file}: {said}");
+        assert!(said.contains("[config_unreadable]"), "{command} {file}: {said}");
+    }
 }
 
 #[test]

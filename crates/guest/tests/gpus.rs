@@ -421,7 +421,8 @@ fn what_the_operator_got_wrong_is_told_before_the_boot() {
     ];
     for (platform, tables, code, named) in cases {
         let (status, told) = configured(platform, &tables);
-        assert_eq!(status, Some(2), "{code}: {told}");
+        let expected = if code.ends_with("_unreadable") { 1 } else { 2 };
+        assert_eq!(status, Some(expected), "{code}: {told}");
         assert!(told.contains(&format!("[{code}]")) && told.contains(named), "{code}: {told}");
     }
 }

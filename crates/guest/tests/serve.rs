@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use confide_client::{ChatRequest, Turn};
 use confide_evidence::document::{
-    ATTESTATION_PATH, AttestationRequest, CpuEvidence, MAX_REQUEST, devices_digest,
+    ATTESTATION_PATH, AttestationRequest, CpuEvidence, KemKey, KeySet, MAX_REQUEST, ServingKeys,
+    devices_digest,
 };
 use confide_evidence::event::RuntimeEvent;
 use confide_evidence::hash::sha256;
@@ -141,6 +142,46 @@ async fn two_boots_share_no_secret_and_two_machines_no_device() {
         .map(|device| pem::certificates(device.chain.as_bytes()).unwrap().remove(0))
         .collect();
     assert_eq!(leaves.len(), 3);
+}
+
+#[tokio::test]
+async fn the_kem_key_is_drawn_anew_at_each_boot_and_signed_with_the_key_set() {
+    let guests = ["", ""].map(Guest::start);
+    let mut attested = Vec::new();
+    for guest in &guests {
+        attested.push(Connection::open(guest.address).await.attest(1).await);
+    }
+    let keys = |document: &EvidenceDocument| document.key_set.serving().unwrap().clone();
+    let [(one, binding), (other, _)] = &attested[..] else { panic!("two guests") };
+    let kem = [one, other].map(|document| keys(document).kem.public);
+    // Either half by itself: ML-KEM-768 and X25519.
+    for half in [0..1184, 1184..1216] {
+        let [one, other] = kem.each_ref().map(|kem| &kem.as_bytes()[half.clone()]);
+        assert_ne!(one, other);
+        assert_ne!(one, vec![0; one.len()]);
+    }
+    // It is the same on every connection, and what the quote signs is hashed from it.
+    let (again, _) = Connection::open(guests[0].address).await.attest(2).await;
+    assert_eq!(keys(&again).kem.public, kem[0]);
+    let quoted = |kem: &KemKey| {
+        let ServingKeys { receipt, not_after, .. } = keys(one);
+        let keyset = KeySet::Serving(ServingKeys { kem: kem.clone(), receipt, not_after }).digest();
+        let CpuEvidence::Tdx { quote } = &one.cpu else { panic!("{:?}", one.cpu) };
+        let transcript = Transcript {
+            binding: *binding,
+            keyset,
+            devices: devices_digest(&one.devices),
+            claims: one.claims.digest(),
+            boot_id: one.boot_id,
+        };
+        Quote::parse(quote.as_bytes(), Padding::Refused).unwrap().report.report_data
+            == &transcript.report_data()
+    };
+    assert!(quoted(&keys(one).kem));
+    assert!(!quoted(&keys(other).kem));
+    let mut flipped = *kem[0].as_bytes();
+    flipped[1215] ^= 1;
+    assert!(!quoted(&KemKey { public: Bytes(flipped), ..keys(one).kem }));
 }
 
 #[tokio::test]

@@ -28,11 +28,11 @@ use std::time::{Duration, Instant};
 use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, NvidiaEndorsements, TdxCollateral,
+    Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST, NvidiaEndorsements, TdxCollateral,
 };
 use confide_evidence::hash::sha256;
 use confide_evidence::nvidia::{DeviceChain, Report, device_of, evidence_list};
-use confide_evidence::ocsp::OcspResponse;
+use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, OcspResponse};
 use confide_evidence::pem;
 use confide_evidence::record::Record;
 use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
@@ -64,9 +64,17 @@ fn main() {
         return write(Path::new(&folder));
     }
     let policy = danger(DANGER);
-    for case in
-        [documents(&policy), devices(&policy), quotes(&policy), logs(), reports(), files(), kept(&policy)]
-            .concat_cases()
+    for case in [
+        documents(&policy),
+        devices(&policy),
+        answers(&policy),
+        quotes(&policy),
+        logs(),
+        reports(),
+        files(),
+        kept(&policy),
+    ]
+    .concat_cases()
     {
         let mut samples: Vec<Duration> = (0..ROUNDS)
             .map(|_| {
@@ -207,6 +215,97 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
             algorithms: &AWS,
         });
     })]
+}
+
+/// OCSP answers of the largest size: two that the parser refuses late, and as many beside a device as a document takes,
+/// each with another signed part, about a certificate that counts, and of none does the signature hold.
+fn answers(policy: &AppraisalPolicy) -> Vec<Case> {
+    let mut policy = policy.clone();
+    policy.devices.revocation = Require::Required;
+    let gpu = SimulatedGpu::new(0).unwrap();
+    let device = device_of(&gpu.report([7; 32]), gpu.chain_pem().as_bytes()).unwrap();
+    let [_, subjects @ .., _] = gpu.certificates() else { panic!("a chain") };
+    let honest: Vec<Vec<u8>> =
+        subjects.iter().map(|subject| OcspOptions::good(NOW).answer(subject).unwrap()).collect();
+    let ocsp: Vec<ByteString> =
+        (0..MAX_LIST).map(|number| padded_answer(&honest[number % honest.len()], number, 1).into()).collect();
+    let size = ocsp.iter().map(|answer| answer.as_bytes().len()).sum::<usize>();
+    assert!((MAX_DOCUMENT / 16 * 15..=MAX_DOCUMENT).contains(&size), "{size}");
+    let one_more = padded_answer(&honest[0], 0, MAX_OCSP_CERTIFICATES + 1);
+    let parser = Case::new("OCSP answer: 16 KiB with a certificate too many", move || {
+        black_box(OcspResponse::parse(black_box(&one_more)).expect_err("malformed"));
+    });
+    let nvidia = NvidiaEndorsements { crls: Vec::new(), ocsp, rims: Vec::new() };
+    let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
+    let appraisal = Case::new("devices: 256 OCSP answers of 16 KiB of which no signature holds", move || {
+        let result = refused(&Inputs {
+            subject: Subject::Devices {
+                devices: std::slice::from_ref(&device),
+                nonces: &[[7; 32]],
+                rim_at: None,
+            },
+            endorsements: &endorsements,
+            prepared: None,
+            prepared_devices: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now: now(),
+            algorithms: &AWS,
+        });
+        assert_eq!(result.code, Some("device_revocation"));
+    });
+    vec![parser, appraisal, refused_answer()]
+}
+
+/// An answer about more certificates than are accepted.
+fn refused_answer() -> Case {
+    let gpu = SimulatedGpu::new(0).unwrap();
+    let answer = OcspOptions::good(NOW).answer(&gpu.certificates()[1]).unwrap();
+    let OcspResponse { tbs, signature, .. } = OcspResponse::parse(&answer).unwrap();
+    // ResponseData: responder, producedAt, responses.
+    let (content, _) = element(&tbs);
+    let after = element(element(content).1).1;
+    let (singles, _) = element(after);
+    let before = &content[..content.len() - after.len()];
+    let room = (MAX_OCSP - 1024) / singles.len();
+    let tbs = wrapped(0x30, &[before, &wrapped(0x30, &singles.repeat(room))].concat());
+    let answer = signed_answer(&tbs, &signature, &[]);
+    assert!((MAX_OCSP / 2..=MAX_OCSP).contains(&answer.len()), "{}", answer.len());
+    Case::new("OCSP answer: one certificate as often as fits", move || {
+        black_box(OcspResponse::parse(black_box(&answer)).expect_err("malformed"));
+    })
+}
+
+/// The answer, almost as large as one may be, with its responder's certificate so many times and with an extension that its
+/// signature does not cover, another for each number.
+fn padded_answer(answer: &[u8], number: usize, certificates: usize) -> Vec<u8> {
+    let OcspResponse { tbs, signature, certificates: own, .. } = OcspResponse::parse(answer).unwrap();
+    let beside = own[0].der.repeat(certificates);
+    let mut value = number.to_be_bytes().to_vec();
+    value.resize(MAX_OCSP + own[0].der.len() - answer.len() - beside.len() - 64, 0);
+    let extension = wrapped(0x30, &[wrapped(0x06, &[0x2a, 3]), wrapped(0x04, &value)].concat());
+    let extensions = wrapped(0xa1, &wrapped(0x30, &extension));
+    let tbs = wrapped(0x30, &[element(&tbs).0, &extensions].concat());
+    let answer = signed_answer(&tbs, &signature, &beside);
+    assert!(answer.len() <= MAX_OCSP, "{}", answer.len());
+    answer
+}
+
+/// The DER around the signed part of an answer (RFC 6960 section 4.2.1).
+fn signed_answer(tbs: &[u8], signature: &[u8], certificates: &[u8]) -> Vec<u8> {
+    // ecdsa-with-SHA384.
+    let algorithm = wrapped(0x30, &wrapped(0x06, &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x03]));
+    let beside =
+        if certificates.is_empty() { Vec::new() } else { wrapped(0xa0, &wrapped(0x30, certificates)) };
+    let signature = wrapped(0x03, &[&[0], signature].concat());
+    let basic = wrapped(0x30, &[tbs, &algorithm, &signature, &beside].concat());
+    // id-pkix-ocsp-basic.
+    let kind = wrapped(0x06, &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01]);
+    let bytes = wrapped(0x30, &[kind, wrapped(0x04, &basic)].concat());
+    wrapped(0x30, &[vec![0x0a, 1, 0], wrapped(0xa0, &bytes)].concat())
 }
 
 fn one_string() -> Vec<u8> {

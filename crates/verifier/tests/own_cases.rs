@@ -4,7 +4,7 @@
 
 mod algorithms;
 
-use algorithms::AWS;
+use algorithms::{AWS, RING};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, TdxCollateral};
@@ -15,7 +15,7 @@ use confide_evidence::transcript::Role;
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{PlatformOptions, QuoteFlaw, SimulatedPlatform, SimulatedTd, TdMeasurements};
 use confide_verifier::{
-    AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
+    Algorithms, AttestationResult, Inputs, PreparedCollateral, PreparedReferences, Status, Subject, evaluate,
     malformed_collateral, verify_origin,
 };
 use rustls_pki_types::UnixTime;
@@ -101,6 +101,10 @@ fn collateral(case: &Value) -> Result<Option<TdxCollateral>, confide_evidence::t
 
 /// The verdict on a case; the second one is made with prepared collateral.
 fn verdicts(case: &Value) -> Vec<AttestationResult> {
+    verdicts_by(case, &AWS)
+}
+
+fn verdicts_by(case: &Value, algorithms: &Algorithms) -> Vec<AttestationResult> {
     let policy = policy(case);
     let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();
     let tdx = match collateral(case) {
@@ -115,9 +119,9 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
         ("tdx-quote", None) => Subject::Quote(&bytes),
         _ => Subject::Document(&bytes),
     };
-    let prepared = tdx.as_ref().map(|tdx| PreparedCollateral::new(tdx, &policy, &AWS));
+    let prepared = tdx.as_ref().map(|tdx| PreparedCollateral::new(tdx, &policy, algorithms));
     let endorsements = Endorsements { tdx, ..Endorsements::default() };
-    let references = references(case).map(|given| PreparedReferences::new(&given, &policy, &AWS));
+    let references = references(case).map(|given| PreparedReferences::new(&given, &policy, algorithms));
     let challenge = challenge(case);
     let with = |prepared| {
         let inputs = Inputs {
@@ -131,7 +135,7 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
             policy: &policy,
             challenge: challenge.as_ref(),
             now,
-            algorithms: &AWS,
+            algorithms,
         };
         let opinion = case.get("second_opinion").map(|opinion| second_opinion(opinion, &inputs));
         let inputs = Inputs { second_opinion: opinion.as_ref(), ..inputs };
@@ -170,6 +174,20 @@ fn every_case_gets_the_verdict_that_it_expects() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(cases.len() > 200, "{}", cases.len());
+}
+
+#[test]
+fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
+    let mut compared = 0;
+    for case in cases() {
+        let [one, other] = [&AWS, &RING].map(|algorithms| verdicts_by(&case, algorithms));
+        assert_eq!(one.len(), other.len(), "{}", case["name"]);
+        for (one, other) in one.iter().zip(&other) {
+            assert_eq!(one.to_json(), other.to_json(), "{}", case["name"]);
+            compared += 1;
+        }
+    }
+    assert!(compared > 400, "{compared}");
 }
 
 /// A quote with endorsements and time alone.

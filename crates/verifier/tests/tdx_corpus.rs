@@ -13,11 +13,14 @@ mod algorithms;
 mod corpus;
 
 use algorithms::{AWS, RING};
+use confide_evidence::pem;
+use confide_evidence::tdx::PckExtension;
+use confide_evidence::x509::Certificate;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Inputs, Outcome, Subject, evaluate};
 use corpus::{Corpus, Row};
 use rustls_pki_types::UnixTime;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 fn appraise(corpus: &Corpus, row: &Row, algorithms: &Algorithms) -> AttestationResult {
@@ -133,4 +136,27 @@ fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
     }
     println!("identical verdict bytes of ring and aws-lc-rs: {compared}");
     assert_eq!(compared, 992);
+}
+
+/// Why CPUSVN of a PCK certificate is not held against the components: it repeats their bytes, and nothing of Intel's says that
+/// it must (docs/specification.md, "Fields without an expectation", which has these counts).
+#[test]
+fn the_cpu_svn_of_every_recorded_pck_certificate_repeats_its_components() {
+    let Some(corpus) = Corpus::open("CPUSVN of recorded PCK certificates") else { return };
+    let (mut certificates, mut platforms) = (BTreeSet::new(), BTreeSet::new());
+    for row in corpus.rows("tdx-cases.tsv") {
+        let leaf = pck_of(&corpus, &row);
+        let pck = PckExtension::from_certificate(&Certificate::parse(&leaf).unwrap()).unwrap();
+        assert_eq!(pck.cpu_svn, pck.components, "{}", row.id());
+        platforms.insert(pck.fmspc);
+        certificates.insert(leaf);
+    }
+    println!("PCK certificates: {}, FMSPCs: {}", certificates.len(), platforms.len());
+    assert_eq!((certificates.len(), platforms.len()), (27, 5));
+}
+
+/// The PCK certificate of a row's quote, DER.
+fn pck_of(corpus: &Corpus, row: &Row) -> Vec<u8> {
+    let tdx = corpus.collateral(row).tdx.unwrap();
+    pem::certificates(tdx.pck_certificate_chain.unwrap().as_bytes()).unwrap().swap_remove(0)
 }

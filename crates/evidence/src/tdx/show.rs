@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 impl Quote<'_> {
     /// The quote as JSON for people: byte strings as hexadecimal, the bits of attributes by name, what the PCK certificate
-    /// says of the platform. Nothing of it is verified.
+    /// says of the platform, and the common names of the certificates behind it. Nothing of it is verified.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let signature = &self.signature;
@@ -90,12 +90,14 @@ fn extended(report: &Td15Extended<'_>) -> Value {
 fn pck(chain: &[u8]) -> Value {
     let read = || -> Result<Value, String> {
         let chain = pem::certificates(chain).map_err(|error| error.to_string())?;
-        let leaf = chain.first().ok_or("no certificate")?;
+        let (leaf, authorities) = chain.split_first().ok_or("no certificate")?;
+        let issuers: Vec<Value> = authorities.iter().map(|authority| common_name(authority)).collect();
         let certificate = Certificate::parse(leaf).map_err(|error| error.to_string())?;
         let pck = PckExtension::from_certificate(&certificate).map_err(|error| error.to_string())?;
         let configuration = pck.configuration.unwrap_or_default();
         Ok(json!({
             "serial": hex::encode(&certificate.serial),
+            "issuers": issuers,
             "fmspc": bytes(&pck.fmspc),
             "pce_id": bytes(&pck.pce_id),
             "pce_svn": pck.pce_svn,
@@ -110,6 +112,14 @@ fn pck(chain: &[u8]) -> Value {
         }))
     };
     read().unwrap_or_else(|error| json!({ "error": error }))
+}
+
+/// The common name of a certificate, or why it cannot be read.
+fn common_name(der: &[u8]) -> Value {
+    match Certificate::parse(der) {
+        Ok(certificate) => certificate.common_name.into(),
+        Err(error) => json!({ "error": error.to_string() }),
+    }
 }
 
 fn bytes(field: &[u8]) -> Value {

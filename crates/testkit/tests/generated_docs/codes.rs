@@ -75,7 +75,8 @@ const SECTIONS: [Section; 12] = [
     },
     Section {
         heading: "Configuration files",
-        appear: "Of the TOML file that `confide-guest` is started with: in its last line.",
+        appear: "Of the TOML file that `confide-guest` is started with: in its last line. The exit status is 1 where the file \
+                 cannot be read, else 2.",
         codes: confide_service::config::CODES,
     },
     Section {

@@ -53,7 +53,7 @@ impl Outcome {
     }
 }
 
-/// Runs the selected stages and prints, last of all, `N passed, M failed, K not run`; the exit status says the same.
+/// Runs the selected stages and prints, last of all, `N passed, M failed, K skipped`; the exit status says the same.
 ///
 /// # Errors
 /// When a name is no stage.
@@ -176,6 +176,7 @@ fn conclude(outcomes: &[Outcome]) -> ExitCode {
         }
     }
     println!("{} passed, {} failed, {} not run for the reasons above", sum.passed, sum.failed, sum.not_run);
+    println!("{sum}");
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -1,5 +1,6 @@
 //! Counting what test programs report.
 
+use std::fmt;
 use std::iter::Sum;
 
 /// Tests counted in one stage or in all of them.
@@ -58,6 +59,14 @@ impl Tally {
     }
 }
 
+/// `N passed, N failed, N skipped`, for programs to read. Skipped is all that did not run, for whichever reason.
+impl fmt::Display for Tally {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, ignored, not_run } = self;
+        write!(formatter, "{passed} passed, {failed} failed, {} skipped", ignored + not_run)
+    }
+}
+
 impl Sum for Tally {
     fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
         tallies.fold(Self::default(), |sum, one| Self {
@@ -93,6 +102,17 @@ mod tests {
         let mut tally = Tally::default();
         ["Ran 1 test in 0.001s", "", "OK"].into_iter().for_each(|line| tally.update_from_unittest(line));
         assert_eq!(tally, Tally { passed: 1, failed: 0, ignored: 0, not_run: 0 });
+    }
+
+    #[test]
+    fn what_did_not_run_is_skipped_for_whichever_reason() {
+        let sum: Tally = [
+            Tally { passed: 1470, failed: 0, ignored: 1, not_run: 0 },
+            Tally { passed: 8, failed: 2, ignored: 0, not_run: 2 },
+        ]
+        .into_iter()
+        .sum();
+        assert_eq!(sum.to_string(), "1478 passed, 2 failed, 3 skipped");
     }
 
     #[test]
