@@ -4,7 +4,8 @@
 use algorithms::AWS;
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind};
-use confide_policy::{AppraisalPolicy, Expect, Loaded};
+use confide_evidence::nvidia::DeviceChain;
+use confide_policy::{AppraisalPolicy, Expect, HexBytes, Loaded, Machine, Machines};
 use confide_simulator::{GpuOptions, SimulatedGpu};
 use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
@@ -128,6 +129,35 @@ fn two_gpus_are_accepted_and_the_same_one_twice_is_not() {
     let again = SimulatedGpu::new(0).unwrap();
     let result = appraise(&[evidence(&first, 0), evidence(&again, 1)]);
     assert_eq!(result.code, Some("device_distinct"), "other certificates of the same device");
+}
+
+#[test]
+fn devices_by_themselves_must_be_of_one_registered_machine() {
+    let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::new(1).unwrap());
+    let brom = |gpu: &SimulatedGpu| {
+        let chain = DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap();
+        HexBytes(chain.brom().serial.as_slice().try_into().unwrap())
+    };
+    let machine = |name: &str, ppid: u8, devices: Vec<HexBytes<9>>| Machine {
+        name: name.into(),
+        ppid: HexBytes([ppid; 16]),
+        devices,
+    };
+    let devices = [evidence(&first, 0), evidence(&second, 1)];
+    let (one, other) = (brom(&first), brom(&second));
+    for (machines, code) in [
+        (vec![], None),
+        (vec![machine("a", 1, vec![one, other])], None),
+        (vec![machine("a", 1, vec![one]), machine("b", 2, vec![other])], Some("device_registry")),
+        (vec![machine("a", 1, vec![other])], Some("device_registry")),
+        (vec![machine("a", 1, vec![])], Some("device_registry")),
+    ] {
+        let mut policy = danger();
+        policy.devices.machine = Machines(machines);
+        let result = under(&policy, &devices, NOW);
+        assert_eq!(result.code, code, "{:#?}", policy.devices.machine);
+        assert_eq!(result.platform_binding, None, "no CPU's evidence says where they are");
+    }
 }
 
 #[test]

@@ -160,6 +160,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "image_id",
             "not_run",
             "pccs_certificate",
+            "registered_hardware",
             "shared_transcript",
             "signed_references",
         ],
