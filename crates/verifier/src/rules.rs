@@ -570,7 +570,7 @@ rules! {
     DEVICE_FAMILY = "device_family", "document, certificate, report and chip name the same kind of device and product", DEVICE_CHAIN,
         "do not trust this device: its certificate, report and chip do not belong together";
     /// Device mode.
-    DEVICE_MODE = "device_mode", "a known confidential-computing mode in signed fields that do not contradict each other", "NVIDIA opaque fields 21 and 36",
+    DEVICE_MODE = "device_mode", "a known confidential-computing mode that the chip has, in signed fields that do not contradict each other", "NVIDIA opaque fields 21 and 36",
         "have the operator turn confidential computing on for this device, with firmware that reports it without contradiction";
     /// The mode that the policy accepts.
     DEVICE_CC_MODE = "device_cc_mode", "the GPU's confidential-computing mode", "NVIDIA opaque fields 21 and 36",
