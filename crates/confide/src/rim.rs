@@ -17,7 +17,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Fetch, take in and list NVIDIA's reference integrity manifests (RIMs), OCSP answers and revocation lists
+/// Fetch, take in, copy and list NVIDIA's reference integrity manifests (RIMs), OCSP answers and revocation lists
 ///
 /// A store is a folder: rim/ID/SHA256.swidtag, ocsp/SERIAL/SHA256.ocsp, crl/ISSUER/SHA256.crl. `confide verify gpu` takes its
 /// files, and the folder can be carried to a machine without a network. NVIDIA signs a manifest anew from time to time, also
@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 pub(crate) enum RimCommand {
     Fetch(Box<Fetch>),
     Import(Import),
+    Export(Export),
     List(List),
     Prune(PruneCommand),
 }
@@ -100,6 +101,29 @@ pub(crate) struct Import {
     json: bool,
 }
 
+/// Copy a store, or the manifests of some devices in it, into a folder that is carried on
+///
+/// With --evidence or --id the manifests of these alone are copied, all issues of each, and every answer and list; one that
+/// the store does not have is an error. The folder is a store, with the dates of what it holds: a machine without a network
+/// uses it as it is, or takes it into its own with `confide rim import`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Export {
+    /// Folder to copy into; it is made where it is missing
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Evidence lists of the devices whose manifests are copied
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    evidence: Vec<PathBuf>,
+    /// Ids of manifests that are copied
+    #[arg(long = "id", value_name = "ID", num_args = 1..)]
+    ids: Vec<RimId>,
+    #[command(flatten)]
+    store: StoreFlag,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// List what a store holds: ids, versions, dates and digests
 ///
 /// Of a manifest the dates are those of its signer's certificate. Nothing is verified.
@@ -130,6 +154,7 @@ impl RimCommand {
         match self {
             Self::Fetch(command) => command.run(),
             Self::Import(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::List(command) => command.run(),
             Self::Prune(command) => command.run(),
         }
@@ -149,18 +174,11 @@ struct Wanted {
     ids: BTreeSet<RimId>,
 }
 
-impl Fetch {
-    fn run(self) -> Result<Status, Failure> {
-        let wanted = self.wanted()?;
-        let endorser = Endorser::builder().nvidia(self.nvidia()?).build();
-        let mut fetching = Fetching { endorser, store: self.store.store(), at: now(), done: Done::default() };
-        guest::block_on(fetching.all(&self, &wanted))?;
-        fetching.done.tell(self.json, fetching.at)
-    }
-
-    fn wanted(&self) -> Result<Wanted, Failure> {
-        let mut wanted = Wanted { ids: self.ids.iter().cloned().collect(), ..Wanted::default() };
-        for path in &self.evidence {
+impl Wanted {
+    /// That of the devices of evidence lists, and these ids.
+    fn of(evidence: &[PathBuf], ids: &[RimId]) -> Result<Self, Failure> {
+        let mut wanted = Self { ids: ids.iter().cloned().collect(), ..Self::default() };
+        for path in evidence {
             let bytes = input::read(path, MAX_EVIDENCE_LIST)?;
             let devices =
                 evidence_list(&bytes).map_err(|error| unreadable(path, Status::Malformed, &error))?;
@@ -178,6 +196,16 @@ impl Fetch {
             }
         }
         Ok(wanted)
+    }
+}
+
+impl Fetch {
+    fn run(self) -> Result<Status, Failure> {
+        let wanted = Wanted::of(&self.evidence, &self.ids)?;
+        let endorser = Endorser::builder().nvidia(self.nvidia()?).build();
+        let mut fetching = Fetching { endorser, store: self.store.store(), at: now(), done: Done::default() };
+        guest::block_on(fetching.all(&self, &wanted))?;
+        fetching.done.tell(self.json, fetching.at)
     }
 
     fn nvidia(&self) -> Result<Nvidia, Failure> {
@@ -317,6 +345,31 @@ impl Import {
                 }
             }
         }
+        done.tell(self.json, at)
+    }
+}
+
+impl Export {
+    fn run(self) -> Result<Status, Failure> {
+        let (store, to, at) = (self.store.store(), NvidiaStore::at(self.to), now());
+        let wanted = Wanted::of(&self.evidence, &self.ids)?.ids;
+        let all = self.evidence.is_empty() && self.ids.is_empty();
+        let is_chosen = |kept: &Kept| match &kept.kind {
+            KeptKind::Rim { id, .. } => all || wanted.contains(id),
+            KeptKind::Ocsp { .. } | KeptKind::Crl { .. } => true,
+        };
+        let mut done = Done::default();
+        let mut missing = wanted.clone();
+        for (kept, change) in store.export(&to, is_chosen).map_err(|error| failed(&error))? {
+            if let KeptKind::Rim { id, .. } = &kept.kind {
+                missing.remove(id);
+            }
+            let object = Shown::of(&kept, at);
+            done.objects.push(Told { state: word(change), fault: None, object });
+        }
+        let path = store.folder();
+        let missing = missing.into_iter().map(|id| StoreError::Missing { path: path.to_owned(), id });
+        done.failures.extend(missing.map(|error| failed(&error)));
         done.tell(self.json, at)
     }
 }

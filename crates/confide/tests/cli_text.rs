@@ -50,6 +50,7 @@ fn help_has_the_further_paragraphs_of_a_command() {
         (vec!["rim"], "all issues are kept"),
         (vec!["rim", "fetch"], "NVIDIA learns which firmware versions"),
         (vec!["rim", "import"], "_PROD.swidtag"),
+        (vec!["rim", "export"], "a machine without a network"),
         (vec!["rim", "list"], "Nothing is verified"),
     ] {
         let help = confide(&[&words[..], &["--help"]].concat());

@@ -129,6 +129,83 @@ async fn what_is_fetched_and_carried_on_verifies_the_devices() {
     assert_eq!(json(&accepted)["outcome"], "accepted");
     assert_eq!(status(&verify(&[("--rim", "rim")])), 10, "without answers or lists");
     assert_eq!(status(&verify(&[("--ocsp", "ocsp")])), 10, "without manifests");
+    // NVIDIA's lists do not do alone, and are read beside the answers.
+    let lists_alone = verify(&[("--rim", "rim"), ("--crl", "crl")]);
+    assert_eq!((status(&lists_alone), &json(&lists_alone)["code"]), (10, &json!("rim_revocation")));
+    let beside = json(&verify(&[("--rim", "rim"), ("--ocsp", "ocsp"), ("--crl", "crl")]));
+    let read = |check: &&Value| check["code"] == "device_crl_format";
+    let read = beside["checks"].as_array().unwrap().iter().find(read).unwrap();
+    assert_eq!((&beside["outcome"], &read["actual"]), (&json!("accepted"), &json!("3 lists")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_from_a_store_verify_devices_without_any_answer() {
+    let rig = Rig::new().await;
+    run(&mut rig.fetch(&["--evidence", rig.path("evidence.json").to_str().unwrap()]), 0);
+    for (number, list) in rig.evidence.lists.iter().enumerate() {
+        std::fs::write(rig.path(&format!("{number}.crl")), list).unwrap();
+        let path = rig.path(&format!("{number}.crl"));
+        run(&mut rig.rim(&["import", path.to_str().unwrap()], "store"), 0);
+    }
+    let listed = json(&run(&mut rig.rim(&["list", "--json"], "store"), 0));
+    std::fs::write(rig.path("danger-gpu.toml"), policy()).unwrap();
+    let verify = |lists: &[String]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+        command.args(["verify", "gpu", "--json", "--at", &format_seconds(rig.time.try_into().unwrap())]);
+        command.arg("--evidence").arg(rig.path("evidence.json"));
+        command.arg("--danger-policy").arg(rig.path("danger-gpu.toml"));
+        command.arg("--rim").args(files(&listed, "rim")).arg("--crl").args(lists);
+        command.output().unwrap()
+    };
+    let lists = files(&listed, "crl");
+    assert_eq!(lists.len(), rig.evidence.lists.len());
+    let accepted = verify(&lists);
+    assert_eq!(status(&accepted), 0, "{}{}", stdout(&accepted), stderr(&accepted));
+    for left_out in 0..lists.len() {
+        let mut fewer = lists.clone();
+        let name = fewer.remove(left_out);
+        assert_eq!(status(&verify(&fewer)), 10, "without {name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_exported_is_taken_in_elsewhere_with_its_dates() {
+    let rig = Rig::new().await;
+    run(&mut rig.fetch_all(), 0);
+    let list = |store: &str| {
+        let mut listed =
+            json(&run(&mut rig.rim(&["list", "--json", "--at", "2030-01-01T00:00:00Z"], store), 0));
+        let objects = listed["objects"].as_array_mut().unwrap();
+        // Where the files lie is all that differs.
+        objects.iter_mut().for_each(|object| drop(object.as_object_mut().unwrap().remove("file")));
+        objects.clone()
+    };
+    let (export, evidence) = (rig.path("usb"), rig.path("evidence.json"));
+    let told = json(&run(&mut rig.rim(&["export", "--json", "--to", export.to_str().unwrap()], "store"), 0));
+    assert!(told["objects"].as_array().unwrap().iter().all(|object| object["state"] == "added"), "{told}");
+    run(&mut rig.rim(&["import", export.to_str().unwrap()], "elsewhere"), 0);
+    let all = list("store");
+    assert!(all.len() > 3 && all.iter().all(|object| !object["fetched"].is_null()), "{all:?}");
+    assert_eq!((list("usb"), list("elsewhere")), (all.clone(), all.clone()));
+    let again = json(&run(&mut rig.rim(&["export", "--json", "--to", export.to_str().unwrap()], "store"), 0));
+    assert!(again["objects"].as_array().unwrap().iter().all(|object| object["state"] == "known"), "{again}");
+
+    // Of the manifests one alone, and what the devices need.
+    let id = "NV_GPU_DRIVER_GH100_580.95.05";
+    let one = rig.path("one");
+    run(&mut rig.rim(&["export", "--id", id, "--to", one.to_str().unwrap()], "store"), 0);
+    let rims: Vec<Value> = list("one").into_iter().filter(|object| object["kind"] == "rim").collect();
+    assert_eq!((rims.len(), &rims[0]["id"]), (1, &json!(id)));
+    assert_eq!(list("one").len(), all.len() - 1, "every answer and list");
+    let words =
+        ["export", "--evidence", evidence.to_str().unwrap(), "--to", rig.path("two").to_str().unwrap()]
+            .map(str::to_owned);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    run(&mut rig.rim(&words, "store"), 0);
+    assert_eq!(list("two"), all);
+    let refused = run(&mut rig.rim(&words, "one"), 1);
+    let message = stderr(&refused);
+    assert!(message.contains("[store_rim_missing]") && message.contains("NV_GPU_VBIOS_"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,6 +97,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give RIMs as NVIDIA signs them (XML), answers and lists as DER, hexadecimal digits, base64 or PEM",
     ),
     (
+        "store_rim_missing",
+        "the store has no issue of a RIM that was to be copied",
+        "fetch the RIM into the store, or take it in from a file, then copy again",
+    ),
+    (
         "store_rim_unnamed",
         "nothing in the RIM of a VBIOS says the board that it is for",
         "name the file for the RIM's id, such as NV_GPU_VBIOS_1010_0200_882_96009F0001.xml",

@@ -13,6 +13,7 @@ use confide_evidence::tdx::{CollateralError, IssuerChainError};
 use confide_evidence::time::format_seconds;
 use confide_evidence::x509::X509Error;
 
+use crate::RimId;
 use crate::codes;
 use crate::url::UrlError;
 
@@ -72,6 +73,14 @@ pub enum StoreError {
     Unnamed {
         /// The file.
         path: PathBuf,
+    },
+    /// The store has no issue of a RIM that was to be copied.
+    #[error("{path}: no RIM {id}")]
+    Missing {
+        /// The folder of the store.
+        path: PathBuf,
+        /// The id.
+        id: RimId,
     },
     /// More files than [`MAX_IMPORT_FILES`](crate::MAX_IMPORT_FILES).
     #[error("{path}: more files than one import takes")]
@@ -318,6 +327,7 @@ impl StoreError {
             Self::Unknown { .. } => "store_file_unknown",
             Self::Object { fault, .. } => fault.code(),
             Self::Unnamed { .. } => "store_rim_unnamed",
+            Self::Missing { .. } => "store_rim_missing",
             Self::TooMany { .. } => "store_too_many_files",
         }
     }

@@ -219,6 +219,25 @@ async fn devices_and_manifests_are_asked_about_below_their_roots_and_never_leave
 }
 
 #[tokio::test]
+async fn the_certificates_of_a_switch_are_asked_about_as_those_of_a_gpu() {
+    let rig = Rig::of(SimulatedNode::ppcie(1, 1).unwrap()).await;
+    let switch = DeviceChain::parse(rig.node.switches[0].chain_pem().as_bytes()).unwrap();
+    let rim = Rim::parse(&rig.node.switches[0].rim(rig.time).encode().unwrap()).unwrap();
+    let subjects = OcspSubject::of_device(&switch).into_iter().chain(OcspSubject::of_rim(&rim));
+    let mut names = Vec::new();
+    for subject in subjects {
+        let (kept, change) = fetched(rig.refresh(NvidiaObject::Ocsp(subject)).await);
+        assert_eq!(change, Change::Added);
+        assert_eq!(kept.kind, KeptKind::Ocsp { serial: hex::encode(&subject.certificate.serial) });
+        names.push(subject.certificate.common_name.clone());
+    }
+    for (name, word) in names.iter().zip(["FSP BROM", "Provisioner", "Identity", "L4", "L3", "LS10 CA"]) {
+        assert!(name.contains(word), "{names:?}");
+    }
+    assert_eq!((names.len(), rig.vendor().posted().len()), (6, 6));
+}
+
+#[tokio::test]
 async fn the_lists_of_a_family_are_fetched() {
     let rig = Rig::new().await;
     let family = rig.chain().family().unwrap();

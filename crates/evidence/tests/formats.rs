@@ -39,6 +39,26 @@ fn documents_round_trip() {
     }
 }
 
+#[test]
+fn the_key_that_is_reserved_for_a_tdisp_report_is_refused_by_its_name() {
+    let with = |key: &str| {
+        let bytes = samples::document().encode().unwrap();
+        let mut value = Cbor::decode(&mut SliceReader::new(&bytes)).unwrap();
+        let Cbor::Map(entries) = &mut value else { panic!("a document is a map") };
+        let devices = entries.iter_mut().find(|(name, _)| *name == Cbor::Text("devices".into())).unwrap();
+        let Cbor::Array(devices) = &mut devices.1 else { panic!("a list of devices") };
+        let Cbor::Map(device) = &mut devices[0] else { panic!("a device is a map") };
+        device.retain(|(name, _)| *name != Cbor::Text(key.into()));
+        device.push((Cbor::Text(key.into()), Cbor::Bytes(b"a report".to_vec())));
+        let mut writer = BufWriter::new(Vec::new());
+        sorted(value).encode(&mut writer).unwrap();
+        EvidenceDocument::decode(&writer.into_inner())
+    };
+    assert!(with("chain").is_ok(), "the document is otherwise whole");
+    let why = with("tdisp").unwrap_err().to_string();
+    assert!(why.contains("unknown field `tdisp`"), "{why}");
+}
+
 /// Sorts every map by (length of the key, key), independently of the crate's own rule.
 fn sorted(value: Cbor) -> Cbor {
     match value {

@@ -1,5 +1,6 @@
 //! The parsers.
 
+use bergshamra_c14n::{C14nMode, canonicalize};
 use confide_endorser::{CacheEntry, rim_document};
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
@@ -293,9 +294,12 @@ pub(crate) fn rim(bytes: &[u8]) {
     }
 }
 
-/// Canonical XML of any document in the XML of RIMs.
+/// Canonical XML of any document in the XML of RIMs: what is read here is read by bergshamra, too, and to the same bytes.
 pub(crate) fn rim_canonical(bytes: &[u8]) {
     if let Ok(canonical) = canonical_xml(bytes) {
+        let text = std::str::from_utf8(bytes).expect("what is read as XML is UTF-8");
+        let oracle = canonicalize::<&str>(text, C14nMode::Inclusive11, None, &[]);
+        assert_eq!(oracle.ok().as_deref(), Some(&*canonical), "bergshamra's canonical form is another");
         assert!(
             canonical.len() <= 6 * bytes.len() + 2 * MAX_RIM,
             "{} bytes of {}",

@@ -112,6 +112,7 @@ impl AppraisalPolicy {
         }
         self.freshness.check()?;
         self.tdx.check()?;
+        self.devices.machine.check()?;
         if let Some(signed) = &self.signed_references {
             signed.check()?;
         }
@@ -333,6 +334,13 @@ mod tests {
             ("a table of a table", behind("[tdx.foo]\n")),
             ("a grace", behind(&format!("{grace}foo = 1\n"))),
             ("the second grace", behind(&format!("{grace}{grace}foo = 1\n"))),
+            (
+                "a machine",
+                behind(&format!(
+                    "[[devices.machine]]\nname = \"a\"\nppid = \"{}\"\ndevices = []\nfoo = 1\n",
+                    "01".repeat(16)
+                )),
+            ),
             ("the danger table", behind("[danger]\nreason = \"a\"\nfoo = []\n")),
             ("a reference set", behind("[reference.mine]\nmr_td = []\nfoo = []\n")),
             ("the signed references", behind(&format!("{signed}sets = \"all\"\nfoo = 1\n"))),

@@ -1,7 +1,7 @@
 //! The table `[devices]`: GPUs and switches.
 
 use crate::field::Listed;
-use crate::{Expect, Floor, Floored, HardwareList, Require};
+use crate::{Expect, Floor, Floored, HardwareList, Machines, Require};
 use confide_evidence::nvidia::{DriverVersion, Mode, VbiosVersion};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -35,6 +35,9 @@ pub struct DevicePolicy {
     pub not_on_hold: Require,
     /// Certificate fingerprints equal those of the `devices` runtime event.
     pub event: Require,
+    /// Which devices are installed in which machine.
+    #[serde(default)]
+    pub machine: Machines,
 }
 
 /// The confidential-computing mode of a GPU.
@@ -139,7 +142,7 @@ impl Floored for VbiosFloors {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn listed(&self) -> [Listed<'_>; 14] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 15] {
         let Self {
             gpu_count,
             mode,
@@ -153,6 +156,7 @@ impl DevicePolicy {
             revocation,
             not_on_hold,
             event,
+            machine,
         } = self;
         [
             Listed::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
@@ -223,6 +227,12 @@ impl DevicePolicy {
                 "devices_event",
                 "the devices are those that the guest measured into RTMR3",
                 event,
+            ),
+            Listed::new(
+                "devices.machine.devices",
+                "device_registry",
+                "each device, by the serial number of its BROM certificate and the PPID of the CPU that it is beside,",
+                machine,
             ),
         ]
     }

@@ -5,7 +5,7 @@ use crate::check::{Checks, Rule, Stop};
 use crate::cross_check;
 use crate::document;
 use crate::memo::{Learned, Memo};
-use crate::nvidia::{self, Node, PreparedDevices};
+use crate::nvidia::{self, Cpu, Node, PreparedDevices};
 use crate::references::{Candidate, Columns};
 use crate::result::{
     AttestationResult, CPU_ASSUMPTIONS, DEVICES_ASSUMPTION, DeviceResult, GPU_ASSUMPTIONS, Measurements,
@@ -373,6 +373,10 @@ impl<'a> Progress<'a> {
         let node = Node {
             devices,
             nonce,
+            cpu: match self.inputs.subject {
+                Subject::Devices { .. } => Cpu::NoEvidence,
+                _ => Cpu::Tdx(self.quote.pck.as_ref().map(|pck| pck.ppid.0)),
+            },
             endorsements: self.inputs.endorsements.nvidia.as_ref().or(stapled),
             prepared: prepared_devices,
             policy,
@@ -530,6 +534,9 @@ impl<'a> Progress<'a> {
     fn platform_binding(&self) -> Option<&'static str> {
         match self.inputs.subject {
             _ if self.devices.is_empty() => None,
+            Subject::Document(_) if self.checks.has_passed(&rules::DEVICE_REGISTRY) => {
+                Some("registered_hardware")
+            }
             _ if self.topology => Some("topology"),
             // No CPU's evidence covers them.
             Subject::Devices { .. } => None,

@@ -296,7 +296,7 @@ pub static BASES: &[Basis] = &[
             &rules::DEVICE_DISTINCT,
         ],
         stated: &[&rules::OCSP_FORMAT, &rules::DEVICE_CRL_FORMAT],
-        asked: &[],
+        asked: &[&rules::DEVICE_REGISTRY],
     },
     Basis {
         submodule: DEVICES,

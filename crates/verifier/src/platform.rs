@@ -282,7 +282,18 @@ pub(crate) fn listed<T: PartialEq + Told>(
     checks: &mut Checks,
 ) {
     let actual = found.as_ref().map_or_else(|| "none is named".into(), told);
-    match list.listing(found.as_ref()) {
+    listed_as(rule, list, found.as_ref(), actual, checks);
+}
+
+/// As [`listed`], with what the verdict shows as found.
+pub(crate) fn listed_as<T: PartialEq>(
+    rule: &'static Rule,
+    list: &HardwareList<T>,
+    found: Option<&T>,
+    actual: Text,
+    checks: &mut Checks,
+) {
+    match list.listing(found) {
         Listing::Waived(reason) => checks.waive(rule, reason, actual),
         Listing::Allowed => checks.pass(rule, actual),
         Listing::NotListed => checks.fail(rule, format!("{actual}, which the policy does not list")),

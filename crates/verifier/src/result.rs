@@ -58,7 +58,8 @@ pub struct AttestationResult {
     pub report_data: Option<Bytes<64>>,
     /// Until when the verdict may be relied on, RFC 3339; nothing where it was not accepted.
     pub valid_until: Option<String>,
-    /// How the GPUs are tied to the CPU's evidence.
+    /// How the GPUs are tied to the CPU's evidence: `shared_transcript` where it covers their reports, `topology` where they
+    /// are tied to each other besides, `registered_hardware` where the policy's registry has them beside this CPU.
     pub platform_binding: Option<&'static str>,
     /// Facts of each device's signed report.
     pub devices: Vec<DeviceResult>,

@@ -570,7 +570,7 @@ rules! {
     DEVICE_FAMILY = "device_family", "document, certificate, report and chip name the same kind of device and product", DEVICE_CHAIN,
         "do not trust this device: its certificate, report and chip do not belong together";
     /// Device mode.
-    DEVICE_MODE = "device_mode", "a known confidential-computing mode in signed fields that do not contradict each other", "NVIDIA opaque fields 21 and 36",
+    DEVICE_MODE = "device_mode", "a known confidential-computing mode that the chip has, in signed fields that do not contradict each other", "NVIDIA opaque fields 21 and 36",
         "have the operator turn confidential computing on for this device, with firmware that reports it without contradiction";
     /// The mode that the policy accepts.
     DEVICE_CC_MODE = "device_cc_mode", "the GPU's confidential-computing mode", "NVIDIA opaque fields 21 and 36",
@@ -647,6 +647,9 @@ rules! {
     /// Topology.
     DEVICE_TOPOLOGY = "device_topology", "in protected PCIe mode GPUs and locked switches name exactly each other by certified PDIs", NODE,
         "have the operator give the guest exactly the GPUs and switches that belong to each other, all locked";
+    /// Registry.
+    DEVICE_REGISTRY = "device_registry", "devices that the policy has registered for this CPU", "docs/policy.md, devices",
+        "use a machine that the policy has registered, or register this one after having looked which devices are in it";
     /// Witness.
     WITNESS = "witness", "a policy under which a witness may be minted: report data, RTMR3, MRTD, RTMR0 to RTMR2 and events appraised, DEBUG and MIGRATABLE off", "docs/threat-model.md",
         "give the waived fields reference values: only a danger policy opens a channel without them";

@@ -15,7 +15,7 @@ use confide_evidence::document::{
 use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
-use confide_policy::AppraisalPolicy;
+use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
@@ -240,6 +240,68 @@ fn another_gpu_than_the_measured_one_is_refused_even_if_quoted() {
     guest.gpu = SimulatedGpu::new(8).unwrap();
     let result = verdict(&guest.document(), Some(&challenge()), &danger(DANGER));
     assert_eq!(failures(&result), ["devices_event"]);
+}
+
+/// The serial number of the BROM certificate of a simulated GPU: 41, then the PDI.
+fn brom(gpu: &SimulatedGpu) -> HexBytes<9> {
+    let chain = confide_evidence::nvidia::DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap();
+    HexBytes(chain.brom().serial.as_slice().try_into().unwrap())
+}
+
+fn machine(name: &str, ppid: [u8; 16], devices: Vec<HexBytes<9>>) -> Machine {
+    Machine { name: name.into(), ppid: HexBytes(ppid), devices }
+}
+
+#[test]
+fn a_gpu_must_be_beside_the_cpu_that_the_policy_has_registered_for_it() {
+    let guest = Guest::new();
+    let (ppid, own, other) = (guest.platform.ppid(), brom(&guest.gpu), brom(&SimulatedGpu::new(8).unwrap()));
+    let under = |machines: Vec<Machine>| {
+        let mut policy = danger(DANGER);
+        policy.devices.machine = Machines(machines);
+        verdict(&guest.document(), Some(&challenge()), &policy)
+    };
+    // A guest may have some of the machine's devices.
+    let result = under(vec![machine("another", [7; 16], vec![]), machine("its own", ppid, vec![other, own])]);
+    assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "{:#?}", result.checks);
+    assert_eq!(result.platform_binding, Some("registered_hardware"));
+    let shown = |result: &confide_verifier::AttestationResult| {
+        let check = result.checks.iter().find(|check| check.code == "device_registry").unwrap();
+        check.actual.to_string()
+    };
+    let hex = confide_evidence::hex::encode(&ppid);
+    assert_eq!(shown(&result), format!("PPID {hex}, 1 devices of its own"));
+    for (machines, actual) in [
+        (
+            vec![machine("another", [7; 16], vec![own])],
+            format!("PPID {hex}, which no registered machine has"),
+        ),
+        (
+            vec![machine("its own", ppid, vec![other]), machine("another", [7; 16], vec![own])],
+            format!("device 0: BROM serial {own}, which is not registered for its own"),
+        ),
+    ] {
+        let result = under(machines);
+        assert_eq!(failures(&result), ["device_registry"]);
+        assert_eq!(shown(&result), actual);
+        assert_eq!(result.platform_binding, Some("shared_transcript"));
+    }
+}
+
+#[test]
+fn a_registry_says_nothing_of_a_guest_without_devices_and_of_devices_that_no_quote_covers() {
+    let mut policy = danger(DANGER);
+    policy.devices.machine = Machines(vec![machine("another", [7; 16], vec![])]);
+    let elsewhere = Challenge::serve(NONCE, EXPORTER, [0xee; 32]).recorded();
+    let result = verdict(&Guest::new().document(), Some(&elsewhere), &policy);
+    assert_eq!(result.code, Some("report_data"));
+    let registry = result.checks.iter().filter(|check| check.code == "device_registry");
+    assert_eq!(registry.map(|check| check.status).collect::<Vec<_>>(), [Status::NotRun]);
+    let mut document = Guest::new().document();
+    document.devices.clear();
+    let result = verdict(&document, Some(&challenge()), &policy);
+    assert!(result.checks.iter().all(|check| check.code != "device_registry"));
+    assert_eq!(result.platform_binding, None);
 }
 
 /// Signatures of devices cost more than the comparison that tells that the quote signs other ones.

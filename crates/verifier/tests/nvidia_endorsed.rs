@@ -5,13 +5,18 @@ mod algorithms;
 #[path = "../../evidence/tests/support/nvidia_corpus.rs"]
 mod corpus;
 mod devices;
+#[path = "../../evidence/tests/support/rim_corpus.rs"]
+mod manifests;
 
 use algorithms::AWS;
 use confide_evidence::document::{DeviceEvidence, DeviceKind, NvidiaEndorsements};
-use confide_evidence::nvidia::{Report, decoded, device_of, evidence_list};
-use confide_policy::{AppraisalPolicy, Require};
+use confide_evidence::nvidia::{Edition, Report, Rim, decoded, device_of, evidence_list};
+use confide_evidence::time::parse_seconds;
+use confide_policy::{AppraisalPolicy, Expect, HexBytes, Loaded, NVIDIA_RIM_ROOTS, Require};
+use confide_simulator::{GpuOptions, SimulatedGpu, SimulatedSwitch, SwitchOptions};
 use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
+use manifests::{Recorded, Verdict};
 use std::path::Path;
 
 /// 2025-08-21T12:00:00Z, when the OCSP answers of the recorded Hopper's device certificates hold.
@@ -267,4 +272,133 @@ fn recorded_lists_of_machines_are_read_and_accepted_but_for_their_manifests() {
         Some("device_nonce"),
         "a device without a nonce answers nobody"
     );
+}
+
+/// The rules of a manifest, in order, behind which none runs where one fails.
+const MANIFEST_RULES: [&str; 6] =
+    ["rim_root_anchor", "rim_chain", "rim_signature", "rim_product", "rim_validity", "rim_revocation"];
+
+/// Simulated devices under NVIDIA's own root for manifests: they need exactly the manifest that is asked about.
+fn for_recorded_manifests() -> AppraisalPolicy {
+    let text = include_str!("../../../policies/danger-simulator.toml");
+    let mut policy = AppraisalPolicy::parse(text, Loaded::AsDanger).unwrap();
+    let roots = NVIDIA_RIM_ROOTS.iter().map(|root| HexBytes(*root)).collect();
+    policy.danger.as_mut().unwrap().rim_root_spki_sha256 = roots;
+    policy.devices.gpu_count = Expect::Waive("switches are asked about, too".into());
+    policy.devices.rim = Require::Required;
+    policy.devices.revocation = Require::Waive("no answers are recorded".into());
+    policy
+}
+
+/// A device that reports the chip and version that a manifest is for.
+fn device_for(rim: &Rim, nonce: [u8; 32]) -> DeviceEvidence {
+    let version = rim.colloquial_version.clone();
+    if rim.edition == Edition::Switch {
+        let options = SwitchOptions { bios_version: version, ..SwitchOptions::ls10(0) };
+        let switch = SimulatedSwitch::with_options(options).unwrap();
+        let (chain, report) = (switch.chain_pem().into_bytes().into(), switch.report(nonce).into());
+        return DeviceEvidence { kind: DeviceKind::NvidiaSwitch, chain, report };
+    }
+    assert_eq!(rim.product, "GH100");
+    let mut options = GpuOptions::hopper(0);
+    // The decoder is on, so that no measurement is left out.
+    options.nvdec0 = 0xaa;
+    let parts: Vec<&str> = version.split('.').collect();
+    match parts.as_slice() {
+        [one, two, three, four, five] => {
+            // VBIOS_VERSION holds them as bytes 3, 2, 1, 0 and 4.
+            let [b3, b2, b1, b0, b4] =
+                [one, two, three, four, five].map(|part| u8::from_str_radix(part, 16).unwrap());
+            options.vbios_version = [b0, b1, b2, b3, b4, 0, 0, 0];
+        }
+        _ => options.driver_version = version,
+    }
+    evidence_of(&SimulatedGpu::with_options(options).unwrap(), nonce)
+}
+
+fn evidence_of(gpu: &SimulatedGpu, nonce: [u8; 32]) -> DeviceEvidence {
+    let (chain, report) = (gpu.chain_pem().into_bytes().into(), gpu.report(nonce).into());
+    DeviceEvidence { kind: DeviceKind::NvidiaGpu, chain, report }
+}
+
+/// What a device's verdict says of the one manifest that was given for it, at a time.
+fn verdict_on(recorded: &Recorded, policy: &AppraisalPolicy, now: i64) -> AttestationResult {
+    let nonce = [7; 32];
+    let device = match Rim::parse(&recorded.document) {
+        Ok(rim) => device_for(&rim, nonce),
+        // No manifest for any device.
+        Err(_) => evidence_of(&SimulatedGpu::new(0).unwrap(), nonce),
+    };
+    let with = With {
+        nonces: vec![nonce],
+        endorsements: endorsements(vec![recorded.document.clone()], vec![]),
+        policy,
+        algorithms: &AWS,
+        now,
+        rim_at: None,
+    };
+    with.appraise(&[device])
+}
+
+/// How each rule of the manifest ended.
+fn rules_of(result: &AttestationResult) -> Vec<Status> {
+    MANIFEST_RULES.iter().flat_map(|code| status(result, code)).collect()
+}
+
+/// That the rules before this one hold, this one does not, and none behind it was reached.
+fn fails_at(code: &str) -> Vec<Status> {
+    let place = MANIFEST_RULES.iter().position(|rule| *rule == code).unwrap();
+    let status = |index: usize| match index.cmp(&place) {
+        std::cmp::Ordering::Less => Status::Pass,
+        std::cmp::Ordering::Equal => Status::Fail,
+        std::cmp::Ordering::Greater => Status::NotRun,
+    };
+    (0..MANIFEST_RULES.len()).map(status).collect()
+}
+
+#[test]
+fn every_recorded_manifest_gets_the_verdict_of_the_index() {
+    let Some(corpus) = manifests::folder("verdicts") else { return };
+    let policy = for_recorded_manifests();
+    let mut codes = std::collections::BTreeMap::<&str, usize>::new();
+    for recorded in manifests::rims(&corpus) {
+        let source = &recorded.source;
+        let day = |day: &str| parse_seconds(&format!("{day}T12:00:00Z")).unwrap();
+        let [from, until] = [day(&recorded.window[0]), day(&recorded.window[1])];
+        let inside = from.midpoint(until);
+        let expected = match (recorded.pinned, recorded.verdict) {
+            // Its chain has no certificate to end in.
+            (false, _) => "rim_format",
+            (true, Verdict { digest: true, signature: true }) => "holds",
+            (true, _) => "rim_signature",
+        };
+        *codes.entry(expected).or_default() += 1;
+        let result = verdict_on(&recorded, &policy, inside);
+        if expected == "rim_format" {
+            assert_eq!((result.outcome, result.code), (Outcome::Malformed, Some(expected)), "{source}");
+            assert!(rules_of(&result).is_empty() && result.devices[0].manifests.is_empty(), "{source}");
+            continue;
+        }
+        assert_eq!(result.devices[0].manifests[0].version, recorded.version, "{source}");
+        if expected == "rim_signature" {
+            assert_eq!(rules_of(&result), fails_at(expected), "{source}: {:#?}", result.checks);
+            assert_eq!(status(&result, "device_measurements"), [Status::NotRun], "{source}");
+            continue;
+        }
+        // Nothing is recorded about revocation, and the policy of this test waives it.
+        let mut holds = vec![Status::Pass; MANIFEST_RULES.len()];
+        *holds.last_mut().unwrap() = Status::NotRun;
+        assert_eq!(rules_of(&result), holds, "{source}: {:#?}", result.checks);
+        // It is compared, and a simulated device has none of its values.
+        assert_eq!(status(&result, "device_measurements"), [Status::Fail], "{source}");
+        let compared = check(&result, "device_measurements").actual.to_string();
+        let active = format!(" of {} differ", recorded.active);
+        assert!(compared.contains(&active), "{source}: {active}: {compared}");
+        for outside in [from - 2 * 86_400, until + 2 * 86_400] {
+            let result = verdict_on(&recorded, &policy, outside);
+            assert_eq!(rules_of(&result), fails_at("rim_validity"), "{source} at {outside}");
+        }
+    }
+    eprintln!("{} recorded manifests: {codes:?}", codes.values().sum::<usize>());
+    assert_eq!(codes, [("holds", 31), ("rim_format", 1), ("rim_signature", 5)].into());
 }

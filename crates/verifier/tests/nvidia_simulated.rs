@@ -4,8 +4,9 @@
 use algorithms::AWS;
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind};
-use confide_policy::{AppraisalPolicy, Expect, Loaded};
-use confide_simulator::{GpuOptions, SimulatedGpu};
+use confide_evidence::nvidia::DeviceChain;
+use confide_policy::{AppraisalPolicy, Expect, Floor, HexBytes, Loaded, Machine, Machines, Require};
+use confide_simulator::{GpuOptions, SimulatedGpu, SimulatedSwitch, SwitchOptions};
 use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
 
@@ -121,6 +122,47 @@ fn contradicting_and_unknown_modes_are_refused() {
 }
 
 #[test]
+fn a_mode_that_the_chip_does_not_have_is_refused() {
+    let mode = |options: GpuOptions, feature_flag| {
+        let gpu = SimulatedGpu::with_options(GpuOptions { feature_flag, ..options }).unwrap();
+        let mut policy = danger();
+        policy.devices.mode = Expect::Waive("any mode in this test".into());
+        let result = under(&policy, &[evidence(&gpu, 0)], NOW);
+        let check = result.checks.into_iter().find(|check| check.code == "device_mode").unwrap();
+        (check.status, check.actual.to_string())
+    };
+    let protected = || GpuOptions { protected_pcie: 0xaa, ..GpuOptions::hopper(0) };
+    for (options, flag, name) in [
+        (GpuOptions::hopper(0), 0, "spt"),
+        (protected(), 2, "ppcie"),
+        (GpuOptions::blackwell(0), 0, "spt"),
+        (GpuOptions::blackwell(0), 1, "mpt"),
+        (GpuOptions::gb20x(0), 0, "spt"),
+    ] {
+        assert_eq!(mode(options, flag), (Status::Pass, format!("device 0: {name}")));
+    }
+    for (options, flag, name) in [
+        (GpuOptions::hopper(0), 1, "mpt, which no GH100 has"),
+        (GpuOptions::blackwell(0), 2, "ppcie, which no GB100 has"),
+        (GpuOptions::gb20x(0), 2, "ppcie, which no GB20X has"),
+    ] {
+        assert_eq!(mode(options, flag), (Status::Fail, format!("device 0: mode {name}")));
+    }
+    let switch = |added_records| {
+        let options = SwitchOptions { added_records, ..SwitchOptions::ls10(0) };
+        let switch = SimulatedSwitch::with_options(options).unwrap();
+        let device = DeviceEvidence {
+            kind: DeviceKind::NvidiaSwitch,
+            chain: switch.chain_pem().into_bytes().into(),
+            report: switch.report(nonce(0)).into(),
+        };
+        status(&appraise(&[device]), "device_mode")
+    };
+    assert_eq!(switch(vec![]), [Status::Pass]);
+    assert_eq!(switch(vec![(36, vec![2, 0])]), [Status::Fail], "a switch has no mode of its own");
+}
+
+#[test]
 fn two_gpus_are_accepted_and_the_same_one_twice_is_not() {
     let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::new(1).unwrap());
     assert_eq!(appraise(&[evidence(&first, 0), evidence(&second, 1)]).code, None);
@@ -131,10 +173,118 @@ fn two_gpus_are_accepted_and_the_same_one_twice_is_not() {
 }
 
 #[test]
+fn devices_by_themselves_must_be_of_one_registered_machine() {
+    let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::new(1).unwrap());
+    let brom = |gpu: &SimulatedGpu| {
+        let chain = DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap();
+        HexBytes(chain.brom().serial.as_slice().try_into().unwrap())
+    };
+    let machine = |name: &str, ppid: u8, devices: Vec<HexBytes<9>>| Machine {
+        name: name.into(),
+        ppid: HexBytes([ppid; 16]),
+        devices,
+    };
+    let devices = [evidence(&first, 0), evidence(&second, 1)];
+    let (one, other) = (brom(&first), brom(&second));
+    for (machines, code) in [
+        (vec![], None),
+        (vec![machine("a", 1, vec![one, other])], None),
+        (vec![machine("a", 1, vec![one]), machine("b", 2, vec![other])], Some("device_registry")),
+        (vec![machine("a", 1, vec![other])], Some("device_registry")),
+        (vec![machine("a", 1, vec![])], Some("device_registry")),
+    ] {
+        let mut policy = danger();
+        policy.devices.machine = Machines(machines);
+        let result = under(&policy, &devices, NOW);
+        assert_eq!(result.code, code, "{:#?}", policy.devices.machine);
+        assert_eq!(result.platform_binding, None, "no CPU's evidence says where they are");
+    }
+}
+
+/// A GPU with other values at these indices, and the verdict on it with the manifests of an unchanged one.
+fn mismatch(indices: &[u8]) -> confide_verifier::Check {
+    let measurements = indices.iter().map(|index| (*index, [0xaa; 48])).collect();
+    let gpu = SimulatedGpu::with_options(GpuOptions { measurements, ..GpuOptions::hopper(0) }).unwrap();
+    let time = u64::try_from(NOW).unwrap();
+    let rims = gpu.rims(time).iter().map(|rim| rim.encode().unwrap().into()).collect();
+    let mut policy = danger();
+    policy.devices.rim = Require::Required;
+    let with = With {
+        nonces: vec![nonce(0)],
+        endorsements: NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims },
+        policy: &policy,
+        algorithms: &AWS,
+        now: NOW,
+        rim_at: None,
+    };
+    let result = with.appraise(&[evidence(&gpu, 0)]);
+    result.checks.into_iter().find(|check| check.code == "device_measurements").unwrap()
+}
+
+#[test]
+fn a_mismatch_says_what_it_usually_means() {
+    assert_eq!(mismatch(&[]).status, Status::Pass);
+    for (indices, remedy) in [
+        // Of the VBIOS.
+        (&[9][..], "fetch the newest issue of the VBIOS manifest"),
+        (&[8, 9], "fetch the newest issue of the VBIOS manifest"),
+        (&[4, 5, 6], "supply the manifest of the VBIOS that the device runs"),
+        // Of the driver.
+        (&[22], "fetch the newest issue of the driver's manifest"),
+        (&[22, 25], "fetch the newest issue of the driver's manifest"),
+        (&[22, 25, 26], "have the operator install an unchanged driver"),
+        // Of both: what differs most says it.
+        (&[9, 22, 25, 26], "have the operator install an unchanged driver"),
+        (&[4, 5, 6, 22], "supply the manifest of the VBIOS that the device runs"),
+    ] {
+        let check = mismatch(indices);
+        assert_eq!(check.status, Status::Fail, "{indices:?}");
+        let actual = check.actual.to_string();
+        let expected = format!("device 0: {} of 33 differ: index ", indices.len());
+        assert!(actual.starts_with(&expected), "{indices:?}: {actual}");
+        let told = check.remedy.unwrap().to_string();
+        assert!(told.starts_with(remedy), "{indices:?}: {told}");
+    }
+}
+
+#[test]
+fn svn_and_flags_of_the_certificate_are_told() {
+    let facts = |options| {
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        let result = under(&danger(), &[evidence(&gpu, 0)], NOW);
+        let device = &result.devices[0];
+        (device.svn.clone(), device.tcb_flags.clone())
+    };
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    assert_eq!(facts(GpuOptions::hopper(0)), (None, vec![]), "its certificate has no TcbInfo");
+    let usual = names(&["notConfigured", "fixedWidth"]);
+    assert_eq!(facts(GpuOptions::blackwell(0)), (Some("01".into()), usual));
+    let other = GpuOptions { tcb_svn: 7, tcb_flags: [0x10, 0, 0, 0], ..GpuOptions::blackwell(0) };
+    assert_eq!(facts(other), (Some("07".into()), names(&["debug"])));
+}
+
+#[test]
 fn gpus_of_one_node_are_alike() {
     let other = GpuOptions { driver_version: "570.00.01".into(), ..GpuOptions::hopper(1) };
     let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::with_options(other).unwrap());
     assert_eq!(appraise(&[evidence(&first, 0), evidence(&second, 1)]).code, Some("device_uniform"));
+    // Other families; and other chips of one family.
+    let made = |options| SimulatedGpu::with_options(options).unwrap();
+    let blackwell = |seed| GpuOptions { driver_version: "590.48.01".into(), ..GpuOptions::blackwell(seed) };
+    let hopper = GpuOptions { driver_version: "590.48.01".into(), ..GpuOptions::hopper(0) };
+    let sibling = GpuOptions { chip_info: "GB203".into(), ..GpuOptions::gb20x(1) };
+    for (first, second, code) in [
+        (blackwell(0), blackwell(1), None),
+        (hopper, blackwell(1), Some("device_uniform")),
+        (GpuOptions::gb20x(0), GpuOptions::gb20x(1), None),
+        (GpuOptions::gb20x(0), sibling, Some("device_uniform")),
+        (blackwell(0), GpuOptions::gb20x(1), Some("device_uniform")),
+    ] {
+        let devices = [evidence(&made(first), 0), evidence(&made(second), 1)];
+        let mut policy = danger();
+        policy.devices.vbios_floor = Floor::Waive("chips of several branches in this test".into());
+        assert_eq!(under(&policy, &devices, NOW).code, code);
+    }
 }
 
 #[test]

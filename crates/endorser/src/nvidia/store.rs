@@ -312,6 +312,26 @@ impl NvidiaStore {
         self.put(&content, &bytes, dates(path))
     }
 
+    /// Copies what is chosen into another store, with its dates. What is damaged is as none.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn export(
+        &self,
+        to: &Self,
+        chosen: impl Fn(&Kept) -> bool,
+    ) -> Result<Vec<(Kept, Change)>, StoreError> {
+        let mut exported = Vec::new();
+        for (kind, group) in self.groups()? {
+            for (kept, content) in read_group(kind, &group)?.into_iter().filter(|(kept, _)| chosen(kept)) {
+                let bytes =
+                    read_up_to(&kept.path, kind.limit()).map_err(|source| fault(&kept.path, source))?;
+                exported.push(to.put(&content, &bytes, kept.fetched)?);
+            }
+        }
+        Ok(exported)
+    }
+
     /// Removes files of this store. [`Prune::Expired`] removes RIMs whose signer's certificate is over, answers and lists
     /// whose successor is due, and what is damaged or was left behind; other files in its folder are left alone.
     ///

@@ -30,8 +30,12 @@ pub(crate) struct Recorded {
     pub(crate) document: Vec<u8>,
     pub(crate) verdict: Verdict,
     pub(crate) version: String,
+    /// Whether the chain ends in NVIDIA's root for manifests.
+    pub(crate) pinned: bool,
     /// Common name of the signer.
     pub(crate) leaf: String,
+    /// First and last day of the signer's certificate, as `2024-02-23`.
+    pub(crate) window: [String; 2],
     /// Measurements that are compared.
     pub(crate) active: usize,
 }
@@ -58,11 +62,15 @@ pub(crate) fn rims(folder: &Path) -> Vec<Recorded> {
             let after =
                 |start: &str| fields.iter().find_map(|field| field.strip_prefix(start)).unwrap().to_owned();
             let leaf = after("leaf ");
+            let (leaf, window) = leaf.rsplit_once(' ').unwrap();
+            let (from, until) = window.split_once("..").unwrap();
             Recorded {
                 document: std::fs::read(&line.file).unwrap(),
                 verdict: Verdict { digest: after("digest ") == "OK", signature: after("signature ") == "OK" },
                 version: after("tag version "),
-                leaf: leaf.rsplit_once(' ').unwrap().0.to_owned(),
+                pinned: after("issued by pinned RIM root ") == "True",
+                leaf: leaf.to_owned(),
+                window: [from.to_owned(), until.to_owned()],
                 active: after("active ").parse().unwrap(),
                 source: line.source,
             }

@@ -168,6 +168,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "image_id",
             "not_run",
             "pccs_certificate",
+            "registered_hardware",
             "rim_service",
             "shared_transcript",
             "signed_references",

@@ -7,7 +7,7 @@ use super::manifest::{self, Assessed, Manifests, Means, Unknown};
 use super::measurements::{self, Mismatch};
 use super::revocation;
 use crate::check::{Checks, Rule, Status};
-use crate::platform::listed;
+use crate::platform::listed_as;
 use crate::result::{DeviceResult, ManifestResult, Outcome};
 use crate::rules;
 use crate::signature::Algorithms;
@@ -258,8 +258,8 @@ impl Device<'_> {
         let found = self.driver_version();
         let shown = log.actual(self.report.opaque.driver_version.unwrap_or("no driver is named"));
         let reaches = |floor: &DriverVersion| found.is_some_and(|found| found >= *floor);
-        floor(&rules::DEVICE_DRIVER_FLOOR, &policy.driver_floor, reaches, shown, log.checks);
-        listed(&rules::DEVICE_DRIVER, &policy.driver, found, log.checks);
+        floor(&rules::DEVICE_DRIVER_FLOOR, &policy.driver_floor, reaches, shown.clone(), log.checks);
+        listed_as(&rules::DEVICE_DRIVER, &policy.driver, found.as_ref(), shown.into(), log.checks);
     }
 
     fn vbios(&self, inputs: &Inputs<'_>, log: &mut Log<'_>) {
@@ -269,8 +269,8 @@ impl Device<'_> {
         let reaches = |floors: &confide_policy::VbiosFloors| {
             found.is_some_and(|found| floors.of(found).is_some_and(|floor| found >= floor))
         };
-        floor(&rules::DEVICE_VBIOS_FLOOR, &policy.vbios_floor, reaches, shown, log.checks);
-        listed(&rules::DEVICE_VBIOS, &policy.vbios, found, log.checks);
+        floor(&rules::DEVICE_VBIOS_FLOOR, &policy.vbios_floor, reaches, shown.clone(), log.checks);
+        listed_as(&rules::DEVICE_VBIOS, &policy.vbios, found.as_ref(), shown.into(), log.checks);
     }
 
     fn unknown_records(&self, expected: &Expect<u16>, log: &mut Log<'_>) {
@@ -452,7 +452,7 @@ impl Device<'_> {
         }
     }
 
-    /// FEATURE_FLAG is known and does not contradict PROTECTED_PCIE_STATUS.
+    /// FEATURE_FLAG is known, does not contradict PROTECTED_PCIE_STATUS, and says a mode that the chip has.
     fn mode(&self) -> Result<String, String> {
         let opaque = &self.report.opaque;
         match (self.report.mode(), opaque.protected_pcie) {
@@ -463,7 +463,22 @@ impl Device<'_> {
             (Some(Mode::SinglePassthrough | Mode::MultiPassthrough), Some(Toggle::Enabled)) => {
                 Err("feature flag off, protected PCIe on".to_owned())
             }
+            (Some(mode), _) if !self.has_mode(mode) => {
+                let family = self.chain.family().map_or("unknown", Family::name);
+                Err(format!("mode {}, which no {family} has", CcMode::from(Some(mode))))
+            }
             (mode, _) => Ok(CcMode::from(mode).name().to_owned()),
+        }
+    }
+
+    /// Whether devices of this family have the mode: Hopper alone has the protected PCIe mode, Blackwell alone several GPUs
+    /// with encrypted links, and a switch says none. What family it is, is checked for itself.
+    fn has_mode(&self, mode: Mode) -> bool {
+        match (self.chain.family(), mode) {
+            (None, _) => true,
+            (Some(Family::Ls10), _) | (Some(Family::Gh100), Mode::MultiPassthrough) => false,
+            (Some(Family::Gb100 | Family::Gb20x), Mode::ProtectedPcie) => false,
+            (Some(Family::Gh100 | Family::Gb100 | Family::Gb20x), _) => true,
         }
     }
 

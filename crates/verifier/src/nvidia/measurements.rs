@@ -131,7 +131,7 @@ fn least(manifest: &Manifest) -> usize {
         ("GH100", Some(Vbios(_))) => HOPPER_VBIOS,
         ("LS10", _) => SWITCH,
         ("GB100", Some(Vbios(_))) => BLACKWELL_VBIOS,
-        // Of the other Blackwell manifests none is recorded.
+        // Of the other Blackwell manifests none is recorded: a number that is made up would refuse genuine ones.
         _ => 1,
     }
 }

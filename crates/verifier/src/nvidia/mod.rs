@@ -12,6 +12,7 @@ mod known;
 mod manifest;
 mod measurements;
 mod node;
+mod registry;
 mod revocation;
 
 use crate::Algorithms;
@@ -46,12 +47,23 @@ pub(crate) struct DeviceFindings {
     pub(crate) outcome: Option<Outcome>,
 }
 
+/// The CPU whose evidence covers devices.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cpu {
+    /// None: they are appraised by themselves.
+    NoEvidence,
+    /// One with a PCK certificate of this PPID. Nothing where no certificate holds.
+    Tdx(Option<[u8; 16]>),
+}
+
 /// What devices are appraised with.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     pub(crate) devices: &'a [DeviceEvidence],
     /// The nonce that the device at a position must have been asked with.
     pub(crate) nonce: &'a dyn Fn(u32) -> Option<[u8; 32]>,
+    /// The CPU that they are said to be beside.
+    pub(crate) cpu: Cpu,
     /// Endorsements, where none were prepared.
     pub(crate) endorsements: Option<&'a NvidiaEndorsements>,
     pub(crate) prepared: Option<&'a PreparedDevices>,
@@ -104,10 +116,9 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     }
     if authentic.len() == node.devices.len() {
         node::appraise(&authentic, checks);
+        registry::appraise(&authentic, node.cpu, &node.policy.devices.machine, checks);
     } else {
-        for rule in node::RULES {
-            checks.not_run(rule, "not reached: a device is not authentic");
-        }
+        set_not_run(node.policy, "not reached: a device is not authentic", checks);
     }
     findings.topology = node::is_protected(&authentic) && checks.has_passed(&rules::DEVICE_TOPOLOGY);
     findings
@@ -155,13 +166,19 @@ fn note_manifests(chosen: &[Chosen<'_, '_>], checks: &mut Checks) {
 }
 
 /// Marks the checks of devices that the CPU's evidence does not cover.
-pub(crate) fn not_covered(devices: &[DeviceEvidence], checks: &mut Checks) {
+pub(crate) fn not_covered(devices: &[DeviceEvidence], policy: &AppraisalPolicy, checks: &mut Checks) {
     for (position, _) in (0..).zip(devices) {
         device::not_run(position, NOT_COVERED, checks);
     }
     if !devices.is_empty() {
-        node::RULES.into_iter().for_each(|rule| checks.not_run(rule, NOT_COVERED));
+        set_not_run(policy, NOT_COVERED, checks);
     }
+}
+
+/// Marks the checks of devices as a set as not run.
+fn set_not_run(policy: &AppraisalPolicy, why: &'static str, checks: &mut Checks) {
+    let registry = (!policy.devices.machine.0.is_empty()).then_some(&rules::DEVICE_REGISTRY);
+    node::RULES.into_iter().chain(registry).for_each(|rule| checks.not_run(rule, why));
 }
 
 fn earliest(so_far: Option<i64>, end: i64) -> Option<i64> {
