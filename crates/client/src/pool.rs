@@ -69,7 +69,7 @@ pub(crate) struct Target {
 
 pub(crate) struct Pool {
     target: Target,
-    /// What earlier appraisals have established of the guest's platform and its collateral.
+    /// What earlier appraisals have established of the guest's platform, its collateral and its devices' endorsements.
     memo: Memo,
     state: Mutex<State>,
 }

@@ -29,22 +29,26 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// Reads hexadecimal digits; `None` for an odd count or any other character.
 #[must_use]
 pub fn decode(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks_exact(2);
-    if !pairs.remainder().is_empty() {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(pairs.len());
-    for pair in pairs {
-        let [high, low] = pair else { return None };
-        bytes.push(nibble(*high)? << 4 | nibble(*low)?);
-    }
-    Some(bytes)
+    let (pairs, []) = text.as_bytes().as_chunks() else { return None };
+    pairs.iter().map(byte).collect()
 }
 
 /// Reads exactly `N` bytes.
 #[must_use]
 pub fn decode_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    decode(text)?.try_into().ok()
+    let (pairs, []) = text.as_bytes().as_chunks() else { return None };
+    if pairs.len() != N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (place, pair) in bytes.iter_mut().zip(pairs) {
+        *place = byte(pair)?;
+    }
+    Some(bytes)
+}
+
+fn byte([high, low]: &[u8; 2]) -> Option<u8> {
+    Some(nibble(*high)? << 4 | nibble(*low)?)
 }
 
 const fn nibble(character: u8) -> Option<u8> {

@@ -369,7 +369,21 @@ impl<'a> Progress<'a> {
         stapled: Option<&NvidiaEndorsements>,
         nonce: &dyn Fn(u32) -> Option<[u8; 32]>,
     ) {
-        let Inputs { policy, now, algorithms, prepared_devices, .. } = *self.inputs;
+        let Inputs { policy, now, algorithms, memo, prepared_devices, .. } = *self.inputs;
+        let (made, noted);
+        let mut to_keep = None;
+        let prepared = match (prepared_devices, self.inputs.endorsements.nvidia.as_ref().or(stapled), memo) {
+            (Some(prepared), ..) => prepared,
+            (None, Some(given), Some(memo)) if memo.takes(given) => {
+                noted = memo.devices(given);
+                to_keep = Some(&noted);
+                &*noted.prepared
+            }
+            (None, given, _) => {
+                made = given.map(PreparedDevices::new).unwrap_or_default();
+                &made
+            }
+        };
         let node = Node {
             devices,
             nonce,
@@ -377,14 +391,16 @@ impl<'a> Progress<'a> {
                 Subject::Devices { .. } => Cpu::NoEvidence,
                 _ => Cpu::Tdx(self.quote.pck.as_ref().map(|pck| pck.ppid.0)),
             },
-            endorsements: self.inputs.endorsements.nvidia.as_ref().or(stapled),
-            prepared: prepared_devices,
+            prepared,
             policy,
             algorithms,
             now: seconds(now),
             rim_at: self.inputs.rim_at().map(seconds),
         };
         let found = nvidia::appraise_devices(&node, &mut self.checks);
+        if let (Some(machine), Some(noted)) = (found.machine, to_keep) {
+            self.learned.get_or_insert_default().devices(machine, noted);
+        }
         self.simulated_devices = found.simulated;
         self.topology = found.topology;
         self.devices = found.devices;

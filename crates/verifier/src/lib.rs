@@ -33,7 +33,9 @@ pub mod witness;
 
 pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral, malformed_file};
 pub use check::{Check, Rule, Status};
-pub use memo::{MAX_COLLATERALS, MAX_ENCLAVE_PARTS, MAX_PLATFORMS, Memo};
+pub use memo::{
+    MAX_COLLATERALS, MAX_DEVICE_ENDORSEMENTS, MAX_ENCLAVE_PARTS, MAX_KEPT_ENDORSEMENTS, MAX_PLATFORMS, Memo,
+};
 pub use nvidia::{MAX_KNOWN_SIGNATURES, PreparedDevices, manifest_fault};
 pub use result::{
     AttestationResult, DeviceResult, ManifestResult, Measurements, Outcome, PckResult, Rejection,

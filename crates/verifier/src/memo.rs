@@ -4,15 +4,22 @@
 //! attestation key, QE report and QE authentication data. These bytes are a closed certificate: once their signatures
 //! have been verified, the same bytes need no second look. So is collateral, whose signatures say nothing about time.
 //!
-//! A memo keeps exact bytes and compares exact bytes. It is written only after a whole appraisal has accepted, so
-//! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`] and
-//! [`MAX_COLLATERALS`]. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
+//! NVIDIA's endorsements are parsed and their signatures verified once, too: those of a machine's devices are the same bytes
+//! for a day, its manifests for months. A document whose endorsements are known as a whole needs no parsing of them; in one
+//! that has other answers, the manifests are still recognised, each by the SHA-256 of its file.
+//!
+//! A memo keeps exact bytes and compares exact bytes, of NVIDIA's endorsements their SHA-256. It is written only after a whole appraisal has accepted, so
+//! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`], [`MAX_COLLATERALS`]
+//! and [`MAX_DEVICE_ENDORSEMENTS`]. A machine has one set of NVIDIA's endorsements: whatever its owner staples, it displaces
+//! that of no other machine while there is room. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
 //! a platform has one entry however its chain is written, and so have TCB info and QE identity with the chains and lists
 //! beside them, so that other spellings displace no other platform and no other collateral.
 //! Windows, revocation, identities and TCB levels are appraised each time.
 
+use crate::nvidia::{Fingerprint, Manifest, PreparedDevices};
 use crate::tdx::{Platform, PreparedCollateral};
-use confide_evidence::document::TdxCollateral;
+use confide_evidence::document::{NvidiaEndorsements, TdxCollateral};
+use confide_evidence::hash::sha256;
 use confide_evidence::tdx::Quote;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,6 +32,11 @@ pub const MAX_PLATFORMS: usize = 256;
 pub const MAX_ENCLAVE_PARTS: usize = 4;
 /// The most sets of collateral that a memo keeps: one for each FMSPC and CA in use.
 pub const MAX_COLLATERALS: usize = 8;
+/// The most machines whose NVIDIA endorsements a memo keeps, one set each. Machines that staple the same share it.
+pub const MAX_DEVICE_ENDORSEMENTS: usize = 16;
+/// The most bytes of NVIDIA endorsements that a memo keeps as one set: larger ones are parsed each time. Those of eight GPUs
+/// and four switches have under 200 KiB.
+pub const MAX_KEPT_ENDORSEMENTS: usize = 1024 * 1024;
 
 /// Facts that later appraisals need not establish again. The least recently used make way.
 ///
@@ -42,6 +54,22 @@ struct State {
     /// By the bytes of the PCK chain as they stand in quotes, each PCK certificate once.
     platforms: BTreeMap<Box<[u8]>, Kept>,
     collaterals: Vec<KeptCollateral>,
+    /// By machine.
+    devices: BTreeMap<[u8; 32], KeptDevices>,
+    /// The manifests of all of them that are verified, by the SHA-256 of the file.
+    manifests: BTreeMap<[u8; 32], Arc<Manifest>>,
+}
+
+struct KeptDevices {
+    noted: NotedDevices,
+    used: u64,
+}
+
+/// NVIDIA's endorsements, by the SHA-256 of all of them.
+#[derive(Clone)]
+pub(crate) struct NotedDevices {
+    sha256: [u8; 32],
+    pub(crate) prepared: Arc<PreparedDevices>,
 }
 
 struct Kept {
@@ -72,6 +100,7 @@ type LearnedPlatform = (Box<[u8]>, Box<[u8]>, Arc<Platform>);
 pub(crate) struct Learned {
     platform: Option<LearnedPlatform>,
     collateral: Option<(TdxCollateral, Arc<PreparedCollateral>)>,
+    devices: Option<([u8; 32], NotedDevices)>,
 }
 
 impl Learned {
@@ -83,6 +112,10 @@ impl Learned {
 
     pub(crate) fn collateral(&mut self, collateral: &TdxCollateral, prepared: &Arc<PreparedCollateral>) {
         self.collateral = Some((collateral.clone(), Arc::clone(prepared)));
+    }
+
+    pub(crate) fn devices(&mut self, machine: [u8; 32], noted: &NotedDevices) {
+        self.devices = Some((machine, noted.clone()));
     }
 }
 
@@ -103,6 +136,42 @@ impl Memo {
     #[must_use]
     pub fn collaterals(&self) -> usize {
         self.state().collaterals.len()
+    }
+
+    /// How many machines it knows NVIDIA's endorsements of.
+    #[must_use]
+    pub fn device_endorsements(&self) -> usize {
+        self.state().devices.len()
+    }
+
+    /// Whether a reference integrity manifest of these bytes is known: it is not parsed and its chain and signature are not
+    /// verified again. Whether its root is trusted, and time and revocation, are looked at each time.
+    #[must_use]
+    pub fn knows_manifest(&self, document: &[u8]) -> bool {
+        self.manifest(&sha256(document).0).is_some()
+    }
+
+    fn manifest(&self, sha256: &[u8; 32]) -> Option<Arc<Manifest>> {
+        self.state().manifests.get(sha256).map(Arc::clone)
+    }
+
+    /// Whether endorsements are of a size that is kept.
+    pub(crate) fn takes(&self, endorsements: &NvidiaEndorsements) -> bool {
+        let NvidiaEndorsements { crls, ocsp, rims } = endorsements;
+        let all = [crls, ocsp, rims].into_iter().flatten();
+        all.map(|bytes| bytes.as_bytes().len()).sum::<usize>() <= MAX_KEPT_ENDORSEMENTS
+    }
+
+    /// NVIDIA's endorsements, as far as they are known. The appraisal that uses them changes nothing here before it has
+    /// accepted.
+    pub(crate) fn devices(&self, endorsements: &NvidiaEndorsements) -> NotedDevices {
+        let Fingerprint { manifests, whole } = Fingerprint::new(endorsements);
+        if let Some(known) = self.state().devices_of(&whole) {
+            return known;
+        }
+        let recalled: Vec<_> = manifests.iter().map(|sha256| self.manifest(sha256)).collect();
+        let prepared = Arc::new(PreparedDevices::recalling(endorsements, &recalled));
+        NotedDevices { sha256: whole, prepared }
     }
 
     /// What is known of a quote's platform under the authorities of this collateral.
@@ -139,6 +208,9 @@ impl Memo {
         }
         if let Some((collateral, prepared)) = learned.collateral {
             state.keep_collateral(collateral, prepared);
+        }
+        if let Some((machine, noted)) = learned.devices {
+            state.keep_devices(machine, noted);
         }
     }
 
@@ -188,6 +260,31 @@ impl State {
         }
     }
 
+    fn devices_of(&self, sha256: &[u8; 32]) -> Option<NotedDevices> {
+        self.devices.values().find(|kept| kept.noted.sha256 == *sha256).map(|kept| kept.noted.clone())
+    }
+
+    /// Puts a machine's endorsements in the place of its earlier ones, or else of the ones used least recently where there are
+    /// as many as there may be.
+    fn keep_devices(&mut self, machine: [u8; 32], noted: NotedDevices) {
+        let used = self.next_turn();
+        if let Some(kept) = self.devices.get_mut(&machine)
+            && kept.noted.sha256 == noted.sha256
+        {
+            kept.used = used;
+            return;
+        }
+        if !self.devices.contains_key(&machine) && self.devices.len() >= MAX_DEVICE_ENDORSEMENTS {
+            let oldest = self.devices.iter().min_by_key(|(_, kept)| kept.used).map(|(machine, _)| *machine);
+            oldest.map(|machine| self.devices.remove(&machine));
+        }
+        // Of two that were prepared at the same time, one is enough.
+        let noted = self.devices_of(&noted.sha256).unwrap_or(noted);
+        self.devices.insert(machine, KeptDevices { noted, used });
+        let kept = self.devices.values().flat_map(|kept| kept.noted.prepared.verified_manifests());
+        self.manifests = kept.map(|(sha256, manifest)| (sha256, Arc::clone(manifest))).collect();
+    }
+
     fn keep_collateral(&mut self, collateral: TdxCollateral, prepared: Arc<PreparedCollateral>) {
         let used = self.next_turn();
         let known = |kept: &KeptCollateral| {
@@ -213,6 +310,7 @@ impl fmt::Debug for Memo {
         f.debug_struct("Memo")
             .field("platforms", &self.platforms())
             .field("collaterals", &self.collaterals())
+            .field("device_endorsements", &self.device_endorsements())
             .finish()
     }
 }

@@ -8,7 +8,11 @@ use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::AppraisalPolicy;
-use confide_verifier::{Algorithms, AttestationResult, Inputs, PreparedDevices, Subject, evaluate, rules};
+use confide_verifier::{
+    Algorithms, AttestationResult, Inputs, MAX_DEVICE_ENDORSEMENTS, Memo, PreparedDevices, Subject, evaluate,
+    rules,
+};
+use rustls_pki_types::UnixTime;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -56,44 +60,69 @@ fn device(value: &Value) -> (DeviceEvidence, [u8; 32]) {
     (DeviceEvidence { kind, chain, report }, nonce.0)
 }
 
+/// What a case appraises, read.
+struct Given {
+    devices: Vec<DeviceEvidence>,
+    nonces: Vec<[u8; 32]>,
+    rim_at: Option<UnixTime>,
+    endorsements: Endorsements,
+    prepared: PreparedDevices,
+    policy: AppraisalPolicy,
+    now: UnixTime,
+}
+
+impl Given {
+    fn read(case: &Value) -> Self {
+        let time = |value: &Value| value.as_str().map(|time| parse_rfc3339(time).unwrap());
+        let (devices, nonces) = case["evidence"]["devices"].as_array().unwrap().iter().map(device).unzip();
+        let given = &case["endorsements"];
+        let nvidia = NvidiaEndorsements {
+            crls: files(&given["nvidia_crls"]),
+            ocsp: files(&given["nvidia_ocsp"]),
+            rims: files(&given["nvidia_rims"]),
+        };
+        Self {
+            devices,
+            nonces,
+            rim_at: time(&case["evidence"]["rim_time"]),
+            prepared: PreparedDevices::new(&nvidia),
+            endorsements: Endorsements { nvidia: Some(nvidia), ..Endorsements::default() },
+            policy: policy(case),
+            now: time(&case["time"]).unwrap(),
+        }
+    }
+
+    fn verdict(
+        &self,
+        algorithms: &Algorithms,
+        prepared_devices: Option<&PreparedDevices>,
+        memo: Option<&Memo>,
+    ) -> AttestationResult {
+        let inputs = Inputs {
+            subject: Subject::Devices { devices: &self.devices, nonces: &self.nonces, rim_at: self.rim_at },
+            endorsements: &self.endorsements,
+            prepared: None,
+            prepared_devices,
+            memo,
+            second_opinion: None,
+            references: None,
+            policy: &self.policy,
+            challenge: None,
+            now: self.now,
+            algorithms,
+        };
+        evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
+    }
+}
+
 /// The verdicts on a case: with endorsements as they are given, and with prepared ones.
 fn verdicts(case: &Value) -> [AttestationResult; 2] {
     verdicts_by(case, &AWS)
 }
 
 fn verdicts_by(case: &Value, algorithms: &Algorithms) -> [AttestationResult; 2] {
-    let policy = policy(case);
-    let time = |value: &Value| value.as_str().map(|time| parse_rfc3339(time).unwrap());
-    let (devices, nonces): (Vec<_>, Vec<_>) =
-        case["evidence"]["devices"].as_array().unwrap().iter().map(device).unzip();
-    let given = &case["endorsements"];
-    let nvidia = NvidiaEndorsements {
-        crls: files(&given["nvidia_crls"]),
-        ocsp: files(&given["nvidia_ocsp"]),
-        rims: files(&given["nvidia_rims"]),
-    };
-    let prepared = PreparedDevices::new(&nvidia);
-    let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
-    [None, Some(&prepared)].map(|prepared_devices| {
-        let inputs = Inputs {
-            subject: Subject::Devices {
-                devices: &devices,
-                nonces: &nonces,
-                rim_at: time(&case["evidence"]["rim_time"]),
-            },
-            endorsements: &endorsements,
-            prepared: None,
-            prepared_devices,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            challenge: None,
-            now: time(&case["time"]).unwrap(),
-            algorithms,
-        };
-        evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result)
-    })
+    let given = Given::read(case);
+    [None, Some(&given.prepared)].map(|prepared| given.verdict(algorithms, prepared, None))
 }
 
 /// Where the verdict is not as the case expects.
@@ -139,6 +168,25 @@ fn every_case_gets_the_verdict_that_it_expects() {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     println!("fixtures/nvidia: {} cases met", cases.len());
     assert!(cases.len() > 150, "{}", cases.len());
+}
+
+#[test]
+fn a_memo_of_all_cases_changes_no_byte_of_a_verdict() {
+    let (memo, cases) = (Memo::new(), cases());
+    let mut known = 0;
+    for case in &cases {
+        let given = Given::read(case);
+        let alone = given.verdict(&AWS, None, None).to_json();
+        // The first is of what other cases have left, the second of its own.
+        for turn in 0..2 {
+            let with = given.verdict(&AWS, None, Some(&memo)).to_json();
+            assert_eq!(with, alone, "{} turn {turn}", case["name"]);
+        }
+        let rims = files(&case["endorsements"]["nvidia_rims"]);
+        known += rims.iter().filter(|rim| memo.knows_manifest(rim.as_bytes())).count();
+    }
+    assert!(cases.len() > 150 && known > 100, "{known} manifests of {} cases are known", cases.len());
+    assert!((1..=MAX_DEVICE_ENDORSEMENTS).contains(&memo.device_endorsements()), "{memo:?}");
 }
 
 /// Checks of devices that no accepted case has as passed, and why.

@@ -172,6 +172,9 @@ fn authenticate<'a>(
         _ => inputs.known.authority(issuer, subject, inputs.algorithms),
     };
     let signed = chain::signatures(certificates, verify);
+    if let ([_, _, authorities @ ..], true) = (certificates, signed.is_ok()) {
+        inputs.known.keep_authorities(authorities);
+    }
     log.note(&rules::DEVICE_CHAIN_SIGNATURES, signed)?;
     log.note(&rules::DEVICE_CHAIN_USAGE, chain::usage(certificates))?;
     let signed = report_signature(&report, chain.leaf(), inputs);
@@ -372,6 +375,11 @@ impl Device<'_> {
                 checks.advise(|| remedy);
             }
         }
+    }
+
+    /// What tells its machine from others: SHA-256 of the leaf's SubjectPublicKeyInfo.
+    pub(super) fn machine(&self) -> [u8; 32] {
+        Sha256::digest(&self.chain.leaf().spki).into()
     }
 
     /// What is known of the certificates between leaf and root: NVIDIA answers for them alone. Until when that holds, in

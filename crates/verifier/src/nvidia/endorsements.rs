@@ -1,21 +1,24 @@
 //! What NVIDIA says of devices: reference manifests, OCSP answers, revocation lists.
 
+use super::chain;
 use super::known::Known;
 use crate::check::Checks;
 use crate::result::Outcome;
 use crate::rules;
+use crate::signature::{Algorithms, SignatureFault};
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::nvidia::{DriverVersion, Rim, VbiosVersion};
 use confide_evidence::ocsp::{OcspError, OcspResponse};
 use confide_evidence::x509::Crl;
 use sha2::{Digest as _, Sha256, Sha384};
+use std::sync::{Arc, OnceLock};
 
 /// NVIDIA's endorsements, parsed once to be used for many devices. Which signatures hold is remembered.
 ///
 /// It carries no verdict about time or trust: windows and anchors are held against each appraisal's.
 #[derive(Debug, Default)]
 pub struct PreparedDevices {
-    pub(super) manifests: Vec<Manifest>,
+    pub(super) manifests: Vec<Arc<Manifest>>,
     pub(super) answers: Vec<Answer>,
     /// Answers that say no more than that the responder has none.
     pub(super) unanswered: usize,
@@ -42,15 +45,47 @@ pub(super) struct List {
     pub(super) digest: [u8; 32],
 }
 
-/// A reference integrity manifest.
+/// A reference integrity manifest. What holds of its bytes always is looked at once.
 #[derive(Debug)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     pub(super) rim: Rim,
     pub(super) of: Option<Firmware>,
     /// SHA-256 of the file, by which issues of one id are told apart.
     pub(super) sha256: [u8; 32],
     /// Whether the digest that is signed is that of the content.
     pub(super) digest_holds: Result<(), String>,
+    /// Whether its certificates issue one another and may be used so.
+    chain: OnceLock<Result<String, String>>,
+    /// Whether the leaf has signed it.
+    signature: OnceLock<Result<(), SignatureFault>>,
+}
+
+/// What tells endorsements apart: SHA-256 of everything in them.
+#[derive(Debug)]
+pub(crate) struct Fingerprint {
+    /// Of each manifest, in order.
+    pub(crate) manifests: Vec<[u8; 32]>,
+    /// Of all of them.
+    pub(crate) whole: [u8; 32],
+}
+
+impl Fingerprint {
+    pub(crate) fn new(endorsements: &NvidiaEndorsements) -> Self {
+        let NvidiaEndorsements { crls, ocsp, rims } = endorsements;
+        let manifests: Vec<[u8; 32]> = rims.iter().map(|rim| Sha256::digest(rim.as_bytes()).into()).collect();
+        let number = |length: usize| u64::try_from(length).unwrap_or(u64::MAX).to_be_bytes();
+        let mut whole = Sha256::new();
+        whole.update(number(manifests.len()));
+        manifests.iter().for_each(|manifest| whole.update(manifest));
+        for list in [ocsp, crls] {
+            whole.update(number(list.len()));
+            for bytes in list {
+                whole.update(number(bytes.as_bytes().len()));
+                whole.update(bytes.as_bytes());
+            }
+        }
+        Self { manifests, whole: whole.finalize().into() }
+    }
 }
 
 /// What a manifest has the measurements of, by the form of its version.
@@ -77,10 +112,19 @@ impl PreparedDevices {
     /// Parses endorsements. What cannot be read is told by the verdict, which then rejects.
     #[must_use]
     pub fn new(endorsements: &NvidiaEndorsements) -> Self {
+        Self::recalling(endorsements, &[])
+    }
+
+    /// As [`Self::new`], with those of the manifests that were read before, by their position.
+    pub(crate) fn recalling(endorsements: &NvidiaEndorsements, recalled: &[Option<Arc<Manifest>>]) -> Self {
         let mut prepared = Self::default();
         for (index, bytes) in endorsements.rims.iter().enumerate() {
+            if let Some(Some(manifest)) = recalled.get(index) {
+                prepared.manifests.push(Arc::clone(manifest));
+                continue;
+            }
             match Manifest::parse(bytes.as_bytes()) {
-                Ok(manifest) => prepared.manifests.push(manifest),
+                Ok(manifest) => prepared.manifests.push(Arc::new(manifest)),
                 Err(fault) => keep(&mut prepared.rim_fault, "manifest", index, fault),
             }
         }
@@ -112,6 +156,14 @@ impl PreparedDevices {
             }
         }
         prepared
+    }
+
+    /// The manifests whose chains and signatures are known to hold, by the SHA-256 of their files.
+    pub(crate) fn verified_manifests(&self) -> impl Iterator<Item = ([u8; 32], &Arc<Manifest>)> {
+        self.manifests
+            .iter()
+            .filter(|manifest| manifest.is_verified())
+            .map(|manifest| (manifest.sha256, manifest))
     }
 
     /// Notes what was given, and how evidence ends that comes with endorsements that cannot be read.
@@ -163,7 +215,38 @@ impl Manifest {
         } else {
             Err("the content was changed after it was signed: its digest is another one".to_owned())
         };
-        Ok(Self { of, sha256: Sha256::digest(bytes).into(), digest_holds, rim })
+        Ok(Self {
+            of,
+            sha256: Sha256::digest(bytes).into(),
+            digest_holds,
+            chain: OnceLock::new(),
+            signature: OnceLock::new(),
+            rim,
+        })
+    }
+
+    /// Whether its certificates issue one another and may be used so. Nothing here is about time or trust.
+    pub(super) fn chain_holds(&self, known: &Known, algorithms: &Algorithms) -> Result<String, String> {
+        let certificates = &self.rim.certificates;
+        let verify = |_, issuer: &_, subject: &_| known.certificate(issuer, subject, algorithms);
+        let look = || chain::signatures(certificates, verify).and_then(|_| chain::usage(certificates));
+        self.chain.get_or_init(look).clone()
+    }
+
+    /// Whether its leaf has signed it.
+    pub(super) fn signature_holds(
+        &self,
+        known: &Known,
+        algorithms: &Algorithms,
+    ) -> Result<(), SignatureFault> {
+        let Rim { certificates: [leaf, ..], signed_info, signature, .. } = &self.rim;
+        *self.signature.get_or_init(|| known.p384_raw(leaf, signed_info, signature, algorithms))
+    }
+
+    fn is_verified(&self) -> bool {
+        self.digest_holds.is_ok()
+            && matches!(self.chain.get(), Some(Ok(_)))
+            && matches!(self.signature.get(), Some(Ok(())))
     }
 
     /// How verdicts call it: product, version and the first half of the file's SHA-256.

@@ -19,21 +19,26 @@ pub const MAX_KNOWN_SIGNATURES: usize = 4096;
 pub(super) struct Known(Mutex<BTreeMap<[u8; 32], Result<(), SignatureFault>>>);
 
 impl Known {
-    /// As [`Self::certificate`], of evidence: what holds is remembered, what does not is not, so that nobody fills the memory
-    /// with certificates of their own making.
+    /// As [`Self::certificate`], of evidence. Nothing is remembered yet: anybody can make an authority of their own.
     pub(super) fn authority(
         &self,
         issuer: &Certificate,
         subject: &Certificate,
         algorithms: &Algorithms,
     ) -> Result<(), SignatureFault> {
-        let id = identity(&issuance(issuer, subject));
-        if self.recall(&id) == Some(Ok(())) {
-            return Ok(());
+        match self.recall(&identity(&issuance(issuer, subject))) {
+            Some(Ok(())) => Ok(()),
+            _ => algorithms.certificate(issuer, subject),
         }
-        algorithms.certificate(issuer, subject)?;
-        self.keep(id, Ok(()));
-        Ok(())
+    }
+
+    /// Remembers authorities of evidence, each issued by the next and the root by itself, all of whose signatures hold up to a
+    /// root that is trusted: only its owner can make more of them.
+    pub(super) fn keep_authorities(&self, certificates: &[Certificate]) {
+        let issuers = certificates.iter().skip(1).chain(certificates.last());
+        for (subject, issuer) in certificates.iter().zip(issuers) {
+            self.keep(identity(&issuance(issuer, subject)), Ok(()));
+        }
     }
 
     /// Verifies that `issuer` signed `subject`: P-384 with SHA-384.
@@ -145,4 +150,27 @@ fn identity(parts: &[&[u8]]) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signature::tests::algorithms;
+
+    #[test]
+    fn authorities_are_remembered_once_their_whole_chain_holds() {
+        let gpu = confide_simulator::SimulatedGpu::new(0).unwrap();
+        let chain: Vec<Certificate> =
+            gpu.certificates().iter().map(|der| Certificate::parse(der).unwrap()).collect();
+        let (known, count) = (Known::default(), |known: &Known| known.0.lock().unwrap().len());
+        for _ in 0..2 {
+            assert_eq!(known.authority(&chain[3], &chain[2], &algorithms()), Ok(()));
+            assert_eq!(known.authority(&chain[4], &chain[2], &algorithms()), Err(SignatureFault::Invalid));
+            assert_eq!(count(&known), 0, "anybody makes signatures that hold under authorities of their own");
+        }
+        known.keep_authorities(&chain[2..]);
+        assert_eq!(count(&known), 3);
+        assert_eq!(known.authority(&chain[3], &chain[2], &algorithms()), Ok(()));
+        assert_eq!(known.authority(&chain[4], &chain[2], &algorithms()), Err(SignatureFault::Invalid));
+    }
 }

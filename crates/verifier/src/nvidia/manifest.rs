@@ -105,11 +105,7 @@ fn assess<'p>(manifest: &'p Manifest, means: &Means<'p>) -> Assessed<'p> {
     let told = format!("{} with SPKI SHA-256 {}", root.common_name, hex::encode(&spki));
     let steps: [&dyn Fn() -> Result<String, String>; 5] = [
         &|| anchored.map(|()| told.clone()).map_err(|()| told.clone()),
-        &|| {
-            let known = &means.prepared.known;
-            let verify = |_, issuer: &_, subject: &_| known.certificate(issuer, subject, means.algorithms);
-            chain::signatures(certificates, verify).and_then(|_| chain::usage(certificates))
-        },
+        &|| manifest.chain_holds(&means.prepared.known, means.algorithms),
         &|| signature(manifest, means),
         &|| product(manifest),
         &|| chain::validity(certificates, means.at),
@@ -217,10 +213,8 @@ pub(super) fn on_hold(standings: &[Standing]) -> Option<String> {
 fn signature(manifest: &Manifest, means: &Means<'_>) -> Result<String, String> {
     manifest.digest_holds.clone()?;
     let [leaf, ..] = &manifest.rim.certificates;
-    means
-        .prepared
-        .known
-        .p384_raw(leaf, &manifest.rim.signed_info, &manifest.rim.signature, means.algorithms)
+    manifest
+        .signature_holds(&means.prepared.known, means.algorithms)
         .map(|()| format!("signed by {} (serial {})", leaf.common_name, hex::encode(&leaf.serial)))
         .map_err(|_| "the signature does not verify under the leaf certificate".to_owned())
 }

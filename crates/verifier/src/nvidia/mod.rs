@@ -20,7 +20,7 @@ use crate::check::Checks;
 use crate::document::NOT_COVERED;
 use crate::result::{DeviceResult, Outcome};
 use crate::rules;
-use confide_evidence::document::{DeviceEvidence, NvidiaEndorsements};
+use confide_evidence::document::DeviceEvidence;
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
@@ -29,6 +29,7 @@ use device::{Chosen, Device};
 use manifest::{Manifests, Means};
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use endorsements::{Fingerprint, Manifest};
 pub use endorsements::{PreparedDevices, manifest_fault};
 pub use known::MAX_KNOWN_SIGNATURES;
 
@@ -45,6 +46,8 @@ pub(crate) struct DeviceFindings {
     pub(crate) valid_until: Option<i64>,
     /// Where evidence that is not supported or not well formed is the first failure of the appraisal.
     pub(crate) outcome: Option<Outcome>,
+    /// Which machine it is: SHA-256 of the SubjectPublicKeyInfo of the first device's leaf, where that device is authentic.
+    pub(crate) machine: Option<[u8; 32]>,
 }
 
 /// The CPU whose evidence covers devices.
@@ -64,9 +67,7 @@ pub(crate) struct Node<'a> {
     pub(crate) nonce: &'a dyn Fn(u32) -> Option<[u8; 32]>,
     /// The CPU that they are said to be beside.
     pub(crate) cpu: Cpu,
-    /// Endorsements, where none were prepared.
-    pub(crate) endorsements: Option<&'a NvidiaEndorsements>,
-    pub(crate) prepared: Option<&'a PreparedDevices>,
+    pub(crate) prepared: &'a PreparedDevices,
     pub(crate) policy: &'a AppraisalPolicy,
     pub(crate) algorithms: &'a Algorithms,
     /// Seconds since the Unix epoch.
@@ -77,19 +78,13 @@ pub(crate) struct Node<'a> {
 
 /// Appraises every device, then the devices as a set.
 pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFindings {
-    let made;
-    let prepared = match (node.prepared, node.endorsements) {
-        (Some(prepared), _) => prepared,
-        (None, given) => {
-            made = given.map(PreparedDevices::new).unwrap_or_default();
-            &made
-        }
-    };
+    let prepared = node.prepared;
     let mut findings = DeviceFindings::default();
     if node.devices.is_empty() {
         return findings;
     }
-    let authentic = authentic(node, prepared, checks, &mut findings);
+    let authentic = authentic(node, checks, &mut findings);
+    findings.machine = authentic.first().filter(|first| first.position == 0).map(Device::machine);
     let first = checks.first_failure().is_none();
     let unreadable = prepared.note(checks).filter(|_| first);
     findings.outcome = findings.outcome.or(unreadable);
@@ -125,13 +120,8 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
 }
 
 /// The devices whose chain and signature hold.
-fn authentic<'a>(
-    node: &Node<'a>,
-    prepared: &'a PreparedDevices,
-    checks: &mut Checks,
-    findings: &mut DeviceFindings,
-) -> Vec<Device<'a>> {
-    let Node { devices, nonce, policy, algorithms, now, .. } = *node;
+fn authentic<'a>(node: &Node<'a>, checks: &mut Checks, findings: &mut DeviceFindings) -> Vec<Device<'a>> {
+    let Node { devices, nonce, prepared, policy, algorithms, now, .. } = *node;
     let mut authentic = Vec::new();
     for (position, evidence) in (0..).zip(devices) {
         let first = checks.first_failure().is_none();

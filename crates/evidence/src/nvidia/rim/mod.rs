@@ -147,7 +147,7 @@ impl Rim {
             certificates: certificates(signature_parts.certificates)?,
             digest: bytes(signature_parts.digest, "DigestValue")?,
             signature: bytes(signature_parts.value, "SignatureValue")?,
-            content: canonical::document(&root, Some(signature)),
+            content: canonical::document(&root, Some(signature), document.len()),
             signed_info: canonical::subset(&[&root, signature, signature_parts.signed_info]),
         })
     }
@@ -159,7 +159,7 @@ impl Rim {
 /// # Errors
 /// [`RimError::TooLarge`], [`RimError::Xml`].
 pub fn canonical_xml(document: &[u8]) -> Result<Vec<u8>, RimError> {
-    Ok(canonical::document(&read(document)?, None))
+    Ok(canonical::document(&read(document)?, None, document.len()))
 }
 
 fn read(document: &[u8]) -> Result<Element<'_>, RimError> {
