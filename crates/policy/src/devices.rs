@@ -35,6 +35,8 @@ pub struct DevicePolicy {
     pub not_on_hold: Require,
     /// Certificate fingerprints equal those of the `devices` runtime event.
     pub event: Require,
+    /// NVIDIA's attestation service has been asked and finds the same.
+    pub nras: Require,
 }
 
 /// The confidential-computing mode of a GPU.
@@ -139,7 +141,7 @@ impl Floored for VbiosFloors {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn listed(&self) -> [Listed<'_>; 14] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 15] {
         let Self {
             gpu_count,
             mode,
@@ -153,6 +155,7 @@ impl DevicePolicy {
             revocation,
             not_on_hold,
             event,
+            nras,
         } = self;
         [
             Listed::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
@@ -223,6 +226,12 @@ impl DevicePolicy {
                 "devices_event",
                 "the devices are those that the guest measured into RTMR3",
                 event,
+            ),
+            Listed::new(
+                "devices.nras",
+                "nras",
+                "NVIDIA's attestation service finds the same of the devices",
+                nras,
             ),
         ]
     }

@@ -6,6 +6,7 @@ mod algorithms;
 use algorithms::{AWS, RING};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
+use confide_evidence::record::NrasOpinion;
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Inputs, PreparedDevices, Subject, evaluate, rules};
@@ -74,12 +75,16 @@ fn verdicts_by(case: &Value, algorithms: &Algorithms) -> [AttestationResult; 2] 
     };
     let prepared = PreparedDevices::new(&nvidia);
     let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
+    let nras = case["evidence"].get("nras");
+    let nras =
+        nras.map(|nras| NrasOpinion { jwks: file(&nras["jwks"]).into(), answers: files(&nras["answers"]) });
     [None, Some(&prepared)].map(|prepared_devices| {
         let inputs = Inputs {
             subject: Subject::Devices {
                 devices: &devices,
                 nonces: &nonces,
                 rim_at: time(&case["evidence"]["rim_time"]),
+                nras: nras.as_ref(),
             },
             endorsements: &endorsements,
             prepared: None,
@@ -142,13 +147,16 @@ fn every_case_gets_the_verdict_that_it_expects() {
 }
 
 /// Checks of devices that no accepted case has as passed, and why.
-const NEVER_PASS: [(&str, &str); 1] = [("gpu_evidence_file", "noted where there is no evidence to read")];
+const NEVER_PASS: [(&str, &str); 2] = [
+    ("gpu_evidence_file", "noted where there is no evidence to read"),
+    ("nras_disagrees", "agreement is a check of its own, nras"),
+];
 
 /// Checks of devices that a document's guest makes, which `fixtures/tdx` has cases for.
 const OF_GUESTS: [&str; 2] = ["devices_event", "device_info"];
 
 /// What a check's code begins with that is about devices by themselves.
-const DEVICES: [&str; 5] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_evidence_file"];
+const DEVICES: [&str; 6] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_evidence_file", "nras"];
 
 #[test]
 fn every_check_of_devices_passes_in_one_case_and_fails_in_another() {

@@ -12,6 +12,7 @@ mod known;
 mod manifest;
 mod measurements;
 mod node;
+mod nras;
 mod revocation;
 
 use crate::Algorithms;
@@ -23,9 +24,11 @@ use confide_evidence::document::{DeviceEvidence, NvidiaEndorsements};
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::record::NrasOpinion;
 use confide_policy::{AppraisalPolicy, CcMode};
 use device::{Chosen, Device};
 use manifest::{Manifests, Means};
+use nras::Ours;
 use sha2::{Digest as _, Sha256};
 
 pub use endorsements::{PreparedDevices, manifest_fault};
@@ -61,6 +64,8 @@ pub(crate) struct Node<'a> {
     pub(crate) now: i64,
     /// Another time for manifests, in seconds since the Unix epoch.
     pub(crate) rim_at: Option<i64>,
+    /// What NVIDIA's attestation service says of the devices.
+    pub(crate) nras: Option<&'a NrasOpinion>,
 }
 
 /// Appraises every device, then the devices as a set.
@@ -90,8 +95,9 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     let manifests = Manifests::new(means);
     let chosen: Vec<_> = authentic.iter().map(|device| device.manifests(&manifests)).collect();
     note_manifests(&chosen, checks);
+    let mut compared = Vec::new();
     for (device, chosen) in authentic.iter().zip(&chosen) {
-        device.check_measurements(chosen, &means, checks);
+        compared.push(device.check_measurements(chosen, &means, checks));
         let until = device.check_revocation(&Means { at: node.now, ..means }, checks);
         findings.valid_until = earliest(findings.valid_until, until);
         for assessed in chosen.iter().flatten().filter(|assessed| assessed.holds()) {
@@ -109,6 +115,7 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
             checks.not_run(rule, "not reached: a device is not authentic");
         }
     }
+    nras::appraise(node, &Ours { devices: &authentic, compared: &compared }, checks, &mut findings);
     findings.topology = node::is_protected(&authentic) && checks.has_passed(&rules::DEVICE_TOPOLOGY);
     findings
 }
@@ -161,6 +168,7 @@ pub(crate) fn not_covered(devices: &[DeviceEvidence], checks: &mut Checks) {
     }
     if !devices.is_empty() {
         node::RULES.into_iter().for_each(|rule| checks.not_run(rule, NOT_COVERED));
+        checks.not_run(&rules::NRAS, NOT_COVERED);
     }
 }
 
