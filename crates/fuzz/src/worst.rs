@@ -5,7 +5,7 @@ use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
 use crate::{MAX_INPUT, Target, rim, seeds};
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES};
-use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST};
+use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER};
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
 use confide_policy::MAX_REFERENCE_FILE;
@@ -44,6 +44,8 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
             ("an object identifier of a mebibyte".to_owned(), identified_crl()),
         ],
         "evidence_list" => evidence_lists(),
+        "nras_answer" => nras_answers(),
+        "nras_jwks" => nras_jwks(),
         "tcb_info" => {
             vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
         }
@@ -151,6 +153,29 @@ fn evidence_lists() -> Vec<(String, Vec<u8>)> {
         ("digits apart".to_owned(), digits("3 0 0 0 ")),
         ("base64 of the shortest values".to_owned(), digits("MAAwADAA")),
         ("the shortest values".to_owned(), [0x30, 0].repeat(MAX_DECODED / 2)),
+    ]
+}
+
+/// Answers of the largest size: many devices, one token of many parts, many members.
+fn nras_answers() -> Vec<(String, Vec<u8>)> {
+    let answer =
+        |overall: &str, devices: &str| format!("[[\"JWT\",\"{overall}\"],{{{devices}}}]").into_bytes();
+    let many = |unit: &str| unit.repeat((MAX_NRAS_ANSWER - 64) / unit.len());
+    vec![
+        ("members".to_owned(), answer("", &(many("\"\":\"\",") + "\"\":\"\""))),
+        ("a token of dots".to_owned(), answer(&many("."), "\"GPU-0\":\"\"")),
+        ("a token of letters".to_owned(), answer(&many("A"), "\"GPU-0\":\"\"")),
+        ("lists".to_owned(), many("[").into_bytes()),
+    ]
+}
+
+/// Key sets of the largest size.
+fn nras_jwks() -> Vec<(String, Vec<u8>)> {
+    let set =
+        |unit: &str| format!("{{\"keys\":[{}0]}}", unit.repeat((MAX_JWKS - 16) / unit.len())).into_bytes();
+    vec![
+        ("numbers".to_owned(), set("0,")),
+        ("keys of one id".to_owned(), set("{\"kty\":\"RSA\",\"kid\":\"a\"},")),
     ]
 }
 
