@@ -61,10 +61,10 @@ pub(crate) struct Files {
     rim_at: Option<UnixTime>,
     /// Answers of NVIDIA's remote attestation service (NRAS) about these devices, JSON [["JWT", token], {"GPU-0": token}], at
     /// most 32: a second opinion, which must be about each device and agree
-    #[arg(long = "nras", value_name = "FILE", num_args = 1.., requires = "jwks")]
-    answers_of_nras: Vec<PathBuf>,
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "jwks")]
+    nras: Vec<PathBuf>,
     /// The key set (JWKS) that the service published when it answered
-    #[arg(long, value_name = "FILE", requires = "answers_of_nras")]
+    #[arg(long, value_name = "FILE", requires = "nras")]
     jwks: Option<PathBuf>,
 }
 
@@ -134,7 +134,7 @@ impl Files {
         {
             at_most(MAX_LIST, flag, files)?;
         }
-        at_most(MAX_DEVICES, "--nras", &self.answers_of_nras)?;
+        at_most(MAX_DEVICES, "--nras", &self.nras)?;
         let devices = match self.devices()? {
             Ok(devices) => devices,
             Err(error) => return Ok(Err(error)),
@@ -153,7 +153,7 @@ impl Files {
         let answer = |path: &PathBuf| input::read(path, MAX_NRAS_ANSWER).map(ByteString);
         Ok(Some(NrasOpinion {
             jwks: ByteString(input::read(jwks, MAX_JWKS)?),
-            answers: self.answers_of_nras.iter().map(answer).collect::<Result<_, _>>()?,
+            answers: self.nras.iter().map(answer).collect::<Result<_, _>>()?,
         }))
     }
 

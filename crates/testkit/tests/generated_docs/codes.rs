@@ -87,6 +87,7 @@ const SECTIONS: [Section; 11] = [
 
 /// Texts that look like codes and are none.
 const NO_CODES: &[(&str, &[&str])] = &[
+    ("claims of NVIDIA's attestation service", &["eat_nonce"]),
     (
         "parameters and types of OpenAI's API",
         &[
