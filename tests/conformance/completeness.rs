@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Checks that no accepted case has as passed, and why.
-const NEVER_PASS: [(&str, &str); 8] = [
+const NEVER_PASS: [(&str, &str); 9] = [
     ("collateral_present", "noted where collateral is missing"),
     ("collateral_file", "noted where the file of collateral cannot be read"),
     ("cross_check_inputs", "agreement is a check of its own, cross_check"),
@@ -15,6 +15,7 @@ const NEVER_PASS: [(&str, &str); 8] = [
     ("snp_certificate_file", "noted where a certificate cannot be read"),
     ("snp_crl_file", "noted where a revocation list cannot be read"),
     ("gpu_evidence_file", "noted where there is no evidence to read"),
+    ("nras_disagrees", "agreement is a check of its own, nras"),
 ];
 
 /// Checks that are the first to fail in no case, and why.

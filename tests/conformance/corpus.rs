@@ -188,9 +188,35 @@ fn every_recorded_nvidia_device_is_met() {
         })
         .collect();
     cases.extend(machines(&items));
+    cases.extend(opinions(&items));
     run(&folder, &cases);
     println!("NVIDIA corpus: {} cases met", cases.len());
-    assert_eq!(cases.len(), nvidia::REPORTS + 7);
+    assert_eq!(cases.len(), nvidia::REPORTS + 7 + 2);
+}
+
+/// Recorded answers of NVIDIA's attestation service about recorded devices. The key set of their days is not recorded, so that
+/// nothing that they say is believed: one is of production, one of staging.
+fn opinions(items: &[Item]) -> Vec<Value> {
+    let jwks = include_str!("../../fixtures/nvidia/accept-nras/jwks.json");
+    let answers = [
+        ("google-go-nvattest-tools/hopper-550.90.07-full/", "hopper-claims-v3-detached-eat.json"),
+        ("nvidia-attestation-sdk/ls10-96.10.55.00.01/", "switch-detached-eat-STAGING.json"),
+    ];
+    let case = |(device, answer): (&str, &str)| {
+        let item = items.iter().find(|item| item.source.starts_with(device)).unwrap();
+        let expected = json!({
+            "outcome": "rejected",
+            "checks": {
+                "device_report_signature": "pass", "nras_format": "pass", "nras_key": "fail",
+                "nras_signature": "not_run", "nras": "not_run",
+            },
+        });
+        let mut case = nvidia_case(answer, "no key of that day is recorded", &[item], expected);
+        let answer = format!("nvidia-attestation-sdk/nras/{answer}");
+        case["evidence"]["nras"] = json!({ "jwks": { "text": jwks }, "answers": [{ "file": answer }] });
+        case
+    };
+    answers.map(case).to_vec()
 }
 
 /// Recorded machines as they are, and mixed.

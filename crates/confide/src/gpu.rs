@@ -9,12 +9,12 @@ use confide_evidence::document::{
     DeviceEvidence, DeviceKind, Endorsements, MAX_DEVICES, MAX_LIST, NvidiaEndorsements,
 };
 use confide_evidence::nvidia::{
-    FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, MAX_REPORT, MAX_RIM,
-    decoded, device_of, evidence_list,
+    FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER,
+    MAX_REPORT, MAX_RIM, decoded, device_of, evidence_list,
 };
 use confide_evidence::ocsp::MAX_OCSP;
 use confide_evidence::pem::MAX_PEM;
-use confide_evidence::record as records;
+use confide_evidence::record::{self as records, NrasOpinion};
 use confide_record::Recording;
 use confide_verifier::{AttestationResult, Inputs, Outcome, Subject, malformed_file, rules};
 use rustls_pki_types::UnixTime;
@@ -59,6 +59,13 @@ pub(crate) struct Files {
     /// taken at another time
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     rim_at: Option<UnixTime>,
+    /// Answers of NVIDIA's remote attestation service (NRAS) about these devices, JSON [["JWT", token], {"GPU-0": token}], at
+    /// most 32: a second opinion, which must be about each device and agree
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "jwks")]
+    nras: Vec<PathBuf>,
+    /// The key set (JWKS) that the service published when it answered
+    #[arg(long, value_name = "FILE", requires = "nras")]
+    jwks: Option<PathBuf>,
 }
 
 /// Appraise NVIDIA GPUs and switches by themselves against their manifests and the revocation of their certificates
@@ -89,6 +96,7 @@ struct Read {
     devices: Devices,
     endorsements: Endorsements,
     rim_at: Option<UnixTime>,
+    nras: Option<NrasOpinion>,
 }
 
 /// Files that hold no devices: why, and whether they are of another format or broken.
@@ -126,6 +134,7 @@ impl Files {
         {
             at_most(MAX_LIST, flag, files)?;
         }
+        at_most(MAX_DEVICES, "--nras", &self.nras)?;
         let devices = match self.devices()? {
             Ok(devices) => devices,
             Err(error) => return Ok(Err(error)),
@@ -135,7 +144,17 @@ impl Files {
         };
         let nvidia = endorsements(all(manifests, MAX_RIM)?, all(answers, OCSP_FILE)?, all(lists, CRL_FILE)?);
         let endorsements = Endorsements { nvidia, ..Endorsements::default() };
-        Ok(Ok(Read { devices, endorsements, rim_at: *rim_at }))
+        Ok(Ok(Read { devices, endorsements, rim_at: *rim_at, nras: self.nras()? }))
+    }
+
+    /// What NVIDIA's attestation service says, where it was asked. The verifier says what is wrong with a file.
+    fn nras(&self) -> Result<Option<NrasOpinion>, Failure> {
+        let Some(jwks) = &self.jwks else { return Ok(None) };
+        let answer = |path: &PathBuf| input::read(path, MAX_NRAS_ANSWER).map(ByteString);
+        Ok(Some(NrasOpinion {
+            jwks: ByteString(input::read(jwks, MAX_JWKS)?),
+            answers: self.nras.iter().map(answer).collect::<Result<_, _>>()?,
+        }))
     }
 
     fn devices(&self) -> Result<Result<Devices, NoDevices>, Failure> {
@@ -255,9 +274,10 @@ pub(crate) fn record(files: &Files, appraising: &Appraising, out: &Path) -> Resu
     let policy = appraising.policy.load(Otherwise::Inspect, appraising.at)?;
     let read = files.read()?.map_err(NoDevices::failure)?;
     let result = appraise(&read, &policy, appraising.at);
-    let Read { devices: Devices { devices, nonces }, endorsements, rim_at } = read;
+    let Read { devices: Devices { devices, nonces }, endorsements, rim_at, nras } = read;
+    let rim_time = rim_at.map(|time| time.as_secs());
     let recording = Recording {
-        subject: records::Subject::Devices { nonces, devices, rim_time: rim_at.map(|time| time.as_secs()) },
+        subject: records::Subject::Devices { nonces, devices, rim_time, nras },
         endorsements,
         policy: &policy.text,
         challenge: None,
@@ -273,7 +293,7 @@ pub(crate) fn record(files: &Files, appraising: &Appraising, out: &Path) -> Resu
 fn appraise(read: &Read, policy: &LoadedPolicy, now: UnixTime) -> AttestationResult {
     let Devices { devices, nonces } = &read.devices;
     verify::evaluated(&Inputs {
-        subject: Subject::Devices { devices, nonces, rim_at: read.rim_at },
+        subject: Subject::Devices { devices, nonces, rim_at: read.rim_at, nras: read.nras.as_ref() },
         endorsements: &read.endorsements,
         prepared: None,
         prepared_devices: None,

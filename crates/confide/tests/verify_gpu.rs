@@ -9,7 +9,7 @@ mod support;
 use confide_evidence::hex;
 use confide_evidence::pem;
 use confide_evidence::record::{Record, Subject, read_all};
-use confide_simulator::SimulatedGpu;
+use confide_simulator::{NrasDevice, NrasOptions, SimulatedGpu};
 use confide_testkit::gpu::{GpuEvidence, GpuRevocationList, OcspOptions, evidence_list};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -688,7 +688,7 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         let mut records: Vec<_> = read_all(&bytes).collect::<Result<_, _>>().unwrap();
         records.truncate(1);
         match &mut records[0].subject {
-            Subject::Devices { nonces, devices, rim_time } => {
+            Subject::Devices { nonces, devices, rim_time, .. } => {
                 assert_eq!((nonces.len(), *rim_time), (devices.len(), None));
                 nonces[0] = [0x42; 32];
             }
@@ -700,6 +700,64 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         assert!(stderr(&replayed).contains("[replay_mismatch]"), "{}", stderr(&replayed));
         assert_eq!(json(&replayed)["code"], "device_nonce");
     }
+}
+
+/// What the attestation service says of the simulated Hopper, as `nras` and `jwks`.
+fn with_opinion(mut folder: Folder, change: impl Fn(&mut NrasOptions)) -> Folder {
+    let device = NrasDevice::gpu(&SimulatedGpu::new(0).unwrap());
+    let mut options = NrasOptions::new(NONCE, TIME, vec![device]);
+    change(&mut options);
+    folder.add("--nras", "nras", options.answer().unwrap().as_bytes());
+    folder.add("--jwks", "jwks", options.jwks().unwrap().as_bytes());
+    folder
+}
+
+#[test]
+fn what_nvidias_service_says_is_appraised_recorded_and_replayed() {
+    let agreeing = with_opinion(Folder::hopper(), |_| {});
+    let refusing = with_opinion(Folder::hopper(), |options| {
+        options.overall.push(("x-nvidia-overall-att-result".to_owned(), Some(json!(false))));
+    });
+    for (folder, expected, code) in [(agreeing, 0, "nras"), (refusing, 10, "nras_disagrees")] {
+        let output = folder.verify(&["--json"]);
+        assert_eq!(status(&output), expected, "{}", stderr(&output));
+        let ended = if expected == 0 { "pass" } else { "fail" };
+        assert_eq!(check(&json(&output), code)["status"], ended);
+        let out = folder.path("appraisals.confide");
+        let more = ["--json", "--out", out.to_str().unwrap()];
+        let recorded = run(&["record", "gpu"], folder.flags.clone(), &more);
+        assert_eq!(recorded.stdout, output.stdout, "{}", stderr(&recorded));
+        let replayed = confide(&["replay", "--json", out.to_str().unwrap()]);
+        assert_eq!((status(&replayed), &replayed.stdout), (expected, &output.stdout));
+        // The inputs decide: without the opinion the verdict is another.
+        let bytes = std::fs::read(&out).unwrap();
+        let mut records: Vec<_> = read_all(&bytes).collect::<Result<_, _>>().unwrap();
+        match &mut records[0].subject {
+            Subject::Devices { nras, .. } => assert!(nras.take().is_some_and(|nras| nras.answers.len() == 1)),
+            other => panic!("{other:?}"),
+        }
+        std::fs::write(&out, records[0].encode()).unwrap();
+        let replayed = confide(&["replay", "--json", out.to_str().unwrap()]);
+        assert!(stderr(&replayed).contains("[replay_mismatch]"), "{}", stderr(&replayed));
+        assert_eq!(check(&json(&replayed), "nras")["status"], "waived");
+    }
+}
+
+#[test]
+fn answers_and_key_set_of_nvidias_service_are_given_together() {
+    for missing in ["--nras", "--jwks"] {
+        let mut folder = with_opinion(Folder::hopper(), |_| {});
+        folder.without(|flag, _| flag == missing);
+        assert_eq!(status(&folder.verify(&[])), 2, "{missing}");
+    }
+    let folder = with_opinion(Folder::hopper(), |_| {});
+    let nras = folder.path("nras").display().to_string();
+    let many: Vec<&str> = std::iter::once("--nras").chain(vec![nras.as_str(); 32]).collect();
+    let output = folder.verify(&many);
+    assert!(status(&output) == 2 && stderr(&output).contains("[too_many_files]"), "{}", stderr(&output));
+    folder.change("nras", |bytes| bytes.truncate(100));
+    let output = folder.verify(&["--json"]);
+    assert_eq!((status(&output), &json(&output)["code"]), (30, &json!("nras_format")));
 }
 
 #[test]

@@ -68,12 +68,27 @@ pub enum Subject {
         devices: Vec<DeviceEvidence>,
         /// Another time for manifests and the revocation of their signers, Unix seconds.
         rim_time: Option<u64>,
+        /// What NVIDIA's attestation service says of the same devices, where it was asked.
+        nras: Option<NrasOpinion>,
     },
+}
+
+/// A second opinion on devices: answers of NVIDIA's remote attestation service, to be appraised with a stored key set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NrasOpinion {
+    /// The key set (JWKS), JSON as the service publishes it.
+    pub jwks: ByteString,
+    /// 1 to [`MAX_DEVICES`] answers, JSON as the service gives them: the service takes one nonce for all devices of a
+    /// request, and GPUs and switches apart.
+    pub answers: Vec<ByteString>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SubjectWire {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nras: Option<NrasOpinion>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     quote: Option<ByteString>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,9 +115,9 @@ impl From<Subject> for SubjectWire {
             }
             Subject::Document(document) => Self { document: Some(document), ..none },
             Subject::SnpReport(report) => Self { snp_report: Some(report), ..none },
-            Subject::Devices { nonces, devices, rim_time } => {
+            Subject::Devices { nonces, devices, rim_time, nras } => {
                 let nonces = nonces.into_iter().map(Bytes).collect();
-                Self { nonces: Some(nonces), devices: Some(devices), rim_time, ..none }
+                Self { nonces: Some(nonces), devices: Some(devices), rim_time, nras, ..none }
             }
         }
     }
@@ -112,21 +127,21 @@ impl TryFrom<SubjectWire> for Subject {
     type Error = &'static str;
 
     fn try_from(wire: SubjectWire) -> Result<Self, Self::Error> {
-        let SubjectWire { quote, nonces, devices, boot_log, document, rim_time, snp_report } = wire;
-        let of_devices = (nonces, devices, rim_time);
+        let SubjectWire { nras, quote, nonces, devices, boot_log, document, rim_time, snp_report } = wire;
+        let of_devices = (nonces, devices, rim_time, nras);
         match (quote, boot_log, document, snp_report, of_devices) {
-            (Some(quote), None, None, None, (None, None, None)) => Ok(Self::Quote(quote)),
-            (Some(quote), Some(boot_log), None, None, (None, None, None)) => {
+            (Some(quote), None, None, None, (None, None, None, None)) => Ok(Self::Quote(quote)),
+            (Some(quote), Some(boot_log), None, None, (None, None, None, None)) => {
                 Ok(Self::QuoteWithLog { quote, boot_log })
             }
-            (None, None, Some(document), None, (None, None, None)) => Ok(Self::Document(document)),
-            (None, None, None, Some(report), (None, None, None)) => Ok(Self::SnpReport(report)),
-            (None, None, None, None, (Some(nonces), Some(devices), rim_time)) => {
+            (None, None, Some(document), None, (None, None, None, None)) => Ok(Self::Document(document)),
+            (None, None, None, Some(report), (None, None, None, None)) => Ok(Self::SnpReport(report)),
+            (None, None, None, None, (Some(nonces), Some(devices), rim_time, nras)) => {
                 let nonces = nonces.into_iter().map(|Bytes(nonce)| nonce).collect();
-                of_devices_alone(nonces, devices, rim_time)
+                of_devices_alone(nonces, devices, rim_time, nras)
             }
             _ => Err(
-                "subject is none of {quote}, {quote, boot_log}, {document}, {snp_report} and {nonces, devices, ? rim_time}",
+                "subject is none of {quote}, {quote, boot_log}, {document}, {snp_report} and {? nras, nonces, devices, ? rim_time}",
             ),
         }
     }
@@ -136,6 +151,7 @@ fn of_devices_alone(
     nonces: Vec<[u8; 32]>,
     devices: Vec<DeviceEvidence>,
     rim_time: Option<u64>,
+    nras: Option<NrasOpinion>,
 ) -> Result<Subject, &'static str> {
     if devices.is_empty() || devices.len() > MAX_DEVICES {
         return Err("subject of no device, or of more than 32");
@@ -143,7 +159,10 @@ fn of_devices_alone(
     if nonces.len() != devices.len() {
         return Err("subject with other counts of nonces and of devices");
     }
-    Ok(Subject::Devices { nonces, devices, rim_time })
+    if nras.as_ref().is_some_and(|nras| nras.answers.is_empty() || nras.answers.len() > MAX_DEVICES) {
+        return Err("an opinion of no answer, or of more than 32");
+    }
+    Ok(Subject::Devices { nonces, devices, rim_time, nras })
 }
 
 /// A challenge as data: it proves nothing and opens nothing.
@@ -323,7 +342,7 @@ mod tests {
 
     fn devices(nonces: usize, devices: u8, rim_time: Option<u64>) -> Subject {
         let nonces = vec![[7; 32]; nonces];
-        Subject::Devices { nonces, devices: (0..devices).map(device).collect(), rim_time }
+        Subject::Devices { nonces, devices: (0..devices).map(device).collect(), rim_time, nras: None }
     }
 
     #[test]
@@ -342,6 +361,26 @@ mod tests {
             assert!(places.is_sorted(), "{places:?}");
             assert_eq!(at("rim_time").is_some(), fields.len() == 3);
         }
+    }
+
+    #[test]
+    fn an_opinion_on_devices_reads_back_with_1_to_32_answers() {
+        for (answers, accepted) in [(0, false), (1, true), (32, true), (33, false)] {
+            let mut subject = devices(1, 1, None);
+            if let Subject::Devices { nras, .. } = &mut subject {
+                *nras = Some(NrasOpinion {
+                    jwks: vec![1].into(),
+                    answers: vec![ByteString::from(vec![2]); answers],
+                });
+            }
+            let bytes = cbor::to_canonical(&subject).unwrap();
+            let read = cbor::from_canonical::<Subject>(&bytes);
+            assert_eq!(read.is_ok(), accepted, "{answers}");
+            assert!(read.is_ok_and(|read| read == subject) == accepted);
+        }
+        let mut wire = SubjectWire::from(Subject::Quote(vec![1].into()));
+        wire.nras = Some(NrasOpinion { jwks: vec![].into(), answers: vec![vec![].into()] });
+        assert!(Subject::try_from(wire).is_err(), "an opinion beside a quote");
     }
 
     #[test]

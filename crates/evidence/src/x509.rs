@@ -59,6 +59,8 @@ const SECP256R1: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 const SECP384R1: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x22];
 /// id-RSASSA-PSS, 1.2.840.113549.1.1.10.
 const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
+/// sha256WithRSAEncryption, 1.2.840.113549.1.1.11.
+const SHA256_WITH_RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b];
 /// rsaEncryption, 1.2.840.113549.1.1.1.
 const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 
@@ -100,6 +102,8 @@ pub enum SignatureAlgorithm {
     EcdsaSha384,
     /// id-RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes (RFC 4055 section 3.1).
     RsaPssSha384,
+    /// sha256WithRSAEncryption: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 4055 section 5), which NVIDIA's attestation service has.
+    RsaPkcs1Sha256,
     /// Any other: nothing here verifies it.
     Other,
 }
@@ -114,6 +118,8 @@ pub enum KeyAlgorithm {
     P384,
     /// rsaEncryption (RFC 3279 section 2.3.1), a modulus of 4096 bits, exponent 65537.
     Rsa4096,
+    /// As [`Self::Rsa4096`], a modulus of 2048 bits.
+    Rsa2048,
     /// Any other.
     Other,
 }
@@ -785,6 +791,7 @@ fn check_outer(
         SignatureAlgorithm::EcdsaSha256 => &[&ECDSA_SHA256],
         SignatureAlgorithm::EcdsaSha384 => &[&ECDSA_SHA384],
         SignatureAlgorithm::RsaPssSha384 => &[&RSA_PSS_SHA384, &RSA_PSS_SHA384_TRAILER],
+        SignatureAlgorithm::RsaPkcs1Sha256 => &[&RSA_PKCS1_SHA256],
         SignatureAlgorithm::Other => return Ok(()),
     };
     // Every length must be the shortest, as `der_value` asks.
@@ -806,6 +813,9 @@ const RSA_PSS_SHA384: [u8; 67] = pss_identifier(52);
 /// As [`RSA_PSS_SHA384`], with trailerField 1 written out. DER leaves that default value away; AMD's certificates of
 /// 2020 to 2024 and its authorities' have it.
 const RSA_PSS_SHA384_TRAILER: [u8; 72] = pss_identifier(57);
+/// SEQUENCE { OBJECT IDENTIFIER sha256WithRSAEncryption, NULL }.
+const RSA_PKCS1_SHA256: [u8; 15] =
+    [0x30, 13, 0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0b, 0x05, 0];
 /// RSASSA-PSS-params: hashAlgorithm sha384 with NULL, maskGenAlgorithm mgf1 with the same, saltLength 48, trailerField 1.
 const PSS_PARAMETERS: [u8; 57] = [
     0xa0, 0x0f, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x02, 0x05,
@@ -852,9 +862,11 @@ fn common_name(name: &X509Name<'_>) -> String {
 fn signature_algorithm(algorithm: &AlgorithmIdentifier<'_>) -> SignatureAlgorithm {
     // RFC 5758 section 3.2: the parameters field is absent for ECDSA.
     let parameters = algorithm.parameters.as_ref().map(|parameters| parameters.data);
+    let null = is_null(algorithm);
     match (algorithm.algorithm.as_bytes(), parameters) {
         (ECDSA_WITH_SHA256, None) => SignatureAlgorithm::EcdsaSha256,
         (ECDSA_WITH_SHA384, None) => SignatureAlgorithm::EcdsaSha384,
+        (SHA256_WITH_RSA, _) if null => SignatureAlgorithm::RsaPkcs1Sha256,
         (RSASSA_PSS, Some(parameters)) if is_pss_sha384(parameters) => SignatureAlgorithm::RsaPssSha384,
         _ => SignatureAlgorithm::Other,
     }
@@ -887,19 +899,27 @@ fn key_algorithm(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgori
 }
 
 /// Libraries differ in the sizes and exponents that they take: only RSAPublicKey (RFC 8017 appendix A.1.1) with an odd
-/// modulus of exactly 4096 bits and the exponent 65537, in DER, is one here.
+/// modulus of exactly 4096 or 2048 bits and the exponent 65537, in DER, is one here.
 fn rsa_key(algorithm: &AlgorithmIdentifier<'_>, key: &[u8]) -> KeyAlgorithm {
-    let null =
-        algorithm.parameters.as_ref().is_some_and(|found| found.tag() == Tag::Null && found.data.is_empty());
-    let modulus = key
-        .strip_prefix(&[0x30, 0x82, 0x02, 0x0a, 0x02, 0x82, 0x02, 0x01, 0x00])
-        .and_then(|rest| rest.strip_suffix(&[0x02, 0x03, 0x01, 0x00, 0x01]));
-    match modulus {
-        Some(modulus @ [0x80..=0xff, .., last]) if null && modulus.len() == 512 && last & 1 == 1 => {
-            KeyAlgorithm::Rsa4096
-        }
-        _ => KeyAlgorithm::Other,
+    if !is_null(algorithm) {
+        return KeyAlgorithm::Other;
     }
+    let modulus = |header: &[u8]| {
+        let modulus = key.strip_prefix(header)?.strip_suffix(&[0x02, 0x03, 0x01, 0x00, 0x01])?;
+        matches!(modulus, [0x80..=0xff, .., last] if last & 1 == 1).then_some(modulus.len())
+    };
+    if modulus(&[0x30, 0x82, 0x02, 0x0a, 0x02, 0x82, 0x02, 0x01, 0x00]) == Some(512) {
+        KeyAlgorithm::Rsa4096
+    } else if modulus(&[0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00]) == Some(256) {
+        KeyAlgorithm::Rsa2048
+    } else {
+        KeyAlgorithm::Other
+    }
+}
+
+/// Whether the parameters are NULL, as RSA's are.
+fn is_null(algorithm: &AlgorithmIdentifier<'_>) -> bool {
+    algorithm.parameters.as_ref().is_some_and(|found| found.tag() == Tag::Null && found.data.is_empty())
 }
 
 fn ec_key(algorithm: &AlgorithmIdentifier<'_>, point: &[u8]) -> KeyAlgorithm {

@@ -126,6 +126,7 @@ fn verdict(given: &Given, appraise: fn(&Inputs<'_>) -> AttestationResult) -> Att
         devices: std::slice::from_ref(&given.device),
         nonces: std::slice::from_ref(&given.nonce),
         rim_at: given.rim_time.map(at),
+        nras: None,
     };
     let inputs = Inputs { policy: &POLICY, ..evaluate::inputs(subject, &endorsements, None, at(given.time)) };
     appraise(&inputs)

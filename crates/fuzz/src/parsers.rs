@@ -11,7 +11,9 @@ use confide_evidence::document::{
 use confide_evidence::event::EventLog;
 use confide_evidence::hash::sha256;
 use confide_evidence::manifest::ModelManifest;
-use confide_evidence::nvidia::{self, DeviceChain, MAX_DECODED, MAX_RIM, Report, Rim, canonical_xml};
+use confide_evidence::nvidia::{
+    self, DeviceChain, Jwks, MAX_DECODED, MAX_JWKS_KEYS, MAX_RIM, NrasAnswer, Report, Rim, canonical_xml,
+};
 use confide_evidence::ocsp::{CertStatus, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::receipt::Receipt;
 use confide_evidence::record::Record;
@@ -245,6 +247,44 @@ const OPAQUE_LENGTH: usize = 37 + 8 + 64 * 55 + 32;
 pub(crate) fn nvidia_chain(bytes: &[u8]) {
     if let Ok(chain) = DeviceChain::parse(bytes) {
         let _ = (chain.family(), chain.pdi(), chain.fwid());
+    }
+}
+
+/// An answer of NVIDIA's attestation service.
+pub(crate) fn nras_answer(bytes: &[u8]) {
+    let Ok(answer) = NrasAnswer::parse(bytes) else { return };
+    assert!((1..=MAX_DEVICES).contains(&answer.devices.len()));
+    assert_eq!(answer.devices.len(), answer.overall.digests.len());
+    for device in &answer.devices {
+        assert!(answer.overall.digests.contains_key(&device.name), "of the same names");
+        assert_ne!(device.serial.first(), Some(&0), "the shortest form");
+        let (signed, compact) = (device.token.signed(), device.token.compact.as_bytes());
+        assert!(
+            compact.starts_with(signed) && compact[signed.len()..].len() == 1 + 128,
+            "a signature follows"
+        );
+    }
+}
+
+/// The claims of an overall token and, behind a zero byte, of a device's: no change of bytes reaches them behind base64.
+pub(crate) fn nras_claims(bytes: &[u8]) {
+    let mut parts = bytes.splitn(2, |byte| *byte == 0);
+    let [overall, device] = [parts.next(), parts.next()].map(|claims| {
+        let parts = [br#"{"kid":"k","alg":"ES384"}"#, claims.unwrap_or_default(), &[7; 96]];
+        parts.map(base64url).join(".")
+    });
+    nras_answer(format!("[[\"JWT\",\"{overall}\"],{{\"GPU-0\":\"{device}\"}}]").as_bytes());
+}
+
+/// Base64url without padding.
+fn base64url(bytes: &[u8]) -> String {
+    chains::base64_text(bytes).trim_end_matches('=').replace('+', "-").replace('/', "_")
+}
+
+/// The key set of NVIDIA's attestation service.
+pub(crate) fn nras_jwks(bytes: &[u8]) {
+    if let Ok(set) = Jwks::parse(bytes) {
+        assert!((1..=MAX_JWKS_KEYS).contains(&set.count()));
     }
 }
 

@@ -17,8 +17,8 @@ use confide_evidence::x509::Certificate;
 use confide_evidence::{cbor, hex, pem};
 use confide_policy::{CLIENT, INSPECT};
 use confide_simulator::{
-    PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd, SnpOptions,
-    SnpProduct, SnpSigningKey,
+    NrasDevice, NrasOptions, PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedGpu, SimulatedPlatform,
+    SimulatedTd, SnpOptions, SnpProduct, SnpSigningKey,
 };
 use serde_json::{Value, json};
 
@@ -90,6 +90,9 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
                 chain,
             ]
         }
+        "nras_answer" => vec![nras().answer().expect("an answer").into_bytes()],
+        "nras_claims" => vec![NRAS_CLAIMS.to_vec()],
+        "nras_jwks" => vec![nras().jwks().expect("a key set").into_bytes()],
         "rim" => vec![rim::document(&rim::resources(3, 2)).into_bytes()],
         "rim_answer" => vec![rim_answer()],
         "rim_canonical" => {
@@ -131,6 +134,21 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         other => panic!("no target is called {other}"),
     }
 }
+
+/// What the attestation service would say of the simulated GPU.
+fn nras() -> NrasOptions {
+    NrasOptions::new([7; 32], 1_790_812_800, vec![NrasDevice::gpu(&GPU)])
+}
+
+/// Claims of an overall token and of a device's.
+const NRAS_CLAIMS: &[u8] = b"{\"sub\":\"S\",\"x-nvidia-ver\":\"3.0\",\"iss\":\"I\",\
+    \"eat_nonce\":\"0707070707070707070707070707070707070707070707070707070707070707\",\"iat\":1,\"nbf\":2,\"exp\":3,\
+    \"x-nvidia-overall-att-result\":true,\"submods\":{\"GPU-0\":[\"DIGEST\",[\"SHA-256\",\
+    \"0707070707070707070707070707070707070707070707070707070707070707\"]]}}\0\
+    {\"iss\":\"I\",\"eat_nonce\":\"0707070707070707070707070707070707070707070707070707070707070707\",\
+    \"iat\":1,\"nbf\":2,\"exp\":3,\"ueid\":\"258\",\"measres\":\"success\",\"secboot\":true,\"dbgstat\":\"disabled\",\
+    \"x-nvidia-gpu-attestation-report-signature-verified\":true,\"x-nvidia-attestation-warning\":null,\
+    \"x-nvidia-gpu-driver-rim-cert-chain\":{\"x-nvidia-cert-status\":\"valid\",\"x-nvidia-cert-ocsp-status\":\"good\"}}";
 
 /// The report of the simulated GPU.
 pub(crate) fn gpu_report() -> Vec<u8> {

@@ -7,7 +7,7 @@ use crate::snp::HONEST;
 use crate::{MAX_INPUT, Target, devices, rim, seeds};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{EvidenceDocument, MAX_DEVICES, MAX_LIST, NvidiaEndorsements};
-use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST};
+use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER};
 use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
@@ -49,6 +49,8 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         ],
         "ocsp" => ocsp(),
         "evidence_list" => evidence_lists(),
+        "nras_answer" => nras_answers(),
+        "nras_jwks" => nras_jwks(),
         "tcb_info" => {
             vec![("many levels".to_owned(), levels()), ("many advisories".to_owned(), advisories())]
         }
@@ -257,6 +259,29 @@ fn evidence_lists() -> Vec<(String, Vec<u8>)> {
         ("digits apart".to_owned(), digits("3 0 0 0 ")),
         ("base64 of the shortest values".to_owned(), digits("MAAwADAA")),
         ("the shortest values".to_owned(), [0x30, 0].repeat(MAX_DECODED / 2)),
+    ]
+}
+
+/// Answers of the largest size: many devices, one token of many parts, many members.
+fn nras_answers() -> Vec<(String, Vec<u8>)> {
+    let answer =
+        |overall: &str, devices: &str| format!("[[\"JWT\",\"{overall}\"],{{{devices}}}]").into_bytes();
+    let many = |unit: &str| unit.repeat((MAX_NRAS_ANSWER - 64) / unit.len());
+    vec![
+        ("members".to_owned(), answer("", &(many("\"\":\"\",") + "\"\":\"\""))),
+        ("a token of dots".to_owned(), answer(&many("."), "\"GPU-0\":\"\"")),
+        ("a token of letters".to_owned(), answer(&many("A"), "\"GPU-0\":\"\"")),
+        ("lists".to_owned(), many("[").into_bytes()),
+    ]
+}
+
+/// Key sets of the largest size.
+fn nras_jwks() -> Vec<(String, Vec<u8>)> {
+    let set =
+        |unit: &str| format!("{{\"keys\":[{}0]}}", unit.repeat((MAX_JWKS - 16) / unit.len())).into_bytes();
+    vec![
+        ("numbers".to_owned(), set("0,")),
+        ("keys of one id".to_owned(), set("{\"kty\":\"RSA\",\"kid\":\"a\"},")),
     ]
 }
 

@@ -29,6 +29,7 @@ static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    rsa_pkcs1_sha256: webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
 };
 
 /// What the configuration says of the GPUs. Everything that the operator can have got wrong has been looked at.
@@ -140,7 +141,7 @@ impl Gpus {
     fn appraise(&self, devices: &[DeviceEvidence], nonces: &[[u8; 32]]) -> Result<Accepted, GpuRefusal> {
         let nvidia = Some(NvidiaEndorsements::clone(&self.endorsements));
         let verdict = evaluate(&Inputs {
-            subject: Subject::Devices { devices, nonces, rim_at: None },
+            subject: Subject::Devices { devices, nonces, rim_at: None, nras: None },
             endorsements: &Endorsements { nvidia, ..Endorsements::default() },
             prepared: None,
             prepared_devices: None,

@@ -23,6 +23,21 @@ pub const NVIDIA_RIM_ROOT_SPKI_SHA256: [u8; 32] = [
 pub const NVIDIA_DEVICE_ROOTS: &[[u8; 32]] = &[NVIDIA_DEVICE_ROOT_SPKI_SHA256];
 /// The keys that the chains of NVIDIA's manifests end in. A set: a second root may stand beside the first.
 pub const NVIDIA_RIM_ROOTS: &[[u8; 32]] = &[NVIDIA_RIM_ROOT_SPKI_SHA256];
+/// SHA-256 of the DER SubjectPublicKeyInfo of the NVIDIA Attestation Service GPU Intermediate 004 (RSA, 2025-12-08 to
+/// 2029-12-08), which issues the certificates of the attestation service's keys.
+pub const NVIDIA_NRAS_004_SPKI_SHA256: [u8; 32] = [
+    0xfd, 0x32, 0x83, 0x7f, 0x95, 0x4e, 0x2c, 0x45, 0xdb, 0x07, 0x31, 0x05, 0x16, 0x6d, 0xfe, 0x69, 0x85,
+    0xae, 0x04, 0x80, 0xbb, 0x11, 0x3f, 0xba, 0x63, 0xb0, 0x91, 0xa7, 0x5a, 0xff, 0xe8, 0x96,
+];
+/// As [`NVIDIA_NRAS_004_SPKI_SHA256`], of its successor, the NVIDIA Attestation Service GPU Intermediate 005 (EC, in use from
+/// 2026-10-08).
+pub const NVIDIA_NRAS_005_SPKI_SHA256: [u8; 32] = [
+    0xba, 0x14, 0xd0, 0x03, 0x77, 0x69, 0x91, 0x89, 0xb6, 0x76, 0x2c, 0x22, 0xc7, 0x44, 0xa9, 0xdb, 0xdc,
+    0x62, 0xaa, 0x93, 0x96, 0x09, 0x7a, 0xda, 0x71, 0x50, 0x42, 0x6c, 0x6f, 0xf3, 0x9a, 0xfc,
+];
+/// The keys that issue the certificates of NVIDIA's attestation service. They are the anchors because the service does not
+/// publish the certificate of their own issuer.
+pub const NVIDIA_NRAS_ISSUERS: &[[u8; 32]] = &[NVIDIA_NRAS_004_SPKI_SHA256, NVIDIA_NRAS_005_SPKI_SHA256];
 /// SHA-256 of the DER SubjectPublicKeyInfo of AMD's root key ARK-Milan (serial 010000, 2020-10-22 to 2045-10-22;
 /// <https://kdsintf.amd.com/vcek/v1/Milan/cert_chain>).
 pub const AMD_ARK_MILAN_SPKI_SHA256: [u8; 32] = [
@@ -55,11 +70,13 @@ pub fn amd_root_spki_sha256(product: Product) -> Option<[u8; 32]> {
 
 /// Every pinned root of a vendor: no danger policy may name one.
 #[must_use]
-pub fn vendor_roots() -> [[u8; 32]; 6] {
+pub fn vendor_roots() -> [[u8; 32]; 8] {
     [
         INTEL_SGX_ROOT_SPKI_SHA256,
         NVIDIA_DEVICE_ROOT_SPKI_SHA256,
         NVIDIA_RIM_ROOT_SPKI_SHA256,
+        NVIDIA_NRAS_004_SPKI_SHA256,
+        NVIDIA_NRAS_005_SPKI_SHA256,
         AMD_ARK_MILAN_SPKI_SHA256,
         AMD_ARK_GENOA_SPKI_SHA256,
         AMD_ARK_TURIN_SPKI_SHA256,

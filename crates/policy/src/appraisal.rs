@@ -3,8 +3,8 @@
 use crate::field::Listed;
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOTS, NVIDIA_RIM_ROOTS, PolicyError, ReferenceSets, Says, SignedReferences, SnpPolicy,
-    TdxPolicy, Waived, amd_root_spki_sha256, reference,
+    NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS, NVIDIA_RIM_ROOTS, PolicyError, ReferenceSets, Says,
+    SignedReferences, SnpPolicy, TdxPolicy, Waived, amd_root_spki_sha256, reference,
 };
 use confide_evidence::document::Platform;
 use confide_evidence::snp::Product;
@@ -192,6 +192,12 @@ impl AppraisalPolicy {
                 roots(self.rim_roots()),
             ),
             Field::owned(
+                "danger.nras_root_spki_sha256",
+                "nras_anchor",
+                "the SHA-256 of the key that issued the certificate of NVIDIA's attestation service",
+                roots(self.nras_roots()),
+            ),
+            Field::owned(
                 "danger.snp_root_spki_sha256",
                 "snp_root_anchor",
                 "the SHA-256 of the key of the root that an SEV-SNP report's chain ends in",
@@ -251,6 +257,16 @@ impl AppraisalPolicy {
         match &self.danger {
             Some(danger) => danger.rim_root_spki_sha256.iter().map(|root| root.0).collect(),
             None => NVIDIA_RIM_ROOTS.to_vec(),
+        }
+    }
+
+    /// Authorities that may issue the certificates of NVIDIA's attestation service, as SHA-256 of the
+    /// SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn nras_roots(&self) -> Vec<[u8; 32]> {
+        match &self.danger {
+            Some(danger) => danger.nras_root_spki_sha256.iter().map(|root| root.0).collect(),
+            None => NVIDIA_NRAS_ISSUERS.to_vec(),
         }
     }
 }
@@ -461,6 +477,7 @@ reason = "a test"
 tdx_root_spki_sha256 = ["1111111111111111111111111111111111111111111111111111111111111111"]
 gpu_root_spki_sha256 = ["2222222222222222222222222222222222222222222222222222222222222222"]
 rim_root_spki_sha256 = ["4444444444444444444444444444444444444444444444444444444444444444"]
+nras_root_spki_sha256 = ["5555555555555555555555555555555555555555555555555555555555555555"]
 snp_root_spki_sha256 = ["3333333333333333333333333333333333333333333333333333333333333333"]
 "#;
 

@@ -17,6 +17,9 @@ pub struct Danger {
     pub gpu_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of the NVIDIA CoRIM signing Root CA.
     pub rim_root_spki_sha256: Vec<HexBytes<32>>,
+    /// SHA-256 of the DER SubjectPublicKeyInfo of authorities accepted in place of those that issue the certificates of
+    /// NVIDIA's attestation service.
+    pub nras_root_spki_sha256: Vec<HexBytes<32>>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of roots accepted in place of AMD's root keys (ARK).
     pub snp_root_spki_sha256: Vec<HexBytes<32>>,
 }
@@ -33,10 +36,17 @@ impl Danger {
             tdx_root_spki_sha256,
             gpu_root_spki_sha256,
             rim_root_spki_sha256,
+            nras_root_spki_sha256,
             snp_root_spki_sha256,
             ..
         } = self;
-        let named = [tdx_root_spki_sha256, gpu_root_spki_sha256, rim_root_spki_sha256, snp_root_spki_sha256];
+        let named = [
+            tdx_root_spki_sha256,
+            gpu_root_spki_sha256,
+            rim_root_spki_sha256,
+            nras_root_spki_sha256,
+            snp_root_spki_sha256,
+        ];
         if named.iter().any(|roots| roots.is_empty()) {
             return Err(PolicyError::MixedAnchors);
         }

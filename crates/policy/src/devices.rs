@@ -38,6 +38,8 @@ pub struct DevicePolicy {
     /// Which devices are installed in which machine.
     #[serde(default)]
     pub machine: Machines,
+    /// NVIDIA's attestation service has been asked and finds the same.
+    pub nras: Require,
 }
 
 /// The confidential-computing mode of a GPU.
@@ -142,7 +144,7 @@ impl Floored for VbiosFloors {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn listed(&self) -> [Listed<'_>; 15] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 16] {
         let Self {
             gpu_count,
             mode,
@@ -157,6 +159,7 @@ impl DevicePolicy {
             not_on_hold,
             event,
             machine,
+            nras,
         } = self;
         [
             Listed::new("devices.gpu_count", "gpu_count", "the number of GPUs", gpu_count),
@@ -233,6 +236,12 @@ impl DevicePolicy {
                 "device_registry",
                 "each device, by the serial number of its BROM certificate and the PPID of the CPU that it is beside,",
                 machine,
+            ),
+            Listed::new(
+                "devices.nras",
+                "nras",
+                "NVIDIA's attestation service finds the same of the devices",
+                nras,
             ),
         ]
     }

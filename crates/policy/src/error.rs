@@ -47,7 +47,7 @@ pub enum PolicyError {
     DangerNotBuilt,
     /// A danger policy that does not name roots of every kind would mix simulator and vendor anchors.
     #[error(
-        "a danger policy names tdx_root_spki_sha256, gpu_root_spki_sha256 and snp_root_spki_sha256: simulator and vendor anchors are not mixed"
+        "a danger policy names tdx_root_spki_sha256, gpu_root_spki_sha256, rim_root_spki_sha256, nras_root_spki_sha256 and snp_root_spki_sha256: simulator and vendor anchors are not mixed"
     )]
     MixedAnchors,
     /// A vendor's root in a danger table.

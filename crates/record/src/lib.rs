@@ -149,8 +149,8 @@ pub fn borrowed(subject: &Subject) -> confide_verifier::Subject<'_> {
         }
         Subject::Document(document) => Borrowed::Document(document.as_bytes()),
         Subject::SnpReport(report) => Borrowed::SnpReport(report.as_bytes()),
-        Subject::Devices { nonces, devices, rim_time } => {
-            Borrowed::Devices { devices, nonces, rim_at: rim_time.map(at) }
+        Subject::Devices { nonces, devices, rim_time, nras } => {
+            Borrowed::Devices { devices, nonces, rim_at: rim_time.map(at), nras: nras.as_ref() }
         }
     }
 }

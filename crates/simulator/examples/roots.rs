@@ -27,12 +27,13 @@ fn main() -> Result<()> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/simulator");
     let replace = std::env::args().nth(1).as_deref() == Some("--replace");
     type Write = fn(&Path) -> Result<()>;
-    let families: [(&str, Write); 5] = [
+    let families: [(&str, Write); 6] = [
         ("tdx-root.key.pem", tdx),
         ("gpu-root.key.pem", gpu),
         ("snp-ark.key.pem", snp),
         ("gpu-identity-gb100.key.pem", other_chips),
         ("rim-root.key.pem", rim),
+        ("nras-004.key.pem", nras),
     ];
     for (file, write) in families {
         if !replace && folder.join(file).exists() {
@@ -148,6 +149,23 @@ fn rim(folder: &Path) -> Result<()> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
         let params = manifests(level_3, &key, BasicConstraints::Constrained(0));
         write(folder, &format!("rim-l3-{product}"), &params.signed_by(&key, &issuer)?.pem(), &key)?;
+    }
+    Ok(())
+}
+
+/// Who issues the keys of the attestation service, with an RSA key and with one on P-384. Their own issuer is nowhere kept.
+fn nras(folder: &Path) -> Result<()> {
+    let above = KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?;
+    let name = "Attestation Service CA 001 SIMULATED";
+    let above = Issuer::new(nvidia(name, &above, BasicConstraints::Unconstrained), above);
+    let rsa: Pkcs8V1Der<'_> = rsa::KeyPair::generate(rsa::KeySize::Rsa2048)?.as_der()?;
+    let keys =
+        [("004", KeyPair::try_from(rsa.as_ref())?), ("005", KeyPair::generate_for(&PKCS_ECDSA_P384_SHA384)?)];
+    for (number, key) in keys {
+        let name = format!("Attestation Service GPU Intermediate {number} SIMULATED");
+        let params = nvidia(&name, &key, BasicConstraints::Unconstrained);
+        println!("nras-{number}: SPKI SHA-256 {}", digits(&Sha256::digest(key.subject_public_key_info())));
+        write(folder, &format!("nras-{number}"), &params.signed_by(&key, &above)?.pem(), &key)?;
     }
     Ok(())
 }

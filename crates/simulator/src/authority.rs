@@ -23,6 +23,19 @@ pub const GPU_ROOT_SPKI_SHA256: [u8; 32] =
 pub const RIM_ROOT_SPKI_SHA256: [u8; 32] =
     array_from_hex(b"842be6e23e6d18d15b367504540c847b60d0899566f6376a1ced97e9e8de9c33");
 
+/// SHA-256 of the SubjectPublicKeyInfo of the simulated authority of the attestation service whose key is on P-384.
+pub const NRAS_EC_SPKI_SHA256: [u8; 32] =
+    array_from_hex(b"7b2753af7e631d8afb4785c0bc0613d42c4135b2b9b1bc763c3ec2338ea3f302");
+
+/// SHA-256 of the SubjectPublicKeyInfo of the simulated authority of the attestation service whose key is RSA.
+pub const NRAS_RSA_SPKI_SHA256: [u8; 32] =
+    array_from_hex(b"c59687ed7b219683c2117641a30a4a7da66a95a924d6f545e98a6eae8b4c6335");
+
+/// The certificate of the latter, PEM.
+pub(crate) const NRAS_RSA_PEM: &str = include_str!("../../../fixtures/simulator/nras-004.pem");
+/// Its private key, PKCS#8 PEM. Public on purpose.
+pub(crate) const NRAS_RSA_KEY: &str = include_str!("../../../fixtures/simulator/nras-004.key.pem");
+
 /// 32 bytes from 64 lower-case hexadecimal digits.
 pub(crate) const fn array_from_hex(digits: &[u8; 64]) -> [u8; 32] {
     const fn value(digit: u8) -> u8 {
@@ -112,6 +125,8 @@ pub(crate) enum Authority {
     RimLs10,
     /// Third level of the manifests of LS10.
     RimLs10Issuer,
+    /// Issuer of the attestation service's keys.
+    Nras,
 }
 
 impl Authority {
@@ -159,6 +174,7 @@ impl Authority {
             Self::RimGb20xIssuer => committed!("rim-l3-gb20x"),
             Self::RimLs10 => committed!("rim-l2-ls10"),
             Self::RimLs10Issuer => committed!("rim-l3-ls10"),
+            Self::Nras => committed!("nras-005"),
         }
     }
 
@@ -246,6 +262,7 @@ impl Authority {
             Self::RimGb20xIssuer => "Reference Value L3 GB20X-CC 001 SIMULATED",
             Self::RimLs10 => "Reference Value LS10 CA SIMULATED",
             Self::RimLs10Issuer => "Reference Value L3 LS10 001 SIMULATED",
+            Self::Nras => "Attestation Service GPU Intermediate 005 SIMULATED",
         }
     }
 }
@@ -284,6 +301,7 @@ mod tests {
         [Authority::TdxRoot, Authority::PckCa, Authority::TcbSigning]
             .into_iter()
             .chain(Authority::NVIDIA_LIKE)
+            .chain([Authority::Nras])
     }
 
     fn der(authority: Authority) -> CertificateDer<'static> {
@@ -339,6 +357,16 @@ mod tests {
             assert_eq!(root, authority.certificate());
             let (_, certificate) = X509Certificate::from_der(root).expect("checked above");
             assert_eq!(certificate.issuer(), certificate.subject());
+            assert_eq!(<[u8; 32]>::from(Sha256::digest(certificate.public_key().raw)), spki_sha256);
+        }
+    }
+
+    #[test]
+    fn authorities_of_the_attestation_service_are_the_committed_ones() {
+        let rsa = CertificateDer::from_pem_slice(NRAS_RSA_PEM.as_bytes()).expect("the committed file is PEM");
+        for (der, spki_sha256) in [(rsa, NRAS_RSA_SPKI_SHA256), (der(Authority::Nras), NRAS_EC_SPKI_SHA256)] {
+            let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
+            assert!(certificate.subject().to_string().contains("SIMULATED"));
             assert_eq!(<[u8; 32]>::from(Sha256::digest(certificate.public_key().raw)), spki_sha256);
         }
     }

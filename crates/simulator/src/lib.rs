@@ -42,15 +42,15 @@ mod tdx;
 mod text;
 
 pub use authority::{
-    GPU_ROOT_SPKI_SHA256, RIM_ROOT_SPKI_SHA256, TDX_ROOT_SPKI_SHA256, gpu_root_certificate,
-    rim_root_certificate, tdx_root_certificate,
+    GPU_ROOT_SPKI_SHA256, NRAS_EC_SPKI_SHA256, NRAS_RSA_SPKI_SHA256, RIM_ROOT_SPKI_SHA256,
+    TDX_ROOT_SPKI_SHA256, gpu_root_certificate, rim_root_certificate, tdx_root_certificate,
 };
 pub use error::SimulatorError;
 pub use gpu::{
     CanonicalRim, GpuChip, GpuCrlFlaw, GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage,
-    NodeOptions, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement,
-    RimOptions, RimProduct, SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions, canonical_rim,
-    ocsp_unauthorized,
+    NodeOptions, NrasAuthority, NrasDevice, NrasFlaw, NrasOptions, OcspFlaw, OcspHash, OcspOptions,
+    OcspStatus, RimActivity, RimFlaw, RimMeasurement, RimOptions, RimProduct, SimulatedGpu, SimulatedNode,
+    SimulatedSwitch, SwitchOptions, canonical_rim, ocsp_unauthorized,
 };
 pub use snp::{
     SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,

@@ -105,7 +105,12 @@ impl Case {
 
     fn appraise(&self, prepared: Option<&PreparedDevices>) -> Result<()> {
         let inputs = Inputs {
-            subject: Subject::Devices { devices: &self.devices, nonces: &self.nonces, rim_at: None },
+            subject: Subject::Devices {
+                devices: &self.devices,
+                nonces: &self.nonces,
+                rim_at: None,
+                nras: None,
+            },
             endorsements: &self.endorsements,
             prepared: None,
             prepared_devices: prepared,

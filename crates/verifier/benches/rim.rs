@@ -105,7 +105,7 @@ fn accepted(case: &Path) -> (Memo, String) {
     let policy = String::from_utf8(file(&case["policy"])).unwrap();
     let memo = Memo::new();
     let accepted = evaluate(&Inputs {
-        subject: Subject::Devices { devices: &[device], nonces: &[nonce.0], rim_at: None },
+        subject: Subject::Devices { devices: &[device], nonces: &[nonce.0], rim_at: None, nras: None },
         endorsements: &Endorsements { nvidia: Some(nvidia), ..Endorsements::default() },
         prepared: None,
         prepared_devices: None,

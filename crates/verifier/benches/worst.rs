@@ -31,7 +31,7 @@ use confide_evidence::document::{
     Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST, NvidiaEndorsements, TdxCollateral,
 };
 use confide_evidence::hash::sha256;
-use confide_evidence::nvidia::{DeviceChain, Report, device_of, evidence_list};
+use confide_evidence::nvidia::{DeviceChain, Jwks, NrasAnswer, Report, device_of, evidence_list};
 use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, OcspResponse};
 use confide_evidence::pem;
 use confide_evidence::record::Record;
@@ -202,7 +202,12 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
         Endorsements { nvidia: Some(NvidiaEndorsements { crls, ocsp, rims }), ..Endorsements::default() };
     vec![Case::new("devices: 32 GPUs, and hundreds of endorsements of which no signature holds", move || {
         refused(&Inputs {
-            subject: Subject::Devices { devices: &devices, nonces: &[[7; 32]; MAX_DEVICES], rim_at: None },
+            subject: Subject::Devices {
+                devices: &devices,
+                nonces: &[[7; 32]; MAX_DEVICES],
+                rim_at: None,
+                nras: None,
+            },
             endorsements: &endorsements,
             prepared: None,
             prepared_devices: None,
@@ -243,6 +248,7 @@ fn answers(policy: &AppraisalPolicy) -> Vec<Case> {
                 devices: std::slice::from_ref(&device),
                 nonces: &[[7; 32]],
                 rim_at: None,
+                nras: None,
             },
             endorsements: &endorsements,
             prepared: None,
@@ -606,6 +612,8 @@ fn readers(policy: &AppraisalPolicy) -> Vec<(&'static str, Refuses)> {
         ("collateral", Box::new(|bytes| collateral_from_json(bytes).is_err())),
         ("crl", Box::new(|bytes| Crl::parse(bytes).is_err())),
         ("evidence_list", Box::new(|bytes| evidence_list(bytes).is_err())),
+        ("nras_answer", Box::new(|bytes| NrasAnswer::parse(bytes).is_err())),
+        ("nras_jwks", Box::new(|bytes| Jwks::parse(bytes).is_err())),
         ("nvidia_chain", Box::new(|bytes| DeviceChain::parse(bytes).is_err())),
         ("nvidia_report", Box::new(|bytes| Report::parse(bytes).is_err())),
         ("ocsp", Box::new(|bytes| OcspResponse::parse(bytes).is_err())),

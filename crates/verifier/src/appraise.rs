@@ -23,7 +23,7 @@ use confide_evidence::document::{
     CpuEvidence, DeviceEvidence, DeviceKind, Endorsements, EvidenceDocument, NvidiaEndorsements, Platform,
     TdxCollateral,
 };
-use confide_evidence::record::{RecordedChallenge, SecondOpinion, opinion_inputs};
+use confide_evidence::record::{NrasOpinion, RecordedChallenge, SecondOpinion, opinion_inputs};
 use confide_evidence::tdx::{CollateralError, Padding, Quote};
 use confide_evidence::time::{format_rfc3339, format_seconds, seconds};
 use confide_evidence::transcript::Role;
@@ -56,6 +56,9 @@ pub enum Subject<'a> {
         /// Another time for manifests and the revocation of their signers. It exists for recorded sets whose endorsements
         /// were taken at another time, shows in the verdict, and the ends of what it is used for do not limit that.
         rim_at: Option<UnixTime>,
+        /// What NVIDIA's attestation service says of the same devices. Where it is given it must hold and agree, whatever the
+        /// policy says of its absence.
+        nras: Option<&'a NrasOpinion>,
     },
 }
 
@@ -95,6 +98,14 @@ impl Inputs<'_> {
     fn rim_at(&self) -> Option<UnixTime> {
         match self.subject {
             Subject::Devices { rim_at, .. } => rim_at,
+            _ => None,
+        }
+    }
+
+    /// What NVIDIA's attestation service says, where it was asked.
+    fn nras(&self) -> Option<&NrasOpinion> {
+        match self.subject {
+            Subject::Devices { nras, .. } => nras,
             _ => None,
         }
     }
@@ -396,6 +407,7 @@ impl<'a> Progress<'a> {
             algorithms,
             now: seconds(now),
             rim_at: self.inputs.rim_at().map(seconds),
+            nras: self.inputs.nras(),
         };
         let found = nvidia::appraise_devices(&node, &mut self.checks);
         if let (Some(machine), Some(noted)) = (found.machine, to_keep) {

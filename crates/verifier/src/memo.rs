@@ -310,7 +310,7 @@ impl fmt::Debug for Memo {
         f.debug_struct("Memo")
             .field("platforms", &self.platforms())
             .field("collaterals", &self.collaterals())
-            .field("device_endorsements", &self.device_endorsements())
+            .field("endorsements", &self.device_endorsements())
             .finish()
     }
 }

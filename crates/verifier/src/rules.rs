@@ -21,6 +21,9 @@ const DICE: &str = "TCG DICE Attestation Architecture 1.0 section 6.1; TCG RIoT 
 const NVIDIA_REPORT: &str = "NVIDIA opaque fields 3 and 6; docs/policy.md, devices";
 const RIM: &str = "TCG Reference Integrity Manifest Information Model 1.01; RFC 5280 section 6.1";
 const REVOCATION: &str = "RFC 6960 section 4.2.2; RFC 5280 section 5";
+const TOKEN: &str = "RFC 7515 section 5.2; RFC 7518 section 3.4";
+const BUNDLE: &str = "RFC 9711 section 5; NVIDIA Remote Attestation Service API";
+const SERVICE_KEY: &str = "RFC 7517 section 4; RFC 5280 section 6.1";
 const NODE: &str = "docs/protocol/README.md, devices";
 const SNP_FIRMWARE: &str = "AMD 56860, SEV-SNP Firmware ABI: ATTESTATION_REPORT, POLICY, TCB_VERSION";
 const SNP_SIGNATURE: &str = "AMD 56860, SEV-SNP Firmware ABI: ECDSA P-384 with SHA-384";
@@ -650,6 +653,42 @@ rules! {
     /// Registry.
     DEVICE_REGISTRY = "device_registry", "devices that the policy has registered for this CPU", "docs/policy.md, devices",
         "use a machine that the policy has registered, or register this one after having looked which devices are in it";
+    /// Answers and key set of the attestation service parse.
+    NRAS_FORMAT = "nras_format", "1 to 32 answers of NVIDIA's attestation service, signed with ES384, and a key set", BUNDLE,
+        "pass the service's answers and its key set as they came: tokens of NVIDIA's local tools, which nobody has signed, are no opinion";
+    /// The key of a token.
+    NRAS_KEY = "nras_key", "each token names a key of the key set, on P-384, which is that of its certificate", SERVICE_KEY,
+        "give the key set that the service published when it answered: keys are exchanged within days";
+    /// Who has issued the key's certificate.
+    NRAS_ANCHOR = "nras_anchor", "certificates issued by an authority whose key is a pinned trust anchor", SERVICE_KEY,
+        "use NVIDIA's own service: an opinion under another authority proves nothing, and a simulated one needs a danger policy";
+    /// The key's certificate.
+    NRAS_CHAIN = "nras_chain", "each key's certificate may sign, and its issuer has signed it", SERVICE_KEY,
+        "fetch the key set again: a certificate in it is damaged or forged";
+    /// Signatures of tokens.
+    NRAS_SIGNATURE = "nras_signature", "each token is signed by the key that it names", TOKEN,
+        "do not use this opinion: a token was changed after it was signed, or another key signed it";
+    /// Issuer of tokens.
+    NRAS_ISSUER = "nras_issuer", "issuer https://nras.attestation.nvidia.com and subject NVIDIA-PLATFORM-ATTESTATION", BUNDLE,
+        "ask NVIDIA's production service: its staging service vouches for nothing";
+    /// Windows of tokens and of their keys.
+    NRAS_VALIDITY = "nras_validity", "the time lies in the window of each token and, as the time at which it was issued, of its key's certificates", "RFC 7519 section 4.1; RFC 5280 section 4.1.2.5",
+        "ask the service again: an answer holds for an hour; check that the time of the appraisal is right";
+    /// Nonces of tokens.
+    NRAS_NONCE = "nras_nonce", "each token has the nonce of its device, the overall token that of all its devices", BUNDLE,
+        "do not use this opinion: it is about another challenge";
+    /// Digests of tokens.
+    NRAS_DIGEST = "nras_digest", "the overall token has the SHA-256 of each device's token", BUNDLE,
+        "do not use this opinion: the tokens of its devices were exchanged";
+    /// Devices of tokens.
+    NRAS_DEVICES = "nras_devices", "each device has one token, which names its leaf certificate's serial number, and no token is about another", BUNDLE,
+        "ask the service about exactly these devices, all of them";
+    /// The opinion of the attestation service.
+    NRAS = "nras", "the opinion of NVIDIA's attestation service on each device, the same as here", POLICY,
+        "give the service's answers and key set with --nras and --jwks, or waive devices.nras in the policy";
+    /// An opinion that differs.
+    NRAS_DISAGREES = "nras_disagrees", "NVIDIA's attestation service finds the same: whether signatures and measurements hold, and whether the devices are accepted", POLICY,
+        "rely on neither verdict before the difference is explained: the service may hold other manifests or newer revocations";
     /// Witness.
     WITNESS = "witness", "a policy under which a witness may be minted: report data, RTMR3, MRTD, RTMR0 to RTMR2 and events appraised, DEBUG and MIGRATABLE off", "docs/threat-model.md",
         "give the waived fields reference values: only a danger policy opens a channel without them";

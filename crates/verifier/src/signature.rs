@@ -19,6 +19,8 @@ pub struct Algorithms {
     pub ed25519: &'static dyn SignatureVerificationAlgorithm,
     /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and 48 bytes of salt.
     pub rsa_pss_sha384: &'static dyn SignatureVerificationAlgorithm,
+    /// RSASSA-PKCS1-v1_5 with SHA-256, for the certificates of NVIDIA's attestation service.
+    pub rsa_pkcs1_sha256: &'static dyn SignatureVerificationAlgorithm,
 }
 
 /// Why a signature does not hold.
@@ -99,6 +101,23 @@ impl Algorithms {
         verifier.verify_signature(&issuer.public_key, tbs, signature).map_err(|_| SignatureFault::Invalid)
     }
 
+    /// As [`Self::certificate`], of a key of NVIDIA's attestation service: its authorities have RSA keys of 2048 bits and keys
+    /// on P-384 or P-256. No other chain has certificates under RSASSA-PKCS1-v1_5.
+    pub(crate) fn service_certificate(
+        &self,
+        issuer: &Certificate,
+        subject: &Certificate,
+    ) -> Result<(), SignatureFault> {
+        let verifier = match (issuer.key_algorithm, subject.signature_algorithm) {
+            (KeyAlgorithm::Rsa2048, SignatureAlgorithm::RsaPkcs1Sha256) => self.rsa_pkcs1_sha256,
+            (KeyAlgorithm::P384, SignatureAlgorithm::EcdsaSha256) => self.ecdsa_p384_sha256,
+            _ => return self.certificate(issuer, subject),
+        };
+        verifier
+            .verify_signature(&issuer.public_key, subject.tbs(), &subject.signature)
+            .map_err(|_| SignatureFault::Invalid)
+    }
+
     /// Verifies that `issuer` signed `subject`.
     pub(crate) fn certificate(
         &self,
@@ -165,6 +184,7 @@ pub(crate) mod tests {
             ecdsa_p384_sha256: webpki::ring::ECDSA_P384_SHA256,
             ed25519: webpki::ring::ED25519,
             rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+            rsa_pkcs1_sha256: webpki::ring::RSA_PKCS1_2048_8192_SHA256,
         }
     }
 

@@ -71,6 +71,7 @@ impl Case {
                 devices: std::slice::from_ref(&self.device),
                 nonces: &[NONCE],
                 rim_at: None,
+                nras: None,
             },
             endorsements: &endorsements,
             prepared: None,

@@ -6,6 +6,7 @@ mod algorithms;
 use algorithms::{AWS, RING};
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
+use confide_evidence::record::NrasOpinion;
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{
@@ -65,6 +66,7 @@ struct Given {
     devices: Vec<DeviceEvidence>,
     nonces: Vec<[u8; 32]>,
     rim_at: Option<UnixTime>,
+    nras: Option<NrasOpinion>,
     endorsements: Endorsements,
     prepared: PreparedDevices,
     policy: AppraisalPolicy,
@@ -81,10 +83,14 @@ impl Given {
             ocsp: files(&given["nvidia_ocsp"]),
             rims: files(&given["nvidia_rims"]),
         };
+        let nras = case["evidence"].get("nras");
+        let opinion =
+            |nras: &Value| NrasOpinion { jwks: file(&nras["jwks"]).into(), answers: files(&nras["answers"]) };
         Self {
             devices,
             nonces,
             rim_at: time(&case["evidence"]["rim_time"]),
+            nras: nras.map(opinion),
             prepared: PreparedDevices::new(&nvidia),
             endorsements: Endorsements { nvidia: Some(nvidia), ..Endorsements::default() },
             policy: policy(case),
@@ -99,7 +105,12 @@ impl Given {
         memo: Option<&Memo>,
     ) -> AttestationResult {
         let inputs = Inputs {
-            subject: Subject::Devices { devices: &self.devices, nonces: &self.nonces, rim_at: self.rim_at },
+            subject: Subject::Devices {
+                devices: &self.devices,
+                nonces: &self.nonces,
+                rim_at: self.rim_at,
+                nras: self.nras.as_ref(),
+            },
             endorsements: &self.endorsements,
             prepared: None,
             prepared_devices,
@@ -190,13 +201,16 @@ fn a_memo_of_all_cases_changes_no_byte_of_a_verdict() {
 }
 
 /// Checks of devices that no accepted case has as passed, and why.
-const NEVER_PASS: [(&str, &str); 1] = [("gpu_evidence_file", "noted where there is no evidence to read")];
+const NEVER_PASS: [(&str, &str); 2] = [
+    ("gpu_evidence_file", "noted where there is no evidence to read"),
+    ("nras_disagrees", "agreement is a check of its own, nras"),
+];
 
 /// Checks of devices that a document's guest makes, which `fixtures/tdx` has cases for.
 const OF_GUESTS: [&str; 2] = ["devices_event", "device_info"];
 
 /// What a check's code begins with that is about devices by themselves.
-const DEVICES: [&str; 5] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_evidence_file"];
+const DEVICES: [&str; 6] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_evidence_file", "nras"];
 
 #[test]
 fn every_check_of_devices_passes_in_one_case_and_fails_in_another() {

@@ -444,10 +444,11 @@ fn claims_are_held_against_the_set_that_the_measurements_match() {
 }
 
 /// Settings that are no expectation of evidence, and so have no waiver.
-const NEVER_WAIVED: [&str; 11] = [
+const NEVER_WAIVED: [&str; 12] = [
     "danger.tdx_root_spki_sha256",
     "danger.gpu_root_spki_sha256",
     "danger.rim_root_spki_sha256",
+    "danger.nras_root_spki_sha256",
     "danger.snp_root_spki_sha256",
     "tdx.ppid.deny",
     "tdx.fmspc.deny",

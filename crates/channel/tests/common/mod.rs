@@ -14,6 +14,7 @@ pub static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p384_sha256: webpki::aws_lc_rs::ECDSA_P384_SHA256,
     ed25519: webpki::aws_lc_rs::ED25519,
     rsa_pss_sha384: webpki::aws_lc_rs::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    rsa_pkcs1_sha256: webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256,
 };
 
 /// The longest age of a verdict, in seconds, where a test does not wait for its end.

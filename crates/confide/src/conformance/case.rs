@@ -106,6 +106,17 @@ pub(super) struct NvidiaDevices {
     /// Another time for manifests and the revocation of their signers, RFC 3339.
     #[serde(default, deserialize_with = "present")]
     pub(super) rim_time: Option<String>,
+    /// What NVIDIA's attestation service says of the devices.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) nras: Option<Object<Nras>>,
+}
+
+/// Answers of NVIDIA's attestation service, and the key set that they are verified under.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nras {
+    pub(super) jwks: Blob,
+    pub(super) answers: Vec<Blob>,
 }
 
 /// What the relying party asked.
@@ -462,6 +473,13 @@ mod tests {
                 ),
             ),
             ("devices", evidence(r#"{ "kind": "nvidia-devices", "devices": []MORE }"#)),
+            (
+                "an opinion on them",
+                evidence(
+                    r#"{ "kind": "nvidia-devices", "devices": [],
+                    "nras": { "jwks": { "hex": "00" }, "answers": []MORE } }"#,
+                ),
+            ),
             (
                 "a device",
                 evidence(

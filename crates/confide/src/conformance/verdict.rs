@@ -1,8 +1,8 @@
 //! The verdict on a case, as JSON.
 
 use super::case::{
-    self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Document, Evidence, NvidiaDevices, Object,
-    Policy, SnpReport, TdxQuote,
+    self, Blob, Builtin, Case, Challenge, Device, DeviceKind, Document, Evidence, Nras, NvidiaDevices,
+    Object, Policy, SnpReport, TdxQuote,
 };
 use super::files::Files;
 use crate::gpu;
@@ -15,8 +15,8 @@ use confide_evidence::document::{
     DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST,
     NvidiaEndorsements, SnpEndorsements, TdxCollateral,
 };
-use confide_evidence::nvidia::MAX_RIM;
-use confide_evidence::record::{RecordedChallenge, RecordedReferences};
+use confide_evidence::nvidia::{MAX_JWKS, MAX_NRAS_ANSWER, MAX_RIM};
+use confide_evidence::record::{NrasOpinion, RecordedChallenge, RecordedReferences};
 use confide_evidence::snp::{MAX_FILE, REPORT};
 use confide_evidence::tdx::{CollateralError, MAX_COLLATERAL, MAX_QUOTE, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
@@ -88,11 +88,13 @@ pub(super) fn of(
             let challenge = challenge.as_ref().map(|Object(challenge)| recorded(challenge));
             verdict(Subject::Document(&document), challenge.as_ref())
         }
-        Evidence::NvidiaDevices(NvidiaDevices { devices, rim_time, .. }) => {
+        Evidence::NvidiaDevices(NvidiaDevices { devices, rim_time, nras, .. }) => {
             let rim_at = rim_time.as_deref().map(time).transpose()?;
             let nonces: Vec<_> = devices.iter().map(|Object(device)| device.nonce.0).collect();
             let devices = nvidia_devices(devices, files)?;
-            verdict(Subject::Devices { devices: &devices, nonces: &nonces, rim_at }, None)
+            let nras = nras.as_ref().map(|Object(nras)| nras_opinion(nras, files)).transpose()?;
+            let nras = nras.as_ref();
+            verdict(Subject::Devices { devices: &devices, nonces: &nonces, rim_at, nras }, None)
         }
         Evidence::Unknown => {
             Err(case::unsupported("a kind of evidence that this build does not know".to_owned()))
@@ -196,6 +198,18 @@ fn nvidia_devices(devices: &[Object<Device>], files: &Files) -> Result<Vec<Devic
         Ok(DeviceEvidence { kind, chain: bytes(&device.chain)?, report: bytes(&device.report)? })
     };
     devices.iter().map(evidence).collect()
+}
+
+fn nras_opinion(nras: &Nras, files: &Files) -> Result<NrasOpinion, Failure> {
+    if nras.answers.len() > MAX_DEVICES {
+        let message = format!("{} answers, at most {MAX_DEVICES} are accepted", nras.answers.len());
+        return Err(case::malformed(message));
+    }
+    let answer = |blob| files.bytes(blob, MAX_NRAS_ANSWER).map(ByteString);
+    Ok(NrasOpinion {
+        jwks: ByteString(files.bytes(&nras.jwks, MAX_JWKS)?),
+        answers: nras.answers.iter().map(answer).collect::<Result<_, _>>()?,
+    })
 }
 
 /// What is given of NVIDIA; nothing where a case has none of it.

@@ -12,6 +12,7 @@
 mod chain;
 mod fwid;
 mod list;
+mod nras;
 mod opaque;
 mod report;
 mod rim;
@@ -22,6 +23,10 @@ pub use fwid::{Fwid, FwidError, MAX_FLAGS, OperationalFlag, TcbInfo};
 pub use list::{
     Architecture, FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, decoded,
     device_of, evidence_list,
+};
+pub use nras::{
+    Jwk, JwkKey, Jwks, JwksError, MAX_JWKS, MAX_JWKS_KEYS, MAX_KEY_ID, MAX_NRAS_ANSWER, MAX_NRAS_MEMBERS,
+    MAX_NRAS_TOKEN, NrasAnswer, NrasError, Overall, Stamp, Submodule, SubmoduleName, Token, TokenError,
 };
 pub use opaque::{Mode, Opaque, OpaqueError, Record, SwitchGpus, Toggle};
 pub use report::{Block, DeviceKind, MAX_REPORT, Report, ReportError};

@@ -306,6 +306,7 @@ pub fn records() -> [Record; 5] {
             nonces: vec![[0x4e; 32], [0x6e; 32]],
             devices: devices(),
             rim_time: Some(1_750_086_400),
+            nras: None,
         },
         endorsements: Endorsements { nvidia: endorsements().nvidia, ..Endorsements::default() },
         ..second.clone()

@@ -95,6 +95,7 @@ const SECTIONS: [Section; 12] = [
 
 /// Texts that look like codes and are none.
 const NO_CODES: &[(&str, &[&str])] = &[
+    ("claims of NVIDIA's attestation service", &["eat_nonce"]),
     (
         "parameters and types of OpenAI's API",
         &[
@@ -186,7 +187,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
 fn subject(rule: &Rule) -> &'static str {
     match rule.reference {
         _ if rule.code.starts_with("snp_") => "SEV-SNP reports",
-        _ if ["device_", "rim_", "ocsp_", "gpu_evidence"]
+        _ if ["device_", "rim_", "ocsp_", "gpu_evidence", "nras"]
             .iter()
             .any(|prefix| rule.code.starts_with(prefix)) =>
         {

@@ -64,7 +64,7 @@ pub(super) fn signs(certificate: &Certificate) -> bool {
 }
 
 /// A CA that allows `below` further CAs beneath it.
-fn is_authority(certificate: &Certificate, below: usize) -> bool {
+pub(super) fn is_authority(certificate: &Certificate, below: usize) -> bool {
     let below = u32::try_from(below).unwrap_or(u32::MAX);
     let allows = certificate
         .basic_constraints

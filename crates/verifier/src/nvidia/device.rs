@@ -61,6 +61,15 @@ pub(super) struct Inputs<'a> {
 /// The manifests of driver and VBIOS that a device is held against.
 pub(super) type Chosen<'m, 'p> = [Option<&'m Assessed<'p>>; 2];
 
+/// What came of holding a device's measurements against manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compared {
+    Same,
+    Different,
+    /// There is no manifest, or one that does not hold.
+    NotRun,
+}
+
 /// A device whose chain and report signature hold.
 pub(super) struct Device<'a> {
     pub(super) position: u32,
@@ -332,7 +341,12 @@ impl Device<'_> {
     }
 
     /// Holds the measurements against the manifests that were found.
-    pub(super) fn check_measurements(&self, chosen: &Chosen<'_, '_>, means: &Means<'_>, checks: &mut Checks) {
+    pub(super) fn check_measurements(
+        &self,
+        chosen: &Chosen<'_, '_>,
+        means: &Means<'_>,
+        checks: &mut Checks,
+    ) -> Compared {
         let name = format!("device {}", self.position);
         let [driver, vbios] = chosen;
         let missing = [
@@ -360,19 +374,23 @@ impl Device<'_> {
         }
         if found.is_empty() {
             checks.not_run(&rules::DEVICE_MEASUREMENTS, format!("{name}: there is no manifest"));
-            return;
+            return Compared::NotRun;
         }
         if !found.iter().all(|found| found.holds()) {
             let why = format!("{name}: not reached: a manifest does not hold");
             checks.not_run(&rules::DEVICE_MEASUREMENTS, why);
-            return;
+            return Compared::NotRun;
         }
         let manifests: Vec<_> = found.iter().map(|found| found.manifest).collect();
         match measurements::compare(&self.report, &manifests) {
-            Ok(actual) => checks.pass(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}")),
+            Ok(actual) => {
+                checks.pass(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
+                Compared::Same
+            }
             Err(Mismatch { actual, remedy }) => {
                 checks.fail(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
                 checks.advise(|| remedy);
+                Compared::Different
             }
         }
     }

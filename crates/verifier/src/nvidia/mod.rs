@@ -12,6 +12,7 @@ mod known;
 mod manifest;
 mod measurements;
 mod node;
+mod nras;
 mod registry;
 mod revocation;
 
@@ -24,9 +25,11 @@ use confide_evidence::document::DeviceEvidence;
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
+use confide_evidence::record::NrasOpinion;
 use confide_policy::{AppraisalPolicy, CcMode};
 use device::{Chosen, Device};
 use manifest::{Manifests, Means};
+use nras::Ours;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) use endorsements::{Fingerprint, Manifest};
@@ -74,6 +77,8 @@ pub(crate) struct Node<'a> {
     pub(crate) now: i64,
     /// Another time for manifests, in seconds since the Unix epoch.
     pub(crate) rim_at: Option<i64>,
+    /// What NVIDIA's attestation service says of the devices.
+    pub(crate) nras: Option<&'a NrasOpinion>,
 }
 
 /// Appraises every device, then the devices as a set.
@@ -97,8 +102,9 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     let manifests = Manifests::new(means);
     let chosen: Vec<_> = authentic.iter().map(|device| device.manifests(&manifests)).collect();
     note_manifests(&chosen, checks);
+    let mut compared = Vec::new();
     for (device, chosen) in authentic.iter().zip(&chosen) {
-        device.check_measurements(chosen, &means, checks);
+        compared.push(device.check_measurements(chosen, &means, checks));
         let until = device.check_revocation(&Means { at: node.now, ..means }, checks);
         findings.valid_until = earliest(findings.valid_until, until);
         for assessed in chosen.iter().flatten().filter(|assessed| assessed.holds()) {
@@ -115,6 +121,7 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     } else {
         set_not_run(node.policy, "not reached: a device is not authentic", checks);
     }
+    nras::appraise(node, &Ours { devices: &authentic, compared: &compared }, checks, &mut findings);
     findings.topology = node::is_protected(&authentic) && checks.has_passed(&rules::DEVICE_TOPOLOGY);
     findings
 }
@@ -162,6 +169,7 @@ pub(crate) fn not_covered(devices: &[DeviceEvidence], policy: &AppraisalPolicy, 
     }
     if !devices.is_empty() {
         set_not_run(policy, NOT_COVERED, checks);
+        checks.not_run(&rules::NRAS, NOT_COVERED);
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use confide_evidence::document::{DeviceEvidence, Endorsements, NvidiaEndorsements};
+use confide_evidence::record::NrasOpinion;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{Algorithms, AttestationResult, Inputs, Status, Subject, evaluate};
 use rustls_pki_types::UnixTime;
@@ -25,10 +26,19 @@ pub(crate) struct With<'a> {
 
 impl With<'_> {
     pub(crate) fn appraise(&self, devices: &[DeviceEvidence]) -> AttestationResult {
+        self.appraise_with(devices, None)
+    }
+
+    /// As [`Self::appraise`], with what NVIDIA's attestation service says of the devices.
+    pub(crate) fn appraise_with(
+        &self,
+        devices: &[DeviceEvidence],
+        nras: Option<&NrasOpinion>,
+    ) -> AttestationResult {
         let endorsements =
             Endorsements { nvidia: Some(self.endorsements.clone()), ..Endorsements::default() };
         let inputs = Inputs {
-            subject: Subject::Devices { devices, nonces: &self.nonces, rim_at: self.rim_at.map(at) },
+            subject: Subject::Devices { devices, nonces: &self.nonces, rim_at: self.rim_at.map(at), nras },
             endorsements: &endorsements,
             prepared: None,
             prepared_devices: None,
