@@ -4,7 +4,7 @@
 //! no added wait. All that ask while the devices work are one batch, which closes when they become free: one tree over
 //! their nonces and exporters, one quote over its root (role `batch`), and for each its own path.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use confide_attester::AttesterError;
@@ -12,11 +12,21 @@ use confide_channel_guest::BoundNonce;
 use confide_evidence::document::{DocumentError, EvidenceDocument};
 use confide_evidence::shared::SharedDocument;
 use confide_evidence::transcript::{BatchError, BatchPath, BatchTree, Binding, MAX_BATCH};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
 
 /// The batch that waits for the devices.
 pub(crate) struct Batches {
-    waiting: mpsc::Sender<Waiting>,
+    queue: Arc<Queue>,
+    worker: AbortHandle,
+}
+
+/// Those that wait, and room for them.
+struct Queue {
+    room: usize,
+    waiting: Mutex<Vec<Waiting>>,
+    /// Somebody waits since it was last looked.
+    came: Notify,
 }
 
 /// Who waits for evidence.
@@ -56,15 +66,14 @@ impl Batches {
         gather: impl Fn(&Binding) -> Result<EvidenceDocument, AttesterError> + Send + Sync + 'static,
         failed: impl Fn(BatchFailure) + Send + Sync + 'static,
     ) -> Self {
-        let most = usize::try_from(MAX_BATCH).unwrap_or(usize::MAX);
-        let (waiting, mut queue) = mpsc::channel(room.clamp(1, most));
-        let gather = Arc::new(gather);
-        tokio::spawn(async move {
-            let mut batch = Vec::new();
-            while queue.recv_many(&mut batch, most).await > 0 {
-                // Who went away while the devices worked for others asks for nothing any more.
-                batch.retain(|waiting: &Waiting| !waiting.answer.is_closed());
-                let (gather, batch) = (Arc::clone(&gather), std::mem::take(&mut batch));
+        let room = room.clamp(1, usize::try_from(MAX_BATCH).unwrap_or(usize::MAX));
+        let queue = Arc::new(Queue { room, waiting: Mutex::default(), came: Notify::new() });
+        let (asked, gather) = (Arc::clone(&queue), Arc::new(gather));
+        let worker = tokio::spawn(async move {
+            loop {
+                asked.came.notified().await;
+                let batch = asked.take();
+                let gather = Arc::clone(&gather);
                 // A panic says so itself, and drops those that wait for an answer.
                 let answered = tokio::task::spawn_blocking(move || answer(batch, &*gather)).await;
                 if let Ok(Err(failure)) = answered {
@@ -72,18 +81,48 @@ impl Batches {
                 }
             }
         });
-        Self { waiting }
+        Self { queue, worker: worker.abort_handle() }
     }
 
     /// The encoded evidence document for one connection. Its quote is for that connection alone, or for the batch that it
-    /// is in.
+    /// is in. Who does not wait to the end gives up the place.
     pub(crate) async fn evidence(&self, asked: BoundNonce) -> Result<Bytes, Denied> {
         let (answer, document) = oneshot::channel();
-        self.waiting.try_send(Waiting { asked, answer }).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => Denied::Full,
-            mpsc::error::TrySendError::Closed(_) => Denied::Failed,
-        })?;
+        self.queue.add(Waiting { asked, answer })?;
         document.await.map_err(|_| Denied::Failed)
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.worker.abort();
+    }
+}
+
+impl Queue {
+    fn add(&self, waiting: Waiting) -> Result<(), Denied> {
+        let mut all = self.lock();
+        if all.len() >= self.room {
+            all.retain(|waiting| !waiting.answer.is_closed());
+        }
+        if all.len() >= self.room {
+            return Err(Denied::Full);
+        }
+        all.push(waiting);
+        drop(all);
+        self.came.notify_one();
+        Ok(())
+    }
+
+    /// All that wait, without those that went away.
+    fn take(&self) -> Vec<Waiting> {
+        let mut all = std::mem::take(&mut *self.lock());
+        all.retain(|waiting| !waiting.answer.is_closed());
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +155,6 @@ fn answer(
 mod tests {
     use super::*;
     use confide_evidence::bytes::Bytes as Fixed;
-    use std::sync::Mutex;
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::time::Duration;
 
@@ -214,6 +252,27 @@ mod tests {
         assert_eq!(devices.next().await, together(&[2, 3]));
         devices.go.send(()).unwrap();
         for task in waiting.into_iter().chain([first]) {
+            assert_eq!(task.await.unwrap(), Denied::Failed);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_went_away_holds_no_place() {
+        let devices = Devices::start(2);
+        let first = devices.ask(1);
+        devices.next().await;
+        for fill in 2..20 {
+            let gone = devices.ask(fill);
+            tokio::task::yield_now().await;
+            gone.abort();
+            assert!(gone.await.unwrap_err().is_cancelled());
+        }
+        let stays = [devices.ask(20), devices.ask(21)];
+        tokio::task::yield_now().await;
+        devices.go.send(()).unwrap();
+        assert_eq!(devices.next().await, together(&[20, 21]));
+        devices.go.send(()).unwrap();
+        for task in stays.into_iter().chain([first]) {
             assert_eq!(task.await.unwrap(), Denied::Failed);
         }
     }

@@ -37,7 +37,6 @@ fn question(text: &str, tokens: u32) -> Value {
     })
 }
 
-/// What the quote of a document must sign.
 /// That the quote and each device have signed what binds them to the connection of `binding`, alone or in a batch.
 fn assert_bound(document: &EvidenceDocument, binding: Binding) {
     let binding = match (&document.batch, binding) {

@@ -12,10 +12,13 @@ use std::collections::BTreeMap;
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind as DocumentKind};
 use confide_evidence::nvidia::{DeviceKind, Report};
-use confide_policy::AppraisalPolicy;
+use confide_evidence::pem;
+use confide_evidence::x509::Certificate;
+use confide_policy::{AppraisalPolicy, NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS, NVIDIA_RIM_ROOTS};
 use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
 use corpus::Item;
 use devices::{With, status};
+use sha2::{Digest as _, Sha256};
 
 /// 2026-10-01, inside every device certificate's window.
 const NOW: i64 = 1_790_812_800;
@@ -113,6 +116,38 @@ fn swapped_chains_are_rejected() {
     }
     eprintln!("{swapped} reports under foreign chains rejected");
     assert!(swapped > 30);
+}
+
+#[test]
+fn a_recorded_switchs_report_holds_under_its_own_chain_alone() {
+    let Some(folder) = corpus::folder("the chains of switches") else { return };
+    let items = corpus::items(&folder);
+    let report =
+        items.iter().find(|item| item.source.starts_with("google-go-nvattest-tools/ls10-1234/")).unwrap();
+    let of_machine = items.iter().filter(|item| {
+        item.source.starts_with("google-go-nvattest-tools/ppcie-8gpu-4switch/")
+            && Report::parse(&item.report).is_ok_and(|report| report.kind == DeviceKind::Switch)
+    });
+    let mut verdicts = Vec::new();
+    for chain in of_machine {
+        let mut device = device(report);
+        device.chain = chain.chain.clone().into();
+        verdicts.extend(status(&appraise(&[device], &AWS), "device_report_signature"));
+    }
+    // The index: it is the second switch of this machine.
+    assert_eq!(verdicts, [Status::Fail, Status::Pass, Status::Fail, Status::Fail]);
+}
+
+#[test]
+fn a_signer_of_manifests_is_no_trust_anchor() {
+    let Some(folder) = corpus::folder_for("the recorded signer that must not be a trust anchor") else {
+        return;
+    };
+    let file = folder.join("nvidia-attestation-sdk/negative/rim-wrong-root.crt");
+    let der = pem::certificates(&std::fs::read(file).unwrap()).unwrap().remove(0);
+    let key = Sha256::digest(&Certificate::parse(&der).unwrap().spki);
+    let anchors = [NVIDIA_RIM_ROOTS, NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS].concat();
+    assert!(anchors.len() >= 4 && !anchors.contains(&key.into()));
 }
 
 fn leaf(item: &Item) -> Vec<u8> {

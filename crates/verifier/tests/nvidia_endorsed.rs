@@ -204,6 +204,27 @@ fn a_stale_issue_of_a_manifest_is_named_with_the_index_and_both_values() {
 }
 
 #[test]
+fn a_signed_manifest_of_other_values_is_named_with_the_index() {
+    let Some(corpus) = corpus::folder("manifests of other values") else { return };
+    let sdk = corpus.join("nvidia-attestation-sdk");
+    let (device, nonce) = device(&sdk.join("hopper-535.86.09"), "report.hex");
+    let policy = without_revocation();
+    let other = "NV_GPU_VBIOS_1010_0200_882_96005E0001_measurement_mismatch.xml";
+    let with = With {
+        nonces: vec![nonce],
+        endorsements: endorsements(rims(&sdk.join("negative"), &[other]), vec![]),
+        policy: &policy,
+        algorithms: &AWS,
+        now: OLD_CLOCK,
+        rim_at: None,
+    };
+    let result = with.appraise(&[device]);
+    assert_eq!(status(&result, "rim_signature"), [Status::Pass]);
+    let actual = check(&result, "device_measurements").actual.to_string();
+    assert!(actual.starts_with("device 0: 1 of ") && actual.contains(" differ: index 9 ("), "{actual}");
+}
+
+#[test]
 fn manifests_that_must_be_refused_are_refused_for_their_own_reason() {
     let Some(corpus) = corpus::folder("refused manifests") else { return };
     let negative = "nvidia-attestation-sdk/negative";

@@ -8,12 +8,14 @@ mod devices;
 
 use algorithms::{AWS, RING};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, NvidiaEndorsements};
+use confide_evidence::hex;
 use confide_evidence::nvidia::{NrasAnswer, Report, decoded, device_of};
 use confide_evidence::record::NrasOpinion;
 use confide_policy::{AppraisalPolicy, Require};
 use confide_simulator::{NrasDevice, NrasFlaw, NrasOptions, SimulatedNode};
 use confide_verifier::{AttestationResult, Outcome, Status};
 use devices::{With, status};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// 2026-10-01, inside every device certificate's window.
@@ -220,5 +222,48 @@ fn every_recorded_answer_gets_its_verdict() {
         assert_eq!(status(&result, "nras_format"), [Status::Pass]);
         assert_eq!(status(&result, "nras_key"), [Status::Fail]);
         assert_eq!(status(&result, "nras"), [Status::NotRun]);
+    }
+}
+
+/// An unsigned big-endian number in decimal.
+fn decimal(bytes: &[u8]) -> String {
+    let mut digits = vec![0u8];
+    for byte in bytes {
+        let mut carry = u32::from(*byte);
+        for digit in &mut digits {
+            carry += u32::from(*digit) * 256;
+            *digit = u8::try_from(carry % 10).unwrap();
+            carry /= 10;
+        }
+        while carry > 0 {
+            digits.push(u8::try_from(carry % 10).unwrap());
+            carry /= 10;
+        }
+    }
+    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+#[test]
+fn recorded_answers_are_read_as_they_were_recorded_decoded() {
+    let Some(folder) = corpus::folder_for("2 recorded answers of NVIDIA's attestation service, decoded")
+    else {
+        return;
+    };
+    let nras = folder.join("nvidia-attestation-sdk/nras");
+    for (answer, decoded, firmware) in [
+        ("hopper-claims-v3-detached-eat.json", "hopper-claims-v3-decoded.json", "x-nvidia-gpu-vbios-version"),
+        ("switch-detached-eat-STAGING.json", "switch-decoded-STAGING.json", "x-nvidia-switch-bios-version"),
+    ] {
+        let answer = NrasAnswer::parse(&std::fs::read(nras.join(answer)).unwrap()).unwrap();
+        let claims: Value = serde_json::from_slice(&std::fs::read(nras.join(decoded)).unwrap()).unwrap();
+        let [device] = &answer.devices[..] else { panic!("one device") };
+        let claims = &claims[device.name.to_string()];
+        let stamp = &device.stamp;
+        assert_eq!(claims["iss"], stamp.issuer.as_str(), "{decoded}");
+        assert_eq!(claims["eat_nonce"], hex::encode(&stamp.nonce), "{decoded}");
+        assert_eq!(claims["ueid"], decimal(&device.serial), "{decoded}");
+        assert_eq!(claims["measres"], device.measurements.as_str(), "{decoded}");
+        assert_eq!(claims[firmware].as_str(), device.firmware.as_deref(), "{decoded}");
+        assert_eq!(claims["x-nvidia-gpu-driver-version"].as_str(), device.driver.as_deref(), "{decoded}");
     }
 }

@@ -67,11 +67,11 @@ const SHARDS: &[Shard] = &[
         package: "confide-verifier",
         tested_by: "confide-verifier",
         files: &["crates/verifier/src/snp/*.rs"],
-        first: &["--test", "snp_simulated"],
+        first: &["--lib", "--test", "own_snp_cases"],
         tests: SNP,
     },
     verifier("boot_log", &["crates/verifier/src/boot_log.rs"], TDX),
-    verifier("cross_check", &["crates/verifier/src/cross_check.rs", "crates/verifier/src/memo.rs"], TDX),
+    verifier("cross_check", &["crates/verifier/src/cross_check.rs", "crates/verifier/src/memo.rs"], ALL),
     verifier("signature", &["crates/verifier/src/signature.rs"], ALL),
     verifier(
         "check",
@@ -104,7 +104,11 @@ const SHARDS: &[Shard] = &[
     evidence("snp_report", &["crates/evidence/src/snp/*.rs"], CASES, PARSERS),
     evidence(
         "nvidia_format",
-        &["crates/evidence/src/nvidia/*.rs", "crates/evidence/src/nvidia/rim/*.rs"],
+        &[
+            "crates/evidence/src/nvidia/*.rs",
+            "crates/evidence/src/nvidia/nras/*.rs",
+            "crates/evidence/src/nvidia/rim/*.rs",
+        ],
         DEVICE_CASES,
         DEVICE_PARSERS,
     ),
@@ -124,6 +128,7 @@ const SHARDS: &[Shard] = &[
             "crates/evidence/src/read.rs",
             "crates/evidence/src/receipt.rs",
             "crates/evidence/src/record.rs",
+            "crates/evidence/src/shared.rs",
             "crates/evidence/src/text.rs",
             "crates/evidence/src/transcript.rs",
         ],
@@ -172,7 +177,17 @@ const TDX: &[&str] = &[
 ];
 
 /// Those that are about SEV-SNP.
-const SNP: &[&str] = &["--lib", "--test", "snp_simulated", "--test", "snp_sev", "--test", "snp_corpus"];
+const SNP: &[&str] = &[
+    "--lib",
+    "--test",
+    "snp_simulated",
+    "--test",
+    "snp_sev",
+    "--test",
+    "snp_corpus",
+    "--test",
+    "own_snp_cases",
+];
 
 /// Those that are about NVIDIA devices.
 const NVIDIA: &[&str] = &[
@@ -189,6 +204,10 @@ const NVIDIA: &[&str] = &[
     "nvidia_endorsed",
     "--test",
     "documents",
+    "--test",
+    "memo_devices",
+    "--test",
+    "nvidia_nras",
 ];
 
 /// Those of the parsers, and the appraisal's own cases.
@@ -229,6 +248,8 @@ const DEVICE_PARSERS: &[&str] = &[
     "rim_corpus",
     "--test",
     "own_device_cases",
+    "--test",
+    "nvidia_nras",
 ];
 
 /// Those of the formats of our own.
@@ -277,6 +298,16 @@ const ALL: &[&str] = &[
     "own_device_cases",
     "--test",
     "nvidia_endorsed",
+    "--test",
+    "own_snp_cases",
+    "--test",
+    "snp_sev",
+    "--test",
+    "memo_devices",
+    "--test",
+    "nvidia_nras",
+    "--test",
+    "nvidia_corpus",
 ];
 
 /// Names the shards to run, with commas between; without it all are run. A shard takes an hour or more.
@@ -461,6 +492,20 @@ mod tests {
             let expected = usize::from(!lists.contains(&file));
             assert_eq!(shards_of(file), expected, "{file}");
         }
+    }
+
+    #[test]
+    fn all_tests_of_the_verifier_are_named_but_the_long_comparison() {
+        let folder = std::fs::read_dir(cargo::root().join("crates/verifier/tests")).unwrap();
+        let files = folder.map(|entry| entry.unwrap().path());
+        let mut there: BTreeSet<_> = files
+            .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert!(there.remove("tdx_dcap_qvl"));
+        let named: BTreeSet<_> =
+            ALL.iter().filter(|word| !word.starts_with("--")).map(|word| (*word).to_owned()).collect();
+        assert_eq!(named, there);
     }
 
     #[test]
