@@ -1,5 +1,5 @@
 //! Every recorded NVIDIA report that verifies is authentic here too, and nothing else is.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, reason = "tests read files")]
 
 mod algorithms;
 #[path = "../../evidence/tests/support/nvidia_corpus.rs"]
