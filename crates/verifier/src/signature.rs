@@ -193,4 +193,14 @@ pub(crate) mod tests {
         assert_eq!(ecdsa_sig_value(&[0, 0, 1], &[0x80, 0]), [0x30, 8, 2, 1, 1, 2, 3, 0, 0x80, 0]);
         assert_eq!(ecdsa_sig_value(&[0], &[0x7f]), [0x30, 6, 2, 1, 0, 2, 1, 0x7f]);
     }
+
+    #[test]
+    fn a_fault_says_whether_the_algorithm_or_the_signature_is_wrong() {
+        let invalid = algorithms().p256_raw(&[1; 64], b"message", &[1; 64]).unwrap_err();
+        assert_eq!(invalid.describe(), "the signature does not verify");
+        assert_eq!(
+            SignatureFault::Algorithm.describe(),
+            "an algorithm or key that the profile does not allow"
+        );
+    }
 }
