@@ -126,8 +126,8 @@ pub struct Survey {
     pub reports: Reports,
     /// RTMR3.
     pub register: Register,
-    /// Display controllers of NVIDIA on the PCI bus: GPUs.
-    pub nvidia_gpus: usize,
+    /// Display controllers of NVIDIA on the PCI bus: GPUs. `None` where the bus cannot be read.
+    pub nvidia_gpus: Option<usize>,
     /// Whether systemd-timesyncd says that the clock was set by the network. `None` where that service does not run: it
     /// says nothing about others.
     pub time_synchronized: Option<bool>,
@@ -299,13 +299,13 @@ impl Kernel {
     }
 
     /// Functions of the vendor 0x10de and of the class 0x03, display controllers.
-    fn nvidia_gpus(&self) -> usize {
-        let Ok(entries) = fs::read_dir(self.at("sys/bus/pci/devices")) else { return 0 };
+    fn nvidia_gpus(&self) -> Option<usize> {
+        let entries = fs::read_dir(self.at("sys/bus/pci/devices")).ok()?;
         let of_nvidia = |function: &Path| {
             let read = |name: &str| bounded(&function.join(name)).unwrap_or_default();
             read("vendor").trim() == "0x10de" && read("class").starts_with("0x03")
         };
-        entries.flatten().take(MAX_PCI_FUNCTIONS).filter(|entry| of_nvidia(&entry.path())).count()
+        Some(entries.flatten().take(MAX_PCI_FUNCTIONS).filter(|entry| of_nvidia(&entry.path())).count())
     }
 
     /// Whether a process of this name runs.
@@ -356,7 +356,7 @@ mod tests {
             snp_device: false,
             reports: Reports::NoConfigfs,
             register: Register::Missing,
-            nvidia_gpus: 0,
+            nvidia_gpus: Some(0),
             time_synchronized: None,
         }
     }

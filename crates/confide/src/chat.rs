@@ -44,11 +44,11 @@ pub(crate) struct Chat {
     /// What the model is told before the first question
     #[arg(long, value_name = "TEXT")]
     system: Option<Hidden>,
-    /// Sampling temperature [default: the guest's]
-    #[arg(long)]
+    /// Sampling temperature, 0 to 2 [default: the guest's]
+    #[arg(long, value_parser = temperature, allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// The most tokens of an answer [default: the guest's]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: Option<u32>,
     /// File with the key that the guest's owner asks for
     #[arg(long, value_name = "FILE")]
@@ -332,7 +332,14 @@ fn print_json(printed: &Printed<'_>) {
     render::line(&escape_json(json));
 }
 
+/// Parses a temperature. OpenAI's API, and so every guest, takes no other.
+fn temperature(text: &str) -> Result<f32, String> {
+    let parsed = text.parse().ok().filter(|temperature| (0.0..=2.0).contains(temperature));
+    parsed.ok_or_else(|| "expected a number from 0 to 2".to_owned())
+}
+
 fn read_prompt() -> Result<Zeroizing<String>, Failure> {
+    input::claim_stdin()?;
     let mut bytes = Vec::new();
     let most = MAX_PROMPT as u64 + 1;
     io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;

@@ -129,6 +129,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give at most 256 files of a kind: those that are about these devices",
     ),
     (
+        "store_missing",
+        "the folder that is named as a store is not there",
+        "check its name; `confide rim fetch` and `confide rim import` make one",
+    ),
+    (
+        "stdin_twice",
+        "standard input is named as two of a command's files",
+        "give all but one of them as files",
+    ),
+    (
         "snp_vlek_certificate",
         "the report is signed by a VLEK, whose certificate only the cloud provider gives",
         "give it with --cert, beside the certificates and the list that `confide collateral fetch --report` fetches",

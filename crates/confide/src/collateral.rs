@@ -44,10 +44,17 @@ pub(crate) enum CollateralCommand {
 )]
 pub(crate) struct Fetch {
     /// A quote of the platform
-    #[arg(long, value_name = "FILE", conflicts_with = "ca", group = "platform")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ca", "kds", "product"], group = "platform")]
     quote: Option<PathBuf>,
     /// FMSPC of the platform, 6 bytes in hexadecimal digits
-    #[arg(long, value_name = "HEX", value_parser = fmspc, requires = "ca", group = "platform")]
+    #[arg(
+        long,
+        value_name = "HEX",
+        value_parser = fmspc,
+        requires = "ca",
+        conflicts_with_all = ["kds", "product"],
+        group = "platform"
+    )]
     fmspc: Option<[u8; 6]>,
     /// CA that certified the platform: processor or platform
     #[arg(long, requires = "fmspc")]

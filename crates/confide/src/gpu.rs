@@ -51,8 +51,8 @@ pub(crate) struct Files {
     /// Revocation lists, one in a file: DER, hexadecimal digits, base64 or PEM
     #[arg(long = "crl", value_name = "FILE", num_args = 1..)]
     lists: Vec<PathBuf>,
-    /// The nonce that every device was asked with, 32 bytes in hexadecimal digits. Without it, the evidence lists' own nonces
-    /// are taken, and the verdict does not show that the evidence is fresh
+    /// The nonce that every device was asked with, 32 bytes in hexadecimal digits; needed with --report. Without it, the evidence
+    /// lists' own nonces are taken, and the verdict does not show that the evidence is fresh
     #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
     nonce: Option<[u8; 32]>,
     /// Another time for manifests and the revocation of their signers, RFC 3339: for recorded sets whose endorsements were
@@ -78,6 +78,9 @@ pub(crate) struct Files {
 /// Without a policy, the built-in policies/inspect.toml is used: it needs manifests and revocation and accepts any number,
 /// mode and version of devices.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "confide verify gpu [OPTIONS] --at TIME (--evidence FILE... | --report FILE --chain FILE --nonce HEX)"
+)]
 pub(crate) struct Gpu {
     #[command(flatten)]
     files: Files,

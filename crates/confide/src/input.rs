@@ -16,6 +16,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The signature algorithms of native programs.
 pub(crate) static ALGORITHMS: Algorithms = Algorithms {
@@ -35,11 +36,21 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     if path == Path::new("-") {
+        claim_stdin()?;
         io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(fault)?;
     } else {
         File::open(path).map_err(fault)?.take(most).read_to_end(&mut bytes).map_err(fault)?;
     }
     Ok(bytes)
+}
+
+/// Takes standard input for one of the command's files. A second one would read nothing.
+pub(crate) fn claim_stdin() -> Result<(), Failure> {
+    static CLAIMED: AtomicBool = AtomicBool::new(false);
+    if CLAIMED.swap(true, Ordering::Relaxed) {
+        return Err(Failure::new(Status::Usage, "stdin_twice", "standard input can be given once"));
+    }
+    Ok(())
 }
 
 /// Reads a collateral file. The outer error is a fault of reading, the inner one a malformed file.
@@ -121,8 +132,8 @@ pub(crate) fn bytes32(text: &str) -> Result<[u8; 32], String> {
 /// Which policy to appraise by.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct PolicyFlags {
-    /// Appraisal policy (TOML); without one, the built-in policies/inspect.toml for bare quotes, reports and devices, and for
-    /// guests and their documents policies/client.toml, which refuses every guest
+    /// Appraisal policy (TOML); without one, verify and record of a quote, snp or gpu, and doctor, use the built-in
+    /// policies/inspect.toml, and the commands about guests and their documents policies/client.toml, which refuses every guest
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Policy that accepts simulated evidence: a file danger-*.toml with a [danger] table

@@ -67,6 +67,10 @@ enum From {
         out: PathBuf,
     },
     /// Appraise NVIDIA GPUs and switches by themselves and record that
+    #[command(
+        override_usage = "confide record gpu [OPTIONS] --at TIME (--evidence FILE... | --report FILE --chain FILE --nonce HEX) \
+                          --out FILE"
+    )]
     Gpu {
         #[command(flatten)]
         files: gpu::Files,

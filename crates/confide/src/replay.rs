@@ -60,5 +60,9 @@ pub(crate) fn fault(error: RecordError) -> Failure {
         }
         _ => (Status::Malformed, "record_malformed"),
     };
-    Failure::new(status, code, error.to_string())
+    let message = match &error {
+        RecordError::Format { index: 0, .. } => format!("this is no record file: {error}"),
+        _ => error.to_string(),
+    };
+    Failure::new(status, code, message)
 }

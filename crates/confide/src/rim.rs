@@ -34,10 +34,18 @@ pub(crate) enum RimCommand {
     Prune(PruneCommand),
 }
 
-/// Where objects are kept.
+/// Where objects are to be kept.
 #[derive(Debug, Clone, clap::Args)]
 struct StoreFlag {
     /// Folder of the store; it is made where it is missing
+    #[arg(long = "store", value_name = "DIR")]
+    folder: PathBuf,
+}
+
+/// Where objects are kept.
+#[derive(Debug, Clone, clap::Args)]
+struct FilledFlag {
+    /// Folder of the store; it must be there
     #[arg(long = "store", value_name = "DIR")]
     folder: PathBuf,
 }
@@ -118,7 +126,7 @@ pub(crate) struct Export {
     #[arg(long = "id", value_name = "ID", num_args = 1..)]
     ids: Vec<RimId>,
     #[command(flatten)]
-    store: StoreFlag,
+    store: FilledFlag,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -130,7 +138,7 @@ pub(crate) struct Export {
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    store: StoreFlag,
+    store: FilledFlag,
     /// Time to say it for, RFC 3339; without it, now
     #[arg(long, value_name = "TIME", value_parser = input::time)]
     at: Option<UnixTime>,
@@ -143,7 +151,7 @@ pub(crate) struct List {
 #[derive(Debug, clap::Args)]
 pub(crate) struct PruneCommand {
     #[command(flatten)]
-    store: StoreFlag,
+    store: FilledFlag,
     /// Remove everything
     #[arg(long)]
     all: bool,
@@ -164,6 +172,20 @@ impl RimCommand {
 impl StoreFlag {
     fn store(&self) -> NvidiaStore {
         NvidiaStore::at(self.folder.clone())
+    }
+}
+
+impl FilledFlag {
+    /// The store. A folder that is not there is a name mistyped, and no store that holds nothing.
+    fn store(&self) -> Result<NvidiaStore, Failure> {
+        match self.folder.try_exists() {
+            Ok(false) => {
+                let message = format!("{}: there is no such folder", self.folder.display());
+                Err(Failure::new(Status::Internal, "store_missing", message))
+            }
+            // What else is wrong with it, reading it says.
+            Ok(true) | Err(_) => Ok(NvidiaStore::at(self.folder.clone())),
+        }
     }
 }
 
@@ -351,7 +373,7 @@ impl Import {
 
 impl Export {
     fn run(self) -> Result<Status, Failure> {
-        let (store, to, at) = (self.store.store(), NvidiaStore::at(self.to), now());
+        let (store, to, at) = (self.store.store()?, NvidiaStore::at(self.to), now());
         let wanted = Wanted::of(&self.evidence, &self.ids)?.ids;
         let all = self.evidence.is_empty() && self.ids.is_empty();
         let is_chosen = |kept: &Kept| match &kept.kind {
@@ -367,6 +389,11 @@ impl Export {
             let object = Shown::of(&kept, at);
             done.objects.push(Told { state: word(change), fault: None, object });
         }
+        if !self.json {
+            let added = done.objects.iter().filter(|told| told.state == word(Change::Added)).count();
+            let folder = to.folder().display();
+            render::line(&format!("{folder}: {} objects, {added} of them added", done.objects.len()));
+        }
         let path = store.folder();
         let missing = missing.into_iter().map(|id| StoreError::Missing { path: path.to_owned(), id });
         done.failures.extend(missing.map(|error| failed(&error)));
@@ -376,7 +403,7 @@ impl Export {
 
 impl List {
     fn run(self) -> Result<Status, Failure> {
-        let (store, at) = (self.store.store(), self.at.unwrap_or_else(now));
+        let (store, at) = (self.store.store()?, self.at.unwrap_or_else(now));
         let entries = store.entries().map_err(|error| failed(&error))?;
         let objects: Vec<Shown> = entries.iter().map(|kept| Shown::of(kept, at)).collect();
         if self.json {
@@ -396,7 +423,7 @@ impl List {
 
 impl PruneCommand {
     fn run(self) -> Result<Status, Failure> {
-        let store = self.store.store();
+        let store = self.store.store()?;
         let which = if self.all { Prune::All } else { Prune::Expired(seconds(now())) };
         let pruned = store.prune(which).map_err(|error| failed(&error))?;
         let folder = store.folder().display();

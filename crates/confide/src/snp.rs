@@ -22,7 +22,7 @@ pub(crate) struct Files {
     report: PathBuf,
     /// Certificates of the signing key (VCEK or VLEK) and of its issuer (ASK or ASVK), PEM or DER, one or several in a
     /// file; AMD's root certificate (ARK) may be left away. Without any, those of a VCEK are fetched, and the list
-    #[arg(long = "cert", value_name = "FILE", num_args = 1..)]
+    #[arg(long = "cert", value_name = "FILE", num_args = 1.., conflicts_with_all = ["kds", "product"])]
     certificates: Vec<PathBuf>,
     /// Revocation lists, DER or PEM
     #[arg(long = "crl", value_name = "FILE", num_args = 1.., requires = "certificates")]

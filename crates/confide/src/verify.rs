@@ -32,7 +32,7 @@ pub(crate) struct Quote {
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
     /// DCAP collateral, QuoteCollateralV3 JSON; without it, it is fetched
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pccs", "update"])]
     collateral: Option<PathBuf>,
     /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
     #[arg(long, value_name = "FILE", requires = "collateral")]
@@ -52,6 +52,9 @@ impl Quote {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = policy(&self.appraising, Otherwise::Inspect)?;
         let quote = input::read(&self.quote, MAX_QUOTE)?;
+        if let Some(words) = mistaken(&quote) {
+            render::note(words);
+        }
         let log = input::event_log(self.event_log.as_deref())?;
         let subject = match &log {
             Some(boot_log) => Subject::QuoteWithLog { quote: &quote, boot_log },
@@ -106,7 +109,7 @@ pub(crate) struct Document {
     document: PathBuf,
     /// DCAP collateral, QuoteCollateralV3 JSON; without it, what is stapled to the document is used, and where that is
     /// missing or not valid at the time of the appraisal, it is fetched
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pccs", "update"])]
     collateral: Option<PathBuf>,
     /// Collateral that was fetched with update=early: the verdict shows what the next TCB recovery brings
     #[arg(long, value_name = "FILE", requires = "collateral")]
@@ -239,6 +242,24 @@ fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraisin
         devices: Vec::new(),
         checks: vec![check],
         assumptions: Vec::new(),
+    }
+}
+
+/// What a file is that is often taken for a TDX quote. The header begins with version and tee_type: 0 is SGX (Intel TDX DCAP
+/// Quoting Library API, appendix A.3).
+fn mistaken(quote: &[u8]) -> Option<&'static str> {
+    match quote {
+        [3, 0, ..] | [4 | 5, 0, _, _, 0, 0, 0, 0, ..] => {
+            Some("this is an SGX quote; confide appraises TDX quotes")
+        }
+        _ if !quote.is_empty()
+            && quote.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace()) =>
+        {
+            Some(
+                "the quote is taken as binary, and these are hexadecimal digits: xxd -r -p turns them into bytes",
+            )
+        }
+        _ => None,
     }
 }
 

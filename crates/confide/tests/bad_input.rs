@@ -7,7 +7,9 @@ mod support;
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
 use confide_evidence::hex;
-use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_REPORT, MAX_RIM};
+use confide_evidence::nvidia::{
+    MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER, MAX_REPORT, MAX_RIM,
+};
 use confide_evidence::ocsp::MAX_OCSP;
 use confide_evidence::pem::{self, MAX_PEM};
 use confide_evidence::snp::{MAX_FILE as MAX_SNP_FILE, REPORT};
@@ -15,6 +17,7 @@ use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
 use confide_evidence::x509::MAX_CRL;
 use confide_policy::MAX_POLICY;
 use confide_record::MAX_FILE;
+use confide_simulator::{NrasDevice, NrasOptions, SimulatedGpu};
 use confide_testkit::gpu::{GpuEvidence, evidence_list};
 use std::fs::File;
 use std::path::Path;
@@ -439,11 +442,6 @@ fn bad_files_of_verify_snp_and_record_snp() {
         command.iter().map(|word| (*word).to_owned()).chain(flags).chain(policy).collect()
     };
     let record = ["record", "snp", "--out", out.to_str().unwrap()];
-    let changed = |bytes: &[u8], at: usize, byte: u8| {
-        let mut bytes = bytes.to_vec();
-        bytes[at] = byte;
-        bytes
-    };
     let mut rows = Vec::new();
     for command in [&["verify", "snp"][..], &record] {
         let row = |named: &str, whole: Vec<u8>, limit: usize, bad: End| {
@@ -490,6 +488,13 @@ fn bad_files_of_verify_snp_and_record_snp() {
         ]);
     }
     check(&rows);
+}
+
+/// The file with another byte in one place.
+fn changed(bytes: &[u8], at: usize, byte: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    bytes[at] = byte;
+    bytes
 }
 
 /// A row that is about `--policy`.
@@ -688,6 +693,104 @@ fn bad_files_of_rim_fetch_and_rim_import() {
         let output = support::confide(&["rim", command, "--store", list.to_str().unwrap()]);
         assert_eq!((status(&output), code(&output).as_str()), (1, "store_failed"), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn bad_files_of_what_nvidias_service_says() {
+    let hopper = Hopper::new();
+    let device = NrasDevice::gpu(&SimulatedGpu::new(0).unwrap());
+    let options = NrasOptions::new(Hopper::NONCE, Hopper::TIME, vec![device]);
+    let (answer, jwks) = (options.answer().unwrap(), options.jwks().unwrap());
+    for (name, bytes) in [("answer", &answer), ("jwks", &jwks)] {
+        std::fs::write(hopper.folder.path().join(name), bytes).unwrap();
+    }
+    let path = |name: &str| hopper.folder.path().join(name).display().to_string();
+    let (answer_path, jwks_path, out) = (path("answer"), path("jwks"), path("out.confide"));
+    let bad = (30, "nras_format");
+    let mut rows = Vec::new();
+    for command in [&["verify", "gpu"][..], &["record", "gpu", "--out", &out]] {
+        let row = |more: &[&str], whole: &str, limit: usize| {
+            let words = hopper.words(command, "neither", more);
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            Row::new(&words, whole.as_bytes().to_vec(), limit, bad)
+        };
+        rows.extend([
+            Row {
+                more: vec![
+                    ("a key set", jwks.clone().into_bytes(), bad),
+                    ("no answer", b"[]".to_vec(), bad),
+                    ("no UTF-8 within", changed(answer.as_bytes(), 20, 0xff), bad),
+                ],
+                ..row(&["--nras", "{}", "--jwks", &jwks_path], &answer, MAX_NRAS_ANSWER)
+            },
+            Row {
+                more: vec![
+                    ("an answer", answer.clone().into_bytes(), bad),
+                    ("no key", br#"{"keys": []}"#.to_vec(), bad),
+                    ("no UTF-8 within", changed(jwks.as_bytes(), 20, 0xff), bad),
+                ],
+                ..row(&["--nras", &answer_path, "--jwks", "{}"], &jwks, MAX_JWKS)
+            },
+        ]);
+    }
+    check(&rows);
+}
+
+#[test]
+fn bad_input_of_rim_export() {
+    let hopper = Hopper::new();
+    let folder = |name: &str| hopper.folder.path().join(name).display().to_string();
+    let (store, to, list) = (folder("store"), folder("to"), folder("list"));
+    std::fs::create_dir(&store).unwrap();
+    let manifest = hopper.folder.path().join("NV_GPU_DRIVER_GH100_580.95.05.xml");
+    std::fs::write(&manifest, &hopper.evidence.manifests[0]).unwrap();
+    let imported = support::confide(&["rim", "import", "--store", &store, manifest.to_str().unwrap()]);
+    assert_eq!(status(&imported), 0, "{}", stderr(&imported));
+    let export = ["rim", "export", "--store", &store, "--to", &to];
+    let no_device = (30, "gpu_evidence_file");
+    check(&[Row {
+        // The store has the driver's manifest alone.
+        good: (1, "store_rim_missing"),
+        more: vec![
+            ("no device", b"[]".to_vec(), no_device),
+            ("a manifest", hopper.evidence.manifests[0].clone(), no_device),
+        ],
+        ..Row::new(
+            &[&export[..], &["--evidence", "{}"]].concat(),
+            hopper.evidence.list().into_bytes(),
+            MAX_EVIDENCE_LIST,
+            no_device,
+        )
+    }]);
+    let ended = |words: &[&str]| {
+        let output = support::confide(words);
+        (status(&output), code(&output))
+    };
+    assert_eq!(
+        ended(&[&export[..], &["--id", "NV_GPU_DRIVER_GH100_580.95.05"]].concat()),
+        (0, String::new())
+    );
+    for id in ["", "../x", "NV_GPU_DRIVER_GH100_580.95.05/..", "nv_gpu_driver_gh100_580.95.05", "NV_GPU"] {
+        assert_eq!(ended(&[&export[..], &["--id", id]].concat()).0, 2, "{id}");
+    }
+    let failed = (1, "store_failed".to_owned());
+    assert_eq!(ended(&["rim", "export", "--store", &store, "--to", &list]), failed);
+    assert_eq!(ended(&["rim", "export", "--store", &list, "--to", &to]), failed);
+}
+
+#[test]
+fn standard_input_is_given_once() {
+    let sample = Sample::version_4();
+    let (quote, collateral) = (sample.quote.to_str().unwrap(), sample.collateral.to_str().unwrap());
+    let verify = |quote: &str, collateral: &str| {
+        let words = ["verify", "quote", "--at", sample.time, "--quote", quote, "--collateral", collateral];
+        let stdin = Stdio::from(File::open(&sample.quote).unwrap());
+        let output = Command::new(env!("CARGO_BIN_EXE_confide")).args(words).stdin(stdin).output().unwrap();
+        (status(&output), code(&output))
+    };
+    assert_eq!(verify("-", collateral), (0, String::new()));
+    assert_eq!(verify("-", "-"), (2, "stdin_twice".to_owned()));
+    assert_eq!(verify(quote, collateral), (0, String::new()));
 }
 
 #[test]

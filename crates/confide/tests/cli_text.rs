@@ -79,6 +79,52 @@ fn what_a_platform_is_named_by_stands_in_the_usage() {
 }
 
 #[test]
+fn a_flag_that_would_be_left_unread_is_wrong_usage() {
+    let quote = &["collateral", "fetch", "--offline", "--quote", "a"][..];
+    let fmspc = &["collateral", "fetch", "--offline", "--fmspc", "53494d000000", "--ca", "platform"][..];
+    let report = &["collateral", "fetch", "--offline", "--report", "a"][..];
+    let at = "2026-11-01T00:00:00Z";
+    let verify_quote = &["verify", "quote", "--at", at, "--quote", "a", "--collateral", "b"][..];
+    let document = ["verify", "document", "--at", at, "--document", "a", "--collateral", "b", "--nonce"];
+    let nonce = "00".repeat(32);
+    let document = &[&document[..], &[&nonce]].concat()[..];
+    let verify_snp = &["verify", "snp", "--at", at, "--report", "a", "--cert", "b"][..];
+    let record_snp = &["record", "snp", "--at", at, "--out", "o", "--report", "a", "--cert", "b"][..];
+    let url = "https://a.example";
+    for command in [quote, fmspc] {
+        for words in [["--out-crl", "b"], ["--kds", url], ["--product", "Milan"]] {
+            refuses(command, words);
+        }
+    }
+    for command in [report, verify_quote, document] {
+        for words in [["--pccs", url], ["--update", "early"]] {
+            refuses(command, words);
+        }
+    }
+    for command in [verify_snp, record_snp] {
+        for words in [["--kds", url], ["--product", "Milan"]] {
+            refuses(command, words);
+        }
+    }
+}
+
+/// Holds that a command takes these words alone, and not with two more.
+#[track_caller]
+fn refuses(command: &[&str], more: [&str; 2]) {
+    // Its files are missing, or nothing is in its cache: it was read, all the same.
+    let folder = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_confide"));
+        program.args(words).env("XDG_CACHE_HOME", folder.path()).current_dir(folder.path()).output().unwrap()
+    };
+    let alone = run(command);
+    assert_eq!(status(&alone), 1, "{command:?}: {}", stderr(&alone));
+    let refused = run(&[command, &more].concat());
+    assert_eq!(status(&refused), 2, "{command:?} {more:?}: {}", stderr(&refused));
+    assert!(stderr(&refused).contains("cannot be used with"), "{}", stderr(&refused));
+}
+
+#[test]
 fn what_manifests_are_fetched_for_stands_in_the_usage() {
     let usage = "Usage: confide rim fetch [OPTIONS] (--evidence FILE... | --id ID...) --store DIR\n";
     assert!(stdout(&confide(&["rim", "fetch", "--help"])).contains(usage));
@@ -93,6 +139,44 @@ fn what_manifests_are_fetched_for_stands_in_the_usage() {
     }
     let told = stderr(&confide(&["rim", "fetch", "--store", "a", "--id", "GH100"]));
     assert!(told.contains("NV_GPU_DRIVER_GH100_580.95.05"), "{told}");
+}
+
+#[test]
+fn both_forms_of_device_evidence_stand_in_the_usage() {
+    let forms = "[OPTIONS] --at TIME (--evidence FILE... | --report FILE --chain FILE --nonce HEX)";
+    for (command, out) in [("verify", ""), ("record", " --out FILE")] {
+        let usage = format!("Usage: confide {command} gpu {forms}{out}\n");
+        assert!(stdout(&confide(&[command, "gpu", "--help"])).contains(&usage), "{command}");
+        for words in [&[][..], &["--report", "a"], &["--report", "a", "--chain", "b"], &["--chain", "b"]] {
+            let at = ["--at", "2026-11-01T00:00:00Z"];
+            let refused = confide(&[&[command, "gpu"], &at[..], words].concat());
+            assert_eq!(
+                (status(&refused), stderr(&refused).contains(&usage)),
+                (2, true),
+                "{}",
+                stderr(&refused)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_no_guest_takes_is_refused_before_it_is_asked() {
+    // Nobody listens there.
+    let chat =
+        |flag: &str, value: &str| confide(&["chat", "--url", "https://127.0.0.1:1", flag, value, "question"]);
+    for value in ["-1", "-0.1", "2.1", "NaN", "inf", "warm", ""] {
+        let refused = chat("--temperature", value);
+        assert_eq!(status(&refused), 2, "{value}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains("expected a number from 0 to 2"), "{value}: {}", stderr(&refused));
+    }
+    for value in ["0", "-1", "4294967296", "many"] {
+        assert_eq!(status(&chat("--max-tokens", value)), 2, "{value}");
+    }
+    for (flag, value) in [("--temperature", "0"), ("--temperature", "2"), ("--max-tokens", "1")] {
+        let refused = chat(flag, value);
+        assert!(stderr(&refused).contains("[dial_failed]"), "{flag} {value}: {}", stderr(&refused));
+    }
 }
 
 #[test]

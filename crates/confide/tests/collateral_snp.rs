@@ -164,7 +164,8 @@ async fn a_report_is_verified_without_files_and_then_offline() {
         // The same verdict as from files.
         let (certificates, list) = (rig.path("chain.pem"), rig.path("list.der"));
         run(rig.fetch().arg("--out").arg(&certificates).arg("--out-crl").arg(&list), 0);
-        let mut from_files = rig.verify();
+        let mut from_files = rig.confide(&["verify", "snp", "--json", "--danger-policy", POLICY]);
+        from_files.args(["--at", &format_seconds(rig.time.try_into().unwrap())]);
         from_files.arg("--cert").arg(&certificates).arg("--crl").arg(&list);
         assert_eq!(run(&mut from_files, 0).stdout, output.stdout);
         assert_eq!(run(rig.verify().arg("--offline"), 0).stdout, output.stdout);

@@ -48,6 +48,7 @@ impl Machine {
     fn of(flags: &str) -> Self {
         let machine = Self { folder: tempfile::tempdir().unwrap() };
         machine.file("proc/cpuinfo", format!("processor\t: 0\nflags\t\t: fpu {flags}\nbugs\t\t:\n"));
+        fs::create_dir_all(machine.path("sys/bus/pci/devices")).unwrap();
         machine
     }
 
@@ -76,11 +77,14 @@ impl Machine {
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
 
-    fn gpu_on_bus(&self) {
-        self.file("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n");
-        self.file("sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n");
-        self.file("sys/bus/pci/devices/0000:02:00.0/vendor", "0x8086\n");
-        self.file("sys/bus/pci/devices/0000:02:00.0/class", "0x030000\n");
+    /// Has so many GPUs on its PCI bus, and a display controller of somebody else's.
+    fn gpus_on_bus(&self, count: usize) {
+        let function = |bus: usize, vendor: &str, class: &str| {
+            self.file(&format!("sys/bus/pci/devices/0000:{bus:02x}:00.0/vendor"), vendor);
+            self.file(&format!("sys/bus/pci/devices/0000:{bus:02x}:00.0/class"), class);
+        };
+        function(0, "0x8086\n", "0x030000\n");
+        (1..=count).for_each(|bus| function(bus, "0x10de\n", "0x030200\n"));
     }
 
     /// `confide doctor` on it, without a network.
@@ -245,8 +249,16 @@ fn told(command: &mut Command, expected: i32) -> Value {
         .collect();
     let all: Vec<&str> = confide::DOCTOR.iter().map(|(code, ..)| *code).collect();
     assert_eq!(codes, all, "every check is told of, in its order");
-    let failed = told["findings"].as_array().unwrap().iter().any(|finding| finding["status"] == "fail");
-    assert_eq!((failed, &told["healthy"]), (expected == 10, &Value::from(!failed)));
+    let any = |status| told["findings"].as_array().unwrap().iter().any(|finding| finding["status"] == status);
+    let (failed, complete) = (any("fail"), !any("not_run"));
+    let said = (&told["complete"], &told["healthy"]);
+    assert_eq!(said, (&Value::from(complete), &Value::from(complete && !failed)));
+    // Without a failure 10 is for a TDX guest alone, whose TCB could not be told.
+    assert!(if failed {
+        expected == 10
+    } else {
+        expected == 0 || told["machine"] == "tdx_guest" && !complete
+    });
     told
 }
 
@@ -355,8 +367,14 @@ fn a_host_is_looked_at_as_a_host() {
     assert_eq!(told["machine"], "tdx_host");
     holds(&told, "doctor_tdx_module", "fail", "kvm_intel, where it is loaded, knows no tdx");
     holds(&told, "doctor_quoting_service", "fail", "neither /run/tdx-qgs/qgs.socket nor a process qgs");
-    for code in ["doctor_tdx_device", "doctor_configfs_tsm", "doctor_tcb", "doctor_sev_snp"] {
+    for code in ["doctor_tdx_device", "doctor_configfs_tsm", "doctor_sev_snp"] {
         holds(&told, code, "not_applicable", "");
+    }
+    for code in
+        ["doctor_quote_signature", "doctor_platform", "doctor_collateral", "doctor_tcb", "doctor_appraisal"]
+    {
+        holds(&told, code, "not_run", "only guests have one");
+        assert_eq!(remedy(&told, code), "run it in a guest of this host");
     }
     host.file("sys/module/kvm_intel/parameters/tdx", "N\n");
     holds(&self::told(host.offline().arg("--json"), 10), "doctor_tdx_module", "fail", "kvm_intel.tdx is N");
@@ -608,13 +626,18 @@ async fn collateral_that_is_not_to_be_had_is_a_warning_and_says_why() {
     let told = told(rig.doctor().arg("--offline"), 0);
     holds(&told, "doctor_collateral", "warn", "[endorsement_offline]");
     holds(&told, "doctor_tcb", "not_run", "there is no collateral");
+    // What was not to be asked is no failure. What was asked and not told is one.
     rig.service.vendor.always(Endpoint::TcbInfo, Misdeed::Status(404, None));
-    let told = self::told(&mut rig.doctor(), 0);
+    let told = self::told(&mut rig.doctor(), 10);
+    assert_eq!((&told["complete"], &told["healthy"]), (&Value::from(false), &Value::from(false)));
     holds(&told, "doctor_collateral", "warn", "[endorsement_not_found]");
     holds(&told, "doctor_clock", "ok", "(HTTP Date)");
     rig.service.vendor.always(Endpoint::TcbInfo, Misdeed::MediaType("text/html"));
-    let told = self::told(&mut rig.doctor(), 0);
+    let told = self::told(&mut rig.doctor(), 10);
     holds(&told, "doctor_collateral", "warn", "[endorsement_malformed]");
+    let mut command = rig.machine.offline();
+    let text = stdout(&run(command.arg("--danger-policy").arg(danger_policy()), 0));
+    assert!(text.starts_with("SIMULATED INCOMPLETE, not run: 2, warnings: 1\n"), "{text}");
 }
 
 #[test]
@@ -669,7 +692,7 @@ struct Gpus {
 impl Gpus {
     async fn new(scenario: &Scenario) -> Self {
         let machine = Machine::of("hypervisor");
-        machine.gpu_on_bus();
+        machine.gpus_on_bus(scenario.gpus.len().max(1));
         let node = SimulatedNode {
             gpus: vec![confide_simulator::SimulatedGpu::new(0).unwrap()],
             switches: Vec::new(),
@@ -781,6 +804,31 @@ async fn what_gpus_lack_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn gpus_that_the_driver_does_not_count_are_missed() {
+    let gpus = Gpus::new(&Scenario::of_gpus(1)).await;
+    gpus.machine.gpus_on_bus(2);
+    let told = gpus.told();
+    holds(&told, "doctor_gpu_driver", "fail", "GPUs: 1, architecture Hopper; 2 GPUs on the PCI bus");
+    assert!(remedy(&told, "doctor_gpu_driver").contains("the GPU that is missing"));
+    gpus.machine.without("sys/bus/pci/devices");
+    let told = gpus.told();
+    holds(&told, "doctor_gpu_driver", "not_run", "the PCI bus cannot be read");
+    holds(&told, "doctor_gpu_mode", "ok", "");
+}
+
+#[test]
+fn a_bus_that_cannot_be_read_is_not_taken_for_one_without_gpus() {
+    let machine = Machine::of("hypervisor");
+    machine.without("sys/bus/pci/devices");
+    let missing = ["--danger-nvml", "/nonexistent/libnvidia-ml.so.1", "--json"];
+    let told = told(machine.offline().args(missing), 10);
+    for code in OF_GPUS {
+        holds(&told, code, "not_run", "there is no NVML, and the PCI bus cannot be read");
+        assert!(remedy(&told, code).contains("mount sysfs"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_is_looked_for_in_the_store_and_then_at_nvidias() {
     let gpus = Gpus::new(&Scenario::of_gpus(1)).await;
     let store = gpus.machine.folder.path().join("store");
@@ -826,13 +874,13 @@ fn words_of(told: &Value, code: &str) -> Vec<String> {
 fn a_gpu_without_a_driver_is_told_where_one_is_needed() {
     let missing = ["--danger-nvml", "/nonexistent/libnvidia-ml.so.1", "--json"];
     let guest = Machine::of("hypervisor");
-    guest.gpu_on_bus();
+    guest.gpus_on_bus(1);
     let told = told(guest.offline().args(missing), 10);
     holds(&told, "doctor_gpu_driver", "fail", "[gpu_library_missing]; 1 GPUs on the PCI bus");
     assert!(remedy(&told, "doctor_gpu_driver").contains("install the NVIDIA driver"));
     holds(&told, "doctor_gpu_mode", "not_run", "the driver does not answer");
     let host = Machine::of("tdx_host_platform");
-    host.gpu_on_bus();
+    host.gpus_on_bus(1);
     let told = self::told(host.offline().args(missing), 10);
     for code in OF_GPUS {
         holds(&told, code, "not_applicable", "the guests that it gives its GPUs to");

@@ -54,7 +54,7 @@ fn check_tells_waivers_and_graces_and_warns_of_those_that_have_ended() {
     let folder = Folder::new();
     let path = folder.write("policy.toml", &client(&[], &grace("2026-12-31")));
     let told = check(&path, "2026-12-31T23:59:59Z");
-    assert!(told.contains("policy \"client\", 36 waivers, 1 graces\n"), "{told}");
+    assert!(told.contains("policy \"client\", 37 waivers, 1 graces\n"), "{told}");
     assert!(
         told.contains("  tdx.mr_seam: the TDX module is appraised by its signer and TCB status\n"),
         "{told}"
@@ -303,8 +303,13 @@ fn explain_tells_every_field_in_a_sentence() {
         "- The age of TCB info in days is at most 14.",
         "- Not looked at: the platform by its PPID (any platform that Intel certified).",
         "- The platform by its PPID is not 00112233445566778899aabbccddeeff.",
-        "- MRTD, the measurement of the TD's firmware is that of the reference set.",
-        "- MEASUREMENT, the launch digest is that of the reference set.",
+        "- MRTD, the measurement of the TD's firmware, is that of the reference set.",
+        "- MEASUREMENT, the launch digest, is that of the reference set.",
+        "- RTMR3, the runtime events, is what the verifier computes from the evidence document and its own challenge.",
+        "- VMPL, the privilege level of the requester, is 0.",
+        "- The reserved bytes of the quote header are 00000000.",
+        "- The attributes of service TDs are 0000000000000000.",
+        "- Whether CHIP_ID is masked: false.",
         "- REPORTDATA is what the verifier computes from the evidence document and its own challenge.",
         "- No certificate of a device's chain, or of the signers of its manifests, is revoked.",
         "- Each egress rule that lets the host see or answer: nothing is accepted.",

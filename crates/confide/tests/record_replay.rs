@@ -442,3 +442,24 @@ fn replay_and_inspect_call_genuine_evidence_simulated_nowhere() {
     let shown = stdout(&confide(&["inspect", "--text", &path]));
     assert!(shown.starts_with("simulated: null\n"), "{shown}");
 }
+
+#[test]
+fn a_file_that_is_no_record_file_is_told_so_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let quote = std::fs::read(&Sample::version_4().quote).unwrap();
+    for (bytes, words) in [
+        (&quote[..], "record 0: "),
+        (b"notes of somebody\n", "record 0: "),
+        (b"\x01", "wrong shape: expected map, found an item with initial byte 0x01"),
+        (b"\xa0", "wrong shape: missing field "),
+        (b"\xa1\x64prev\x01", "wrong shape: "),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let replayed = confide(&["replay", path.to_str().unwrap()]);
+        let told = stderr(&replayed);
+        assert_eq!(status(&replayed), 30, "{told}");
+        assert!(told.contains("this is no record file: ") && told.contains(words), "{told}");
+        assert!(!told.contains("Core(") && !told.contains("Custom(") && !told.contains('{'), "{told}");
+    }
+}

@@ -209,6 +209,36 @@ async fn what_is_exported_is_taken_in_elsewhere_with_its_dates() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_not_there_is_no_empty_one() {
+    let rig = Rig::new().await;
+    let to = rig.path("to");
+    let export = ["export", "--to", to.to_str().unwrap()];
+    for words in [&["list"][..], &["prune"], &["prune", "--all"], &export] {
+        let refused = stderr(&run(&mut rig.rim(words, "mistyped"), 1));
+        assert!(refused.contains("[store_missing]") && refused.contains("no such folder"), "{refused}");
+    }
+    assert!(!to.exists() && !rig.path("mistyped").exists());
+    std::fs::create_dir(rig.path("empty")).unwrap();
+    for words in [&["list"][..], &["prune"], &export] {
+        let told = stdout(&run(&mut rig.rim(words, "empty"), 0));
+        assert!(told.contains(": 0 objects"), "{words:?}: {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_says_what_it_did() {
+    let rig = Rig::new().await;
+    run(&mut rig.fetch(&["--evidence", rig.path("evidence.json").to_str().unwrap()]), 0);
+    let usb = rig.path("usb");
+    for (added, word) in [(2, "added"), (0, "known")] {
+        let told = stdout(&run(&mut rig.rim(&["export", "--to", usb.to_str().unwrap()], "store"), 0));
+        let (first, rest) = told.split_once('\n').unwrap();
+        assert_eq!(first, format!("{}: 2 objects, {added} of them added", usb.display()));
+        assert_eq!(rest.matches(&format!("{word}: rim ")).count(), 2, "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_there_is_not_asked_for_again_and_listed() {
     let rig = Rig::new().await;
     let id = "NV_GPU_DRIVER_GH100_580.95.05";

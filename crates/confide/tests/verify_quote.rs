@@ -478,3 +478,29 @@ fn a_closed_pipe_is_no_panic() {
         assert!(matches!(status(&output), 0 | 1), "{arguments:?}");
     }
 }
+
+#[test]
+fn what_is_taken_for_a_tdx_quote_is_called_what_it_is() {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let quote = std::fs::read(&sample.quote).unwrap();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut changed = quote.clone();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let digits = confide_evidence::hex::encode(&quote).into_bytes();
+    for (bytes, words) in [
+        (with(0, &[3, 0]), "note: this is an SGX quote; confide appraises TDX quotes\n"),
+        (with(4, &[0; 4]), "note: this is an SGX quote; confide appraises TDX quotes\n"),
+        (digits, "xxd -r -p"),
+    ] {
+        let path = folder.path().join("quote");
+        std::fs::write(&path, bytes).unwrap();
+        let flags = sample.flags_with(&path, &sample.collateral, sample.time);
+        let refused = run(&["verify", "quote"], flags, &[]);
+        assert!([20, 30].contains(&status(&refused)), "{}", stdout(&refused));
+        assert!(stderr(&refused).contains(words), "{}", stderr(&refused));
+    }
+    assert!(!stderr(&sample.verify(&[])).contains("note: "));
+}

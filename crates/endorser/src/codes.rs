@@ -3,11 +3,7 @@
 /// Stable codes of [`crate::EndorserError`], [`crate::SetupError`], [`crate::StoreError`] and [`crate::StapleError`]: code, what it means, what to
 /// do.
 pub const CODES: &[(&str, &str, &str)] = &[
-    (
-        "endorsement_offline",
-        "the object is not in the cache, and the network may not be used",
-        "leave --offline away, or give the collateral as a file",
-    ),
+    ("endorsement_offline", "the object is not in the cache, and the network may not be used", OFFLINE),
     ("endorsement_unreachable", "there is no connection to the service, or it broke", NETWORK),
     ("endorsement_proxy", "the proxy does not let the connection through", NETWORK),
     ("endorsement_timed_out", "the answer did not arrive in time", NETWORK),
@@ -138,8 +134,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
 ];
 
-const NETWORK: &str =
-    "check the network; HTTPS_PROXY and NO_PROXY are kept; a file or a PCCS can stand in for the service";
+const NETWORK: &str = "check the network; HTTPS_PROXY and NO_PROXY are kept; in place of the service stand Intel's collateral in a file or \
+     a PCCS (--collateral, --pccs), AMD's certificates and lists in files (--cert, --crl), NVIDIA's manifests, answers and \
+     lists taken into a store (confide rim import)";
+const OFFLINE: &str = "leave --offline away, or give it from files: Intel's collateral with --collateral, AMD's certificates and lists with \
+     --cert and --crl, NVIDIA's manifests, answers and lists through a store (confide rim import)";
 const ADDRESS: &str = "is this the address of the service?";
 
 /// What to do about a file that is no object of a service, or of another id than its name says.

@@ -4,6 +4,8 @@
 //! [`from_canonical`] first walks the bytes by rules of its own, then decodes, re-encodes and compares: any other
 //! encoding of the same value is refused.
 
+use cbor4ii::core::error::DecodeError as Core;
+use cbor4ii::serde::DecodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -114,10 +116,21 @@ pub fn to_canonical<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, CborErr
 /// Every deviation from the canonical encoding, and every deviation from the type's shape.
 pub fn from_canonical<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, CborError> {
     check_single(bytes)?;
-    let value: T = cbor4ii::serde::from_slice(bytes).map_err(|error| CborError::Shape(error.to_string()))?;
+    let value: T = cbor4ii::serde::from_slice(bytes).map_err(|error| CborError::Shape(told(error)))?;
     let again = cbor4ii::serde::to_vec(Vec::with_capacity(bytes.len()), &value)
         .map_err(|error| CborError::Shape(error.to_string()))?;
     if again == bytes { Ok(value) } else { Err(CborError::NotReproduced) }
+}
+
+/// What the decoder found, in words: its own are those of its source.
+fn told<E>(error: DecodeError<E>) -> String {
+    match error {
+        DecodeError::Custom(words) => words.into(),
+        DecodeError::Core(Core::Mismatch { name, found }) => {
+            format!("expected {name}, found an item with initial byte {found:#04x}")
+        }
+        DecodeError::Core(_) => "an item is not of the type that stands there in the format".to_owned(),
+    }
 }
 
 /// [`from_canonical`] for what a peer sends: inputs of more than `limit` bytes are refused before looking at them, and

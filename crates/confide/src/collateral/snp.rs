@@ -19,12 +19,12 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct ReportFlags {
     /// An SEV-SNP report, whose signing key AMD is asked about
-    #[arg(long, value_name = "FILE", conflicts_with = "ca", group = "platform")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ca", "pccs", "update"], group = "platform")]
     report: Option<PathBuf>,
     #[command(flatten)]
     amd: AmdFlags,
     /// File to write the revocation list of AMD's root to, DER
-    #[arg(long, value_name = "FILE", requires = "report")]
+    #[arg(long, value_name = "FILE", requires = "report", conflicts_with_all = ["quote", "fmspc"])]
     out_crl: Option<PathBuf>,
 }
 

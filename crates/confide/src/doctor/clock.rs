@@ -7,6 +7,7 @@ use confide_evidence::time::format_seconds;
 
 /// 2026-11-01: no build of this command is older.
 const YOUNGEST: i64 = 1_793_491_200;
+const YOUNGEST_DAY: &str = "2026-11-01";
 /// Off by so many seconds a clock is wrong: windows of OCSP answers and of fresh certificates begin so shortly before.
 const WRONG: u64 = 300;
 /// Off by so many seconds a clock is kept by nobody.
@@ -27,7 +28,7 @@ pub(super) struct Signs<'a> {
 pub(super) fn clock(signs: &Signs<'_>) -> Finding {
     let now = format_seconds(signs.now);
     if signs.now < YOUNGEST {
-        return CLOCK.fail(format!("{now}, before this program was made ({})", format_seconds(YOUNGEST)));
+        return CLOCK.fail(format!("{now}, before {YOUNGEST_DAY}, older than which no build is"));
     }
     if let Some(ServiceTime { from, said, here }) = &signs.service {
         let off = here.abs_diff(*said);
@@ -51,8 +52,7 @@ pub(super) fn clock(signs: &Signs<'_>) -> Finding {
         }
         (Some(false), None) => CLOCK.warn(format!("{now}, and systemd-timesyncd has not set it")),
         (None, None) => CLOCK.warn(format!(
-            "{now}, after this program was made ({}), and nothing else says the time",
-            format_seconds(YOUNGEST)
+            "{now}, not before {YOUNGEST_DAY}, older than which no build is, and nothing else says the time"
         )),
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_clock_before_this_program_is_wrong_whatever_else_is_said() {
         let early = Signs { now: YOUNGEST - 1, synchronized: Some(true), ..signs() };
-        told(&early, State::Fail, "before this program was made (2026-11-01T00:00:00Z)");
+        told(&early, State::Fail, ", before 2026-11-01, older than which no build is");
     }
 
     #[test]
@@ -120,6 +120,7 @@ mod tests {
         told(&unset, State::Warn, "systemd-timesyncd has not set it");
         told(&Signs { synchronized: Some(true), ..signs() }, State::Ok, "systemd-timesyncd says");
         told(&Signs { synchronized: Some(false), ..signs() }, State::Warn, "has not set it");
-        told(&signs(), State::Warn, "nothing else says the time");
+        told(&signs(), State::Warn, "not before 2026-11-01, older than which no build is, and nothing else");
+        assert_eq!(format_seconds(YOUNGEST), format!("{YOUNGEST_DAY}T00:00:00Z"));
     }
 }

@@ -82,6 +82,10 @@ impl Check {
         self.finding(State::NotRun, reason, Some(remedy.into()))
     }
 
+    pub(super) const fn code(self) -> &'static str {
+        self.code
+    }
+
     fn finding(self, status: State, found: impl Into<String>, remedy: Option<Cow<'static, str>>) -> Finding {
         Finding { code: self.code, status, found: found.into(), expected: self.expected, remedy }
     }

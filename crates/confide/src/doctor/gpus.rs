@@ -1,7 +1,7 @@
 //! NVIDIA's devices: driver, mode, evidence, and whether NVIDIA publishes the manifests that they need.
 
 use super::finding::{
-    Finding, GPU_DEV_TOOLS, GPU_DRIVER, GPU_ENVIRONMENT, GPU_EVIDENCE, GPU_MODE, GPU_READY, GPU_RIM,
+    Check, Finding, GPU_DEV_TOOLS, GPU_DRIVER, GPU_ENVIRONMENT, GPU_EVIDENCE, GPU_MODE, GPU_READY, GPU_RIM,
 };
 use crate::endorser;
 use confide_attester::gpu::{GpuError, Settings, Survey};
@@ -19,35 +19,53 @@ pub(super) struct Manifests<'a> {
     pub(super) network: Network,
 }
 
-/// The findings about all devices. `on_bus` is how many GPUs the kernel sees.
+/// The findings about all devices. `on_bus` is how many GPUs the kernel sees, where it lets the PCI bus be read.
 pub(super) async fn gpus(
     place: Place,
-    on_bus: usize,
+    on_bus: Option<usize>,
     survey: &Result<Survey, GpuError>,
     manifests: &Manifests<'_>,
 ) -> Vec<Finding> {
     match survey {
-        Ok(survey) if survey.gpus > 0 => of(survey, manifests).await,
-        Ok(_) if on_bus == 0 => absent("the driver counts no GPU, and none is on the PCI bus"),
-        Ok(_) => {
-            unanswered(GPU_DRIVER.fail(format!("the driver counts none of {on_bus} GPUs on the PCI bus")))
-        }
-        Err(GpuError::Library { .. }) if on_bus == 0 => {
+        Ok(survey) if survey.gpus > 0 => of(survey, on_bus, manifests).await,
+        Ok(_) => match on_bus {
+            Some(0) => absent("the driver counts no GPU, and none is on the PCI bus"),
+            Some(on_bus) => {
+                unanswered(GPU_DRIVER.fail(format!("the driver counts none of {on_bus} GPUs on the PCI bus")))
+            }
+            None => unseen("the driver counts no GPU, and the PCI bus cannot be read"),
+        },
+        Err(GpuError::Library { .. }) if on_bus == Some(0) => {
             absent("no GPU of NVIDIA's is on the PCI bus, and there is no NVML")
         }
         Err(GpuError::Library { .. }) if matches!(place, Place::TdxHost | Place::SnpHost) => {
             absent("this host has no NVIDIA driver: the guests that it gives its GPUs to have one, and tell")
         }
+        Err(GpuError::Library { .. }) if on_bus.is_none() => {
+            unseen("there is no NVML, and the PCI bus cannot be read")
+        }
         Err(error) => {
-            let found = format!("{} [{}]; {on_bus} GPUs on the PCI bus", told(error), error.code());
+            let bus = match on_bus {
+                Some(on_bus) => format!("{on_bus} GPUs on the PCI bus"),
+                None => "the PCI bus cannot be read".to_owned(),
+            };
+            let found = format!("{} [{}]; {bus}", told(error), error.code());
             unanswered(GPU_DRIVER.fail_do(found, remedy(error)))
         }
     }
 }
 
+const ALL: [Check; 7] =
+    [GPU_DRIVER, GPU_MODE, GPU_DEV_TOOLS, GPU_ENVIRONMENT, GPU_READY, GPU_EVIDENCE, GPU_RIM];
+const BUS: &str = "mount sysfs (mount -t sysfs none /sys), and run this command as root";
+
 fn absent(reason: &str) -> Vec<Finding> {
-    let all = [GPU_DRIVER, GPU_MODE, GPU_DEV_TOOLS, GPU_ENVIRONMENT, GPU_READY, GPU_EVIDENCE, GPU_RIM];
-    all.map(|check| check.not_applicable(reason)).into()
+    ALL.map(|check| check.not_applicable(reason)).into()
+}
+
+/// Whether there are GPUs is not known.
+fn unseen(reason: &str) -> Vec<Finding> {
+    ALL.map(|check| check.not_run_do(reason, BUS)).into()
 }
 
 fn unanswered(driver: Finding) -> Vec<Finding> {
@@ -56,8 +74,8 @@ fn unanswered(driver: Finding) -> Vec<Finding> {
     [vec![driver], others.into()].concat()
 }
 
-async fn of(survey: &Survey, manifests: &Manifests<'_>) -> Vec<Finding> {
-    let mut findings = vec![driver(survey)];
+async fn of(survey: &Survey, on_bus: Option<usize>, manifests: &Manifests<'_>) -> Vec<Finding> {
+    let mut findings = vec![driver(survey, on_bus)];
     match &survey.settings {
         Some(Ok(settings)) => {
             findings.extend([mode(*settings), dev_tools(*settings), environment(*settings)])
@@ -96,7 +114,7 @@ async fn of(survey: &Survey, manifests: &Manifests<'_>) -> Vec<Finding> {
     findings
 }
 
-fn driver(survey: &Survey) -> Finding {
+fn driver(survey: &Survey, on_bus: Option<usize>) -> Finding {
     let version = survey.driver.as_deref().unwrap_or("of an unknown version");
     let names: BTreeSet<String> = survey.architectures.iter().map(|one| architecture(*one)).collect();
     let names: Vec<String> = names.into_iter().collect();
@@ -106,8 +124,18 @@ fn driver(survey: &Survey) -> Finding {
         return GPU_DRIVER
             .fail_do(found, "use Hopper or Blackwell GPUs: older ones have no confidential mode");
     }
-    GPU_DRIVER.ok(found)
+    match on_bus {
+        Some(on_bus) if on_bus == survey.gpus => GPU_DRIVER.ok(found),
+        Some(on_bus) => GPU_DRIVER.fail_do(format!("{found}; {on_bus} GPUs on the PCI bus"), OTHER_COUNT),
+        None => GPU_DRIVER.not_run_do(
+            format!("{found}; whether these are all is not known: the PCI bus cannot be read"),
+            BUS,
+        ),
+    }
 }
+
+const OTHER_COUNT: &str = "look in the kernel's log for the GPU that is missing (as root: dmesg | grep -i nvrm), and power the \
+                           virtual machine off and boot it again";
 
 /// `NVML_DEVICE_ARCH_HOPPER`.
 const HOPPER: u32 = 9;
@@ -281,11 +309,34 @@ mod tests {
             ready: None,
             evidence: None,
         };
-        let found = |number| driver(&survey(number));
+        let found = |number| driver(&survey(number), Some(1));
         assert_eq!(found(Some(8)).status, State::Fail);
         for number in [Some(9), Some(10), Some(11), None] {
             assert_eq!(found(number).status, State::Ok, "{number:?}");
         }
         assert_eq!(found(None).found, "driver of an unknown version, GPUs: 1, architecture unknown");
+    }
+
+    #[test]
+    fn a_driver_that_counts_other_gpus_than_the_bus_is_told() {
+        let survey = Survey {
+            driver: None,
+            gpus: 7,
+            architectures: vec![Some(HOPPER); 7],
+            settings: None,
+            ready: None,
+            evidence: None,
+        };
+        for (on_bus, status) in [
+            (Some(7), State::Ok),
+            (Some(8), State::Fail),
+            (Some(6), State::Fail),
+            (Some(0), State::Fail),
+            (None, State::NotRun),
+        ] {
+            let found = driver(&survey, on_bus);
+            assert_eq!((found.status, found.remedy.is_some()), (status, status != State::Ok), "{on_bus:?}");
+        }
+        assert!(driver(&survey, Some(8)).found.ends_with("; 8 GPUs on the PCI bus"));
     }
 }

@@ -35,7 +35,10 @@ use tcb::{Asking, Told};
 /// data, RTMR3 and early TCB levels are not looked at. A status that the next TCB recovery brings is warned of with --update
 /// both. Nothing is changed: GPUs keep their ready state, and a guest that serves goes on.
 ///
-/// Exit status: 0 nothing must be mended, 10 something must, 2 wrong usage, 1 internal error. Warnings are no failures.
+/// The first word is HEALTHY, or INCOMPLETE where a check could not be run, or TO BE MENDED.
+///
+/// Exit status: 0 nothing must be mended, 10 something must, or the TCB of a TDX guest could not be told although services may
+/// be asked, 2 wrong usage, 1 internal error. Warnings are no failures.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
@@ -114,7 +117,7 @@ impl Doctor {
             synchronized: survey.time_synchronized,
         }));
         let nature = if simulated || self.is_made_up() { Nature::Simulated } else { Nature::Genuine };
-        let report = Report::new(place, nature, format_rfc3339(now), findings);
+        let report = Report::new(place, nature, self.endorser.network(), format_rfc3339(now), findings);
         report.print(self.json);
         Ok(report.status())
     }
@@ -125,8 +128,13 @@ impl Doctor {
         Ok(kernel.trial(&random()?, limit))
     }
 
-    fn gpus(&self, place: Place, on_bus: usize, asking: &Asking<'_>) -> Result<Vec<Finding>, Failure> {
-        if on_bus > 0 {
+    fn gpus(
+        &self,
+        place: Place,
+        on_bus: Option<usize>,
+        asking: &Asking<'_>,
+    ) -> Result<Vec<Finding>, Failure> {
+        if let Some(on_bus @ 1..) = on_bus {
             render::progress(&format!("asking the NVIDIA driver for {on_bus} GPUs, some minutes at most"));
         }
         let drawn = random()?;

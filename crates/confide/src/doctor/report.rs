@@ -1,10 +1,11 @@
 //! The findings, for people and for programs.
 
 use super::cpu;
-use super::finding::{Finding, State};
+use super::finding::{APPRAISAL, Finding, State, TCB};
 use crate::render::{self, Colour};
 use crate::status::Status;
 use confide_attester::kernel::Place;
+use confide_endorser::Network;
 use confide_evidence::text::escape_json;
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -20,8 +21,12 @@ pub(super) struct Report {
     simulated: bool,
     /// RFC 3339.
     time: String,
-    /// Whether nothing must be mended.
+    /// Whether every check could be run, or does not apply.
+    complete: bool,
+    /// Whether it is complete and nothing must be mended.
     healthy: bool,
+    #[serde(skip)]
+    status: Status,
     findings: Vec<Finding>,
 }
 
@@ -33,14 +38,33 @@ pub(super) enum Nature {
 }
 
 impl Report {
-    pub(super) fn new(place: Place, nature: Nature, time: String, findings: Vec<Finding>) -> Self {
-        let healthy = findings.iter().all(|finding| finding.status != State::Fail);
-        let simulated = nature == Nature::Simulated;
-        Self { machine: cpu::name(place), words: cpu::words(place), simulated, time, healthy, findings }
+    pub(super) fn new(
+        place: Place,
+        nature: Nature,
+        network: Network,
+        time: String,
+        findings: Vec<Finding>,
+    ) -> Self {
+        let failed = findings.iter().any(|finding| finding.status == State::Fail);
+        let complete = findings.iter().all(|finding| finding.status != State::NotRun);
+        // What such a guest is asked for above all. Without a network it could not be told, and was not to be.
+        let untold = place == Place::TdxGuest
+            && network == Network::Online
+            && findings.iter().any(|finding| finding.status == State::NotRun && is_of_tcb(finding));
+        Self {
+            machine: cpu::name(place),
+            words: cpu::words(place),
+            simulated: nature == Nature::Simulated,
+            time,
+            complete,
+            healthy: complete && !failed,
+            status: if failed || untold { Status::Rejected } else { Status::Accepted },
+            findings,
+        }
     }
 
     pub(super) fn status(&self) -> Status {
-        if self.healthy { Status::Accepted } else { Status::Rejected }
+        self.status
     }
 
     pub(super) fn print(&self, as_json: bool) {
@@ -57,9 +81,11 @@ impl Report {
 
     fn tree(&self, colour: Colour) -> String {
         let (failed, warnings) = (self.count(State::Fail), self.count(State::Warn));
-        let (word, code) = match (failed, warnings) {
-            (0, 0) => ("HEALTHY".to_owned(), "1;32"),
-            (0, _) => (format!("HEALTHY, warnings: {warnings}"), "1;32"),
+        let not_run = self.count(State::NotRun);
+        let (word, code) = match (failed, not_run, warnings) {
+            (0, 0, 0) => ("HEALTHY".to_owned(), "1;32"),
+            (0, 0, _) => (format!("HEALTHY, warnings: {warnings}"), "1;32"),
+            (0, _, _) => (format!("INCOMPLETE, not run: {not_run}, warnings: {warnings}"), "1;33"),
             _ => (format!("TO BE MENDED: {failed}, warnings: {warnings}"), "1;31"),
         };
         let simulated = if self.simulated { colour.paint("1;35", "SIMULATED ") } else { String::new() };
@@ -73,6 +99,11 @@ impl Report {
         }
         out
     }
+}
+
+/// Whether it says what the platform is worth.
+fn is_of_tcb(finding: &Finding) -> bool {
+    [TCB.code(), APPRAISAL.code()].contains(&finding.code)
 }
 
 fn write_finding(out: &mut String, finding: &Finding, colour: Colour) {
@@ -102,22 +133,44 @@ fn write_finding(out: &mut String, finding: &Finding, colour: Colour) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::finding::{CLOCK, GPU_RIM, QUOTE, TCB, TEE};
+    use super::super::finding::{CLOCK, GPU_RIM, QUOTE, TEE};
     use super::*;
 
     fn report(findings: Vec<Finding>) -> Report {
-        Report::new(Place::TdxGuest, Nature::Genuine, "2026-11-01T00:00:00Z".to_owned(), findings)
+        of(Place::TdxGuest, Network::Online, findings)
+    }
+
+    fn of(place: Place, network: Network, findings: Vec<Finding>) -> Report {
+        Report::new(place, Nature::Genuine, network, "2026-11-01T00:00:00Z".to_owned(), findings)
     }
 
     #[test]
     fn only_what_must_be_mended_fails() {
         let healthy =
-            report(vec![TEE.ok("f"), CLOCK.warn("f"), TCB.not_applicable("f"), GPU_RIM.not_run("f")]);
+            report(vec![TEE.ok("f"), CLOCK.warn("f"), TCB.not_applicable("f"), GPU_RIM.not_applicable("f")]);
         assert_eq!(healthy.status(), Status::Accepted);
         assert!(healthy.tree(Colour::Off).starts_with("HEALTHY, warnings: 1\n"));
         let failed = report(vec![TEE.ok("f"), QUOTE.fail("f")]);
         assert_eq!(failed.status(), Status::Rejected);
         assert!(failed.tree(Colour::Off).starts_with("TO BE MENDED: 1, warnings: 0\n"));
+        let failed = report(vec![TCB.not_run("f"), QUOTE.fail("f")]);
+        assert!(failed.tree(Colour::Off).starts_with("TO BE MENDED: 1, warnings: 0\n"));
+        assert_eq!((failed.status(), failed.complete, failed.healthy), (Status::Rejected, false, false));
+    }
+
+    #[test]
+    fn what_could_not_be_run_is_not_called_healthy() {
+        for (place, network, finding, status) in [
+            (Place::TdxGuest, Network::Online, TCB.not_run("f"), Status::Rejected),
+            (Place::TdxGuest, Network::Online, APPRAISAL.not_run("f"), Status::Rejected),
+            (Place::TdxGuest, Network::Offline, TCB.not_run("f"), Status::Accepted),
+            (Place::TdxGuest, Network::Online, GPU_RIM.not_run("f"), Status::Accepted),
+            (Place::TdxHost, Network::Online, TCB.not_run("f"), Status::Accepted),
+        ] {
+            let told = of(place, network, vec![TEE.ok("f"), CLOCK.warn("f"), finding]);
+            assert_eq!((told.status(), told.complete, told.healthy), (status, false, false), "{place:?}");
+            assert!(told.tree(Colour::Off).starts_with("INCOMPLETE, not run: 1, warnings: 1\n"));
+        }
     }
 
     #[test]

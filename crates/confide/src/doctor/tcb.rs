@@ -46,9 +46,11 @@ pub(super) fn without_quote(place: Place) -> Told {
     let all = [SIGNATURE, PLATFORM, COLLATERAL, TCB, APPRAISAL];
     Told::of(match place {
         Place::TdxGuest | Place::SnpGuest => all.map(|check| check.not_run("there is no quote")).into(),
-        Place::TdxHost => {
-            all.map(|check| check.not_applicable("a quote tells, and only guests have one")).into()
-        }
+        Place::TdxHost => all
+            .map(|check| {
+                check.not_run_do("a quote tells, and only guests have one", "run it in a guest of this host")
+            })
+            .into(),
         Place::SnpHost => all.map(|check| check.not_applicable("guests' reports tell")).into(),
         Place::Other => all.map(|check| check.not_applicable("no TEE was found")).into(),
     })

@@ -44,15 +44,16 @@ fn sentence(field: &Field<'_>) -> Option<String> {
         Says::Nothing => return None,
         Says::NoneOf(set) if set.is_empty() => return None,
         Says::AnyOf(set) if set.is_empty() => format!("{subject}: nothing is accepted"),
-        Says::AnyOf(set) if set.len() == 1 => format!("{subject} is {}", listed(&set)),
-        Says::AnyOf(set) => format!("{subject} is one of {}", listed(&set)),
-        Says::NoneOf(set) => format!("{subject} is not {}", listed(&set)),
+        Says::AnyOf(set) if set.len() == 1 => format!("{} {}", be(subject), listed(&set)),
+        Says::AnyOf(set) => format!("{} one of {}", be(subject), listed(&set)),
+        Says::NoneOf(set) => format!("{} not {}", be(subject), listed(&set)),
         Says::Recomputed => {
             format!(
-                "{subject} is what the verifier computes from the evidence document and its own challenge"
+                "{} what the verifier computes from the evidence document and its own challenge",
+                be(subject)
             )
         }
-        Says::Reference => format!("{subject} is that of the reference set"),
+        Says::Reference => format!("{} that of the reference set", be(subject)),
         Says::All => format!("{subject} may be any that there is"),
         Says::Grace { status, advisories, until } => {
             let open = match advisories.is_empty() {
@@ -65,14 +66,25 @@ fn sentence(field: &Field<'_>) -> Option<String> {
         }
         Says::Required => subject.to_string(),
         Says::Waived(reason) => format!("not looked at: {subject} ({reason})"),
-        Says::AtLeast(bound) => format!("{subject} is at least {bound}"),
+        Says::AtLeast(bound) => format!("{} at least {bound}", be(subject)),
         Says::Floors(floors) if floors.is_empty() => format!("{subject}: nothing is accepted"),
-        Says::Floors(_) => format!("{subject} is {}", field.says()),
-        Says::AtMost(bound) => format!("{subject} is at most {bound}"),
+        Says::Floors(_) => format!("{} {}", be(subject), field.says()),
+        Says::AtMost(bound) => format!("{} at most {bound}", be(subject)),
         Says::Choice { meaning, .. } => format!("{subject}: {meaning}"),
         other => format!("{subject}: {other}"),
     };
     Some(capitalised(&told))
+}
+
+/// A subject with its verb: an apposition ends with a comma, and a question is answered.
+fn be(subject: &str) -> String {
+    const PLURAL: [&str; 2] = ["the reserved bytes of ", "the attributes of "];
+    match subject {
+        _ if subject.starts_with("whether ") => format!("{subject}:"),
+        _ if subject.contains(", ") => format!("{subject}, is"),
+        _ if PLURAL.iter().any(|plural| subject.starts_with(plural)) => format!("{subject} are"),
+        _ => format!("{subject} is"),
+    }
 }
 
 fn listed(set: &BTreeSet<String>) -> String {

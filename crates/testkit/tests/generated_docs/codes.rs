@@ -27,8 +27,9 @@ const SECTIONS: [Section; 12] = [
     Section {
         heading: "Findings of `confide doctor`",
         appear: "What `confide doctor` looks at, in its order, each with the status `ok`, `warn`, `fail`, `not_applicable` or \
-                 `not_run`; the second column says what is expected. The exit status is 10 where one fails. A finding may \
-                 say something more exact to do.",
+                 `not_run`; the second column says what is expected. The exit status is 10 where one fails, and \
+                 where `doctor_tcb` or `doctor_appraisal` could not be run in a TDX guest that may ask services. A finding \
+                 may say something more exact to do.",
         codes: confide::DOCTOR,
     },
     Section {
