@@ -54,7 +54,7 @@ fn check_tells_waivers_and_graces_and_warns_of_those_that_have_ended() {
     let folder = Folder::new();
     let path = folder.write("policy.toml", &client(&[], &grace("2026-12-31")));
     let told = check(&path, "2026-12-31T23:59:59Z");
-    assert!(told.contains("policy \"client\", 36 waivers, 1 graces\n"), "{told}");
+    assert!(told.contains("policy \"client\", 37 waivers, 1 graces\n"), "{told}");
     assert!(
         told.contains("  tdx.mr_seam: the TDX module is appraised by its signer and TCB status\n"),
         "{told}"
