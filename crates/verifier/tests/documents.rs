@@ -288,6 +288,28 @@ fn a_gpu_must_be_beside_the_cpu_that_the_policy_has_registered_for_it() {
     }
 }
 
+/// The same devices, accepted by a quote of another exchange.
+#[test]
+fn devices_under_waived_report_data_are_bound_to_no_cpu() {
+    let guest = Guest::new();
+    let text = DANGER.replace(
+        "report_data = { from = \"document\" }",
+        "report_data = { waive = \"a quote of another exchange\" }",
+    );
+    assert_ne!(text, DANGER);
+    let elsewhere = Challenge::serve(NONCE, EXPORTER, [0xee; 32]).recorded();
+    for registered in [false, true] {
+        let mut policy = danger(&text);
+        if registered {
+            let devices = vec![brom(&guest.gpu)];
+            policy.devices.machine = Machines(vec![machine("its own", guest.platform.ppid(), devices)]);
+        }
+        let result = verdict(&guest.document(), Some(&elsewhere), &policy);
+        assert_eq!(result.devices.len(), 1, "{:#?}", result.checks);
+        assert_eq!(result.platform_binding, None);
+    }
+}
+
 #[test]
 fn a_registry_says_nothing_of_a_guest_without_devices_and_of_devices_that_no_quote_covers() {
     let mut policy = danger(DANGER);
