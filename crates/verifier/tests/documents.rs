@@ -15,7 +15,7 @@ use confide_evidence::document::{
 use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
-use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines};
+use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines, Require};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
@@ -286,6 +286,18 @@ fn a_gpu_must_be_beside_the_cpu_that_the_policy_has_registered_for_it() {
         assert_eq!(shown(&result), actual);
         assert_eq!(result.platform_binding, Some("shared_transcript"));
     }
+}
+
+#[test]
+fn a_document_under_a_policy_that_needs_the_services_opinion_is_told_where_opinions_are_appraised() {
+    let mut policy = danger(DANGER);
+    policy.devices.nras = Require::Required;
+    let result = verdict(&Guest::new().document(), Some(&challenge()), &policy);
+    assert_eq!(failures(&result), ["nras"]);
+    let check = result.checks.iter().find(|check| check.code == "nras").unwrap();
+    assert!(check.actual.ends_with("for devices by themselves: verify gpu"), "{}", check.actual);
+    let remedy = check.remedy.as_ref().unwrap();
+    assert!(remedy.starts_with("waive devices.nras"), "{remedy}");
 }
 
 /// The same devices, accepted by a quote of another exchange.
