@@ -126,7 +126,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "too_many_files",
         "more files of one kind were given than are taken",
-        "give at most 256 files of a kind: those that are about these devices",
+        "give at most 32 manifests, 128 OCSP answers and 32 revocation lists, those that are about these devices, and 256 files of evidence",
     ),
     (
         "store_missing",

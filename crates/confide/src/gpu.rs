@@ -6,7 +6,8 @@ use crate::status::{Failure, Status};
 use crate::{record, render, verify};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    DeviceEvidence, DeviceKind, Endorsements, MAX_DEVICES, MAX_LIST, NvidiaEndorsements,
+    DeviceEvidence, DeviceKind, Endorsements, MAX_DEVICE_CRLS, MAX_DEVICES, MAX_LIST, MAX_OCSP_ANSWERS,
+    MAX_RIMS, NvidiaEndorsements,
 };
 use confide_evidence::nvidia::{
     FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER,
@@ -132,12 +133,15 @@ impl Files {
     /// Reads the files. The outer error is a fault of that, the inner one says why files hold no devices.
     fn read(&self) -> Result<Result<Read, NoDevices>, Failure> {
         let Self { evidence, manifests, answers, lists, rim_at, .. } = self;
-        for (flag, files) in
-            [("--evidence", evidence), ("--rim", manifests), ("--ocsp", answers), ("--crl", lists)]
-        {
-            at_most(MAX_LIST, flag, files)?;
+        for (flag, files, limit) in [
+            ("--evidence", evidence, MAX_LIST),
+            ("--rim", manifests, MAX_RIMS),
+            ("--ocsp", answers, MAX_OCSP_ANSWERS),
+            ("--crl", lists, MAX_DEVICE_CRLS),
+            ("--nras", &self.nras, MAX_DEVICES),
+        ] {
+            at_most(limit, flag, files)?;
         }
-        at_most(MAX_DEVICES, "--nras", &self.nras)?;
         let devices = match self.devices()? {
             Ok(devices) => devices,
             Err(error) => return Ok(Err(error)),

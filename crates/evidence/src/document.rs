@@ -36,6 +36,18 @@ pub const MAX_VOLUMES: usize = 64;
 /// Flags and environment of an engine are the longest of them, with a few dozen.
 pub const MAX_LIST: usize = 256;
 
+/// The most reference integrity manifests among NVIDIA's endorsements. Eight GPUs and four switches are held against three to
+/// six: of the driver, of each version of VBIOS and of the switches' firmware, and five issues of each still fit. One costs
+/// up to five verifications on P-384.
+pub const MAX_RIMS: usize = 32;
+/// The most OCSP answers among NVIDIA's endorsements. Eight GPUs and four switches need about 40: one for each BROM
+/// certificate, the others for the authorities above them and for signers of manifests, which they share; [`MAX_DEVICES`]
+/// need about 60, and two issues of each still fit. One costs up to two verifications on P-384.
+pub const MAX_OCSP_ANSWERS: usize = 128;
+/// The most certificate revocation lists among NVIDIA's endorsements. NVIDIA publishes four, one for each authority that
+/// devices share; several issues of each still fit. One costs a verification on P-384.
+pub const MAX_DEVICE_CRLS: usize = 32;
+
 /// The body of an attestation request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -518,11 +530,11 @@ pub struct SnpEndorsements {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NvidiaEndorsements {
-    /// Certificate revocation lists, DER; at most [`MAX_LIST`].
+    /// Certificate revocation lists, DER; at most [`MAX_DEVICE_CRLS`].
     pub crls: Vec<ByteString>,
-    /// OCSP responses, DER; at most [`MAX_LIST`].
+    /// OCSP responses, DER; at most [`MAX_OCSP_ANSWERS`].
     pub ocsp: Vec<ByteString>,
-    /// Reference integrity manifests (CoRIM or SWID XML), as served; at most [`MAX_LIST`].
+    /// Reference integrity manifests (CoRIM or SWID XML), as served; at most [`MAX_RIMS`].
     pub rims: Vec<ByteString>,
 }
 
@@ -612,9 +624,9 @@ impl EvidenceDocument {
         }
         if let Some(nvidia) = self.endorsements.as_ref().and_then(|endorsements| endorsements.nvidia.as_ref())
         {
-            counts.push(("endorsements.nvidia.crls", nvidia.crls.len(), MAX_LIST));
-            counts.push(("endorsements.nvidia.ocsp", nvidia.ocsp.len(), MAX_LIST));
-            counts.push(("endorsements.nvidia.rims", nvidia.rims.len(), MAX_LIST));
+            counts.push(("endorsements.nvidia.crls", nvidia.crls.len(), MAX_DEVICE_CRLS));
+            counts.push(("endorsements.nvidia.ocsp", nvidia.ocsp.len(), MAX_OCSP_ANSWERS));
+            counts.push(("endorsements.nvidia.rims", nvidia.rims.len(), MAX_RIMS));
         }
         counts
     }

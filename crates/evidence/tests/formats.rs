@@ -130,9 +130,9 @@ fn lists_over_their_limits_are_refused() {
         ("endorsements.snp.certificates", |d| {
             snp(d).certificates = vec![ByteString::default(); MAX_LIST + 1]
         }),
-        ("endorsements.nvidia.crls", |d| nvidia(d).crls = vec![ByteString::default(); MAX_LIST + 1]),
-        ("endorsements.nvidia.ocsp", |d| nvidia(d).ocsp = vec![ByteString::default(); MAX_LIST + 1]),
-        ("endorsements.nvidia.rims", |d| nvidia(d).rims = vec![ByteString::default(); MAX_LIST + 1]),
+        ("endorsements.nvidia.crls", |d| nvidia(d).crls = vec![ByteString::default(); MAX_DEVICE_CRLS + 1]),
+        ("endorsements.nvidia.ocsp", |d| nvidia(d).ocsp = vec![ByteString::default(); MAX_OCSP_ANSWERS + 1]),
+        ("endorsements.nvidia.rims", |d| nvidia(d).rims = vec![ByteString::default(); MAX_RIMS + 1]),
     ];
     for (name, change) in cases {
         let mut document = samples::document();

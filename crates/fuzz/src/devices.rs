@@ -5,14 +5,17 @@ use crate::evaluate;
 use crate::guest::{self, GPU, NOW, quotes};
 use crate::ways;
 use confide_evidence::bytes::ByteString;
-use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, MAX_LIST, NvidiaEndorsements};
-use confide_evidence::nvidia::Rim;
+use confide_evidence::document::{
+    DeviceEvidence, DeviceKind, Endorsements, MAX_DEVICE_CRLS, MAX_OCSP_ANSWERS, MAX_RIMS, NvidiaEndorsements,
+};
+use confide_evidence::nvidia::{NrasAnswer, Rim};
 use confide_evidence::ocsp::OcspResponse;
+use confide_evidence::record::NrasOpinion;
 use confide_evidence::x509::Crl;
 use confide_policy::AppraisalPolicy;
 use confide_simulator::{
-    GpuCrlFlaw, GpuRevocation, GpuRevocationList, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimFlaw,
-    RimOptions,
+    GpuCrlFlaw, GpuRevocation, GpuRevocationList, NrasAuthority, NrasDevice, NrasFlaw, NrasOptions, OcspFlaw,
+    OcspHash, OcspOptions, OcspStatus, RimFlaw, RimOptions,
 };
 use confide_verifier::{AttestationResult, Inputs, Subject};
 use rustls_pki_types::UnixTime;
@@ -37,6 +40,8 @@ pub(crate) struct Honest {
     pub(crate) subjects: Vec<Vec<u8>>,
     /// Certificates of the authorities that issue lists, DER.
     pub(crate) issuers: Vec<Vec<u8>>,
+    /// What NVIDIA's attestation service would say of it.
+    opinion: NrasOpinion,
 }
 
 /// Signing costs more than appraising: made once.
@@ -69,8 +74,20 @@ impl Honest {
             ocsp: answers.map(|answer| ByteString(answer.expect("a usual answer"))).collect(),
             rims: rims.map(ByteString).to_vec(),
         };
-        Self { device, nonce, endorsements, subjects, issuers }
+        let opinion = said(&asked(nonce)).expect("a usual opinion");
+        Self { device, nonce, endorsements, subjects, issuers, opinion }
     }
+}
+
+/// A question to the attestation service about the device.
+fn asked(nonce: [u8; 32]) -> NrasOptions {
+    NrasOptions::new(nonce, NOW, vec![NrasDevice::gpu(&GPU)])
+}
+
+/// The service's answer, with its key set.
+fn said(options: &NrasOptions) -> Option<NrasOpinion> {
+    let (jwks, answer) = (options.jwks().ok()?, options.answer().ok()?);
+    Some(NrasOpinion { jwks: ByteString(jwks.into_bytes()), answers: vec![ByteString(answer.into_bytes())] })
 }
 
 fn add(to: &mut Vec<Vec<u8>>, certificate: &Vec<u8>) {
@@ -84,11 +101,13 @@ struct Given {
     device: DeviceEvidence,
     nonce: [u8; 32],
     endorsements: NvidiaEndorsements,
+    opinion: Option<NrasOpinion>,
     time: u64,
     rim_time: Option<u64>,
     other_manifests: bool,
     other_answers: bool,
     other_lists: bool,
+    other_opinion: bool,
 }
 
 /// An honest device with changes, also of its manifests, OCSP answers and revocation lists, in their bytes and before they
@@ -100,11 +119,13 @@ pub(crate) fn devices(bytes: &[u8]) {
         device: honest.device.clone(),
         nonce: honest.nonce,
         endorsements: honest.endorsements.clone(),
+        opinion: Some(honest.opinion.clone()),
         time: NOW,
         rim_time: None,
         other_manifests: false,
         other_answers: false,
         other_lists: false,
+        other_opinion: false,
     };
     let signed_anew = edits.byte() % 2 == 1;
     while !edits.is_over() {
@@ -126,7 +147,7 @@ fn verdict(given: &Given, appraise: fn(&Inputs<'_>) -> AttestationResult) -> Att
         devices: std::slice::from_ref(&given.device),
         nonces: std::slice::from_ref(&given.nonce),
         rim_at: given.rim_time.map(at),
-        nras: None,
+        nras: given.opinion.as_ref(),
     };
     let inputs = Inputs { policy: &POLICY, ..evaluate::inputs(subject, &endorsements, None, at(given.time)) };
     appraise(&inputs)
@@ -134,7 +155,7 @@ fn verdict(given: &Given, appraise: fn(&Inputs<'_>) -> AttestationResult) -> Att
 
 fn change(given: &mut Given, edits: &mut Edits<'_>) {
     let NvidiaEndorsements { crls, ocsp, rims } = &mut given.endorsements;
-    match edits.byte() % 16 {
+    match edits.byte() % 18 {
         0 | 1 => edits.change(&mut given.device.report.0),
         2 => edits.change(&mut given.device.chain.0),
         3 | 4 => change_one(rims, edits),
@@ -158,6 +179,11 @@ fn change(given: &mut Given, edits: &mut Edits<'_>) {
         14 => {
             given.nonce[edits.below(32)] ^= edits.byte();
         }
+        15 => change_opinion(&mut given.opinion, edits),
+        16 => {
+            given.other_opinion = true;
+            given.opinion = opinion(edits);
+        }
         _ => {
             let time = NOW.wrapping_add((edits.below(1 << 24) as u64) << 6).wrapping_sub(1 << 29);
             match edits.byte() % 2 {
@@ -165,6 +191,20 @@ fn change(given: &mut Given, edits: &mut Edits<'_>) {
                 _ => given.rim_time = Some(time),
             }
         }
+    }
+}
+
+/// The opinion with changes in its bytes, without an answer or with one more; or none, and the honest one in place of none.
+fn change_opinion(opinion: &mut Option<NrasOpinion>, edits: &mut Edits<'_>) {
+    let Some(given) = opinion else {
+        *opinion = Some(HONEST.opinion.clone());
+        return;
+    };
+    match edits.byte() % 8 {
+        0 => *opinion = None,
+        1 => count(&mut given.answers, edits),
+        2 | 3 => edits.change(&mut given.jwks.0),
+        _ => change_one(&mut given.answers, edits),
     }
 }
 
@@ -264,6 +304,27 @@ fn list(edits: &mut Edits<'_>) -> Option<Vec<u8>> {
     list.sign(issuer).ok()
 }
 
+/// Another opinion of the service, rightly signed but for its flaw.
+fn opinion(edits: &mut Edits<'_>) -> Option<NrasOpinion> {
+    const FLAWS: [NrasFlaw; 6] = [
+        NrasFlaw::None,
+        NrasFlaw::OverallSignature,
+        NrasFlaw::DeviceSignature,
+        NrasFlaw::SharedKey,
+        NrasFlaw::ForeignIssuer,
+        NrasFlaw::KeyMayCertify,
+    ];
+    let mut options = asked(HONEST.nonce);
+    match edits.byte() % 4 {
+        0 => options.nonce[edits.below(32)] ^= edits.byte(),
+        1 => options.issued_at = NOW.wrapping_add(edits.below(1 << 14) as u64).wrapping_sub(1 << 13),
+        2 => options.overall.push(("x-nvidia-overall-att-result".to_owned(), Some(false.into()))),
+        _ => options.authority = NrasAuthority::Rsa,
+    }
+    options.flaw = FLAWS[edits.below(FLAWS.len())];
+    said(&options)
+}
+
 /// What an accepted device rests on is what somebody has signed.
 fn assert_signed(given: &Given, signed_anew: bool) {
     let honest = &*HONEST;
@@ -277,6 +338,14 @@ fn assert_signed(given: &Given, signed_anew: bool) {
         given.other_manifests || made.rims.iter().all(|rim| held(&found.rims, rim)),
         "a manifest that nobody signed"
     );
+    if let Some(opinion) = &given.opinion {
+        let said = |answer: &ByteString| {
+            NrasAnswer::parse(&answer.0).ok().map(|answer| answer.overall.token.signed().to_vec())
+        };
+        let made = honest.opinion.answers.first().and_then(said);
+        let held = opinion.answers.iter().all(|answer| said(answer) == made);
+        assert!(given.other_opinion || held && made.is_some(), "an opinion that nobody signed");
+    }
     // Of each certificate an answer or a list will do.
     if found.crls.is_empty() {
         let told = |file: &ByteString| OcspResponse::parse(&file.0).ok().map(|answer| answer.tbs);
@@ -295,31 +364,33 @@ fn assert_signed(given: &Given, signed_anew: bool) {
 pub(crate) fn files(bytes: &[u8]) {
     let Some((kind, rest)) = bytes.split_first() else { return };
     let mut endorsements = HONEST.endorsements.clone();
-    let part = match kind % 3 {
-        0 => &mut endorsements.rims,
-        1 => &mut endorsements.ocsp,
-        _ => &mut endorsements.crls,
+    let (part, limit) = match kind % 3 {
+        0 => (&mut endorsements.rims, MAX_RIMS),
+        1 => (&mut endorsements.ocsp, MAX_OCSP_ANSWERS),
+        _ => (&mut endorsements.crls, MAX_DEVICE_CRLS),
     };
-    *part = split(rest);
+    *part = split(rest, limit);
     let given = Given {
         device: HONEST.device.clone(),
         nonce: HONEST.nonce,
         endorsements,
+        opinion: None,
         time: NOW,
         rim_time: None,
         other_manifests: false,
         other_answers: false,
         other_lists: false,
+        other_opinion: false,
     };
     if verdict(&given, ways::cold).accepted() {
         assert_signed(&given, false);
     }
 }
 
-fn split(mut rest: &[u8]) -> Vec<ByteString> {
+fn split(mut rest: &[u8], limit: usize) -> Vec<ByteString> {
     let mut files = Vec::new();
     while let Some((&[high, middle, low], behind)) = rest.split_first_chunk()
-        && files.len() < MAX_LIST
+        && files.len() < limit
     {
         let size = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         let (file, behind) = behind.split_at(size.min(behind.len()));
@@ -350,11 +421,13 @@ mod tests {
             device: HONEST.device.clone(),
             nonce: HONEST.nonce,
             endorsements: HONEST.endorsements.clone(),
+            opinion: Some(HONEST.opinion.clone()),
             time: NOW,
             rim_time: Some(NOW),
             other_manifests: false,
             other_answers: false,
             other_lists: false,
+            other_opinion: false,
         }
     }
 
@@ -371,6 +444,12 @@ mod tests {
             assert_eq!((result.accepted(), result.code), (true, None));
             assert_signed(&given, false);
         }
+        let mut without_opinion = honest();
+        change(&mut without_opinion, &mut Edits::of(&[15, 0]));
+        assert!(without_opinion.opinion.is_none() && verdict(&without_opinion, ways::every).accepted());
+        let mut unread = honest();
+        unread.opinion.as_mut().unwrap().answers.clear();
+        assert_eq!(verdict(&unread, ways::every).code, Some("nras_format"));
         let mut neither = honest();
         (neither.endorsements.crls, neither.endorsements.ocsp) = (Vec::new(), Vec::new());
         assert!(!verdict(&neither, ways::every).accepted());
@@ -389,7 +468,7 @@ mod tests {
             change(&mut given, &mut Edits::of(&other_value));
             codes.extend(verdict(&given, ways::cold).code);
         }
-        for kind in 11..14 {
+        for kind in [11, 12, 13, 16] {
             for seed in 0..64_u8 {
                 let decisions: Vec<u8> = (0..64_u8).map(|at| at.wrapping_mul(seed) ^ (seed >> 1)).collect();
                 let mut given = honest();
@@ -397,7 +476,9 @@ mod tests {
                 codes.extend(verdict(&given, ways::cold).code);
             }
         }
-        for code in ["device_measurements", "device_revocation", "rim_signature"] {
+        for code in
+            ["device_measurements", "device_revocation", "rim_signature", "nras_nonce", "nras_disagrees"]
+        {
             assert!(codes.contains(code), "{code}: {codes:?}");
         }
     }
@@ -405,8 +486,8 @@ mod tests {
     #[test]
     fn files_are_split_as_they_were_joined() {
         let files = HONEST.endorsements.ocsp.clone();
-        assert_eq!(split(&joined(1, &files)[1..]), files);
-        assert_eq!(split(&[0, 0, 9, 1]), [ByteString(vec![1])]);
-        assert_eq!(split(&[0; 3 * (MAX_LIST + 1)]).len(), MAX_LIST);
+        assert_eq!(split(&joined(1, &files)[1..], MAX_OCSP_ANSWERS), files);
+        assert_eq!(split(&[0, 0, 9, 1], 1), [ByteString(vec![1])]);
+        assert_eq!(split(&[0; 3 * 5], 4).len(), 4);
     }
 }

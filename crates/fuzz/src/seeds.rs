@@ -147,6 +147,8 @@ const NRAS_CLAIMS: &[u8] = b"{\"sub\":\"S\",\"x-nvidia-ver\":\"3.0\",\"iss\":\"I
     \"0707070707070707070707070707070707070707070707070707070707070707\"]]}}\0\
     {\"iss\":\"I\",\"eat_nonce\":\"0707070707070707070707070707070707070707070707070707070707070707\",\
     \"iat\":1,\"nbf\":2,\"exp\":3,\"ueid\":\"258\",\"measres\":\"success\",\"secboot\":true,\"dbgstat\":\"disabled\",\
+    \"x-nvidia-gpu-attestation-report-nonce-match\":true,\
+    \"x-nvidia-gpu-driver-version\":\"1\",\"x-nvidia-gpu-vbios-version\":\"2\",\
     \"x-nvidia-gpu-attestation-report-signature-verified\":true,\"x-nvidia-attestation-warning\":null,\
     \"x-nvidia-gpu-driver-rim-cert-chain\":{\"x-nvidia-cert-status\":\"valid\",\"x-nvidia-cert-ocsp-status\":\"good\"}}";
 

@@ -6,7 +6,9 @@ use crate::guest::{GPU, POLICY, Parts, gpu};
 use crate::snp::HONEST;
 use crate::{MAX_INPUT, Target, devices, rim, seeds};
 use confide_evidence::bytes::ByteString;
-use confide_evidence::document::{EvidenceDocument, MAX_DEVICES, MAX_LIST, NvidiaEndorsements};
+use confide_evidence::document::{
+    EvidenceDocument, MAX_DEVICE_CRLS, MAX_DEVICES, MAX_OCSP_ANSWERS, MAX_RIMS, NvidiaEndorsements,
+};
 use confide_evidence::nvidia::{MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER};
 use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::x509::Crl;
@@ -212,9 +214,9 @@ fn device_files() -> Vec<(String, Vec<u8>)> {
     };
     let answers = |size: usize| {
         let padded = |number: usize| padded_answer(&ocsp[number % ocsp.len()].0, number, size);
-        (0..(MAX_INPUT / (size + 3)).min(MAX_LIST)).map(padded).collect()
+        (0..(MAX_INPUT / (size + 3)).min(MAX_OCSP_ANSWERS)).map(padded).collect()
     };
-    let again = |file: &Vec<u8>| vec![file.clone(); (MAX_INPUT / (file.len() + 3)).min(MAX_LIST)];
+    let again = |file: &Vec<u8>| vec![file.clone(); (MAX_INPUT / (file.len() + 3)).min(MAX_RIMS)];
     let broken = |file: &ByteString| {
         let mut file = file.0.clone();
         let at = file.len() - 8;
@@ -224,7 +226,7 @@ fn device_files() -> Vec<(String, Vec<u8>)> {
     vec![
         whole("the most answers of the largest size", 1, answers(MAX_OCSP)),
         whole("the most answers", 1, answers(4096)),
-        whole("one list again and again", 2, vec![broken(&crls[0]); MAX_LIST]),
+        whole("one list again and again", 2, vec![broken(&crls[0]); MAX_DEVICE_CRLS]),
         whole("lists of the shortest entries", 2, vec![crl(), crl(), crl()]),
         whole("one manifest again and again", 0, again(&rims[0].0)),
     ]

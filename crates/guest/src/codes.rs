@@ -77,7 +77,7 @@ codes! {
         "name an ordinary policy: a danger policy accepts GPUs whose keys everybody has";
     GPU_ENDORSEMENTS_UNREADABLE = "gpu_endorsements_unreadable", "the folder of the GPUs' endorsements, or a file in it, cannot be read",
         "name a folder that exists and whose files this user may read";
-    GPU_ENDORSEMENTS_TOO_LARGE = "gpu_endorsements_too_large", "the folder of the GPUs' endorsements has more than 256 files or 1 MiB",
+    GPU_ENDORSEMENTS_TOO_LARGE = "gpu_endorsements_too_large", "the folder of the GPUs' endorsements has more than 32 manifests, 128 OCSP answers, 32 revocation lists or 1 MiB",
         "leave in the folder only the manifests, answers and lists of this machine's GPUs and switches";
     GPU_ENDORSEMENTS_INVALID = "gpu_endorsements_invalid", "a file of the GPUs' endorsements is no manifest, OCSP answer or revocation list",
         "fetch the file that the error names again, or remove it";

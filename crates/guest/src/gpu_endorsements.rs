@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use confide_evidence::document::{MAX_LIST, NvidiaEndorsements};
+use confide_evidence::document::{MAX_DEVICE_CRLS, MAX_OCSP_ANSWERS, MAX_RIMS, NvidiaEndorsements};
 use confide_evidence::nvidia::{FileError, Rim, RimError, decoded};
 use confide_evidence::ocsp::{OcspError, OcspResponse};
 use confide_evidence::x509::{Crl, X509Error};
@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::codes;
 
-/// The most files of a folder: a document lists as many of each kind.
-pub(crate) const MAX_GPU_FILES: usize = MAX_LIST;
+/// The most files of a folder: a document lists so many of all kinds, and of each kind no more than its own limit.
+pub(crate) const MAX_GPU_FILES: usize = MAX_RIMS + MAX_OCSP_ANSWERS + MAX_DEVICE_CRLS;
 
 /// The most bytes of a folder's files together, and so of what is stapled of them. Manifests have some 21 KiB, answers and
 /// lists 1.3 KiB: eight GPUs and four switches need under 200 KiB. A document has 4 MiB, of which Intel's collateral and
@@ -41,6 +41,18 @@ pub enum FolderError {
     TooMany {
         /// The folder.
         folder: PathBuf,
+    },
+    /// More files of one kind than a document lists.
+    #[error("{folder}: {count} {kind}, at most {limit} are stapled")]
+    TooManyOf {
+        /// The folder.
+        folder: PathBuf,
+        /// What they are.
+        kind: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
     },
     /// More bytes than [`MAX_GPU_STAPLE`].
     #[error("{path}: with this file, the endorsements of GPUs have more than {MAX_GPU_STAPLE} bytes")]
@@ -84,7 +96,9 @@ impl FolderError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => codes::GPU_ENDORSEMENTS_UNREADABLE,
-            Self::TooMany { .. } | Self::TooLarge { .. } => codes::GPU_ENDORSEMENTS_TOO_LARGE,
+            Self::TooMany { .. } | Self::TooManyOf { .. } | Self::TooLarge { .. } => {
+                codes::GPU_ENDORSEMENTS_TOO_LARGE
+            }
             Self::Manifest { .. } | Self::Encoding { .. } | Self::Neither { .. } => {
                 codes::GPU_ENDORSEMENTS_INVALID
             }
@@ -101,6 +115,15 @@ pub(crate) fn read(folder: &Path) -> Result<NvidiaEndorsements, FolderError> {
         let bytes = content(&path, left)?;
         left = left.saturating_sub(bytes.len());
         sort(path, bytes, &mut found)?;
+    }
+    for (kind, count, limit) in [
+        ("manifests", found.rims.len(), MAX_RIMS),
+        ("OCSP answers", found.ocsp.len(), MAX_OCSP_ANSWERS),
+        ("revocation lists", found.crls.len(), MAX_DEVICE_CRLS),
+    ] {
+        if count > limit {
+            return Err(FolderError::TooManyOf { folder: folder.to_owned(), kind, count, limit });
+        }
     }
     Ok(found)
 }
@@ -318,8 +341,13 @@ mod tests {
         let list = list.sign(&SimulatedGpu::new(0).unwrap().certificates()[2]).unwrap();
         let names: Vec<String> = (0..=MAX_GPU_FILES).map(|number| format!("{number:03}")).collect();
         let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &list[..])).collect();
-        assert!(read(folder(&files[1..]).path()).is_ok());
-        assert_eq!(refusal(&files).1, "gpu_endorsements_too_large");
+        assert!(read(folder(&files[..MAX_DEVICE_CRLS]).path()).is_ok());
+        let (told, code) = refusal(&files[..=MAX_DEVICE_CRLS]);
+        assert_eq!(code, "gpu_endorsements_too_large");
+        assert!(told.contains("33 revocation lists, at most 32"), "{told}");
+        let (told, code) = refusal(&files);
+        assert_eq!(code, "gpu_endorsements_too_large");
+        assert!(told.contains("more than 192 files"), "{told}");
         let long = vec![b' '; MAX_GPU_STAPLE - list.len()];
         let (told, code) = refusal(&[("a", &list), ("b", &[&long[..], b" "].concat())]);
         assert_eq!(code, "gpu_endorsements_too_large");

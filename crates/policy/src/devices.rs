@@ -38,7 +38,8 @@ pub struct DevicePolicy {
     /// Which devices are installed in which machine.
     #[serde(default)]
     pub machine: Machines,
-    /// NVIDIA's attestation service has been asked and finds the same.
+    /// NVIDIA's attestation service has been asked and finds the same. Documents carry no such opinion: those with devices are
+    /// refused where it is required.
     pub nras: Require,
 }
 

@@ -28,21 +28,23 @@ use std::time::{Duration, Instant};
 use confide_evidence::boot_log::{MAX_BOOT_LOG, MIN_EVENT};
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    Endorsements, EvidenceDocument, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST, NvidiaEndorsements, TdxCollateral,
+    Endorsements, EvidenceDocument, MAX_DEVICE_CRLS, MAX_DEVICES, MAX_DOCUMENT, MAX_OCSP_ANSWERS, MAX_RIMS,
+    NvidiaEndorsements, TdxCollateral,
 };
 use confide_evidence::hash::sha256;
 use confide_evidence::nvidia::{DeviceChain, Jwks, NrasAnswer, Report, device_of, evidence_list};
 use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, OcspResponse};
 use confide_evidence::pem;
-use confide_evidence::record::Record;
+use confide_evidence::record::{NrasOpinion, Record};
 use confide_evidence::tdx::{MAX_COLLATERAL, collateral_from_json, collateral_to_json};
 use confide_evidence::x509::{Certificate, Crl, MAX_CERTIFICATE, MAX_CRL};
 use confide_policy::{AppraisalPolicy, ReferenceFile, Require};
 use confide_simulator::{
-    BootEvent, GpuCrlFlaw, GpuRevocationList, OcspFlaw, OcspOptions, RimFlaw, RimOptions, SimulatedBootLog,
-    SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate, SnpExtension, SnpOptions, TdMeasurements,
+    BootEvent, GpuCrlFlaw, GpuRevocationList, NrasDevice, NrasFlaw, NrasOptions, OcspFlaw, OcspOptions,
+    RimFlaw, RimOptions, SimulatedBootLog, SimulatedGpu, SimulatedSnp, SimulatedTd, SnpCertificate,
+    SnpExtension, SnpOptions, TdMeasurements,
 };
-use confide_verifier::{AttestationResult, Inputs, Subject, evaluate};
+use confide_verifier::{AttestationResult, Inputs, Status, Subject, evaluate};
 use guest::{DANGER, Guest, NOW, challenge, danger, now};
 
 const ROUNDS: usize = 15;
@@ -161,10 +163,9 @@ fn documents(policy: &AppraisalPolicy) -> Vec<Case> {
     ]
 }
 
-/// As many devices as there may be, with as many manifests, answers and lists as fit into the size of a document: each is
-/// about a certificate that counts, and of none does the signature hold.
+/// As many devices as there may be, with as many manifests, answers and lists: each is about a certificate that counts, and
+/// of none does the signature hold. Once beside as many opinions, of which all signatures but the last hold.
 fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
-    const OF_EACH: u64 = 80;
     let mut policy = policy.clone();
     (policy.devices.rim, policy.devices.revocation) = (Require::Required, Require::Required);
     let gpu = SimulatedGpu::new(0).unwrap();
@@ -172,7 +173,11 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
     let devices = vec![evidence; MAX_DEVICES];
     let [_, above @ ..] = gpu.certificates() else { panic!("a chain") };
     let (mut rims, mut ocsp, mut crls) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..OF_EACH {
+    for number in 0.. {
+        let full = (rims.len() >= MAX_RIMS, ocsp.len() >= MAX_OCSP_ANSWERS, crls.len() >= MAX_DEVICE_CRLS);
+        if full == (true, true, true) {
+            break;
+        }
         for options in gpu.rims(NOW) {
             let id = format!("{}-{number}", options.id);
             let options = RimOptions { id, flaw: RimFlaw::Signature, ..options };
@@ -182,7 +187,7 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
             let flaw = OcspFlaw::Signature;
             let answer = OcspOptions {
                 produced_at: NOW - number,
-                this_update: NOW - OF_EACH,
+                this_update: NOW - 100,
                 flaw,
                 ..OcspOptions::good(NOW)
             };
@@ -192,37 +197,62 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
             crls.push(list.sign(issuer).unwrap().into());
         }
     }
+    rims.truncate(MAX_RIMS);
+    ocsp.truncate(MAX_OCSP_ANSWERS);
+    crls.truncate(MAX_DEVICE_CRLS);
     let size = [&rims, &ocsp, &crls]
         .into_iter()
         .flatten()
         .map(|file: &ByteString| file.as_bytes().len())
         .sum::<usize>();
-    assert!((MAX_DOCUMENT / 4..MAX_DOCUMENT).contains(&size), "{size}");
+    assert!(size < MAX_DOCUMENT, "{size}");
     let endorsements =
         Endorsements { nvidia: Some(NvidiaEndorsements { crls, ocsp, rims }), ..Endorsements::default() };
-    vec![Case::new("devices: 32 GPUs, and hundreds of endorsements of which no signature holds", move || {
-        refused(&Inputs {
-            subject: Subject::Devices {
-                devices: &devices,
-                nonces: &[[7; 32]; MAX_DEVICES],
-                rim_at: None,
-                nras: None,
-            },
-            endorsements: &endorsements,
-            prepared: None,
-            prepared_devices: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            challenge: None,
-            now: now(),
-            algorithms: &AWS,
-        });
-    })]
+    let case = |name, nras: Option<NrasOpinion>| {
+        let (devices, endorsements, policy) = (devices.clone(), endorsements.clone(), policy.clone());
+        Case::new(name, move || {
+            let result = refused(&Inputs {
+                subject: Subject::Devices {
+                    devices: &devices,
+                    nonces: &[[7; 32]; MAX_DEVICES],
+                    rim_at: None,
+                    nras: nras.as_ref(),
+                },
+                endorsements: &endorsements,
+                prepared: None,
+                prepared_devices: None,
+                memo: None,
+                second_opinion: None,
+                references: None,
+                policy: &policy,
+                challenge: None,
+                now: now(),
+                algorithms: &AWS,
+            });
+            let signatures = result.checks.iter().find(|check| check.code == "nras_signature");
+            assert_eq!(signatures.is_some_and(|check| check.status == Status::Fail), nras.is_some());
+        })
+    };
+    vec![
+        case("devices: 32 GPUs, and nearly two hundred endorsements of which no signature holds", None),
+        case("devices: 32 GPUs, full endorsements and 32 NRAS answers", Some(opinions(&gpu))),
+    ]
 }
 
-/// OCSP answers of the largest size: two that the parser refuses late, and as many beside a device as a document takes,
+/// As many answers as are taken, each about one device and of its own time: the signature of the last token alone does not hold.
+fn opinions(gpu: &SimulatedGpu) -> NrasOpinion {
+    let mut last = NrasOptions::new([7; 32], NOW, vec![NrasDevice::gpu(gpu)]);
+    let before = (1..).map(|age| NrasOptions { issued_at: NOW - age, ..last.clone() });
+    let mut answers: Vec<NrasOptions> = before.take(MAX_DEVICES - 1).collect();
+    last.flaw = NrasFlaw::DeviceSignature;
+    answers.push(last);
+    NrasOpinion {
+        jwks: answers[0].jwks().unwrap().into_bytes().into(),
+        answers: answers.iter().map(|answer| answer.answer().unwrap().into_bytes().into()).collect(),
+    }
+}
+
+/// OCSP answers of the largest size: two that the parser refuses late, and as many beside a device as a document may have,
 /// each with another signed part, about a certificate that counts, and of none does the signature hold.
 fn answers(policy: &AppraisalPolicy) -> Vec<Case> {
     let mut policy = policy.clone();
@@ -232,17 +262,18 @@ fn answers(policy: &AppraisalPolicy) -> Vec<Case> {
     let [_, subjects @ .., _] = gpu.certificates() else { panic!("a chain") };
     let honest: Vec<Vec<u8>> =
         subjects.iter().map(|subject| OcspOptions::good(NOW).answer(subject).unwrap()).collect();
-    let ocsp: Vec<ByteString> =
-        (0..MAX_LIST).map(|number| padded_answer(&honest[number % honest.len()], number, 1).into()).collect();
+    let ocsp: Vec<ByteString> = (0..MAX_OCSP_ANSWERS)
+        .map(|number| padded_answer(&honest[number % honest.len()], number, 1).into())
+        .collect();
     let size = ocsp.iter().map(|answer| answer.as_bytes().len()).sum::<usize>();
-    assert!((MAX_DOCUMENT / 16 * 15..=MAX_DOCUMENT).contains(&size), "{size}");
+    assert!((MAX_OCSP_ANSWERS * MAX_OCSP / 16 * 15..=MAX_DOCUMENT).contains(&size), "{size}");
     let one_more = padded_answer(&honest[0], 0, MAX_OCSP_CERTIFICATES + 1);
     let parser = Case::new("OCSP answer: 16 KiB with a certificate too many", move || {
         black_box(OcspResponse::parse(black_box(&one_more)).expect_err("malformed"));
     });
     let nvidia = NvidiaEndorsements { crls: Vec::new(), ocsp, rims: Vec::new() };
     let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
-    let appraisal = Case::new("devices: 256 OCSP answers of 16 KiB of which no signature holds", move || {
+    let appraisal = Case::new("devices: 128 OCSP answers of 16 KiB of which no signature holds", move || {
         let result = refused(&Inputs {
             subject: Subject::Devices {
                 devices: std::slice::from_ref(&device),

@@ -562,6 +562,8 @@ impl<'a> Progress<'a> {
     fn platform_binding(&self) -> Option<&'static str> {
         match self.inputs.subject {
             _ if self.devices.is_empty() => None,
+            // Where report data is waived, the quote may be of another exchange than theirs.
+            Subject::Document(_) if !self.checks.has_passed(&rules::REPORT_DATA) => None,
             Subject::Document(_) if self.checks.has_passed(&rules::DEVICE_REGISTRY) => {
                 Some("registered_hardware")
             }

@@ -10,8 +10,9 @@
 //!
 //! A memo keeps exact bytes and compares exact bytes, of NVIDIA's endorsements their SHA-256. It is written only after a whole appraisal has accepted, so
 //! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`], [`MAX_COLLATERALS`]
-//! and [`MAX_DEVICE_ENDORSEMENTS`]. A machine has one set of NVIDIA's endorsements: whatever its owner staples, it displaces
-//! that of no other machine while there is room. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
+//! and [`MAX_DEVICE_ENDORSEMENTS`]. Of NVIDIA's endorsements there is one set for each device that was the first of accepted ones:
+//! whatever its owner staples beside it, it displaces that of no other device while there is room. A machine is known by that
+//! device, so that the owner of one with eight GPUs, who puts another first each time, takes eight places and no more. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
 //! a platform has one entry however its chain is written, and so have TCB info and QE identity with the chains and lists
 //! beside them, so that other spellings displace no other platform and no other collateral.
 //! Windows, revocation, identities and TCB levels are appraised each time.
@@ -54,7 +55,7 @@ struct State {
     /// By the bytes of the PCK chain as they stand in quotes, each PCK certificate once.
     platforms: BTreeMap<Box<[u8]>, Kept>,
     collaterals: Vec<KeptCollateral>,
-    /// By machine.
+    /// By machine, which is known by its first device.
     devices: BTreeMap<[u8; 32], KeptDevices>,
     /// The manifests of all of them that are verified, by the SHA-256 of the file.
     manifests: BTreeMap<[u8; 32], Arc<Manifest>>,

@@ -59,7 +59,8 @@ pub struct AttestationResult {
     /// Until when the verdict may be relied on, RFC 3339; nothing where it was not accepted.
     pub valid_until: Option<String>,
     /// How the GPUs are tied to the CPU's evidence: `shared_transcript` where it covers their reports, `topology` where they
-    /// are tied to each other besides, `registered_hardware` where the policy's registry has them beside this CPU.
+    /// are tied to each other besides, `registered_hardware` where the policy's registry has them beside this CPU. Nothing
+    /// where a document's report data did not pass, waived or not: then no evidence of the CPU covers them.
     pub platform_binding: Option<&'static str>,
     /// Facts of each device's signed report.
     pub devices: Vec<DeviceResult>,

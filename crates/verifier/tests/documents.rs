@@ -15,7 +15,7 @@ use confide_evidence::document::{
 use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
-use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines};
+use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines, Require};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
@@ -285,6 +285,40 @@ fn a_gpu_must_be_beside_the_cpu_that_the_policy_has_registered_for_it() {
         assert_eq!(failures(&result), ["device_registry"]);
         assert_eq!(shown(&result), actual);
         assert_eq!(result.platform_binding, Some("shared_transcript"));
+    }
+}
+
+#[test]
+fn a_document_under_a_policy_that_needs_the_services_opinion_is_told_where_opinions_are_appraised() {
+    let mut policy = danger(DANGER);
+    policy.devices.nras = Require::Required;
+    let result = verdict(&Guest::new().document(), Some(&challenge()), &policy);
+    assert_eq!(failures(&result), ["nras"]);
+    let check = result.checks.iter().find(|check| check.code == "nras").unwrap();
+    assert!(check.actual.ends_with("for devices by themselves: verify gpu"), "{}", check.actual);
+    let remedy = check.remedy.as_ref().unwrap();
+    assert!(remedy.starts_with("waive devices.nras"), "{remedy}");
+}
+
+/// The same devices, accepted by a quote of another exchange.
+#[test]
+fn devices_under_waived_report_data_are_bound_to_no_cpu() {
+    let guest = Guest::new();
+    let text = DANGER.replace(
+        "report_data = { from = \"document\" }",
+        "report_data = { waive = \"a quote of another exchange\" }",
+    );
+    assert_ne!(text, DANGER);
+    let elsewhere = Challenge::serve(NONCE, EXPORTER, [0xee; 32]).recorded();
+    for registered in [false, true] {
+        let mut policy = danger(&text);
+        if registered {
+            let devices = vec![brom(&guest.gpu)];
+            policy.devices.machine = Machines(vec![machine("its own", guest.platform.ppid(), devices)]);
+        }
+        let result = verdict(&guest.document(), Some(&elsewhere), &policy);
+        assert_eq!(result.devices.len(), 1, "{:#?}", result.checks);
+        assert_eq!(result.platform_binding, None);
     }
 }
 

@@ -444,7 +444,7 @@ fn claims_are_held_against_the_set_that_the_measurements_match() {
 }
 
 /// Settings that are no expectation of evidence, and so have no waiver.
-const NEVER_WAIVED: [&str; 12] = [
+const NEVER_WAIVED: [&str; 13] = [
     "danger.tdx_root_spki_sha256",
     "danger.gpu_root_spki_sha256",
     "danger.rim_root_spki_sha256",
@@ -454,6 +454,7 @@ const NEVER_WAIVED: [&str; 12] = [
     "tdx.fmspc.deny",
     "devices.driver.deny",
     "devices.vbios.deny",
+    "devices.machine.devices",
     "freshness.max_age_seconds",
     "freshness.attest",
     "freshness.batch",

@@ -12,8 +12,8 @@ use crate::status::Failure;
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICES, MAX_DOCUMENT, MAX_LIST,
-    NvidiaEndorsements, SnpEndorsements, TdxCollateral,
+    DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICE_CRLS, MAX_DEVICES, MAX_DOCUMENT,
+    MAX_OCSP_ANSWERS, MAX_RIMS, NvidiaEndorsements, SnpEndorsements, TdxCollateral,
 };
 use confide_evidence::nvidia::{MAX_JWKS, MAX_NRAS_ANSWER, MAX_RIM};
 use confide_evidence::record::{NrasOpinion, RecordedChallenge, RecordedReferences};
@@ -215,16 +215,16 @@ fn nras_opinion(nras: &Nras, files: &Files) -> Result<NrasOpinion, Failure> {
 /// What is given of NVIDIA; nothing where a case has none of it.
 fn nvidia_endorsements(case: &Case<'_>, files: &Files) -> Result<Option<NvidiaEndorsements>, Failure> {
     let endorsements = &case.endorsements;
-    let read = |what: &str, blobs: &[Blob], limit| {
-        if blobs.len() > MAX_LIST {
-            let message = format!("{} {what}, at most {MAX_LIST} are accepted", blobs.len());
+    let read = |what: &str, blobs: &[Blob], most: usize, limit| {
+        if blobs.len() > most {
+            let message = format!("{} {what}, at most {most} are accepted", blobs.len());
             return Err(case::malformed(message));
         }
         blobs.iter().map(|blob| files.bytes(blob, limit)).collect::<Result<Vec<_>, Failure>>()
     };
-    let rims = read("manifests", &endorsements.nvidia_rims, MAX_RIM)?;
-    let ocsp = read("OCSP answers", &endorsements.nvidia_ocsp, gpu::OCSP_FILE)?;
-    let crls = read("revocation lists", &endorsements.nvidia_crls, gpu::CRL_FILE)?;
+    let rims = read("manifests", &endorsements.nvidia_rims, MAX_RIMS, MAX_RIM)?;
+    let ocsp = read("OCSP answers", &endorsements.nvidia_ocsp, MAX_OCSP_ANSWERS, gpu::OCSP_FILE)?;
+    let crls = read("revocation lists", &endorsements.nvidia_crls, MAX_DEVICE_CRLS, gpu::CRL_FILE)?;
     Ok(gpu::endorsements(rims, ocsp, crls))
 }
 

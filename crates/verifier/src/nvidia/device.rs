@@ -395,7 +395,7 @@ impl Device<'_> {
         }
     }
 
-    /// What tells its machine from others: SHA-256 of the leaf's SubjectPublicKeyInfo.
+    /// What tells the machine whose first device it is from others: SHA-256 of the leaf's SubjectPublicKeyInfo.
     pub(super) fn machine(&self) -> [u8; 32] {
         Sha256::digest(&self.chain.leaf().spki).into()
     }

@@ -8,9 +8,9 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// As many signatures as are remembered: those of the most endorsements that a document can carry fit, which are 256
-/// manifests with five each, 256 answers with two each and 256 lists, beside those of 32 devices. What does not fit is
-/// verified each time.
+/// As many signatures as are remembered: those of the most endorsements that a document can carry fit, which are 32
+/// manifests with five each, 128 answers with two each and 32 lists, beside those of the devices of some hundred machines
+/// that share them. What does not fit is verified each time.
 pub const MAX_KNOWN_SIGNATURES: usize = 4096;
 
 /// Whether signatures hold. What came of a key, a message and a signature once comes of them always: nothing here is about

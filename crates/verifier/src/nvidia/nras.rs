@@ -10,7 +10,7 @@
 
 use super::chain;
 use super::device::{Compared, Device};
-use super::{DeviceFindings, Node, earliest};
+use super::{Cpu, DeviceFindings, Node, earliest};
 use crate::check::{Checks, Rule};
 use crate::result::Outcome;
 use crate::rules;
@@ -55,6 +55,10 @@ static RULES: [&Rule; 11] = [
     &rules::NRAS,
 ];
 
+/// Why a document never has what [`rules::NRAS`] asks for.
+const OF_DOCUMENTS: &str =
+    "none: documents carry no opinion, opinions are appraised for devices by themselves: verify gpu";
+
 /// What was found of the devices here.
 pub(super) struct Ours<'o, 'a> {
     /// Those whose chain and report signature hold.
@@ -71,8 +75,7 @@ pub(super) fn appraise(
     findings: &mut DeviceFindings,
 ) {
     let Some(given) = node.nras else {
-        let found = Err::<String, _>("NVIDIA's attestation service was not asked");
-        return checks.require(&rules::NRAS, &node.policy.devices.nras, found);
+        return not_asked(node, checks);
     };
     let here = checks.first_failure();
     if let Some(opinion) = authentic(given, node, checks, findings)
@@ -88,6 +91,19 @@ pub(super) fn appraise(
         return;
     }
     checks.not_reached(&RULES);
+}
+
+/// There is no opinion. A document cannot have one: under a policy that needs it, it is refused for what the policy asks.
+fn not_asked(node: &Node<'_>, checks: &mut Checks) {
+    let required = &node.policy.devices.nras;
+    let of_document = matches!((node.cpu, required), (Cpu::Tdx(_), Require::Required));
+    let actual = if of_document { OF_DOCUMENTS } else { "NVIDIA's attestation service was not asked" };
+    checks.require(&rules::NRAS, required, Err::<String, _>(actual));
+    checks.advise(|| {
+        of_document.then_some(
+            "waive devices.nras in policies for documents, and hold devices against it with verify gpu",
+        )
+    });
 }
 
 /// An opinion whose tokens are each signed by a key that the pinned authority has certified.
@@ -229,6 +245,7 @@ impl Key {
     }
 
     /// The authority has issued the certificate, and it may sign. Its purposes are those of TLS: they say nothing of tokens.
+    /// Nor does its name: only that of a key for GPUs is recorded, and nothing says that a key for switches has the same.
     fn chain(&self, node: &Node<'_>) -> Result<(), String> {
         let Self { leaf, issuer, .. } = self;
         if leaf.issuer != issuer.subject {
@@ -244,7 +261,8 @@ impl Key {
         node.algorithms.service_certificate(issuer, leaf).map_err(|fault| fault.describe().to_owned())
     }
 
-    /// The certificates are valid now, and were when a token was issued.
+    /// The certificates are valid now, and were when a token was issued. Of the issuer the key alone is pinned: the certificate
+    /// that the key set has of it is signed by nobody who is known here, so that its own window only informs.
     fn validity(&self, times: [i64; 2]) -> Result<(), String> {
         for certificate in [&self.leaf, &self.issuer] {
             let (from, until) = (certificate.not_before, certificate.not_after);
@@ -496,7 +514,7 @@ impl Matched<'_> {
         let opaque = &device.report.opaque;
         for (what, here, there) in [
             ("driver", opaque.driver_version, self.device.driver.as_deref()),
-            ("VBIOS or firmware", opaque.vbios_version.as_deref(), self.device.firmware.as_deref()),
+            ("VBIOS or firmware", opaque.vbios_version.as_deref(), Some(self.device.firmware.as_str())),
         ] {
             if let Some(there) = there
                 && here.is_none_or(|here| !here.eq_ignore_ascii_case(there))

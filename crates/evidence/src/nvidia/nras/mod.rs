@@ -108,10 +108,10 @@ pub struct Submodule {
     pub against: Vec<String>,
     /// Whether a certificate is on hold: `x-nvidia-attestation-warning` says something.
     pub warning: bool,
-    /// The driver's version, of a GPU.
+    /// The driver's version; of a GPU it is always there.
     pub driver: Option<String>,
     /// The version of VBIOS or firmware.
-    pub firmware: Option<String>,
+    pub firmware: String,
 }
 
 /// What an answer calls a device: its kind, and its place among the devices of the request.
@@ -235,17 +235,20 @@ fn digests_of(submods: &Members<'_>) -> Result<BTreeMap<SubmoduleName, [u8; 32]>
 
 /// Claims by which the kinds of devices differ.
 struct Names {
+    nonce: &'static str,
     signature: &'static str,
     driver: &'static str,
     firmware: &'static str,
 }
 
 const GPU: Names = Names {
+    nonce: "x-nvidia-gpu-attestation-report-nonce-match",
     signature: "x-nvidia-gpu-attestation-report-signature-verified",
     driver: "x-nvidia-gpu-driver-version",
     firmware: "x-nvidia-gpu-vbios-version",
 };
 const SWITCH: Names = Names {
+    nonce: "x-nvidia-switch-attestation-report-nonce-match",
     signature: "x-nvidia-switch-attestation-report-signature-verified",
     driver: "x-nvidia-switch-driver-version",
     firmware: "x-nvidia-switch-bios-version",
@@ -263,7 +266,15 @@ impl Submodule {
         };
         let serial = claims.text("ueid").and_then(|ueid| number(&ueid)).ok_or(TokenError::Claim("ueid"))?;
         let Text(measurements) = claim(&claims, "measres")?;
-        let version = |name| claims.text(name).map(Cow::into_owned);
+        // What speaks against a device where it is not as it should be must be there.
+        for name in ["secboot", "dbgstat", names.nonce] {
+            claims.find(name).ok_or(TokenError::Claim(name))?;
+        }
+        let version = |name| claims.text(name).map(Cow::into_owned).ok_or(TokenError::Claim(name));
+        let driver = match name.kind {
+            DeviceKind::Gpu => Some(version(names.driver)?),
+            DeviceKind::Switch => claims.text(names.driver).map(Cow::into_owned),
+        };
         let warning =
             claims.find(WARNING).is_some_and(|value| !["null", "false", "\"\""].contains(&value.get()));
         Ok(Self {
@@ -274,8 +285,8 @@ impl Submodule {
             signature: claim(&claims, names.signature)?,
             against: against(&claims),
             warning,
-            driver: version(names.driver),
-            firmware: version(names.firmware),
+            driver,
+            firmware: version(names.firmware)?,
             token,
         })
     }
