@@ -263,7 +263,7 @@ fn recorded_answers_are_read_as_they_were_recorded_decoded() {
         assert_eq!(claims["eat_nonce"], hex::encode(&stamp.nonce), "{decoded}");
         assert_eq!(claims["ueid"], decimal(&device.serial), "{decoded}");
         assert_eq!(claims["measres"], device.measurements.as_str(), "{decoded}");
-        assert_eq!(claims[firmware].as_str(), device.firmware.as_deref(), "{decoded}");
+        assert_eq!(claims[firmware], device.firmware.as_str(), "{decoded}");
         assert_eq!(claims["x-nvidia-gpu-driver-version"].as_str(), device.driver.as_deref(), "{decoded}");
     }
 }
