@@ -23,7 +23,7 @@ struct Shard {
     /// The packages whose tests must notice, with commas between.
     tested_by: &'static str,
     files: &'static [&'static str],
-    /// The tests that notice most of them: whatever these miss is put before `tests`.
+    /// The files of tests, beside the unit tests, that notice most of them: whatever these miss is put before `tests`.
     first: &'static [&'static str],
     tests: &'static [&'static str],
 }
@@ -67,7 +67,7 @@ const SHARDS: &[Shard] = &[
         package: "confide-verifier",
         tested_by: "confide-verifier",
         files: &["crates/verifier/src/snp/*.rs"],
-        first: &["--lib", "--test", "own_snp_cases"],
+        first: &["own_snp_cases"],
         tests: SNP,
     },
     verifier("boot_log", &["crates/verifier/src/boot_log.rs"], TDX),
@@ -132,7 +132,7 @@ const SHARDS: &[Shard] = &[
             "crates/evidence/src/text.rs",
             "crates/evidence/src/transcript.rs",
         ],
-        &["--lib", "--test", "formats", "--test", "own_cases"],
+        &["formats", "own_cases"],
         DOCUMENTS,
     ),
     Shard {
@@ -140,8 +140,8 @@ const SHARDS: &[Shard] = &[
         package: "confide-policy",
         tested_by: "confide-policy",
         files: &["crates/policy/src/*.rs"],
-        first: &["--lib"],
-        tests: &["--lib", "--test", "documentation"],
+        first: &[],
+        tests: &["documentation"],
     },
 ];
 
@@ -150,163 +150,69 @@ const ON_EVIDENCE: [&str; 4] =
     ["confide-evidence", "confide-policy", "confide-verifier", "confide-simulator"];
 
 /// The appraisal's own cases, two or more for each check.
-const CASES: &[&str] = &["--lib", "--test", "own_cases"];
+const CASES: &[&str] = &["own_cases"];
 
 /// Those of devices.
-const DEVICE_CASES: &[&str] = &["--lib", "--test", "own_device_cases"];
+const DEVICE_CASES: &[&str] = &["own_device_cases"];
 
 /// The tests of the verifier that take seconds and are about TDX.
-const TDX: &[&str] = &[
-    "--lib",
-    "--test",
-    "own_cases",
-    "--test",
-    "tdx_corpus",
-    "--test",
-    "documents",
-    "--test",
-    "attacks",
-    "--test",
-    "policy",
-    "--test",
-    "references",
-    "--test",
-    "memo",
-    "--test",
-    "boot_log",
-];
+const TDX: &[&str] =
+    &["own_cases", "tdx_corpus", "documents", "attacks", "policy", "references", "memo", "boot_log"];
 
 /// Those that are about SEV-SNP.
-const SNP: &[&str] = &[
-    "--lib",
-    "--test",
-    "snp_simulated",
-    "--test",
-    "snp_sev",
-    "--test",
-    "snp_corpus",
-    "--test",
-    "own_snp_cases",
-];
+const SNP: &[&str] = &["snp_simulated", "snp_sev", "snp_corpus", "own_snp_cases"];
 
 /// Those that are about NVIDIA devices.
 const NVIDIA: &[&str] = &[
-    "--lib",
-    "--test",
     "own_cases",
-    "--test",
     "nvidia_simulated",
-    "--test",
     "own_device_cases",
-    "--test",
     "nvidia_corpus",
-    "--test",
     "nvidia_endorsed",
-    "--test",
     "documents",
-    "--test",
     "memo_devices",
-    "--test",
     "nvidia_nras",
 ];
 
 /// Those of the parsers, and the appraisal's own cases.
-const PARSERS: &[&str] = &[
-    "--lib",
-    "--test",
-    "formats",
-    "--test",
-    "boot_log",
-    "--test",
-    "x509",
-    "--test",
-    "x509_corpus",
-    "--test",
-    "own_cases",
-    "--test",
-    "snp_simulated",
-];
+const PARSERS: &[&str] = &["formats", "boot_log", "x509", "x509_corpus", "own_cases", "snp_simulated"];
 
 /// Those of the parsers of devices' evidence and endorsements.
 const DEVICE_PARSERS: &[&str] = &[
-    "--lib",
-    "--test",
     "nvidia_corpus",
-    "--test",
     "nvidia_lists",
-    "--test",
     "nvidia_endorsed",
-    "--test",
     "nvidia_simulated",
-    "--test",
     "ocsp",
-    "--test",
     "ocsp_corpus",
-    "--test",
     "rim",
-    "--test",
     "rim_corpus",
-    "--test",
     "own_device_cases",
-    "--test",
     "nvidia_nras",
 ];
 
 /// Those of the formats of our own.
-const DOCUMENTS: &[&str] = &[
-    "--lib",
-    "--test",
-    "formats",
-    "--test",
-    "boot_log",
-    "--test",
-    "own_cases",
-    "--test",
-    "documents",
-    "--test",
-    "attacks",
-    "--test",
-    "references",
-];
+const DOCUMENTS: &[&str] = &["formats", "boot_log", "own_cases", "documents", "attacks", "references"];
 
 /// All of the verifier's but the long comparison with dcap-qvl.
 const ALL: &[&str] = &[
-    "--lib",
-    "--test",
     "own_cases",
-    "--test",
     "tdx_corpus",
-    "--test",
     "documents",
-    "--test",
     "attacks",
-    "--test",
     "policy",
-    "--test",
     "references",
-    "--test",
     "memo",
-    "--test",
     "boot_log",
-    "--test",
     "snp_simulated",
-    "--test",
     "snp_corpus",
-    "--test",
     "nvidia_simulated",
-    "--test",
     "own_device_cases",
-    "--test",
     "nvidia_endorsed",
-    "--test",
     "own_snp_cases",
-    "--test",
     "snp_sev",
-    "--test",
     "memo_devices",
-    "--test",
     "nvidia_nras",
-    "--test",
     "nvidia_corpus",
 ];
 
@@ -411,7 +317,10 @@ impl Shard {
             }
         }
         // Behind `--` they would choose what is run, and every test of the packages would be linked for each mutant.
-        command.args(tests.iter().map(|test| format!("--cargo-arg={test}")));
+        command.arg("--cargo-arg=--lib");
+        command.args(
+            tests.iter().flat_map(|test| ["--cargo-arg=--test".to_owned(), format!("--cargo-arg={test}")]),
+        );
         // A mutant is one changed function.
         command.env("CARGO_INCREMENTAL", "1");
         // The corpus lies beside the repository, not beside the copy that is mutated.
@@ -503,8 +412,7 @@ mod tests {
             .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
             .collect();
         assert!(there.remove("tdx_dcap_qvl"));
-        let named: BTreeSet<_> =
-            ALL.iter().filter(|word| !word.starts_with("--")).map(|word| (*word).to_owned()).collect();
+        let named: BTreeSet<_> = ALL.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(named, there);
     }
 
