@@ -8,13 +8,15 @@
 //! for a day, its manifests for months. A document whose endorsements are known as a whole needs no parsing of them; in one
 //! that has other answers, the manifests are still recognised, each by the SHA-256 of its file.
 //!
-//! A memo keeps exact bytes and compares exact bytes, of NVIDIA's endorsements their SHA-256. It is written only after a whole appraisal has accepted, so
-//! nobody fills it but the owner of an accepted machine, and it never grows beyond [`MAX_PLATFORMS`], [`MAX_COLLATERALS`]
-//! and [`MAX_DEVICE_ENDORSEMENTS`]. Of NVIDIA's endorsements there is one set for each device that was the first of accepted ones:
-//! whatever its owner staples beside it, it displaces that of no other device while there is room. A machine is known by that
-//! device, so that the owner of one with eight GPUs, who puts another first each time, takes eight places and no more. No signature covers the white space in a quote's PEM chain, which anybody on the way can change:
-//! a platform has one entry however its chain is written, and so have TCB info and QE identity with the chains and lists
-//! beside them, so that other spellings displace no other platform and no other collateral.
+//! A memo keeps exact bytes and compares exact bytes, of NVIDIA's endorsements their SHA-256. It is written only after a
+//! whole appraisal has accepted, so nobody fills it but the owner of an accepted machine, and it never grows beyond
+//! [`MAX_PLATFORMS`], [`MAX_COLLATERALS`] and [`MAX_DEVICE_ENDORSEMENTS`]. Of NVIDIA's endorsements there is one set for
+//! each device that was the first of accepted ones: whatever its owner staples beside it, it displaces that of no other
+//! device while there is room. A machine is known by that device, so that the owner of one with eight GPUs, who puts
+//! another first each time, takes eight places and no more. No signature covers the white space in a quote's PEM chain,
+//! which anybody on the way can change: a platform has one entry however its chain is written, and so have TCB info and QE
+//! identity with the chains and lists beside them, so that other spellings displace no other platform and no other
+//! collateral.
 //! Windows, revocation, identities and TCB levels are appraised each time.
 
 use crate::nvidia::{Fingerprint, Manifest, PreparedDevices};

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
 mod algorithms;
+mod cases;
 
 use algorithms::{AWS, RING};
+use cases::Suite;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Endorsements, TdxCollateral};
@@ -21,42 +23,11 @@ use confide_verifier::{
 use rustls_pki_types::UnixTime;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tdx")
-}
-
-fn cases() -> Vec<Value> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
-        .iter()
-        .filter_map(|folder| std::fs::read_to_string(folder.join("case.json")).ok())
-        .map(|text| serde_json::from_str(&text).unwrap())
-        .collect()
-}
-
-/// A file that a case names.
-fn file(value: &Value) -> Option<Vec<u8>> {
-    let name = value["file"].as_str()?;
-    Some(std::fs::read(folder().join(name)).unwrap())
-}
+const SUITE: Suite = Suite("tdx");
 
 fn read<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
-}
-
-fn policy(case: &Value) -> AppraisalPolicy {
-    match case["policy"]["builtin"].as_str() {
-        Some("inspect") => AppraisalPolicy::inspect(),
-        Some("client") => AppraisalPolicy::client(),
-        _ => {
-            let text = String::from_utf8(file(&case["policy"]).unwrap()).unwrap();
-            AppraisalPolicy::parse_recorded(&text).unwrap()
-        }
-    }
 }
 
 fn challenge(case: &Value) -> Option<RecordedChallenge> {
@@ -84,7 +55,7 @@ fn second_opinion(opinion: &Value, inputs: &Inputs<'_>) -> SecondOpinion {
 fn references(case: &Value) -> Option<RecordedReferences> {
     let given = case.get("references")?;
     Some(RecordedReferences {
-        file: ByteString(file(&given["file"]).unwrap()),
+        file: ByteString(SUITE.file(&given["file"])),
         last_seen: given.get("last_seen").map(read),
         signature: read(&given["signature"]["hex"]),
     })
@@ -92,7 +63,7 @@ fn references(case: &Value) -> Option<RecordedReferences> {
 
 fn collateral(case: &Value) -> Result<Option<TdxCollateral>, confide_evidence::tdx::CollateralError> {
     let given = |name: &str| {
-        let bytes = file(&case["endorsements"][name]);
+        let bytes = SUITE.named(&case["endorsements"][name]);
         bytes.map(|bytes| collateral_from_json(&bytes)).transpose()
     };
     let early = given("tdx_early_collateral")?.map(TdxCollateral::into_early);
@@ -105,15 +76,15 @@ fn verdicts(case: &Value) -> Vec<AttestationResult> {
 }
 
 fn verdicts_by(case: &Value, algorithms: &Algorithms) -> Vec<AttestationResult> {
-    let policy = policy(case);
+    let policy = SUITE.policy(case);
     let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();
     let tdx = match collateral(case) {
         Ok(tdx) => tdx,
         Err(error) => return vec![malformed_collateral(&error, &policy, now)],
     };
     let evidence = &case["evidence"];
-    let bytes = file(&evidence["quote"]).or_else(|| file(&evidence["document"])).unwrap();
-    let log = file(&evidence["boot_log"]);
+    let bytes = SUITE.named(&evidence["quote"]).or_else(|| SUITE.named(&evidence["document"])).unwrap();
+    let log = SUITE.named(&evidence["boot_log"]);
     let subject = match (evidence["kind"].as_str().unwrap(), &log) {
         ("tdx-quote", Some(boot_log)) => Subject::QuoteWithLog { quote: &bytes, boot_log },
         ("tdx-quote", None) => Subject::Quote(&bytes),
@@ -148,7 +119,7 @@ fn verdicts_by(case: &Value, algorithms: &Algorithms) -> Vec<AttestationResult> 
 #[test]
 fn every_case_gets_the_verdict_that_it_expects() {
     let mut wrong = Vec::new();
-    let cases = cases();
+    let cases = SUITE.cases();
     for case in &cases {
         let expected = &case["expected"];
         for result in verdicts(case) {
@@ -179,7 +150,7 @@ fn every_case_gets_the_verdict_that_it_expects() {
 #[test]
 fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
     let mut compared = 0;
-    for case in cases() {
+    for case in SUITE.cases() {
         let [one, other] = [&AWS, &RING].map(|algorithms| verdicts_by(&case, algorithms));
         assert_eq!(one.len(), other.len(), "{}", case["name"]);
         for (one, other) in one.iter().zip(&other) {
@@ -216,8 +187,8 @@ fn bare<'a>(
 /// are the policy's, and ATTRIBUTES under the mask are refused, and by the checks that are about them.
 #[test]
 fn no_byte_of_a_quoting_enclaves_report_goes_unlooked_at() {
-    let case = cases().into_iter().find(|case| case["name"] == "accept-v4").unwrap();
-    let (policy, now) = (policy(&case), parse_rfc3339(case["time"].as_str().unwrap()).unwrap());
+    let case = SUITE.cases().into_iter().find(|case| case["name"] == "accept-v4").unwrap();
+    let (policy, now) = (SUITE.policy(&case), parse_rfc3339(case["time"].as_str().unwrap()).unwrap());
     let platform = SimulatedPlatform::new(PlatformOptions::at(now.as_secs())).unwrap();
     let report = SimulatedTd::new(TdMeasurements::default()).report([7; 64]);
     let endorsements = Endorsements { tdx: collateral(&case).unwrap(), ..Endorsements::default() };
@@ -250,10 +221,10 @@ fn no_byte_of_a_quoting_enclaves_report_goes_unlooked_at() {
 fn the_origin_of_a_quote_is_verified_without_collateral() {
     let own = ["pck_signature", "qe_report_signature", "attestation_key_binding", "quote_signature"];
     let (mut held, mut broken) = (0, 0);
-    for case in cases().iter().filter(|case| case["evidence"]["kind"] == "tdx-quote") {
-        let bytes = file(&case["evidence"]["quote"]).unwrap();
+    for case in SUITE.cases().iter().filter(|case| case["evidence"]["kind"] == "tdx-quote") {
+        let bytes = SUITE.file(&case["evidence"]["quote"]);
         let Ok(quote) = Quote::parse(&bytes, Padding::Zeros) else { continue };
-        let policy = policy(case);
+        let policy = SUITE.policy(case);
         let found = verify_origin(&quote, &policy, &AWS).map_err(|check| check.code);
         let endorsements = Endorsements::default();
         let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
 mod algorithms;
+mod cases;
 
 use algorithms::{AWS, RING};
+use cases::Suite;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, NvidiaEndorsements};
 use confide_evidence::record::NrasOpinion;
@@ -16,38 +18,11 @@ use confide_verifier::{
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/nvidia")
-}
-
-fn cases() -> Vec<Value> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
-        .iter()
-        .filter_map(|folder| std::fs::read_to_string(folder.join("case.json")).ok())
-        .map(|text| serde_json::from_str(&text).unwrap())
-        .collect()
-}
-
-/// A file that a case names.
-fn file(value: &Value) -> Vec<u8> {
-    std::fs::read(folder().join(value["file"].as_str().unwrap())).unwrap()
-}
+const SUITE: Suite = Suite("nvidia");
 
 fn files(value: &Value) -> Vec<ByteString> {
-    value.as_array().into_iter().flatten().map(|value| file(value).into()).collect()
-}
-
-fn policy(case: &Value) -> AppraisalPolicy {
-    match case["policy"]["builtin"].as_str() {
-        Some("inspect") => AppraisalPolicy::inspect(),
-        Some("client") => AppraisalPolicy::client(),
-        _ => AppraisalPolicy::parse_recorded(&String::from_utf8(file(&case["policy"])).unwrap()).unwrap(),
-    }
+    value.as_array().into_iter().flatten().map(|value| SUITE.file(value).into()).collect()
 }
 
 fn device(value: &Value) -> (DeviceEvidence, [u8; 32]) {
@@ -57,7 +32,7 @@ fn device(value: &Value) -> (DeviceEvidence, [u8; 32]) {
         other => panic!("{other}"),
     };
     let nonce: Bytes<32> = serde_json::from_value(value["nonce"].clone()).unwrap();
-    let (chain, report) = (file(&value["chain"]).into(), file(&value["report"]).into());
+    let (chain, report) = (SUITE.file(&value["chain"]).into(), SUITE.file(&value["report"]).into());
     (DeviceEvidence { kind, chain, report }, nonce.0)
 }
 
@@ -84,8 +59,10 @@ impl Given {
             rims: files(&given["nvidia_rims"]),
         };
         let nras = case["evidence"].get("nras");
-        let opinion =
-            |nras: &Value| NrasOpinion { jwks: file(&nras["jwks"]).into(), answers: files(&nras["answers"]) };
+        let opinion = |nras: &Value| NrasOpinion {
+            jwks: SUITE.file(&nras["jwks"]).into(),
+            answers: files(&nras["answers"]),
+        };
         Self {
             devices,
             nonces,
@@ -93,7 +70,7 @@ impl Given {
             nras: nras.map(opinion),
             prepared: PreparedDevices::new(&nvidia),
             endorsements: Endorsements { nvidia: Some(nvidia), ..Endorsements::default() },
-            policy: policy(case),
+            policy: SUITE.policy(case),
             now: time(&case["time"]).unwrap(),
         }
     }
@@ -163,7 +140,7 @@ fn differences(case: &Value, verdict: &Value) -> Vec<String> {
 #[test]
 fn every_case_gets_the_verdict_that_it_expects() {
     let mut wrong = Vec::new();
-    let cases = cases();
+    let cases = SUITE.cases();
     for case in &cases {
         let expected = &case["expected"];
         assert!(expected.get("outcome").is_some() && expected.get("code").is_some(), "{}", case["name"]);
@@ -183,7 +160,7 @@ fn every_case_gets_the_verdict_that_it_expects() {
 
 #[test]
 fn a_memo_of_all_cases_changes_no_byte_of_a_verdict() {
-    let (memo, cases) = (Memo::new(), cases());
+    let (memo, cases) = (Memo::new(), SUITE.cases());
     let mut known = 0;
     for case in &cases {
         let given = Given::read(case);
@@ -215,7 +192,7 @@ const DEVICES: [&str; 6] = ["device_", "rim_", "ocsp_", "gpu_count", "gpu_eviden
 #[test]
 fn every_check_of_devices_passes_in_one_case_and_fails_in_another() {
     let (mut passes, mut fails) = (BTreeSet::new(), BTreeSet::new());
-    for case in cases() {
+    for case in SUITE.cases() {
         let [result, _] = verdicts(&case);
         fails.extend(result.code);
         if result.accepted() {
@@ -242,7 +219,7 @@ fn every_check_of_devices_passes_in_one_case_and_fails_in_another() {
 
 #[test]
 fn the_names_of_cases_say_what_must_happen() {
-    for case in cases() {
+    for case in SUITE.cases() {
         let (name, expected) = (case["name"].as_str().unwrap(), &case["expected"]);
         match expected["code"].as_str() {
             None => assert!(name.starts_with("accept-"), "{name}"),
@@ -256,7 +233,7 @@ fn the_names_of_cases_say_what_must_happen() {
 #[test]
 fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
     let mut compared = 0;
-    for case in cases() {
+    for case in SUITE.cases() {
         let [one, other] = [&AWS, &RING].map(|algorithms| verdicts_by(&case, algorithms));
         for (one, other) in one.iter().zip(&other) {
             assert_eq!(one.to_json(), other.to_json(), "{}", case["name"]);

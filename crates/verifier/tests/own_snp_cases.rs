@@ -2,57 +2,31 @@
 #![allow(clippy::unwrap_used, missing_docs, clippy::disallowed_methods, reason = "a test that reads files")]
 
 mod algorithms;
+mod cases;
 
 use algorithms::{AWS, RING};
+use cases::Suite;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{Endorsements, SnpEndorsements};
 use confide_evidence::record::RecordedReferences;
 use confide_evidence::snp::{FileError, certificates, revocation_lists};
 use confide_evidence::time::parse_rfc3339;
-use confide_policy::AppraisalPolicy;
 use confide_verifier::{
     Algorithms, AttestationResult, Inputs, PreparedReferences, Rule, Subject, evaluate, malformed_file, rules,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/snp")
-}
-
-fn cases() -> Vec<Value> {
-    let mut folders: Vec<PathBuf> =
-        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
-        .iter()
-        .filter_map(|folder| std::fs::read_to_string(folder.join("case.json")).ok())
-        .map(|text| serde_json::from_str(&text).unwrap())
-        .collect()
-}
-
-/// A file that a case names.
-fn file(value: &Value) -> Vec<u8> {
-    std::fs::read(folder().join(value["file"].as_str().unwrap())).unwrap()
-}
+const SUITE: Suite = Suite("snp");
 
 fn read<T: DeserializeOwned>(value: &Value) -> T {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-fn policy(case: &Value) -> AppraisalPolicy {
-    match case["policy"]["builtin"].as_str() {
-        Some("inspect") => AppraisalPolicy::inspect(),
-        Some("client") => AppraisalPolicy::client(),
-        _ => AppraisalPolicy::parse_recorded(&String::from_utf8(file(&case["policy"])).unwrap()).unwrap(),
-    }
-}
-
 fn references(case: &Value) -> Option<RecordedReferences> {
     let given = case.get("references")?;
     Some(RecordedReferences {
-        file: ByteString(file(&given["file"])),
+        file: ByteString(SUITE.file(&given["file"])),
         last_seen: given.get("last_seen").map(read),
         signature: read(&given["signature"]["hex"]),
     })
@@ -69,7 +43,7 @@ fn elements(
 ) -> Result<Vec<ByteString>, (&'static Rule, FileError)> {
     let mut found = Vec::new();
     for named in files.as_array().into_iter().flatten() {
-        found.extend(split(&file(named)).map_err(|error| (rule, error))?.into_iter().map(ByteString));
+        found.extend(split(&SUITE.file(named)).map_err(|error| (rule, error))?.into_iter().map(ByteString));
     }
     Ok(found)
 }
@@ -88,7 +62,7 @@ fn endorsements(given: &Value) -> Result<Option<SnpEndorsements>, (&'static Rule
 fn verdict(case: &Value, algorithms: &Algorithms) -> AttestationResult {
     assert_eq!(case["evidence"]["kind"], "snp-report", "{}", case["name"]);
     assert!(case.get("second_opinion").is_none(), "{}: no opinion is formed on a report", case["name"]);
-    let (policy, report) = (policy(case), file(&case["evidence"]["report"]));
+    let (policy, report) = (SUITE.policy(case), SUITE.file(&case["evidence"]["report"]));
     let now = parse_rfc3339(case["time"].as_str().unwrap()).unwrap();
     let snp = match endorsements(&case["endorsements"]) {
         Ok(snp) => snp,
@@ -113,7 +87,7 @@ fn verdict(case: &Value, algorithms: &Algorithms) -> AttestationResult {
 
 #[test]
 fn every_case_gets_the_verdict_that_it_expects() {
-    let cases = cases();
+    let cases = SUITE.cases();
     for case in &cases {
         let (expected, verdict) = (&case["expected"], verdict(case, &AWS).to_json());
         let verdict: Value = serde_json::from_str(&verdict).unwrap();
@@ -128,7 +102,7 @@ fn every_case_gets_the_verdict_that_it_expects() {
 
 #[test]
 fn ring_and_aws_lc_rs_give_the_same_verdict_bytes() {
-    let cases = cases();
+    let cases = SUITE.cases();
     for case in &cases {
         let [one, other] = [&AWS, &RING].map(|algorithms| verdict(case, algorithms).to_json());
         assert_eq!(one, other, "{}", case["name"]);
