@@ -108,19 +108,31 @@ fn document_case(name: &'static str, document: Vec<u8>, policy: &AppraisalPolicy
     Case::new(name, move || {
         let challenge = challenge();
         refused(&Inputs {
-            subject: Subject::Document(&document),
-            endorsements: &Endorsements::default(),
-            prepared: None,
-            prepared_devices: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
             challenge: Some(&challenge),
-            now: now(),
-            algorithms: &AWS,
+            ..inputs(Subject::Document(&document), &Endorsements::default(), &policy)
         });
     })
+}
+
+/// Inputs of which nothing is known before.
+fn inputs<'a>(
+    subject: Subject<'a>,
+    endorsements: &'a Endorsements,
+    policy: &'a AppraisalPolicy,
+) -> Inputs<'a> {
+    Inputs {
+        subject,
+        endorsements,
+        prepared: None,
+        prepared_devices: None,
+        memo: None,
+        second_opinion: None,
+        references: None,
+        policy,
+        challenge: None,
+        now: now(),
+        algorithms: &AWS,
+    }
 }
 
 fn refused(inputs: &Inputs<'_>) -> AttestationResult {
@@ -211,24 +223,16 @@ fn devices(policy: &AppraisalPolicy) -> Vec<Case> {
     let case = |name, nras: Option<NrasOpinion>| {
         let (devices, endorsements, policy) = (devices.clone(), endorsements.clone(), policy.clone());
         Case::new(name, move || {
-            let result = refused(&Inputs {
-                subject: Subject::Devices {
+            let result = refused(&inputs(
+                Subject::Devices {
                     devices: &devices,
                     nonces: &[[7; 32]; MAX_DEVICES],
                     rim_at: None,
                     nras: nras.as_ref(),
                 },
-                endorsements: &endorsements,
-                prepared: None,
-                prepared_devices: None,
-                memo: None,
-                second_opinion: None,
-                references: None,
-                policy: &policy,
-                challenge: None,
-                now: now(),
-                algorithms: &AWS,
-            });
+                &endorsements,
+                &policy,
+            ));
             let signatures = result.checks.iter().find(|check| check.code == "nras_signature");
             assert_eq!(signatures.is_some_and(|check| check.status == Status::Fail), nras.is_some());
         })
@@ -274,24 +278,16 @@ fn answers(policy: &AppraisalPolicy) -> Vec<Case> {
     let nvidia = NvidiaEndorsements { crls: Vec::new(), ocsp, rims: Vec::new() };
     let endorsements = Endorsements { nvidia: Some(nvidia), ..Endorsements::default() };
     let appraisal = Case::new("devices: 128 OCSP answers of 16 KiB of which no signature holds", move || {
-        let result = refused(&Inputs {
-            subject: Subject::Devices {
+        let result = refused(&inputs(
+            Subject::Devices {
                 devices: std::slice::from_ref(&device),
                 nonces: &[[7; 32]],
                 rim_at: None,
                 nras: None,
             },
-            endorsements: &endorsements,
-            prepared: None,
-            prepared_devices: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: &policy,
-            challenge: None,
-            now: now(),
-            algorithms: &AWS,
-        });
+            &endorsements,
+            &policy,
+        ));
         assert_eq!(result.code, Some("device_revocation"));
     });
     vec![parser, appraisal, refused_answer()]
@@ -421,19 +417,7 @@ fn quotes(policy: &AppraisalPolicy) -> Vec<Case> {
         change(&mut collateral);
         let endorsements = Endorsements { tdx: Some(collateral), ..Endorsements::default() };
         Case::new(name, move || {
-            refused(&Inputs {
-                subject: Subject::Quote(&quote),
-                endorsements: &endorsements,
-                prepared: None,
-                prepared_devices: None,
-                memo: None,
-                second_opinion: None,
-                references: None,
-                policy: &policy,
-                challenge: None,
-                now: now(),
-                algorithms: &AWS,
-            });
+            refused(&inputs(Subject::Quote(&quote), &endorsements, &policy));
         })
     };
     vec![
@@ -488,19 +472,11 @@ fn logs() -> Vec<Case> {
     let case = |name, boot_log: Vec<u8>| {
         let (quote, endorsements, policy) = (quote.clone(), endorsements.clone(), policy.clone());
         Case::new(name, move || {
-            let result = refused(&Inputs {
-                subject: Subject::QuoteWithLog { quote: &quote, boot_log: &boot_log },
-                endorsements: &endorsements,
-                prepared: None,
-                prepared_devices: None,
-                memo: None,
-                second_opinion: None,
-                references: None,
-                policy: &policy,
-                challenge: None,
-                now: now(),
-                algorithms: &AWS,
-            });
+            let result = refused(&inputs(
+                Subject::QuoteWithLog { quote: &quote, boot_log: &boot_log },
+                &endorsements,
+                &policy,
+            ));
             assert!(result.code.is_some_and(|code| code.starts_with("boot_log")), "{:?}", result.code);
         })
     };
@@ -613,19 +589,9 @@ fn readers(policy: &AppraisalPolicy) -> Vec<(&'static str, Refuses)> {
     let refuses = move |subject: Subject<'_>| {
         let challenge = challenge();
         let is_document = matches!(subject, Subject::Document(_));
-        let inputs = Inputs {
-            subject,
-            endorsements: &endorsements,
-            prepared: None,
-            prepared_devices: None,
-            memo: None,
-            second_opinion: None,
-            references: None,
-            policy: if is_document { &documents } else { &bare },
-            challenge: is_document.then_some(&challenge),
-            now: now(),
-            algorithms: &AWS,
-        };
+        let policy = if is_document { &documents } else { &bare };
+        let challenge = is_document.then_some(&challenge);
+        let inputs = Inputs { challenge, ..inputs(subject, &endorsements, policy) };
         evaluate(black_box(&inputs)).is_err()
     };
     let refuses = Rc::new(refuses);
