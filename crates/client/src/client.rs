@@ -31,7 +31,7 @@ pub struct ClientBuilder {
     policy: PolicyText,
     endorsements: Endorsements,
     endorsing: Option<Endorsing>,
-    observer: Option<Observer>,
+    observers: Vec<Observer>,
     recorder: Option<Recorder>,
     second_verifier: Option<SecondVerifier>,
     references: Option<RecordedReferences>,
@@ -61,7 +61,7 @@ impl Client {
             policy,
             endorsements: Endorsements::default(),
             endorsing: None,
-            observer: None,
+            observers: Vec::new(),
             recorder: None,
             second_verifier: None,
             references: None,
@@ -99,6 +99,18 @@ impl Client {
         self.lease().await?.send(request).await
     }
 
+    /// The verdict that was made last, where it still holds. Nothing is asked for it.
+    #[must_use]
+    pub fn standing(&self) -> Option<Arc<Verdict>> {
+        self.pool.standing()
+    }
+
+    /// The policy that every verdict is made by.
+    #[must_use]
+    pub fn policy(&self) -> &AppraisalPolicy {
+        self.pool.policy()
+    }
+
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
@@ -112,6 +124,12 @@ impl Client {
 }
 
 impl ClientBuilder {
+    /// Where the guest listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Endorsements from elsewhere than the guest. What is missing is taken from those stapled to its evidence.
     #[must_use]
     pub fn endorsements(mut self, endorsements: Endorsements) -> Self {
@@ -148,10 +166,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block.
+    /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block. There may be several.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Box::new(observer));
+        self.observers.push(Box::new(observer));
         self
     }
 
@@ -178,7 +196,7 @@ impl ClientBuilder {
             policy: Arc::new(self.policy),
             endorsements: Arc::new(self.endorsements),
             endorsing: self.endorsing,
-            observer: self.observer,
+            observers: self.observers,
             recorder: self.recorder,
             second_verifier: self.second_verifier,
         });

@@ -123,8 +123,8 @@ struct PrintedError<'a> {
 impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client, input::now())?;
-        let (builder, recorder) =
-            Recorder::watch(guest::client(&self.url, policy, &self.endorser, self.cross_check)?, self.record);
+        let recorder = Recorder::new(self.record);
+        let builder = recorder.watch(guest::client(&self.url, policy, &self.endorser, self.cross_check)?);
         let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
         let session = Session {
             client: builder.build(),

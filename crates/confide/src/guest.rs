@@ -5,7 +5,8 @@ use crate::endorser::EndorserFlags;
 use crate::input::LoadedPolicy;
 use crate::status::{Failure, Status};
 use crate::{record, render};
-use confide_client::{Appraised, Client, ClientBuilder, ClientError, PolicyText};
+use confide_client::{Appraised, Client, ClientBuilder, ClientError, Endorsing, PolicyText};
+use confide_evidence::record::RecordedReferences;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,13 +20,38 @@ pub(crate) fn client(
     endorser: &EndorserFlags,
     cross_check: CrossCheck,
 ) -> Result<ClientBuilder, Failure> {
-    let LoadedPolicy { policy, text, references } = policy;
-    let builder = Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))?;
-    let builder = match references {
-        Some(given) => builder.references(given.recorded),
-        None => builder,
-    };
-    Ok(cross_check.watch(builder.endorsing(endorser.endorsing()?)))
+    Clients::new(policy, endorser, cross_check)?.begin(url).map_err(|error| failure(&error))
+}
+
+/// What the clients of all guests of one command have in common.
+pub(crate) struct Clients {
+    policy: PolicyText,
+    references: Option<RecordedReferences>,
+    endorsing: Endorsing,
+    cross_check: CrossCheck,
+}
+
+impl Clients {
+    pub(crate) fn new(
+        policy: LoadedPolicy,
+        endorser: &EndorserFlags,
+        cross_check: CrossCheck,
+    ) -> Result<Self, Failure> {
+        let LoadedPolicy { policy, text, references } = policy;
+        let references = references.map(|given| given.recorded);
+        let policy = PolicyText::new(text, policy);
+        Ok(Self { policy, references, endorsing: endorser.endorsing()?, cross_check })
+    }
+
+    /// Begins a client of the guest at `url`.
+    pub(crate) fn begin(&self, url: &str) -> Result<ClientBuilder, ClientError> {
+        let builder = Client::builder(url, self.policy.clone())?.endorsing(self.endorsing.clone());
+        let builder = match &self.references {
+            Some(given) => builder.references(given.clone()),
+            None => builder,
+        };
+        Ok(self.cross_check.watch(builder))
+    }
 }
 
 /// Runs a command that needs the network.
@@ -41,7 +67,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// Writes every appraisal of a client to a record file, where one was asked for, before anything rests on it. Nothing is
 /// queued: who attests waits until its record is on the disk, and an appraisal that cannot be written opens nothing.
-pub(crate) struct Recorder(Arc<Lost>);
+pub(crate) struct Recorder {
+    file: Option<PathBuf>,
+    lost: Arc<Lost>,
+}
 
 /// Why an appraisal could not be written.
 #[derive(Default)]
@@ -51,20 +80,23 @@ struct Lost {
 }
 
 impl Recorder {
+    /// Records to this file, where there is one.
+    pub(crate) fn new(file: Option<PathBuf>) -> Self {
+        Self { file, lost: Arc::default() }
+    }
+
     /// Records the appraisals of a client.
-    pub(crate) fn watch(builder: ClientBuilder, file: Option<PathBuf>) -> (ClientBuilder, Self) {
-        let lost = Arc::<Lost>::default();
-        let Some(file) = file else { return (builder, Self(lost)) };
-        let note = Arc::clone(&lost);
-        let builder = builder.record_appraisals(move |appraised| {
+    pub(crate) fn watch(&self, builder: ClientBuilder) -> ClientBuilder {
+        let Some(file) = self.file.clone() else { return builder };
+        let note = Arc::clone(&self.lost);
+        builder.record_appraisals(move |appraised| {
             append(appraised, &file).map_err(|failure| {
                 let told = io::Error::other(failure.message().to_owned());
                 note.first().get_or_insert(failure);
                 note.told.notify_one();
                 told
             })
-        });
-        (builder, Self(lost))
+        })
     }
 
     /// Whether every appraisal so far could be written.
@@ -72,12 +104,12 @@ impl Recorder {
     /// # Errors
     /// Why the first one could not that was not told yet.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.0.first().take().map_or(Ok(()), Err)
+        self.lost.first().take().map_or(Ok(()), Err)
     }
 
     /// Waits until an appraisal cannot be written.
     pub(crate) async fn lost(&self) {
-        self.0.told.notified().await;
+        self.lost.told.notified().await;
     }
 }
 

@@ -18,9 +18,8 @@ pub(crate) fn run(
     form: Form,
     out: &Path,
 ) -> Result<Status, Failure> {
-    let (builder, recorder) =
-        Recorder::watch(guest::client(url, policy, endorser, cross_check)?, Some(out.to_owned()));
-    let client = builder.build();
+    let recorder = Recorder::new(Some(out.to_owned()));
+    let client = recorder.watch(guest::client(url, policy, endorser, cross_check)?).build();
     guest::block_on(async move {
         let outcome = client.verdict().await;
         recorder.check()?;

@@ -89,7 +89,7 @@ async fn respond(inner: &Inner, place: usize, line: &dyn Line, request: Request<
     });
     match head.uri.path() {
         ATTESTATION_PATH => attest(inner, line, &body).await,
-        "/v1/models" => Ok(json_answer(200, &models())),
+        "/v1/models" => Ok(json_answer(200, &models(inner.machine.model()))),
         _ => chat(inner, line, &body).await,
     }
 }
@@ -139,8 +139,8 @@ fn other(binding: Binding, change: impl Fn(&mut Fixed<32>, &mut Fixed<32>, &mut 
     }
 }
 
-fn models() -> Value {
-    json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "created": 0, "owned_by": "testkit" }] })
+fn models(model: &str) -> Value {
+    json!({ "object": "list", "data": [{ "id": model, "object": "model", "created": 0, "owned_by": "testkit" }] })
 }
 
 async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> {
@@ -163,7 +163,7 @@ async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> 
         }
         Chat::Gated(gate) => answer(200, "text/event-stream", gated(gate)),
         Chat::Close => {
-            let mut closing = json_answer(200, &completion());
+            let mut closing = json_answer(200, &completion(inner.machine.model()));
             closing.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
             closing
         }
@@ -171,14 +171,14 @@ async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> 
             let stream: Vec<u8> = events().flatten().collect();
             answer(200, "text/event-stream", full(stream))
         }
-        Chat::Answer => json_answer(200, &completion()),
+        Chat::Answer => json_answer(200, &completion(inner.machine.model())),
     })
 }
 
-fn completion() -> Value {
+fn completion(model: &str) -> Value {
     let message = json!({ "role": "assistant", "content": WORDS.concat() });
     json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": MODEL,
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": model,
         "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9 },
     })
