@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Told of every change.
+pub(super) type Listener = Box<dyn Fn(&FleetEvent) + Send + Sync>;
+
 /// A change of a fleet. [`fmt::Display`] gives one line.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

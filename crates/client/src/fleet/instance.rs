@@ -1,7 +1,7 @@
 //! One instance of a fleet: its client, what is known of it, and what keeps its verdict young.
 
 use super::backoff::{Backoff, jittered};
-use super::event::FleetEvent;
+use super::event::{FleetEvent, Listener};
 use super::meters::Meters;
 use crate::client::{Client, ClientBuilder};
 use crate::error::ClientError;
@@ -43,7 +43,7 @@ pub(super) struct Rules {
 pub(super) struct Shared {
     /// Whoever waits for an instance looks again.
     pub(super) changed: watch::Sender<()>,
-    pub(super) listener: Option<Box<dyn Fn(&FleetEvent) + Send + Sync>>,
+    pub(super) listener: Option<Listener>,
 }
 
 impl Shared {

@@ -25,6 +25,7 @@ use crate::response::Response;
 use backoff::jittered;
 use confide_channel::{ChannelError, Request, SendError, Verdict};
 use discovery::Edition;
+use event::Listener;
 use http::StatusCode;
 use instance::{Rules, Shared};
 use std::collections::BTreeSet;
@@ -82,7 +83,7 @@ pub struct FleetBuilder {
     listed: Vec<Endpoint>,
     discovery: Option<PathBuf>,
     rules: Rules,
-    listener: Option<Box<dyn Fn(&FleetEvent) + Send + Sync>>,
+    listener: Option<Listener>,
 }
 
 /// Whether a request may be sent again after it may have reached a guest.

@@ -285,19 +285,19 @@ fn page(fleet: &Fleet) -> String {
 }
 
 fn counters(page: &mut Page, instances: &[Arc<Instance>]) {
-    let families: [(&'static str, &'static str, fn(&Instance) -> u64); 3] = [
-        ("confide_quarantines_total", "How often a quarantine began.", |one| one.meters.quarantines.value()),
-        ("confide_sent_bytes_total", "Bytes of requests' bodies that guests answered.", |one| {
-            one.meters.sent.value()
-        }),
-        ("confide_received_bytes_total", "Bytes of answers' bodies.", |one| one.meters.received.value()),
-    ];
-    for (name, help, value) in families {
+    let mut family = |name, help, value: fn(&Instance) -> u64| {
         let mut family = page.family(name, Kind::Counter, help);
         for one in instances {
             family.value(&[("instance", one.id())], value(one));
         }
-    }
+    };
+    family("confide_quarantines_total", "How often a quarantine began.", |one| {
+        one.meters.quarantines.value()
+    });
+    let help = "Bytes of requests' bodies that guests answered.";
+    family("confide_sent_bytes_total", help, |one| one.meters.sent.value());
+    let help = "Bytes of answers' bodies.";
+    family("confide_received_bytes_total", help, |one| one.meters.received.value());
 }
 
 fn text(value: &impl Serialize) -> Vec<u8> {

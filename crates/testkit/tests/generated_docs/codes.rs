@@ -53,8 +53,8 @@ const SECTIONS: [Section; 13] = [
     },
     Section {
         heading: "Several instances",
-        appear: "In brackets on the terminal where `confide proxy` does not start, with exit status 2. What is wrong with \
-                 its discovery file has the codes of configuration files.",
+        appear: "In brackets on the terminal where `confide proxy` does not start, with exit status 2, or 30 where its \
+                 discovery file is at fault. What else is wrong with that file has the codes of configuration files.",
         codes: confide_client::fleet::CODES,
     },
     Section {
@@ -83,7 +83,8 @@ const SECTIONS: [Section; 13] = [
     Section {
         heading: "Configuration files",
         appear: "Of the TOML file that `confide-guest` is started with: in its last line. The exit status is 1 where the file \
-                 cannot be read, else 2.",
+                 cannot be read, else 2. Of the discovery file of `confide proxy`: in brackets on the terminal, with exit status \
+                 1 or 30, or in a line of its standard error while it runs.",
         codes: confide_service::config::CODES,
     },
     Section {
