@@ -765,3 +765,26 @@ async fn an_idle_fleet_stays_attested() {
     assert!(one.guest.attestations() >= 2, "{}", one.guest.attestations());
     assert_eq!(endpoint.ask(ONE).await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_policy_that_attests_every_connection_holds_for_each_of_a_fleet() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (one, two) = (guest(0, ONE).await, guest(1, ONE).await);
+    let policy = guest::policy_for("every-connection", 300, &[ONE]);
+    let endpoint = Endpoint::new(fleet(policy, &urls(&[&one, &two])).build().unwrap()).await;
+    for guest in [&one, &two] {
+        endpoint.until(guest.address, "attested").await;
+        let _ = guest.guest.clone().chatting(Chat::Gated(Arc::clone(&gate)));
+    }
+    let mut open = Vec::new();
+    for _ in 0..6 {
+        open.push(endpoint.ask(ONE).await);
+    }
+    for guest in [&one, &two] {
+        assert_eq!((asked(guest), guest.guest.attestations()), (3, 3), "one for each connection");
+    }
+    gate.add_permits(1000);
+    for answer in open {
+        assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"));
+    }
+}

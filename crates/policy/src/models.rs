@@ -33,6 +33,11 @@ impl Models {
         self.0.iter().filter(move |(_, digests)| stands(digests)).map(|(name, _)| name.as_str())
     }
 
+    /// Each name with the digests that it stands for, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[HexBytes<32>])> {
+        self.0.iter().map(|(name, digests)| (name.as_str(), digests.as_slice()))
+    }
+
     /// # Errors
     /// [`PolicyError::Range`] beyond a limit; [`PolicyError::ModelName`].
     pub(crate) fn check(&self) -> Result<(), PolicyError> {

@@ -282,7 +282,9 @@ impl Instance {
                 }
                 Trouble::Lost => {
                     status.losses = status.losses.saturating_add(1);
-                    self.rules.unreachable.after(status.losses)
+                    // A connection that broke while a verdict holds says little: the keeper sees at once.
+                    let first = status.losses == 1 && self.client.standing().is_some();
+                    if first { Duration::ZERO } else { self.rules.unreachable.after(status.losses) }
                 }
             };
             status.hold = Some(Hold { trouble, error: error.clone(), tried: now, until: now + wait });

@@ -2,6 +2,25 @@
 //!
 //! A list or a discovery file suggests addresses. Everything else that decides where a request goes comes from a
 //! verdict: which model an instance has, and whether it is used at all.
+//!
+//! ```no_run
+//! use confide_client::fleet::{Fleet, ModelChoice, Repeat};
+//! use confide_client::{Client, PolicyText, Request};
+//! use confide_policy::Loaded;
+//!
+//! # async fn ask() -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = PolicyText::parse(std::fs::read_to_string("policies/client.toml")?, Loaded::Normally)?;
+//! let fleet = Fleet::builder(move |endpoint| Client::builder(&endpoint.to_string(), policy.clone()))
+//!     .upstream("https://a.example:8443")?
+//!     .upstream("https://b.example:8443")?
+//!     .build()?;
+//! let body = r#"{"model": "Qwen/Qwen3-0.6B", "prompt": "An RTMR is"}"#.to_owned();
+//! let request = Request::post("/v1/completions", body.into())?;
+//! let delivery = fleet.send(ModelChoice::Named("Qwen/Qwen3-0.6B"), Repeat::Harmless, request).await?;
+//! println!("{} from {}", delivery.response.status, delivery.slot.instance().id());
+//! # Ok(())
+//! # }
+//! ```
 
 mod backoff;
 mod discovery;
