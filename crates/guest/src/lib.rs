@@ -18,6 +18,8 @@ pub mod codes;
 mod config;
 mod endorsements;
 mod error;
+#[cfg(feature = "danger-simulator")]
+mod fixed;
 mod gpu_endorsements;
 mod gpus;
 mod marking;
