@@ -20,6 +20,7 @@ mod endorsements;
 mod error;
 mod gpu_endorsements;
 mod gpus;
+mod http2;
 mod marking;
 mod serve;
 mod server;
