@@ -276,6 +276,30 @@ async fn requests_share_a_connection_and_its_verdict_over_http_2() {
     assert_eq!((answer.status, answer.headers.get("connection")), (StatusCode::OK, None));
 }
 
+/// What one connection may carry at a time is no more than connections could.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_over_http_2_have_as_many_places_as_connections() {
+    let guest = Guest::start("[limits]\nconnections = 1\n");
+    let client = guest.client_offering(Protocols::Http2OrHttp1);
+    client.verdict().await.unwrap();
+    let models = async || client.send(confide_client::Request::get("/v1/models").unwrap()).await.unwrap();
+    assert_eq!(models().await.status, StatusCode::OK);
+    let long = tokio::spawn({
+        let client = client.clone();
+        async move { client.chat(ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(200)).await }
+    });
+    let refused = loop {
+        let answer = models().await;
+        if answer.status != StatusCode::OK || long.is_finished() {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(!long.await.unwrap().unwrap().content.is_empty());
+    assert_eq!(models().await.status, StatusCode::OK, "the place is free again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_over_http_2_lets_a_running_answer_end() {
     let mut guest = Guest::start("");

@@ -2,9 +2,10 @@
 //!
 //! Whoever plays the peer writes down every byte after TLS. Where the same set-up works with an honest peer, a control
 //! shows it: a counter that never counts would prove nothing.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
 mod answers;
+mod built;
 mod evidence;
 mod rig;
 mod routes;
