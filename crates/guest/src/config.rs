@@ -110,7 +110,8 @@ impl TryFrom<String> for ModelName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at a time; further ones wait.
+    /// Connections at a time; further ones wait. Also requests over HTTP/2 at a time, on all connections together; further ones
+    /// are refused.
     pub connections: NonZeroUsize,
     /// Completions at a time.
     pub requests: NonZeroUsize,

@@ -22,6 +22,7 @@ mod error;
 mod fixed;
 mod gpu_endorsements;
 mod gpus;
+mod http2;
 mod marking;
 mod serve;
 mod server;

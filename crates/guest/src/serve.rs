@@ -127,6 +127,7 @@ async fn serve(
         api: api(&booted, config, &lifecycle),
         limits: config.limits,
         lifecycle: lifecycle.clone(),
+        requests: server::places(&config.limits),
     });
     lifecycle.ready();
     announce(&booted, address)?;
