@@ -61,7 +61,8 @@ enum Task {
     },
     /// Write docs/errors.md, docs/limits.md and docs/ear.md from the code
     Docs,
-    /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`
+    /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`, and `fixtures/records`
+    /// from them
     Fixtures,
     /// Train the tiny model anew from its committed text; takes minutes
     TrainTiny,
