@@ -165,11 +165,11 @@ pub(crate) fn progress(text: &str) {
 #[must_use]
 pub fn tree(result: &AttestationResult, colour: Colour) -> String {
     let mut out = String::new();
-    let (word, code) = match result.outcome {
-        Outcome::Accepted => ("ACCEPTED", "1;32"),
-        Outcome::Rejected => ("REJECTED", "1;31"),
-        Outcome::Unsupported => ("UNSUPPORTED FORMAT", "1;33"),
-        Outcome::Malformed => ("MALFORMED", "1;31"),
+    let word = outcome(result.outcome);
+    let code = match result.outcome {
+        Outcome::Accepted => "1;32",
+        Outcome::Rejected | Outcome::Malformed => "1;31",
+        Outcome::Unsupported => "1;33",
     };
     let simulated = if result.simulated { colour.paint("1;35", "SIMULATED ") } else { String::new() };
     let because = result.code.map(|code| format!(" ({code})")).unwrap_or_default();
@@ -186,6 +186,16 @@ pub fn tree(result: &AttestationResult, colour: Colour) -> String {
         let _ = writeln!(out, "   · {assumption}");
     }
     out
+}
+
+/// An outcome in the words of a tree.
+pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "ACCEPTED",
+        Outcome::Rejected => "REJECTED",
+        Outcome::Unsupported => "UNSUPPORTED FORMAT",
+        Outcome::Malformed => "MALFORMED",
+    }
 }
 
 fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
