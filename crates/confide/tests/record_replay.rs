@@ -338,9 +338,9 @@ fn bad_record_files_are_malformed() {
 #[test]
 fn inspect_shows_records_without_appraising_them() {
     let file = File::recorded();
-    let shown = confide(&["inspect", file.path().to_str().unwrap()]);
+    let shown = confide(&["inspect", "--json", file.path().to_str().unwrap()]);
     assert_eq!(status(&shown), 0, "{}", stderr(&shown));
-    assert!(stdout(&shown).contains("\"evaluator\": \"confide-verifier"), "{}", stdout(&shown));
+    assert!(stdout(&shown).contains("\"evaluator\":\"confide-verifier"), "{}", stdout(&shown));
     let bad = confide(&["inspect", "/dev/null"]);
     assert_eq!(status(&bad), 30);
 }
@@ -407,17 +407,17 @@ fn replay_and_inspect_call_simulated_evidence_so() {
         assert_eq!(stdout(&recorded).lines().next(), Some(first), "{what}: {}", stderr(&recorded));
         let replayed = confide(&["replay", &out]);
         assert_eq!(stdout(&replayed), stdout(&recorded), "{what}: {}", stderr(&replayed));
-        let shown = stdout(&confide(&["inspect", "--text", &out]));
+        let shown = stdout(&confide(&["inspect", &out]));
         assert_eq!(shown.lines().next(), Some("simulated: SIMULATED"), "{what}: {shown}");
-        let shown = support::json(&confide(&["inspect", &out]));
+        let shown = support::json(&confide(&["inspect", "--json", &out]));
         assert_eq!(shown["simulated"], "SIMULATED", "{what}");
     }
     // Without a record, names say it.
-    let shown = stdout(&confide(&["inspect", "--text", &quote]));
+    let shown = stdout(&confide(&["inspect", &quote]));
     for line in ["0: SIMULATED SGX PCK Platform CA", "1: SIMULATED SGX Root CA"] {
         assert!(shown.contains(&format!("\npck_certificate.issuers.{line}\n")), "{shown}");
     }
-    let shown = stdout(&confide(&["inspect", "--text", &file("tdx/accept-document/document.cbor")]));
+    let shown = stdout(&confide(&["inspect", &file("tdx/accept-document/document.cbor")]));
     for line in
         ["claims.gpus.environment: SIMULATED", "cpu.decoded.pck_certificate.issuers.1: SIMULATED SGX Root CA"]
     {
@@ -431,15 +431,15 @@ fn replay_and_inspect_call_genuine_evidence_simulated_nowhere() {
     let path = file.path().display().to_string();
     let replayed = stdout(&confide(&["replay", &path]));
     assert!(replayed.starts_with("ACCEPTED\n") && !replayed.contains("SIMULATED"), "{replayed}");
-    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    let shown = stdout(&confide(&["inspect", &path]));
     assert!(shown.starts_with("simulated: false\n") && !shown.contains("SIMULATED"), "{shown}");
-    let shown = stdout(&confide(&["inspect", "--text", file.sample.quote.to_str().unwrap()]));
+    let shown = stdout(&confide(&["inspect", file.sample.quote.to_str().unwrap()]));
     assert!(shown.contains("\npck_certificate.issuers.1: Intel SGX Root CA\n"), "{shown}");
     // A record without its verdict says nothing of it.
     let mut records = file.records();
     records[0].outcome = None;
     file.write(records);
-    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    let shown = stdout(&confide(&["inspect", &path]));
     assert!(shown.starts_with("simulated: null\n"), "{shown}");
 }
 

@@ -332,6 +332,12 @@ impl Certificate {
             || self.extended_key_usage.iter().any(|oid| oid == OCSP_NO_CHECK)
     }
 
+    /// The issuer's common name, empty where there is none or the name cannot be read.
+    #[must_use]
+    pub fn issuer_common_name(&self) -> String {
+        name(&self.issuer).map(|(issuer, _)| common_name(&issuer)).unwrap_or_default()
+    }
+
     /// Whether issuer and subject are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
@@ -586,6 +592,12 @@ impl Crl {
             number,
         };
         rest.is_empty().then_some((parsed, algorithm))
+    }
+
+    /// Every entry in the order of the serial numbers: the number, in the form of [`Certificate::serial`], and what the
+    /// list says of it.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], Revocation)> {
+        self.revoked.iter().map(Vec::as_slice).zip(self.revocations.iter().copied())
     }
 
     /// Whether the list revokes this serial number.
