@@ -5,7 +5,7 @@ use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, doctor, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
+use crate::{chat, conformance, doctor, inspect, policy, proxy, record, render, replay, verify};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -24,12 +24,10 @@ pub(crate) struct Cli {
 // A variant's own comment would hide that of its arguments, whose further paragraphs are for `--help`.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Appraise evidence from files, at a given time
-    #[command(subcommand)]
-    Verify(Verify),
+    Verify(Box<verify::Verify>),
     Chat(chat::Chat),
     Proxy(proxy::Proxy),
-    Record(record::RecordCommand),
+    Record(Box<record::RecordCommand>),
     Replay(replay::Replay),
     Inspect(inspect::Inspect),
     #[command(subcommand)]
@@ -54,14 +52,6 @@ enum Command {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum Verify {
-    Quote(verify::Quote),
-    Snp(snp::Snp),
-    Gpu(gpu::Gpu),
-    Document(verify::Document),
-}
-
 /// When the appraisal takes place, and how it is shown.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Appraising {
@@ -83,10 +73,7 @@ pub fn command() -> clap::Command {
 impl Cli {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.command {
-            Command::Verify(Verify::Quote(command)) => command.run(),
-            Command::Verify(Verify::Snp(command)) => command.run(),
-            Command::Verify(Verify::Gpu(command)) => command.run(),
-            Command::Verify(Verify::Document(command)) => command.run(),
+            Command::Verify(command) => command.run(),
             Command::Chat(command) => command.run(),
             Command::Proxy(command) => command.run(),
             Command::Record(command) => command.run(),

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +160,19 @@ pub(crate) fn progress(text: &str) {
     if out.is_terminal() {
         let _ = writeln!(out, "… {}", harmless(text));
     }
+}
+
+/// How long work may take before a terminal is told of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Does work, and says on a terminal what is waited for where it takes more than a second.
+pub(crate) async fn with_progress<T>(text: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(PATIENCE) => progress(text),
+    }
+    work.await
 }
 
 /// The tree of a verdict.

@@ -396,7 +396,9 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     std::fs::write(path("danger-test.toml"), confide_testkit::guest::policy("per-key", 300)).unwrap();
     let command = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
-        command.args(words).args(["--url", &guest.url(), "--danger-policy"]).arg(path("danger-test.toml"));
+        let url =
+            if words[0] == "record" { vec![guest.url()] } else { vec!["--url".to_owned(), guest.url()] };
+        command.args(words).args(url).arg("--danger-policy").arg(path("danger-test.toml"));
         command.args(["--pccs", &service.url(), "--pccs-certificate"]).arg(path("pccs.pem"));
         command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", path("cache"));
         command
@@ -406,7 +408,7 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     assert_eq!(service.vendor.requests().len(), 4);
     run(&mut command(&["chat", "--offline", "a question"]), 0);
     let record = path("record.cbor");
-    run(command(&["record", "guest"]).arg("--out").arg(&record), 0);
+    run(command(&["record"]).arg("--out").arg(&record), 0);
     let replay = |record: &PathBuf, status| {
         let mut replay = Command::new(env!("CARGO_BIN_EXE_confide"));
         run(replay.arg("replay").arg(record), status)
@@ -416,7 +418,7 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     // Where nothing can be fetched there is no verdict, and what the guest showed is on record all the same.
     service.vendor.always(Endpoint::TcbInfo, Misdeed::Status(404, None));
     let record = path("refused.cbor");
-    let mut fetching = command(&["record", "guest"]);
+    let mut fetching = command(&["record"]);
     refused(
         fetching.arg("--out").arg(&record).env("XDG_CACHE_HOME", path("empty")),
         1,
