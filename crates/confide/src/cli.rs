@@ -5,18 +5,21 @@ use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, doctor, inspect, policy, proxy, record, render, replay, verify};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use crate::{
+    chat, config, conformance, doctor, help, inspect, policy, proxy, record, render, replay, settings, verify,
+};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
 
 /// Verify confidential inference on your own machine, then use it
-///
-/// Exit status: 0 accepted or done, 10 rejected, 20 unsupported format, 30 malformed input, 2 wrong usage, 1 internal
-/// error (unreadable file, network fault).
 #[derive(Debug, Parser)]
 #[command(name = "confide", version, max_term_width = 110)]
 pub(crate) struct Cli {
+    /// Configuration file, whose settings stand for flags that are not given; without it the one that CONFIDE_CONFIG names,
+    /// else confide/config.toml in $XDG_CONFIG_HOME or ~/.config
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -39,6 +42,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     Conformance(conformance::Conformance),
     Doctor(Box<doctor::Doctor>),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print a shell completion script
     Completions {
         /// Shell
@@ -67,10 +72,21 @@ pub(crate) struct Appraising {
 /// The command-line interface, for completions, manual pages and tests.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    help::with_examples(Cli::command())
 }
 
 impl Cli {
+    /// Reads the process's arguments and the settings that stand for those that are not given. Wrong usage ends the
+    /// process, and so does a question for help.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let words = settings::with_settings(&command(), std::env::args_os().collect())?;
+        let parsed = command().try_get_matches_from(words);
+        Ok(parsed.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit()))
+    }
+
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.command {
             Command::Verify(command) => command.run(),
@@ -84,6 +100,7 @@ impl Cli {
             Command::Policy(command) => command.run(),
             Command::Conformance(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Config(command) => command.run(self.config.as_deref()),
             Command::Completions { shell } => {
                 // The generator panics where it cannot write: a closed pipe must not make it.
                 let mut script = Vec::new();

@@ -14,6 +14,7 @@ use confide_evidence::x509::Certificate;
 use confide_verifier::rules;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -155,6 +156,9 @@ pub(crate) struct PruneCommand {
     /// Remove everything
     #[arg(long)]
     all: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl RimCommand {
@@ -426,7 +430,12 @@ impl PruneCommand {
         let store = self.store.store()?;
         let which = if self.all { Prune::All } else { Prune::Expired(seconds(now())) };
         let pruned = store.prune(which).map_err(|error| failed(&error))?;
-        let folder = store.folder().display();
+        let folder = store.folder().display().to_string();
+        if self.json {
+            let removed = json!({ "objects": pruned.objects, "bytes": pruned.bytes });
+            render::line(&json(&json!({ "store": folder, "removed": removed })));
+            return Ok(Status::Accepted);
+        }
         render::line(&format!("{folder}: {} objects of {} bytes removed", pruned.objects, pruned.bytes));
         Ok(Status::Accepted)
     }

@@ -379,6 +379,8 @@ async fn the_cache_is_shown_and_pruned() {
     assert!(objects[0]["service"].as_str().unwrap().starts_with("pccs-127.0.0.1-"));
     assert!(run(&["collateral", "show"]).contains("TCB info of FMSPC 53494d000000 (standard): valid, from "));
     assert!(run(&["collateral", "prune"]).starts_with(&format!("{folder}: 0 objects of 0 bytes removed")));
+    let pruned: Value = serde_json::from_str(&run(&["collateral", "prune", "--json"])).unwrap();
+    assert_eq!(pruned, json!({ "cache": folder, "removed": { "objects": 0, "bytes": 0 } }));
     assert!(run(&["collateral", "prune", "--all"]).starts_with(&format!("{folder}: 4 objects of ")));
     assert_eq!(run(&["collateral", "show"]), format!("{folder}: 0 objects\n"));
     let mut homeless = rig.confide(&["collateral", "prune"]);
