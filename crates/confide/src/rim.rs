@@ -230,7 +230,8 @@ impl Fetch {
         let wanted = Wanted::of(&self.evidence, &self.ids)?;
         let endorser = Endorser::builder().nvidia(self.nvidia()?).build();
         let mut fetching = Fetching { endorser, store: self.store.store(), at: now(), done: Done::default() };
-        guest::block_on(fetching.all(&self, &wanted))?;
+        let work = fetching.all(&self, &wanted);
+        guest::block_on(render::with_progress("asking NVIDIA's services", work))?;
         fetching.done.tell(self.json, fetching.at)
     }
 

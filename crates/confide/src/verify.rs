@@ -218,7 +218,10 @@ impl Document {
     fn fetched(&self, document: &[u8], policy: &AppraisalPolicy) -> Result<Option<TdxCollateral>, Failure> {
         let endorsing = self.endorser.endorsing()?;
         let fetching = endorsing.for_document(document, policy, self.appraising.at);
-        block_on(async { fetching.await.map_err(|error| endorser::failure(&error)) })
+        block_on(async {
+            let fetched = render::with_progress(endorser::COLLATERAL, fetching).await;
+            fetched.map_err(|error| endorser::failure(&error))
+        })
     }
 }
 

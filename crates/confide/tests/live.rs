@@ -158,6 +158,28 @@ fn terminal() -> (std::fs::File, std::os::fd::OwnedFd) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_alone_is_told_what_takes_long() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::Silent)).await;
+    let (controller, terminal) = terminal();
+    let mut command = rig.guest_of(&["verify"]);
+    let mut waiting = Running(command.stdout(Stdio::piped()).stderr(terminal).spawn().unwrap());
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(controller).read_line(&mut line).unwrap();
+    let expected = format!("… asking {} for its evidence and appraising it\r\n", rig.guest.url());
+    assert_eq!(line, expected);
+    assert!(waiting.0.try_wait().unwrap().is_none(), "it waits");
+
+    let mut command = rig.guest_of(&["verify"]);
+    let mut piped = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    piped.0.kill().unwrap();
+    let mut told = String::new();
+    piped.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_conversation_is_sent_whole_and_its_commands_are_not() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let (mut controller, terminal) = terminal();
@@ -383,10 +405,10 @@ async fn appraisals_of_live_guests_are_recorded_and_replay() {
     assert_eq!((out(&replayed).lines().collect::<Vec<_>>(), err(&replayed)), (stored, String::new()));
 }
 
-/// A running proxy; it ends when dropped.
-struct Proxy(Child);
+/// A running program; it ends when dropped.
+struct Running(Child);
 
-impl Drop for Proxy {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -400,7 +422,7 @@ async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
     let mut command = rig.command(&["proxy"], "--upstream");
     command.args(["--listen", "127.0.0.1:0", "--record"]).arg(&record);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut proxy = Proxy(child);
+    let mut proxy = Running(child);
     let mut line = String::new();
     BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
