@@ -65,13 +65,30 @@ impl Inspect {
         for shown in shown {
             let shown = with_its_form(name, shown);
             if self.json {
-                render::line(&escape_json(shown.to_string()));
+                render::line(&line(&shown));
             } else {
-                fields(&shown, "");
+                fields(&shown, "", &mut |line| render::line(line));
             }
         }
         Ok(Status::Accepted)
     }
+}
+
+/// The lines that are printed of a file, as text and as JSON; none where it has no form.
+pub(crate) fn lines(bytes: &[u8]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Ok(Form { name, shown }) = recognised(bytes) else { return lines };
+    for shown in shown {
+        let shown = with_its_form(name, shown);
+        fields(&shown, "", &mut |line| lines.push(line.to_owned()));
+        lines.push(line(&shown));
+    }
+    lines
+}
+
+/// One JSON object.
+fn line(shown: &Value) -> String {
+    escape_json(shown.to_string())
 }
 
 /// What is shown, behind whether it is simulated, where that can be known, and the name of its form.
@@ -103,22 +120,23 @@ fn says_simulated(value: &Value) -> bool {
     }
 }
 
-/// Prints a line for each field below `path`: `report.policy.debug: false`. What is shown is of our own structure or JSON,
+/// Gives a line for each field below `path`: `report.policy.debug: false`. What is shown is of our own structure or JSON,
 /// whose parser limits the depth.
-fn fields(value: &Value, path: &str) {
+fn fields(value: &Value, path: &str, print: &mut impl FnMut(&str)) {
     let below = |name: &str| {
         let name = harmless(name);
         if path.is_empty() { name } else { format!("{path}.{name}") }
     };
     match value {
         Value::Object(inner) if !inner.is_empty() => {
-            inner.iter().for_each(|(name, value)| fields(value, &below(name)));
+            inner.iter().for_each(|(name, value)| fields(value, &below(name), print));
         }
         Value::Array(inner) if !inner.is_empty() => {
-            inner.iter().enumerate().for_each(|(at, value)| fields(value, &below(&at.to_string())));
+            let numbered = inner.iter().enumerate();
+            numbered.for_each(|(at, value)| fields(value, &below(&at.to_string()), print));
         }
-        Value::String(text) => render::line(&format!("{path}: {}", harmless(text))),
-        other => render::line(&format!("{path}: {other}")),
+        Value::String(text) => print(&format!("{path}: {}", harmless(text))),
+        other => print(&format!("{path}: {other}")),
     }
 }
 
