@@ -63,6 +63,12 @@ pub enum ClientError {
     /// The guest's answer is not what the API describes.
     #[error("the guest's answer is not as expected: {0}")]
     Answer(&'static str),
+    /// A [client that blocks](crate::blocking) was used on a thread of a runtime. Nothing was sent.
+    #[error("a client that blocks cannot wait on a thread of an asynchronous runtime")]
+    InsideRuntime,
+    /// The system gave no thread for the runtime of a [client that blocks](crate::blocking).
+    #[error("the runtime of a client that blocks: {0}")]
+    Runtime(Arc<io::Error>),
     /// The appraisal itself failed: a bug of ours.
     #[error("internal error: the appraisal did not finish")]
     Internal,
@@ -112,6 +118,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "report it to the guest's operator; the prompt had been sent",
     ),
     (
+        "inside_runtime",
+        "a client that blocks was used on a thread of an asynchronous runtime",
+        "use the asynchronous client there, or a thread of its own for the one that blocks; nothing was sent",
+    ),
+    (
+        "client_runtime",
+        "the system gave no thread for a client that blocks",
+        "free memory or threads, and try again; nothing was sent",
+    ),
+    (
         "internal",
         "the appraisal itself failed",
         "report it: this is an error of this program; no prompt was sent",
@@ -133,6 +149,8 @@ impl ClientError {
             Self::Request(_) => "invalid_request",
             Self::Answered { .. } => "upstream_error",
             Self::Answer(_) => "invalid_answer",
+            Self::InsideRuntime => "inside_runtime",
+            Self::Runtime(_) => "client_runtime",
             Self::Internal => "internal",
         }
     }
@@ -224,6 +242,8 @@ mod tests {
             | ClientError::Request(_)
             | ClientError::Answered { .. }
             | ClientError::Answer(_)
+            | ClientError::InsideRuntime
+            | ClientError::Runtime(_)
             | ClientError::Internal => error,
         };
         let to = || "guest.example:443".to_owned();
@@ -242,6 +262,8 @@ mod tests {
             ClientError::Request(RequestError::Target),
             ClientError::Answered { status: 404, code: None, message: "no".to_owned() },
             ClientError::Answer("not as expected"),
+            ClientError::InsideRuntime,
+            ClientError::Runtime(io_error()),
             ClientError::Internal,
         ];
         endpoints.into_iter().map(ClientError::from).chain(others).map(known).collect()

@@ -96,6 +96,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "name a folder with --cache, or set XDG_CACHE_HOME or HOME",
     ),
     (
+        "setting_invalid",
+        "a setting of the configuration file or of the environment has a value that its flag does not take",
+        "correct the line or the variable that the message names",
+    ),
+    (
+        "setting_danger",
+        "the configuration file or the environment asks for something dangerous",
+        "remove it there, and give the flag where it is really meant",
+    ),
+    (
         "api_key_file",
         "the file does not hold an API key",
         "put the key alone into the file, as printable text",

@@ -5,7 +5,7 @@ use crate::endorser::EndorserFlags;
 use crate::input::LoadedPolicy;
 use crate::status::{Failure, Status};
 use crate::{record, render};
-use confide_client::{Appraised, Client, ClientBuilder, ClientError, Endorsing, PolicyText};
+use confide_client::{Appraised, Client, ClientBuilder, ClientError, Endorsing, PolicyText, Verdict};
 use confide_evidence::record::RecordedReferences;
 use std::future::Future;
 use std::io;
@@ -63,6 +63,12 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     // A peer that is slow to close must not hold the program.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
     done
+}
+
+/// The verdict on a guest, which is attested first where none holds. On a terminal it says so where that takes long.
+pub(crate) async fn attested(client: &Client) -> Result<Arc<Verdict>, ClientError> {
+    let waiting = format!("asking {} for its evidence and appraising it", client.endpoint());
+    render::with_progress(&waiting, client.verdict()).await
 }
 
 /// Writes every appraisal of a client to a record file, where one was asked for, before anything rests on it. Nothing is

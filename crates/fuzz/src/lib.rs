@@ -76,6 +76,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "snp_file", run: parsers::snp_file },
     Target { name: "cache_file", run: parsers::cache_file },
     Target { name: "reference_state", run: parsers::reference_state },
+    Target { name: "inspect", run: parsers::inspect },
     Target { name: "conformance_case", run: parsers::conformance_case },
     Target { name: "evaluate_bytes", run: evaluate::bytes },
     Target { name: "evaluate_quote", run: evaluate::quote },

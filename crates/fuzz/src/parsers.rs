@@ -24,6 +24,7 @@ use confide_evidence::tdx::{
     MAX_CRL_ANSWER, Padding, PckExtension, QeIdentity, Quote, TcbInfo, collateral_from_json,
     collateral_to_json, collateral_windows, crl_answer, issuer_chain, qe_identity_answer, tcb_info_answer,
 };
+use confide_evidence::text::steers;
 use confide_evidence::transcript::Role;
 use confide_evidence::x509::{Certificate, Crl};
 use confide_evidence::{hex, pem as chains, percent, time};
@@ -55,7 +56,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
 
 pub(crate) fn crl(bytes: &[u8]) {
     if let Ok(list) = Crl::parse(bytes) {
-        assert!(list.revoked.iter().all(|serial| list.revokes(serial) && list.entry(serial).is_some()));
+        assert!(list.entries().all(|(serial, _)| list.revokes(serial) && list.entry(serial).is_some()));
     }
 }
 
@@ -424,6 +425,13 @@ pub(crate) fn sealed(content: &[u8]) -> Vec<u8> {
 
 pub(crate) fn reference_state(bytes: &[u8]) {
     let _ = confide::readers::reads_reference_state(bytes);
+}
+
+/// What is shown of a file is one line after the other, and moves no terminal.
+pub(crate) fn inspect(bytes: &[u8]) {
+    for line in confide::readers::inspected(bytes) {
+        assert!(!line.contains(steers), "{line:?}");
+    }
 }
 
 /// A case of the conformance suite, appraised.

@@ -114,6 +114,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "cache_file" => cache_files(),
         "reference_state" => vec![reference_state()],
+        "inspect" => INSPECTED.iter().flat_map(|target| of(target)).collect(),
         "conformance_case" => cases().map(|case| case.to_string().into_bytes()).to_vec(),
         "evaluate_snp_files" => {
             let [certificates, lists] = snp_files();
@@ -291,6 +292,24 @@ fn cache_files() -> Vec<Vec<u8>> {
         file("vcek-crl-Genoa", None, &HONEST.endorsements.crls[0].0),
     ]
 }
+
+/// Targets whose seeds are forms that `confide inspect` shows.
+const INSPECTED: [&str; 14] = [
+    "receipt",
+    "certificate",
+    "crl",
+    "ocsp",
+    "pem",
+    "collateral",
+    "tcb_info",
+    "qe_identity",
+    "policy",
+    "references",
+    "evidence_list",
+    "nras_answer",
+    "nras_jwks",
+    "rim",
+];
 
 fn reference_state() -> Vec<u8> {
     let series = json!({ "name": "acme", "key": "00ff", "version": 3, "digest": "7".repeat(64) });

@@ -34,7 +34,7 @@ const SECTIONS: [Section; 13] = [
     },
     Section {
         heading: "Clients",
-        appear: "What keeps a client from an answer: `confide chat` and `confide record guest` show them in brackets, \
+        appear: "What keeps a client from an answer: `confide chat`, `verify` and `record` show them in brackets, \
                  the local endpoint as `error.code` of an answer with status 400, 500, 502 or 504, the library as \
                  `ClientError::code`.",
         codes: confide_client::CODES,
@@ -82,9 +82,10 @@ const SECTIONS: [Section; 13] = [
     },
     Section {
         heading: "Configuration files",
-        appear: "Of the TOML file that `confide-guest` is started with: in its last line. The exit status is 1 where the file \
-                 cannot be read, else 2. Of the discovery file of `confide proxy`: in brackets on the terminal, with exit status \
-                 1 or 30, or in a line of its standard error while it runs.",
+        appear: "Of the TOML file that `confide-guest` is started with, and of the one that settings of `confide` stand in: in \
+                 the last line. The exit status is 1 where the file cannot be read, else 2. Of the discovery file of \
+                 `confide proxy`: in brackets on the terminal, with exit status 1 or 30, or in a line of its standard error \
+                 while it runs.",
         codes: confide_service::config::CODES,
     },
     Section {
