@@ -131,6 +131,10 @@ impl Live {
         mut request: http::Request<Body>,
     ) -> Result<Response<Incoming>, (ChannelError, Option<http::Request<Body>>)> {
         request.headers_mut().insert(header::HOST, self.authority.clone());
+        if request.headers().contains_key(header::TE) {
+            // HTTP/1.1 asks for it (RFC 9110 section 10.1.4), and HTTP/2 has no such field.
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
         let answer = self.sender.try_send_request(request).await;
         answer.map_err(|mut failure| {
             let unsent = failure.take_message();

@@ -4,7 +4,7 @@ use crate::clock::Moment;
 use crate::error::ChannelError;
 use confide_evidence::document::{Claims, KeySet};
 use confide_policy::Attest;
-use confide_verifier::{AttestationResult, Attested};
+use confide_verifier::{AttestationResult, Attested, Voucher};
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,10 +33,22 @@ impl Verdict {
         self.attested.spki()
     }
 
+    /// The nonce that the evidence was asked with, 32 bytes: no other appraisal has it.
+    #[must_use]
+    pub fn nonce(&self) -> &[u8; 32] {
+        self.attested.nonce()
+    }
+
     /// The whole result.
     #[must_use]
     pub fn result(&self) -> &AttestationResult {
         self.attested.result()
+    }
+
+    /// What vouches for receipts of the guest.
+    #[must_use]
+    pub fn voucher(&self) -> Voucher {
+        Voucher::new(self.attested.boot_id(), self.claims(), self.key_set())
     }
 
     /// The appraised claims.

@@ -21,6 +21,7 @@ mod error;
 mod gpu_endorsements;
 mod gpus;
 mod marking;
+pub mod receipts;
 mod serve;
 mod server;
 

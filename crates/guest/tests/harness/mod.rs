@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use confide_client::{Client, PolicyText};
+use confide_client::{Client, ClientBuilder, PolicyText};
 use confide_evidence::bytes::{Bytes as Fixed, Digest};
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, EvidenceDocument, REQUEST_MEDIA_TYPE,
@@ -160,8 +160,13 @@ impl Guest {
 
     /// The client's SDK under the danger policy.
     pub(crate) fn client(&self) -> Client {
+        self.builder().build()
+    }
+
+    /// The same, with settings of its own.
+    pub(crate) fn builder(&self) -> ClientBuilder {
         let policy = PolicyText::parse(policy(), Loaded::AsDanger).unwrap();
-        Client::builder(&self.url(), policy).unwrap().build()
+        Client::builder(&self.url(), policy).unwrap()
     }
 }
 
