@@ -5,7 +5,9 @@ use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, doctor, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
+use crate::{
+    audit, chat, conformance, doctor, gpu, inspect, policy, proxy, record, render, replay, snp, verify,
+};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ enum Command {
     Proxy(proxy::Proxy),
     Record(record::RecordCommand),
     Replay(replay::Replay),
+    Audit(audit::Audit),
     Inspect(inspect::Inspect),
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -91,6 +94,7 @@ impl Cli {
             Command::Proxy(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Collateral(command) => command.run(),
             Command::Rim(command) => command.run(),

@@ -4,6 +4,7 @@
 //! 30 malformed input, 2 wrong usage, 1 internal error (unreadable file, network fault).
 
 mod amd;
+mod audit;
 mod chat;
 mod cli;
 mod codes;
@@ -21,6 +22,7 @@ mod proxy;
 pub mod readers;
 mod record;
 mod record_live;
+mod recorder;
 mod references;
 pub mod render;
 mod replay;

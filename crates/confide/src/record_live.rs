@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Recorder};
+use crate::guest;
 use crate::input::LoadedPolicy;
+use crate::recorder::Recorder;
 use crate::render::{self, Form};
 use crate::status::{Failure, Status};
 use confide_client::ClientError;
@@ -18,9 +19,9 @@ pub(crate) fn run(
     form: Form,
     out: &Path,
 ) -> Result<Status, Failure> {
-    let (builder, recorder) =
-        Recorder::watch(guest::client(url, policy, endorser, cross_check)?, Some(out.to_owned()));
-    let client = builder.build();
+    let recorder = Recorder::new(Some(out.to_owned()));
+    recorder.check()?;
+    let client = recorder.watch(guest::client(url, policy, endorser, cross_check)?).build();
     guest::block_on(async move {
         let outcome = client.verdict().await;
         recorder.check()?;
