@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Made by [`crate::AttestedChannel::open`] alone; shared, never copied.
 pub struct Verdict {
     attested: Attested,
+    /// Of the same evidence.
+    voucher: Voucher,
     asked: Moment,
     attest: Attest,
     /// Whether later evidence for the same key was refused.
@@ -24,7 +26,8 @@ pub struct Verdict {
 
 impl Verdict {
     pub(crate) fn new(attested: Attested, asked: Moment, attest: Attest) -> Self {
-        Self { attested, asked, attest, revoked: AtomicBool::new(false) }
+        let voucher = Voucher::new(attested.boot_id(), attested.claims(), attested.key_set());
+        Self { attested, voucher, asked, attest, revoked: AtomicBool::new(false) }
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the verdict is about.
@@ -47,8 +50,8 @@ impl Verdict {
 
     /// What vouches for receipts of the guest.
     #[must_use]
-    pub fn voucher(&self) -> Voucher {
-        Voucher::new(self.attested.boot_id(), self.claims(), self.key_set())
+    pub fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     /// The appraised claims.

@@ -172,6 +172,8 @@ fn signed(found: &Found, signer: &Ed25519KeyPair) -> SignedHead {
 /// What is printed.
 #[derive(Serialize)]
 struct Report {
+    /// Whether evidence of any record is simulated.
+    simulated: bool,
     records: Chain,
     receipts: Chain,
     /// The head that the folder was held against.
@@ -253,6 +255,7 @@ impl Report {
             })
         });
         Self {
+            simulated: found.simulated > 0,
             records: Chain::of(found.records, found.torn_records),
             receipts: Chain::of(found.receipts, found.torn_receipts),
             head: head.map(|head| Head {
@@ -277,7 +280,8 @@ impl Report {
 
     fn print(&self, folder: &Path) {
         let outcome = if self.findings.is_empty() { "NOTHING WRONG" } else { "WRONG" };
-        render::prose(&format!("{outcome}  {}", folder.display()));
+        let simulated = if self.simulated { "SIMULATED " } else { "" };
+        render::prose(&format!("{simulated}{outcome}  {}", folder.display()));
         self.records.print("records");
         self.receipts.print("receipts");
         match &self.head {

@@ -165,7 +165,7 @@ async fn a_folder_holds_verdicts_and_receipts_and_the_audit_says_what_happened()
     assert_eq!((boots.len(), numbers(&boots[0])), (1, (json!(0), json!(2), json!(0))));
     assert_eq!(found["findings"], json!([]));
     let told = out(&run(&mut rig.audit(), 0));
-    assert!(told.starts_with("NOTHING WRONG  "), "{told}");
+    assert!(told.starts_with("SIMULATED NOTHING WRONG  ") && found["simulated"] == true, "{told}");
     for line in ["  4 records, ", "  3 receipts, ", "rejected (report_data): 1, at ", "numbers 0 to 2, none"]
     {
         assert!(told.contains(line), "{line:?} in {told}");

@@ -32,6 +32,8 @@ pub struct Audit {
     pub torn_records: usize,
     /// The same of the file of kept receipts.
     pub torn_receipts: usize,
+    /// How many records are of evidence whose chain ends in another trust anchor than the vendor's.
+    pub simulated: u64,
     /// Counts of verdicts, by outcome and code.
     pub verdicts: BTreeMap<(&'static str, Option<&'static str>), Span>,
     /// Counts of verdicts by the SHA-256 of the SubjectPublicKeyInfo of the key that they are about.
@@ -179,6 +181,7 @@ impl Audit {
             receipts: nothing,
             torn_records: 0,
             torn_receipts: 0,
+            simulated: 0,
             verdicts: BTreeMap::new(),
             instances: BTreeMap::new(),
             boots: BTreeMap::new(),
@@ -322,6 +325,7 @@ impl Auditor<'_> {
             Outcome::Unsupported => "unsupported",
             Outcome::Malformed => "malformed",
         };
+        self.audit.simulated += u64::from(result.simulated);
         self.audit.verdicts.entry((outcome, result.code)).or_default().add(record.time);
         if let Some(challenge) = &record.challenge {
             let instance = self.audit.instances.entry(challenge.spki.0.clone()).or_default();
