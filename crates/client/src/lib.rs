@@ -32,6 +32,7 @@ mod openai;
 mod policy;
 mod pool;
 pub mod proxy;
+mod receipts;
 mod response;
 mod sse;
 
@@ -44,6 +45,7 @@ pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CODES, ClientError};
 pub use policy::PolicyText;
 pub use pool::Lease;
+pub use receipts::{ReceiptError, Receipts, VerifiedReceipt};
 pub use response::{Response, ResponseBody};
 
 use confide_verifier::Algorithms;

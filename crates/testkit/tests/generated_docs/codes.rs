@@ -181,6 +181,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
         "names of the system",
         &["https_proxy", "no_proxy", "sev_guest", "sev_snp", "tdx_guest", "tdx_host_platform"],
     ),
+    ("flags that go with others", &["sign_head"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 
