@@ -1,6 +1,6 @@
 //! A software machine: nothing that it signs proves anything.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use confide_evidence::bytes::{Bytes, Digest};
 use confide_evidence::document::{DeviceEvidence, DeviceKind, Endorsements, TdxCollateral};
@@ -22,6 +22,8 @@ pub struct SimulatedMachine {
     pub seed: u32,
     /// How many GPUs it has, at most 32.
     pub gpus: u8,
+    /// How long a quote takes beside its signature, as a host's quoting service would take.
+    pub quote_time: Duration,
 }
 
 impl Attester {
@@ -36,6 +38,7 @@ impl Attester {
             endorsements: endorsements(platform.collateral()),
             platform,
             td: SimulatedTd::default(),
+            quote_time: machine.quote_time,
         };
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for position in 0..machine.gpus.min(64) {
@@ -50,6 +53,7 @@ struct SimulatedCpu {
     platform: SimulatedPlatform,
     td: SimulatedTd,
     endorsements: Endorsements,
+    quote_time: Duration,
 }
 
 impl Cpu for SimulatedCpu {
@@ -63,6 +67,7 @@ impl Cpu for SimulatedCpu {
     }
 
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
+        std::thread::sleep(self.quote_time);
         Ok(self.platform.quote(&self.td.report(*report_data)))
     }
 
@@ -138,9 +143,13 @@ fn now() -> u64 {
 mod tests {
     use super::*;
 
+    fn machine(seed: u32, gpus: u8) -> Attester {
+        Attester::simulated(SimulatedMachine { seed, gpus, quote_time: Duration::ZERO }).unwrap()
+    }
+
     #[test]
     fn the_pck_chain_is_that_of_the_quotes() {
-        let chain = Attester::simulated(SimulatedMachine { seed: 1, gpus: 0 }).unwrap().pck_chain().unwrap();
+        let chain = machine(1, 0).pck_chain().unwrap();
         let names: Vec<_> = pem::certificates(&chain)
             .unwrap()
             .iter()
@@ -152,8 +161,7 @@ mod tests {
 
     #[test]
     fn machines_and_their_gpus_are_told_apart_by_seed() {
-        let machine = |seed| Attester::simulated(SimulatedMachine { seed, gpus: 2 }).unwrap();
-        let (one, two) = (machine(1), machine(2));
+        let (one, two) = (machine(1, 2), machine(2, 2));
         assert_eq!(one.nature(), Nature::Simulated);
         let mut leaves: Vec<_> = [one.devices_in_use(), two.devices_in_use()]
             .iter()
@@ -163,6 +171,6 @@ mod tests {
         leaves.dedup();
         assert_eq!(leaves.len(), 4);
         assert_eq!(one.gpus().environment, "SIMULATED");
-        assert_eq!(Attester::simulated(SimulatedMachine { seed: 1, gpus: 0 }).unwrap().gpus().count, 0);
+        assert_eq!(machine(1, 0).gpus().count, 0);
     }
 }

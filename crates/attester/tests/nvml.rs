@@ -692,7 +692,7 @@ fn accepted_evidence_that_cannot_be_read_is_not_made_ready() {
 #[test]
 fn a_ready_node_reports_in_the_evidence_document() {
     emulated("a_ready_node_reports_in_the_evidence_document", &Scenario::of_gpus(2), || {
-        let machine = SimulatedMachine { seed: 1, gpus: 0 };
+        let machine = SimulatedMachine { seed: 1, gpus: 0, quote_time: Duration::ZERO };
         let attester = Attester::simulated(machine).unwrap().with_gpus(ready().unwrap());
         let digest = Bytes([1; 32]);
         for event in [
@@ -726,7 +726,7 @@ fn a_ready_node_reports_in_the_evidence_document() {
 fn a_node_that_ended_gives_no_evidence_document() {
     let scenario = one().with(REPORT, 2, Effect::Return(15));
     emulated("a_node_that_ended_gives_no_evidence_document", &scenario, || {
-        let machine = SimulatedMachine { seed: 1, gpus: 0 };
+        let machine = SimulatedMachine { seed: 1, gpus: 0, quote_time: Duration::ZERO };
         let attester = Attester::simulated(machine).unwrap().with_gpus(ready().unwrap());
         let binding = Binding::KeyRelease { nonce: Bytes([1; 32]) };
         let keys = KeySet::Recipient(KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) });

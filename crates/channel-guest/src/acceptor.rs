@@ -12,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::error::ChannelError;
-use crate::keys::GuestKeys;
+use crate::keys::{GuestKeys, HTTP_2};
 
 /// Ends TLS with the guest's keys. Clones share it.
 #[derive(Clone)]
@@ -39,14 +39,28 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let stream = self.tls.accept(stream).await.map_err(ChannelError::Handshake)?;
-        Ok(GuestConnection { tls: Arc::new(Mutex::new(stream)), spki: self.spki })
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(HTTP_2) => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        Ok(GuestConnection { tls: Arc::new(Mutex::new(stream)), spki: self.spki, protocol })
     }
+}
+
+/// What is spoken inside a connection: the handshake has settled it (ALPN, RFC 7301).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, also where the client has named no protocol.
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// One TLS connection: what is sent and received on it is plaintext to this process alone.
 pub struct GuestConnection<S> {
     tls: Shared<S>,
     spki: Digest,
+    protocol: Protocol,
 }
 
 /// Whoever speaks HTTP owns the stream, while the attestation handler exports from it. Neither waits for the network
@@ -54,6 +68,11 @@ pub struct GuestConnection<S> {
 type Shared<S> = Arc<Mutex<TlsStream<S>>>;
 
 impl<S> GuestConnection<S> {
+    /// What is spoken inside the connection.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// A handle that binds nonces to this connection while another owner reads and writes it.
     pub fn exporter(&self) -> ConnectionExporter<S> {
         ConnectionExporter { tls: Arc::clone(&self.tls), spki: self.spki }

@@ -15,8 +15,10 @@ use crate::error::ChannelError;
 use crate::kem::XWingSecret;
 use crate::tls_key::TlsKey;
 
-/// The one protocol inside the channel.
-const HTTP_1_1: &[u8] = b"http/1.1";
+/// The protocols inside the channel, the preferred one first: a client that does not want HTTP/2 does not offer it.
+const PROTOCOLS: [&[u8]; 2] = [HTTP_2, b"http/1.1"];
+/// HTTP/2 over TLS (RFC 9113 section 3.2).
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// TLS, message and receipt keys of one boot. They live and end with the process: there is no way to read, store or
 /// copy them.
@@ -81,7 +83,7 @@ impl GuestKeys {
             .map_err(ChannelError::Configuration)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(self.tls.certified()?)));
-        config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.max_early_data_size = 0;

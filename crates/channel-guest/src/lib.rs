@@ -12,7 +12,7 @@ mod kem;
 mod keys;
 mod tls_key;
 
-pub use acceptor::{Acceptor, BoundNonce, ConnectionExporter, GuestConnection};
+pub use acceptor::{Acceptor, BoundNonce, ConnectionExporter, GuestConnection, Protocol};
 pub use error::ChannelError;
 pub use kem::{KEM_CIPHERTEXT, SharedSecret, XWingSecret};
 pub use keys::GuestKeys;

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use confide_channel_guest::{Acceptor, GuestKeys};
+use confide_channel_guest::{Acceptor, GuestKeys, Protocol};
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{Build, EgressMode};
 use confide_evidence::event::*;
@@ -143,13 +143,35 @@ async fn other_groups_and_protocols_are_refused() {
     let acceptor = Acceptor::new(&keys()).unwrap();
     let p256 =
         CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::SECP256R1], ..aws_lc_rs::default_provider() };
-    let mut http2 = tls13();
-    http2.alpn_protocols = vec![b"h2".to_vec()];
-    for config in [client(p256), http2] {
+    let mut http3 = tls13();
+    http3.alpn_protocols = vec![b"h3".to_vec()];
+    for config in [client(p256), http3] {
         let (ours, theirs) = duplex(1 << 16);
         let (guest, client) = tokio::join!(acceptor.accept(ours), connect(theirs, config));
         assert!(guest.is_err());
         assert!(client.is_err());
+    }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_with_whoever_offers_it_and_evidence_is_bound_to_the_same_connection() {
+    let acceptor = Acceptor::new(&keys()).unwrap();
+    for (offered, expected) in [
+        (&[][..], Protocol::Http1),
+        (&[&b"http/1.1"[..]], Protocol::Http1),
+        (&[b"h2"], Protocol::Http2),
+        (&[b"http/1.1", b"h2"], Protocol::Http2),
+    ] {
+        let mut config = tls13();
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+        let (ours, theirs) = duplex(1 << 16);
+        let (guest, client) = tokio::join!(acceptor.accept(ours), connect(theirs, config));
+        let (guest, client) = (guest.unwrap(), client.unwrap());
+        assert_eq!(guest.protocol(), expected, "{offered:?}");
+        let nonce = Bytes([7; 32]);
+        let exported =
+            client.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, Some(&nonce.0)).unwrap();
+        assert_eq!(guest.exporter().bind(nonce).unwrap().exporter, Bytes(exported));
     }
 }
 

@@ -2,10 +2,11 @@
 
 use crate::attested::AttestedChannel;
 use crate::error::ChannelError;
+use crate::protocol::Received;
 use crate::verdict::Verdict;
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,7 +23,7 @@ pub struct Answer {
 
 /// The body of an answer, and the channel that it comes over.
 pub struct AnswerBody {
-    incoming: Incoming,
+    incoming: Received,
     channel: AttestedChannel,
     end: End,
 }
@@ -34,7 +35,7 @@ enum End {
 }
 
 impl Answer {
-    pub(crate) fn new(response: Response<Incoming>, channel: AttestedChannel) -> Self {
+    pub(crate) fn new(response: Response<Received>, channel: AttestedChannel) -> Self {
         let (head, incoming) = response.into_parts();
         let end = if incoming.is_end_stream() { End::Reached } else { End::NotReached };
         Self { status: head.status, headers: head.headers, body: AnswerBody { incoming, channel, end } }
@@ -68,7 +69,7 @@ impl Body for AnswerBody {
         if frame.is_none() || this.incoming.is_end_stream() {
             this.end = End::Reached;
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(ChannelError::connection)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -76,8 +76,39 @@ impl AttestedChannel {
         Ok(Self { live: self.live, verdict: Arc::clone(verdict) })
     }
 
-    /// Asks the peer for evidence again, on this connection, with a new nonce. Until the new witness has opened it, the
-    /// connection takes no request.
+    /// A further handle on the same connection, which rests on the same verdict, where the connection speaks HTTP/2 and
+    /// the peer allows one more request at a time. One place is left for [`challenge_beside`](Self::challenge_beside).
+    #[must_use]
+    pub fn share(&self) -> Option<Self> {
+        let live = self.live.share()?;
+        Some(Self { live, verdict: Arc::clone(&self.verdict) })
+    }
+
+    /// Whether several requests may be under way on the connection.
+    #[must_use]
+    pub fn is_multiplexed(&self) -> bool {
+        self.live.is_multiplexed()
+    }
+
+    /// Whether both are handles on one connection.
+    #[must_use]
+    pub fn is_beside(&self, other: &Self) -> bool {
+        self.live.is_beside(&other.live)
+    }
+
+    /// Asks the peer for evidence again, on this connection, with a new nonce, beside the requests that are under way on
+    /// it. Nothing where it takes one request at a time. Other handles rest on their own verdict meanwhile.
+    ///
+    /// # Errors
+    /// [`ChannelError`] of the future.
+    pub fn challenge_beside(
+        &self,
+    ) -> Option<impl Future<Output = Result<Challenged, ChannelError>> + Send + use<>> {
+        Some(unattested::challenge(self.live.another()?))
+    }
+
+    /// Asks the peer for evidence again, on this connection, with a new nonce. Until the new witness has opened it, this
+    /// handle takes no request.
     ///
     /// # Errors
     /// [`ChannelError`]; the connection is then closed.
@@ -113,10 +144,11 @@ impl AttestedChannel {
     }
 
     /// Sends one request and waits for the head of the answer. The channel comes back from the answer's body when that
-    /// has been read to its end.
+    /// has been read to its end. Dropping the future, or the body, ends the request: over HTTP/1.1 with its connection,
+    /// over HTTP/2 alone.
     ///
     /// # Errors
-    /// [`SendError`]; the connection is then closed. [`ChannelError::VerdictExpired`] or
+    /// [`SendError`]; the connection is then closed, or over HTTP/2 this request's part in it. [`ChannelError::VerdictExpired`] or
     /// [`ChannelError::VerdictRevoked`] when the verdict no longer holds: before a byte is written, or, where the peer is
     /// slow to take it, before the rest of it is.
     pub async fn send(mut self, mut request: Request) -> Result<Answer, SendError> {

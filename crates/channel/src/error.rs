@@ -32,6 +32,15 @@ pub enum ChannelError {
     /// The connection ended or broke.
     #[error("connection: {0}")]
     Connection(#[source] Arc<hyper::Error>),
+    /// The peer broke its answer off without saying so.
+    #[error("the peer broke its answer off")]
+    AnswerCut,
+    /// The peer has no evidence now, and asks to come again later than is waited for.
+    #[error("the peer cannot attest now: it asks to come again in {} seconds", after.as_secs())]
+    AttestationPostponed {
+        /// When it asks to come again.
+        after: Duration,
+    },
     /// The peer answered the attestation request with another status than 200.
     #[error("the peer answered the attestation request with status {0}")]
     AttestationStatus(u16),
@@ -88,6 +97,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "connection_failed",
         "the connection ended or broke",
         "try again; a request that had been sent may have been worked on",
+    ),
+    (
+        "answer_cut",
+        "the peer reset its answer before the end of it",
+        "try again; what came of the answer is not the whole of it",
+    ),
+    (
+        "attestation_postponed",
+        "the guest cannot attest now, and asks to come again later than is waited for",
+        "try again later, or ask another instance; no prompt was sent",
     ),
     (
         "attestation_status",
@@ -147,6 +166,8 @@ impl ChannelError {
             Self::TlsVersion => "tls_version",
             Self::TimedOut { .. } => "timed_out",
             Self::Connection(_) => "connection_failed",
+            Self::AnswerCut => "answer_cut",
+            Self::AttestationPostponed { .. } => "attestation_postponed",
             Self::AttestationStatus(_) => "attestation_status",
             Self::AttestationMediaType => "attestation_media_type",
             Self::DocumentTooLarge => "evidence_too_large",
@@ -190,6 +211,8 @@ mod tests {
             | ChannelError::TlsVersion
             | ChannelError::TimedOut { .. }
             | ChannelError::Connection(_)
+            | ChannelError::AnswerCut
+            | ChannelError::AttestationPostponed { .. }
             | ChannelError::AttestationStatus(_)
             | ChannelError::AttestationMediaType
             | ChannelError::DocumentTooLarge
@@ -206,6 +229,8 @@ mod tests {
             ChannelError::KeyNotHeld,
             ChannelError::TlsVersion,
             ChannelError::TimedOut { step: "a step", limit: Duration::from_secs(1) },
+            ChannelError::AnswerCut,
+            ChannelError::AttestationPostponed { after: Duration::from_secs(1) },
             ChannelError::AttestationStatus(404),
             ChannelError::AttestationMediaType,
             ChannelError::DocumentTooLarge,

@@ -4,7 +4,7 @@
 //!
 //! | type | what it can send |
 //! |---|---|
-//! | [`UnattestedChannel`] | the attestation request, once |
+//! | [`UnattestedChannel`] | the attestation request, again where the peer asks to wait |
 //! | [`ChallengedChannel`] | nothing: its evidence is being appraised |
 //! | [`AttestedChannel`] | requests, while its verdict holds |
 //!
@@ -12,6 +12,10 @@
 //! exporter and key in it with the live connection, so that a witness made from recorded values opens nothing.
 //! [`AttestedChannel::ride`] opens a further connection to a key whose verdict still holds, where the policy says
 //! `per-key`. This crate neither dials nor retries: it is given a stream.
+//!
+//! The connection speaks HTTP/1.1 or HTTP/2, as [`Protocols`] offers. All of this holds for both: evidence is bound to
+//! the TLS connection, and what is above it changes nothing. Over HTTP/2 several requests may be under way at a time:
+//! [`AttestedChannel::share`] gives a further handle on the same connection with the same verdict.
 //!
 //! Each forgery below stands beside a twin that differs in one line and compiles: nothing else in it is wrong.
 //!
@@ -131,7 +135,23 @@
 //! # }
 //! ```
 //!
-//! A channel carries one request at a time, and a prompt is sent once:
+//! Only an attested channel is shared:
+//!
+//! ```compile_fail,E0599
+//! # use confide_channel::{AttestedChannel, UnattestedChannel};
+//! # fn share(early: UnattestedChannel, attested: AttestedChannel) {
+//! early.share();
+//! # }
+//! ```
+//!
+//! ```
+//! # use confide_channel::{AttestedChannel, UnattestedChannel};
+//! # fn share(early: UnattestedChannel, attested: AttestedChannel) {
+//! attested.share();
+//! # }
+//! ```
+//!
+//! A handle on a channel carries one request at a time, and a prompt is sent once:
 //!
 //! ```compile_fail,E0382
 //! # use confide_channel::{AttestedChannel, Request};
@@ -212,6 +232,7 @@ mod attested;
 mod clock;
 mod error;
 mod live;
+mod protocol;
 mod request;
 mod tls;
 mod unattested;
@@ -222,6 +243,7 @@ pub use attested::{AttestedChannel, SendError};
 pub use clock::Moment;
 pub use error::{CODES, ChannelError};
 pub use live::KeyExchange;
+pub use protocol::Protocols;
 pub use request::{ApiKey, Prompt, Request, RequestError};
 pub use unattested::{Challenged, ChallengedChannel, UnattestedChannel};
 pub use verdict::{Verdict, VerdictCache};

@@ -1,33 +1,24 @@
-//! One live TLS connection with HTTP/1.1 on it, whatever it may be used for.
+//! One live TLS connection with HTTP on it, whatever it may be used for.
 
 use crate::error::ChannelError;
+use crate::protocol::{self, Protocols, Received, Sender};
 use crate::request::Body;
 use crate::{HANDSHAKE_LIMIT, tls};
 use confide_evidence::transcript::EXPORTER_LABEL;
-use http::uri::Authority;
-use http::{HeaderValue, Response, header};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Response, Uri, Version, header};
 use hyper_util::rt::TokioIo;
 use rustls::{NamedGroup, ProtocolVersion};
 use rustls_pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// The most bytes that HTTP heads and read buffers take.
-/// Twice the head that a guest takes, and room for the longest chunk header.
-const MAX_BUFFER: usize = 128 * 1024;
-/// The most header fields of an answer. Guests send under 20.
-const MAX_HEADERS: usize = 64;
-/// How long a connection that nobody needs any more may take to say goodbye.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The key exchange of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,15 +41,28 @@ impl KeyExchange {
     }
 }
 
-/// One live connection. The types around it decide what it may send.
+/// A handle on one live connection. The types around it decide what it may send.
 pub(crate) struct Live {
-    sender: SendRequest<Body>,
+    sender: Sender,
+    connection: Arc<Connection>,
+}
+
+/// What all handles on a connection share.
+struct Connection {
     exporter: Arc<dyn Exporter>,
+    facts: Facts,
+    authority: Authority,
+    /// How many handles there are.
+    handles: AtomicUsize,
+    /// Dropped with the connection: its driver then has a moment left.
+    _needed: oneshot::Sender<()>,
+}
+
+/// What the handshake has established.
+struct Facts {
     spki: [u8; 32],
     key_exchange: KeyExchange,
-    authority: HeaderValue,
-    /// Dropped with the connection: its driver then has [`CLOSE_LIMIT`] left.
-    _needed: oneshot::Sender<()>,
+    version: Version,
 }
 
 /// Derives keying material of one TLS connection (RFC 8446 section 7.5).
@@ -69,88 +73,152 @@ trait Exporter: Send + Sync {
 impl Live {
     /// Performs the handshakes on a connected stream. `authority` names the peer in SNI and the `Host` field, and
     /// carries no trust.
-    pub(crate) async fn connect<S>(stream: S, authority: &Authority) -> Result<Self, ChannelError>
+    pub(crate) async fn connect<S>(
+        stream: S,
+        authority: &Authority,
+        protocols: Protocols,
+    ) -> Result<Self, ChannelError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limit = HANDSHAKE_LIMIT;
-        match tokio::time::timeout(limit, Self::handshake(stream, authority)).await {
+        // In a box, as the whole of it is large, and in every future of whoever connects.
+        let handshake = Box::pin(Self::handshake(stream, authority, protocols));
+        match tokio::time::timeout(limit, handshake).await {
             Ok(live) => live,
             Err(_) => Err(ChannelError::TimedOut { step: "the TLS handshake", limit }),
         }
     }
 
-    async fn handshake<S>(stream: S, authority: &Authority) -> Result<Self, ChannelError>
+    async fn handshake<S>(
+        stream: S,
+        authority: &Authority,
+        protocols: Protocols,
+    ) -> Result<Self, ChannelError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let connector = TlsConnector::from(tls::client_config());
+        let connector = TlsConnector::from(tls::client_config(protocols));
         let tls =
             connector.connect(server_name(authority)?, stream).await.map_err(ChannelError::handshake)?;
-        let (spki, key_exchange) = facts(tls.get_ref().1)?;
+        let facts = facts(tls.get_ref().1)?;
         let tls = SharedTls(Arc::new(Mutex::new(tls)));
         let exporter = Arc::new(tls.clone());
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUFFER)
-            .max_headers(MAX_HEADERS)
-            .handshake(TokioIo::new(tls))
-            .await
-            .map_err(ChannelError::connection)?;
-        let (needed, gone) = oneshot::channel::<()>();
-        tokio::spawn(drive(connection, gone));
-        let authority = HeaderValue::from_str(authority.as_str()).map_err(|_| unusable("not a host name"))?;
-        Ok(Self { sender, exporter, spki, key_exchange, authority, _needed: needed })
+        let (needed, gone) = oneshot::channel();
+        let sender = match facts.version {
+            Version::HTTP_2 => protocol::http2(TokioIo::new(tls), gone).await,
+            _ => protocol::http1(TokioIo::new(tls), gone).await,
+        };
+        let sender = sender.map_err(ChannelError::connection)?;
+        let (authority, handles) = (authority.clone(), AtomicUsize::new(1));
+        let connection = Arc::new(Connection { exporter, facts, authority, handles, _needed: needed });
+        Ok(Self { sender, connection })
     }
 
     pub(crate) fn spki(&self) -> &[u8; 32] {
-        &self.spki
+        &self.connection.facts.spki
     }
 
     pub(crate) fn key_exchange(&self) -> KeyExchange {
-        self.key_exchange
+        self.connection.facts.key_exchange
     }
 
     /// The exporter of this very connection for a nonce.
     pub(crate) fn export(&self, nonce: &[u8; 32]) -> Result<[u8; 32], ChannelError> {
-        self.exporter.export(nonce).map_err(|error| ChannelError::handshake(io::Error::other(error)))
+        let exported = self.connection.exporter.export(nonce);
+        exported.map_err(|error| ChannelError::handshake(io::Error::other(error)))
+    }
+
+    /// Whether several requests may be under way on the connection.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        matches!(self.sender, Sender::Http2(..))
+    }
+
+    /// Whether both are handles on one connection.
+    pub(crate) fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.connection, &other.connection)
+    }
+
+    /// A further handle on the connection, where it carries several requests at a time and the peer allows one more.
+    pub(crate) fn share(&self) -> Option<Self> {
+        let Sender::Http2(_, streams) = &self.sender else { return None };
+        let room = self.connection.handles.load(Ordering::Relaxed) < streams.allowed();
+        if room && !self.is_closed() { self.another() } else { None }
+    }
+
+    /// A further handle on the connection, where it carries several requests at a time: what it sends beyond what the
+    /// peer allows waits.
+    pub(crate) fn another(&self) -> Option<Self> {
+        let Sender::Http2(sender, streams) = &self.sender else { return None };
+        self.connection.handles.fetch_add(1, Ordering::Relaxed);
+        let sender = Sender::Http2(sender.clone(), Arc::clone(streams));
+        Some(Self { sender, connection: Arc::clone(&self.connection) })
     }
 
     /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender, _) => sender.is_closed(),
+        }
     }
 
-    /// Waits until the answer before has been read to its end.
+    /// Waits until the connection takes a request: over HTTP/1.1, until the answer before has been read to its end.
     pub(crate) async fn ready(&mut self) -> Result<(), ChannelError> {
-        self.sender.ready().await.map_err(ChannelError::connection)
+        let ready = match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http2(sender, _) => sender.ready().await,
+        };
+        ready.map_err(ChannelError::connection)
     }
 
     /// Sends one request. The error carries the request where nothing of it was written.
     pub(crate) async fn send(
         &mut self,
         mut request: http::Request<Body>,
-    ) -> Result<Response<Incoming>, (ChannelError, Option<http::Request<Body>>)> {
-        request.headers_mut().insert(header::HOST, self.authority.clone());
-        let answer = self.sender.try_send_request(request).await;
-        answer.map_err(|mut failure| {
-            let unsent = failure.take_message();
-            (ChannelError::connection(failure.into_error()), unsent)
-        })
+    ) -> Result<Response<Received>, (ChannelError, Option<http::Request<Body>>)> {
+        self.connection.address(&mut request);
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => sender.try_send_request(request).await,
+            Sender::Http2(sender, _) => sender.try_send_request(request).await,
+        };
+        let version = self.connection.facts.version;
+        match answer {
+            Ok(answer) => Ok(answer.map(|incoming| Received::new(incoming, version))),
+            Err(mut failure) => {
+                let unsent = failure.take_message();
+                Err((ChannelError::connection(failure.into_error()), unsent))
+            }
+        }
     }
 }
 
-/// Moves the connection's bytes until it ends, or nobody needs it and it does not end in time.
-async fn drive<S>(connection: http1::Connection<TokioIo<SharedTls<S>>, Body>, gone: oneshot::Receiver<()>)
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    // Whoever awaits an answer on this connection is told of its failure too, so that none is lost here.
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        _ = &mut connection => {}
-        _ = gone => {
-            let _ = tokio::time::timeout(CLOSE_LIMIT, connection).await;
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.connection.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    /// Names the peer in a request: in the field `Host` over HTTP/1.1, in `:authority` over HTTP/2 (RFC 9113 section
+    /// 8.3.1).
+    fn address(&self, request: &mut http::Request<Body>) {
+        let target = request.uri().path_and_query().cloned();
+        let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.version_mut() = self.facts.version;
+        request.headers_mut().remove(header::HOST);
+        let mut parts = http::uri::Parts::default();
+        parts.path_and_query = Some(target);
+        if self.facts.version == Version::HTTP_2 {
+            parts.scheme = Some(Scheme::HTTPS);
+            parts.authority = Some(self.authority.clone());
+        } else {
+            let host = HeaderValue::from_str(self.authority.as_str());
+            request
+                .headers_mut()
+                .insert(header::HOST, host.expect("an authority has the characters of a URI alone"));
         }
+        *request.uri_mut() = Uri::from_parts(parts).expect("a path alone, or all three parts");
     }
 }
 
@@ -159,13 +227,16 @@ fn server_name(authority: &Authority) -> Result<ServerName<'static>, ChannelErro
     ServerName::try_from(host.to_owned()).map_err(|_| unusable("not a host name"))
 }
 
-fn facts(connection: &rustls::ClientConnection) -> Result<([u8; 32], KeyExchange), ChannelError> {
+fn facts(connection: &rustls::ClientConnection) -> Result<Facts, ChannelError> {
     if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
         return Err(ChannelError::TlsVersion);
     }
-    if connection.alpn_protocol().is_some_and(|protocol| protocol != tls::HTTP_1_1) {
-        return Err(unusable("the peer chose another protocol than HTTP/1.1"));
-    }
+    // What was not offered, rustls has refused.
+    let version = match connection.alpn_protocol() {
+        None | Some(tls::HTTP_1_1) => Version::HTTP_11,
+        Some(tls::HTTP_2) => Version::HTTP_2,
+        Some(_) => return Err(unusable("the peer chose a protocol that was not offered")),
+    };
     let key_exchange = match connection.negotiated_key_exchange_group().map(|group| group.name()) {
         Some(NamedGroup::X25519MLKEM768) => KeyExchange::X25519MlKem768,
         Some(NamedGroup::X25519) => KeyExchange::X25519,
@@ -175,7 +246,7 @@ fn facts(connection: &rustls::ClientConnection) -> Result<([u8; 32], KeyExchange
     let certificate = certificate.ok_or_else(|| unusable("the peer presented no certificate"))?;
     let spki =
         tls::spki_digest(certificate).map_err(|error| ChannelError::handshake(io::Error::other(error)))?;
-    Ok((spki, key_exchange))
+    Ok(Facts { spki, key_exchange, version })
 }
 
 fn unusable(why: &'static str) -> ChannelError {

@@ -1,5 +1,6 @@
 //! The TLS configuration of an attested connection: version 1.3 alone, no resumption, no early data.
 
+use crate::protocol::Protocols;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature};
@@ -8,8 +9,9 @@ use rustls::{ClientConfig, DigitallySignedStruct, Error, PeerIncompatible, PeerM
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::sync::{Arc, LazyLock};
 
-/// The one protocol inside the channel.
+/// The protocols inside the channel, by their names in ALPN (RFC 7301, RFC 9113 section 3.2).
 pub(crate) const HTTP_1_1: &[u8] = b"http/1.1";
+pub(crate) const HTTP_2: &[u8] = b"h2";
 
 /// Signature schemes of a guest's TLS key. It draws the key in memory at each start: there are no old keys to serve.
 const SCHEMES: [SignatureScheme; 3] = [
@@ -18,13 +20,17 @@ const SCHEMES: [SignatureScheme; 3] = [
     SignatureScheme::ED25519,
 ];
 
-/// The one configuration: nothing in it depends on the peer.
-pub(crate) fn client_config() -> Arc<ClientConfig> {
-    static CONFIG: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(build()));
-    Arc::clone(&CONFIG)
+/// The configuration: nothing in it depends on the peer.
+pub(crate) fn client_config(protocols: Protocols) -> Arc<ClientConfig> {
+    static HTTP1: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(build(&[HTTP_1_1])));
+    static BOTH: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| Arc::new(build(&[HTTP_2, HTTP_1_1])));
+    Arc::clone(match protocols {
+        Protocols::Http1 => &HTTP1,
+        Protocols::Http2OrHttp1 => &BOTH,
+    })
 }
 
-fn build() -> ClientConfig {
+fn build(protocols: &[&[u8]]) -> ClientConfig {
     let provider = CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768, aws_lc_rs::kx_group::X25519],
         ..aws_lc_rs::default_provider()
@@ -36,7 +42,7 @@ fn build() -> ClientConfig {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     config

@@ -5,7 +5,7 @@ mod common;
 
 use common::{LONG, challenged, connect, connect_watched, judge, open, policy};
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, Prompt, Request, UnattestedChannel, VerdictCache,
+    AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request, UnattestedChannel, VerdictCache,
 };
 use confide_policy::Attest;
 use confide_testkit::guest::{Attestation, Chat, Guest};
@@ -245,8 +245,14 @@ async fn a_request_of_which_nothing_was_written_comes_back() {
 /// A peer that stops taking bytes gets the rest of a prompt only while the verdict holds.
 #[tokio::test]
 async fn the_rest_of_a_prompt_is_not_sent_once_the_verdict_is_revoked() {
+    for protocols in [Protocols::Http1, Protocols::Http2OrHttp1] {
+        the_rest_is_withheld(protocols).await;
+    }
+}
+
+async fn the_rest_is_withheld(protocols: Protocols) {
     const END: &[u8] = b"the end of the secret";
-    let guest = Guest::new(0).unwrap();
+    let guest = Guest::new(0).unwrap().with_http2(100);
     let (ours, client_side) = tokio::io::duplex(1 << 16);
     let (guest_side, theirs) = tokio::io::duplex(1 << 16);
     let served = tokio::spawn({
@@ -274,10 +280,12 @@ async fn the_rest_of_a_prompt_is_not_sent_once_the_verdict_is_revoked() {
             }
         }
     });
-    let connection = UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await.unwrap();
+    let authority = "guest.invalid".parse().unwrap();
+    let connection = UnattestedChannel::connect(ours, &authority, protocols).await.unwrap();
     let Challenged { channel, document, challenge } = connection.attest().await.unwrap();
     let witness = judge(&channel, &document, challenge, &policy(Attest::PerKey, LONG)).unwrap();
     let channel = AttestedChannel::open(channel, witness, Attest::PerKey).unwrap();
+    assert_eq!(channel.is_multiplexed(), protocols == Protocols::Http2OrHttp1);
     let mut cache = VerdictCache::default();
     cache.insert(Arc::clone(channel.verdict()));
     let spki = *channel.verdict().spki();

@@ -3,11 +3,15 @@
 
 mod common;
 
-use common::{connect, connect_watched};
-use confide_channel::{ChannelError, UnattestedChannel};
+use common::{connect_offering, connect_watched};
+use confide_channel::{ChannelError, Protocols, UnattestedChannel};
 use confide_evidence::document::AttestationRequest;
-use confide_testkit::guest::{Attestation, Guest, Tls};
+use confide_testkit::guest::{Attestation, Guest, Raw, Then, Tls};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn only_the_attestation_request_leaves_before_a_verdict() {
@@ -77,6 +81,14 @@ async fn an_answer_in_the_clear_is_refused() {
     assert_eq!(record_types(&guest.seen()[0].wire), [22, 21], "a ClientHello and an alert");
 }
 
+const BOTH: [Protocols; 2] = [Protocols::Http1, Protocols::Http2OrHttp1];
+
+/// A connection to a guest that answers the attestation request this way.
+async fn connected(attestation: Attestation, protocols: Protocols) -> UnattestedChannel {
+    let guest = Guest::new(0).unwrap().with_http2(100).attesting(attestation);
+    connect_offering(&guest, protocols).await.0.unwrap()
+}
+
 #[tokio::test]
 async fn what_is_no_evidence_document_is_refused() {
     for (attestation, code) in [
@@ -89,9 +101,10 @@ async fn what_is_no_evidence_document_is_refused() {
         (Attestation::Endless, "evidence_too_large"),
         (Attestation::Torn, "connection_failed"),
     ] {
-        let guest = Guest::new(0).unwrap().attesting(attestation.clone());
-        let refused = connect(&guest).await.unwrap().attest().await.unwrap_err();
-        assert_eq!(refused.code(), code, "{attestation:?}: {refused}");
+        for protocols in BOTH {
+            let refused = connected(attestation.clone(), protocols).await.attest().await.unwrap_err();
+            assert_eq!(refused.code(), code, "{attestation:?}, {protocols:?}: {refused}");
+        }
     }
 }
 
@@ -99,19 +112,53 @@ async fn what_is_no_evidence_document_is_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_guest_that_never_answers_or_never_ends_is_given_up() {
     for attestation in [Attestation::Silent, Attestation::Dripping] {
-        let guest = Guest::new(0).unwrap().attesting(attestation);
-        let refused = connect(&guest).await.unwrap().attest().await.unwrap_err();
-        assert!(
-            matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }),
-            "{refused}"
-        );
+        for protocols in BOTH {
+            let refused = connected(attestation.clone(), protocols).await.attest().await.unwrap_err();
+            assert!(
+                matches!(refused, ChannelError::TimedOut { limit: confide_channel::ATTESTATION_LIMIT, .. }),
+                "{refused}"
+            );
+        }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_asks_to_wait_is_asked_again_on_the_same_connection() {
+    for protocols in BOTH {
+        let busy = Attestation::Busy(Arc::new(AtomicUsize::new(3)));
+        let guest = Guest::new(0).unwrap().with_http2(100).attesting(busy);
+        let start = Instant::now();
+        let connection = connect_offering(&guest, protocols).await.0.unwrap();
+        let challenged = connection.attest().await.unwrap();
+        let waited = start.elapsed().as_secs_f32();
+        assert!((3.0..4.6).contains(&waited), "a second and up to half of one more, three times: {waited}");
+        let nonces: BTreeSet<Vec<u8>> = guest.requests().into_iter().map(|request| request.body).collect();
+        assert_eq!((guest.seen().len(), guest.requests().len(), nonces.len()), (1, 4, 4), "each has its own");
+        let last = AttestationRequest::decode(&guest.requests()[3].body).unwrap().nonce;
+        assert_eq!(challenged.challenge.recorded().nonce, last);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_asks_to_wait_for_ever_is_given_up_in_time() {
+    let start = Instant::now();
+    let busy = Attestation::Busy(Arc::new(AtomicUsize::new(usize::MAX)));
+    let refused = connected(busy, Protocols::Http1).await.attest().await.unwrap_err();
+    assert_eq!(refused.code(), "attestation_postponed", "{refused}");
+    assert!(start.elapsed() <= confide_channel::ATTESTATION_LIMIT, "{:?}", start.elapsed());
+    let hours = "HTTP/1.1 503 x\r\nretry-after: 7200\r\ncontent-length: 0\r\n\r\n".into();
+    let hours = Attestation::Raw(Raw { bytes: hours, then: Then::Wait });
+    let start = Instant::now();
+    let refused = connected(hours, Protocols::Http1).await.attest().await.unwrap_err();
+    assert_eq!((refused.code(), start.elapsed().as_secs()), ("attestation_postponed", 0), "{refused}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_never_shakes_hands_is_given_up() {
     let (ours, _theirs) = tokio::io::duplex(1 << 16);
-    let refused = UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await.unwrap_err();
+    let refused = UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap(), Protocols::Http1)
+        .await
+        .unwrap_err();
     assert!(
         matches!(refused, ChannelError::TimedOut { limit: confide_channel::HANDSHAKE_LIMIT, .. }),
         "{refused}"
@@ -120,11 +167,15 @@ async fn a_peer_that_never_shakes_hands_is_given_up() {
 
 #[tokio::test]
 async fn the_client_hello_offers_tls_1_3_alone_and_no_resumption() {
+    offers(Protocols::Http1, b"\0\x09\x08http/1.1").await;
+    offers(Protocols::Http2OrHttp1, b"\0\x0c\x02h2\x08http/1.1").await;
+}
+
+async fn offers(protocols: Protocols, alpn: &[u8]) {
     let (ours, mut theirs) = tokio::io::duplex(1 << 16);
-    let connecting =
-        tokio::spawn(
-            async move { UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap()).await },
-        );
+    let connecting = tokio::spawn(async move {
+        UnattestedChannel::connect(ours, &"guest.invalid".parse().unwrap(), protocols).await
+    });
     let mut header = [0; 5];
     theirs.read_exact(&mut header).await.unwrap();
     let mut hello = vec![0; usize::from(u16::from_be_bytes([header[3], header[4]]))];
@@ -137,7 +188,7 @@ async fn the_client_hello_offers_tls_1_3_alone_and_no_resumption() {
     assert_eq!(find(43), Some(&[2, 3, 4][..]), "supported_versions: TLS 1.3");
     assert_eq!(find(10).map(|groups| &groups[2..]), Some(&[0x11, 0xec, 0, 29][..]), "X25519MLKEM768, x25519");
     assert_eq!(find(51).map(|shares| &shares[2..4]), Some(&[0x11, 0xec][..]), "the first key share");
-    assert_eq!(find(16), Some(&b"\0\x09\x08http/1.1"[..]), "ALPN");
+    assert_eq!(find(16), Some(alpn), "ALPN");
     for (kind, name) in [(35, "session_ticket"), (41, "pre_shared_key"), (42, "early_data")] {
         assert_eq!(find(kind), None, "{name}");
     }

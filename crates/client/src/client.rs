@@ -8,10 +8,10 @@ use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::pool::{Lease, Observer, Pool, Recorder, SecondVerifier, Target};
 use crate::response::Response;
-use confide_channel::{Request, Verdict};
+use confide_channel::{Protocols, Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::record::{RecordedReferences, SecondOpinion};
-use confide_policy::AppraisalPolicy;
+use confide_policy::{AppraisalPolicy, Attest};
 use confide_verifier::PreparedReferences;
 use rustls_pki_types::UnixTime;
 use std::fmt;
@@ -29,6 +29,7 @@ pub struct Client {
 pub struct ClientBuilder {
     endpoint: Endpoint,
     policy: PolicyText,
+    protocols: Option<Protocols>,
     endorsements: Endorsements,
     endorsing: Option<Endorsing>,
     observer: Option<Observer>,
@@ -59,6 +60,7 @@ impl Client {
         Ok(ClientBuilder {
             endpoint: url.parse()?,
             policy,
+            protocols: None,
             endorsements: Endorsements::default(),
             endorsing: None,
             observer: None,
@@ -112,6 +114,17 @@ impl Client {
 }
 
 impl ClientBuilder {
+    /// Which versions of HTTP are offered to the guest.
+    ///
+    /// Without this, it is HTTP/1.1 where the policy says `per-key`: further connections cost no attestation, and one
+    /// request at a time on each is the faster way. Where it says `every-connection`, it is HTTP/2 before HTTP/1.1: one
+    /// attestation then serves all requests that share a connection.
+    #[must_use]
+    pub fn protocols(mut self, protocols: Protocols) -> Self {
+        self.protocols = Some(protocols);
+        self
+    }
+
     /// Endorsements from elsewhere than the guest. What is missing is taken from those stapled to its evidence.
     #[must_use]
     pub fn endorsements(mut self, endorsements: Endorsements) -> Self {
@@ -170,7 +183,12 @@ impl ClientBuilder {
     #[must_use]
     pub fn build(self) -> Client {
         let prepare = |given| PreparedReferences::new(given, self.policy.policy(), &ALGORITHMS);
+        let preferred = match self.policy.policy().freshness.attest {
+            Attest::PerKey => Protocols::Http1,
+            Attest::EveryConnection => Protocols::Http2OrHttp1,
+        };
         let pool = Pool::new(Target {
+            protocols: self.protocols.unwrap_or(preferred),
             prepared_references: self.references.as_ref().map(prepare),
             references: self.references.map(Arc::new),
             endpoint: self.endpoint,

@@ -38,7 +38,7 @@ mod sse;
 pub use appraised::Appraised;
 pub use chat::{ChatAnswer, ChatRequest, ChatStream, Delta, Speaker, Turn, Usage};
 pub use client::{Client, ClientBuilder, Question};
-pub use confide_channel::{ApiKey, Prompt, Request, Verdict};
+pub use confide_channel::{ApiKey, Prompt, Protocols, Request, Verdict};
 pub use endorsing::Endorsing;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CODES, ClientError};

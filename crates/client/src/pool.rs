@@ -9,8 +9,8 @@ use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::response::Response;
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Request, SendError, UnattestedChannel,
-    Verdict, VerdictCache,
+    AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Protocols, Request, SendError,
+    UnattestedChannel, Verdict, VerdictCache,
 };
 use confide_endorser::EndorserError;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -38,7 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 const KEEP_ALIVE_PROBES: u32 = 3;
 /// How long an idle connection may take to become ready: its last answer has already been read.
 const READY_LIMIT: Duration = Duration::from_millis(100);
-/// The most idle connections. As many as requests that one program has at once.
+/// The most idle connections, and the most that carry several requests at once. As many as requests that one program has at
+/// once.
 const MAX_IDLE: usize = 64;
 /// The longest time before its end at which a verdict is renewed.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
@@ -55,6 +56,7 @@ pub(crate) type SecondVerifier = Box<dyn Fn(&client::Question<'_>) -> Option<Sec
 /// What a pool is made from.
 pub(crate) struct Target {
     pub(crate) endpoint: Endpoint,
+    pub(crate) protocols: Protocols,
     pub(crate) policy: Arc<PolicyText>,
     pub(crate) policy_text: Arc<str>,
     pub(crate) endorsements: Arc<Endorsements>,
@@ -72,11 +74,17 @@ pub(crate) struct Pool {
     /// What earlier appraisals have established of the guest's platform, its collateral and its devices' endorsements.
     memo: Memo,
     state: Mutex<State>,
+    /// One connection at a time is made for requests that may share it.
+    opening: Turn,
 }
 
 #[derive(Default)]
 struct State {
     idle: Vec<AttestedChannel>,
+    /// A handle on each connection that carries several requests at once.
+    shared: Vec<AttestedChannel>,
+    /// Whether the guest was found to speak HTTP/1.1 alone.
+    unshared: bool,
     verdicts: VerdictCache,
     latest: Option<Arc<Appraised>>,
     last_use: Option<Instant>,
@@ -84,13 +92,48 @@ struct State {
     turns: Vec<([u8; 32], Weak<Turn>)>,
 }
 
-/// The attestations of one key that its further connections wait for, one at a time.
+/// Attempts at what several wait for, such as the attestation of one key, one at a time.
 #[derive(Default)]
 struct Turn {
     /// How many have begun.
     begun: AtomicU64,
     /// Why the last one failed. Held by the one under way.
     failure: tokio::sync::Mutex<Option<ClientError>>,
+}
+
+/// Who may make the next attempt.
+struct Next<'a> {
+    turn: &'a Turn,
+    failure: tokio::sync::MutexGuard<'a, Option<ClientError>>,
+    /// How many had begun when the wait for this one began.
+    seen: u64,
+}
+
+impl Turn {
+    /// Waits for the attempt under way.
+    async fn next(&self) -> Next<'_> {
+        let seen = self.begun.load(Ordering::Acquire);
+        Next { turn: self, failure: self.failure.lock().await, seen }
+    }
+}
+
+impl Next<'_> {
+    /// Makes an attempt. Those who waited while one was made that failed have its failure.
+    async fn attempt<T>(
+        mut self,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        if self.turn.begun.load(Ordering::Acquire) > self.seen
+            && let Some(failure) = &*self.failure
+        {
+            return Err(failure.clone());
+        }
+        self.turn.begun.fetch_add(1, Ordering::AcqRel);
+        *self.failure = None;
+        let made = work.await;
+        *self.failure = made.as_ref().err().cloned();
+        made
+    }
 }
 
 /// An attested channel on loan from a pool. It returns there when the answer has been read, or when nothing was sent.
@@ -172,7 +215,7 @@ impl Target {
 
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        Arc::new(Self { target, memo: Memo::new(), state: Mutex::default() })
+        Arc::new(Self { target, memo: Memo::new(), state: Mutex::default(), opening: Turn::default() })
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -184,12 +227,13 @@ impl Pool {
         self.state().latest.clone()
     }
 
-    /// An attested channel: an idle one, or a new one.
+    /// An attested channel: one that is there, or a new one.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ClientError> {
         self.state().last_use = Some(Instant::now());
         let channel = match self.take_idle().await {
             Some(channel) => channel,
-            None => self.open().await?,
+            // In a box, so that not every request is as large as what opens a channel.
+            None => Box::pin(self.open_for_all()).await?,
         };
         Ok(Lease { channel: Some(channel), pool: Arc::clone(self) })
     }
@@ -197,31 +241,54 @@ impl Pool {
     /// Keeps a channel for further requests.
     pub(crate) fn put(&self, channel: AttestedChannel) {
         let mut state = self.state();
-        if !channel.is_closed() && state.idle.len() < MAX_IDLE {
+        // One that carries several requests is kept from its beginning.
+        if !channel.is_multiplexed() && !channel.is_closed() && state.idle.len() < MAX_IDLE {
             state.idle.push(channel);
         }
     }
 
+    /// Keeps a handle on a connection that carries several requests at once, in the place of an earlier one.
+    fn keep_shared(&self, channel: &AttestedChannel) {
+        let mut state = self.state();
+        state.unshared = !channel.is_multiplexed();
+        state.shared.retain(|kept| !kept.is_beside(channel));
+        if state.shared.len() < MAX_IDLE
+            && let Some(kept) = channel.share()
+        {
+            state.shared.push(kept);
+        }
+    }
+
     async fn take_idle(&self) -> Option<AttestedChannel> {
+        if let Some(channel) = self.state().share() {
+            return Some(channel);
+        }
         loop {
             let channel = self.state().idle.pop()?;
             if let Ok(Ok(channel)) = tokio::time::timeout(READY_LIMIT, channel.ready()).await
-                && let Some(channel) = self.freshen(channel)
+                && let Some(channel) = self.state().freshen(channel)
             {
                 return Some(channel);
             }
         }
     }
 
-    /// Lets a channel rest on the youngest verdict about its key. `None` when no verdict holds any more.
-    fn freshen(&self, channel: AttestedChannel) -> Option<AttestedChannel> {
-        let now = Moment::now();
-        let left = channel.verdict().left(now);
-        let younger = self.state().verdicts.verdict_for(channel.verdict().spki());
-        match younger.filter(|younger| younger.left(now) > left) {
-            Some(younger) => channel.renew(&younger).ok(),
-            None => (!left.is_zero()).then_some(channel),
+    /// A new channel, or a handle on one that others made meanwhile. Those who ask at the same time make one connection,
+    /// where the guest lets them share it.
+    async fn open_for_all(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {
+        if self.target.protocols == Protocols::Http1 || self.state().unshared {
+            return self.open().await;
         }
+        let next = self.opening.next().await;
+        if let Some(channel) = self.state().share() {
+            return Ok(channel);
+        }
+        next.attempt(async {
+            let channel = self.open().await?;
+            self.keep_shared(&channel);
+            Ok(channel)
+        })
+        .await
     }
 
     async fn open(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {
@@ -240,7 +307,7 @@ impl Pool {
         let stream = stream.map_err(|_| ClientError::DialTimedOut { to: to(), limit })?;
         let stream = stream.map_err(|error| ClientError::Dial { to: to(), source: Arc::new(error) })?;
         tune(&stream);
-        Ok(UnattestedChannel::connect(stream, endpoint.authority()).await?)
+        Ok(UnattestedChannel::connect(stream, endpoint.authority(), self.target.protocols).await?)
     }
 
     /// Rides on a verdict about the connection's key, or makes one that others can ride on. Those who ask at the same
@@ -253,21 +320,11 @@ impl Pool {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }
         let turn = self.turn(channel.spki());
-        let seen = turn.begun.load(Ordering::Acquire);
-        let mut failure = turn.failure.lock().await;
+        let next = turn.next().await;
         if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }
-        if turn.begun.load(Ordering::Acquire) > seen
-            && let Some(failure) = &*failure
-        {
-            return Err(failure.clone());
-        }
-        turn.begun.fetch_add(1, Ordering::AcqRel);
-        *failure = None;
-        let attested = self.attest(channel).await;
-        *failure = attested.as_ref().err().cloned();
-        attested
+        next.attempt(self.attest(channel)).await
     }
 
     fn turn(&self, spki: &[u8; 32]) -> Arc<Turn> {
@@ -355,18 +412,27 @@ impl Pool {
         let mut state = self.state();
         state.verdicts.revoke(spki);
         state.idle.retain(|channel| channel.verdict().spki() != spki);
+        state.shared.retain(|channel| channel.verdict().spki() != spki);
     }
 
     /// Attests again on a live connection before a verdict ends, off the path of any request.
     async fn renew(self: &Arc<Self>, verdict: &Arc<Verdict>) -> Result<(), ClientError> {
-        let resting = {
+        let rests = |channel: &AttestedChannel| Arc::ptr_eq(channel.verdict(), verdict);
+        let (beside, resting) = {
             let mut state = self.state();
-            let rests = |channel: &AttestedChannel| Arc::ptr_eq(channel.verdict(), verdict);
-            state.idle.iter().position(rests).map(|place| state.idle.swap_remove(place))
+            let beside = state.shared.iter().find(|channel| rests(channel));
+            match beside.and_then(AttestedChannel::challenge_beside) {
+                Some(asking) => (Some(asking), None),
+                None => {
+                    let place = state.idle.iter().position(rests);
+                    (None, place.map(|place| state.idle.swap_remove(place)))
+                }
+            }
         };
-        let challenged = match (resting, self.target.policy.policy().freshness.attest) {
-            (Some(channel), _) => channel.challenge().await?,
-            (None, Attest::PerKey) => {
+        let challenged = match (beside, resting, self.target.policy.policy().freshness.attest) {
+            (Some(asking), ..) => asking.await?,
+            (None, Some(channel), _) => channel.challenge().await?,
+            (None, None, Attest::PerKey) => {
                 let channel = self.dial().await?;
                 if channel.spki() != verdict.spki() {
                     return Ok(());
@@ -374,9 +440,12 @@ impl Pool {
                 channel.attest().await?
             }
             // The verdict's one connection is in use or gone.
-            (None, Attest::EveryConnection) => return Ok(()),
+            (None, None, Attest::EveryConnection) => return Ok(()),
         };
         let channel = self.appraise(challenged).await?;
+        if channel.is_multiplexed() {
+            self.keep_shared(&channel);
+        }
         self.put(channel);
         Ok(())
     }
@@ -387,6 +456,34 @@ impl Pool {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A handle on a connection that has room for one more request.
+    fn share(&mut self) -> Option<AttestedChannel> {
+        let mut shared = std::mem::take(&mut self.shared);
+        shared.retain(|channel| !channel.is_closed() && !self.left(channel, Moment::now()).is_zero());
+        let found = shared.iter().filter_map(AttestedChannel::share).find_map(|found| self.freshen(found));
+        self.shared = shared;
+        found
+    }
+
+    /// How long a channel may still be used: as long as the youngest verdict about its key holds.
+    fn left(&self, channel: &AttestedChannel, now: Moment) -> Duration {
+        let younger = self.verdicts.verdict_for(channel.verdict().spki());
+        channel.verdict().left(now).max(younger.map_or(Duration::ZERO, |younger| younger.left(now)))
+    }
+
+    /// Lets a channel rest on the youngest verdict about its key. `None` when no verdict holds any more.
+    fn freshen(&self, channel: AttestedChannel) -> Option<AttestedChannel> {
+        let now = Moment::now();
+        let left = channel.verdict().left(now);
+        let younger = self.verdicts.verdict_for(channel.verdict().spki());
+        match younger.filter(|younger| younger.left(now) > left) {
+            Some(younger) => channel.renew(&younger).ok(),
+            None => (!left.is_zero()).then_some(channel),
+        }
     }
 }
 
@@ -414,7 +511,7 @@ async fn renew_ahead(pool: Weak<Pool>, verdict: Arc<Verdict>) {
     if pool.is_used_since(start).is_none() {
         return;
     }
-    match pool.renew(&verdict).await {
+    match Box::pin(pool.renew(&verdict)).await {
         Ok(()) => debug!(endpoint = %pool.endpoint(), "verdict renewed"),
         Err(error) => warn!(endpoint = %pool.endpoint(), code = error.code(), "verdict not renewed"),
     }

@@ -278,6 +278,25 @@ async fn an_unused_verdict_is_left_to_end() {
 }
 
 #[tokio::test]
+async fn a_verdict_under_one_policy_is_none_under_another() {
+    let guest = Guest::new(0).unwrap().listen().await.unwrap();
+    client(&guest, "per-key", LONG).chat(question()).await.unwrap();
+    let text = guest::policy("per-key", LONG);
+    let model = text.lines().find(|line| line.starts_with("model = ")).unwrap();
+    let stricter = text.replace(model, &format!("model = {{ any_of = [\"{}\"] }}", "11".repeat(32)));
+    let policy = PolicyText::parse(stricter, Loaded::AsDanger).unwrap();
+    let other = Client::builder(&guest.url(), policy).unwrap().build();
+    let before = guest.guest.requests().len();
+    assert_eq!(other.chat(question()).await.err().map(|error| error.code()), Some("model_manifest"));
+    let asked = guest.guest.requests().split_off(before);
+    assert_eq!(
+        (asked.len(), guest.guest.attestations()),
+        (1, 2),
+        "it asked for evidence of its own, and no more"
+    );
+}
+
+#[tokio::test]
 async fn a_guests_error_is_told_in_its_words() {
     let guest = Guest::new(0).unwrap().chatting(Chat::Refuse(404)).listen().await.unwrap();
     let client = client(&guest, "per-key", LONG);

@@ -501,6 +501,15 @@ pub struct Revocation {
     pub reason: Option<Reason>,
 }
 
+/// One entry of a list, in 24 bytes: of small entries a list can have a hundred thousand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    /// Where the serial number stands in the signed part, in the form of [`Certificate::serial`].
+    start: u32,
+    length: u32,
+    revocation: Revocation,
+}
+
 /// A parsed certificate revocation list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Crl {
@@ -518,10 +527,8 @@ pub struct Crl {
     pub this_update: i64,
     /// Time of the next issue, seconds since the Unix epoch. Optional in RFC 5280's syntax.
     pub next_update: Option<i64>,
-    /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`], sorted.
-    pub revoked: Vec<Vec<u8>>,
-    /// What the list says of each of `revoked`, in the same order: 16 bytes an entry beside its serial number.
-    revocations: Vec<Revocation>,
+    /// Sorted by serial number, and of one number the gravest first.
+    entries: Vec<Entry>,
     /// Dotted object identifiers of critical extensions of the list and of its entries (RFC 5280 section 5.3).
     pub critical_extensions: Vec<String>,
     /// The identifier of the key that signs the list (RFC 5280 section 5.2.1), where it names one.
@@ -538,17 +545,17 @@ impl Crl {
     pub fn parse(der: &[u8]) -> Result<Self, X509Error> {
         const WHAT: &str = "a revocation list";
         let Signed { fields, tbs, algorithm: outer, signature } = Signed::read(WHAT, der, MAX_CRL)?;
-        let (parsed, inner) = Self::fields(fields).ok_or(X509Error::Der(WHAT))?;
+        let (parsed, inner) = Self::fields(tbs, fields).ok_or(X509Error::Der(WHAT))?;
         if inner != outer {
             return Err(X509Error::AlgorithmMismatch(WHAT));
         }
         let signature_algorithm = signature_algorithm(&outer);
         check_outer(WHAT, der, tbs, signature_algorithm, signature)?;
-        Ok(Self { tbs: tbs.to_vec(), signature: signature.to_vec(), signature_algorithm, ..parsed })
+        Ok(Self { signature: signature.to_vec(), signature_algorithm, ..parsed })
     }
 
     /// Reads the fields of TBSCertList (RFC 5280 section 5.1), and its signature algorithm.
-    fn fields(mut rest: &[u8]) -> Option<(Self, AlgorithmIdentifier<'_>)> {
+    fn fields<'a>(tbs: &'a [u8], mut rest: &'a [u8]) -> Option<(Self, AlgorithmIdentifier<'a>)> {
         // Version 2 is written as 1; version 1 is left away.
         if let Some((INTEGER, version, after)) = der_value(rest) {
             rest = (version == [1]).then_some(after)?;
@@ -565,7 +572,7 @@ impl Crl {
         let (mut entries, mut critical_extensions) = (Vec::new(), Vec::new());
         let (mut authority_key_id, mut number) = (None, None);
         if let Some((SEQUENCE, list, after)) = der_value(rest) {
-            entries = revoked_entries(list, &mut critical_extensions)?;
+            entries = revoked_entries(tbs, list, &mut critical_extensions)?;
             rest = after;
         }
         if let Some((CONTEXT_0, explicit, after)) = der_value(rest) {
@@ -576,17 +583,15 @@ impl Crl {
             number = value_of(list, CRL_NUMBER).and_then(integer).map(serial);
             rest = after;
         }
-        let (revoked, revocations) = entries.into_iter().unzip();
         let parsed = Self {
-            tbs: Vec::new(),
+            tbs: tbs.to_vec(),
             signature: Vec::new(),
             signature_algorithm: SignatureAlgorithm::Other,
             issuer: issuer.as_raw().to_vec(),
             issuer_common_name: common_name(&issuer),
             this_update: this_update.timestamp(),
             next_update,
-            revoked,
-            revocations,
+            entries,
             critical_extensions,
             authority_key_id,
             number,
@@ -597,27 +602,48 @@ impl Crl {
     /// Every entry in the order of the serial numbers: the number, in the form of [`Certificate::serial`], and what the
     /// list says of it.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], Revocation)> {
-        self.revoked.iter().map(Vec::as_slice).zip(self.revocations.iter().copied())
+        self.entries.iter().map(|entry| (entry.serial(&self.tbs), entry.revocation))
+    }
+
+    /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`], sorted.
+    pub fn revoked(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.entries.iter().map(|entry| entry.serial(&self.tbs))
     }
 
     /// Whether the list revokes this serial number.
     #[must_use]
     pub fn revokes(&self, serial: &[u8]) -> bool {
-        self.revoked.binary_search_by(|revoked| revoked.as_slice().cmp(serial)).is_ok()
+        self.entry(serial).is_some()
     }
 
     /// What the list says of this serial number, where it revokes it. Of several entries for one number it is the
     /// gravest: one that lasts before a hold.
     #[must_use]
     pub fn entry(&self, serial: &[u8]) -> Option<Revocation> {
-        let first = self.revoked.partition_point(|revoked| revoked.as_slice() < serial);
-        let found = self.revoked.get(first).is_some_and(|revoked| revoked == serial);
-        found.then(|| self.revocations.get(first).copied())?
+        let first = self.entries.partition_point(|entry| entry.serial(&self.tbs) < serial);
+        let found = self.entries.get(first).filter(|entry| entry.serial(&self.tbs) == serial);
+        found.map(|entry| entry.revocation)
     }
 }
 
-/// Reads `revokedCertificates` (RFC 5280 section 5.1.2.6), sorted by serial number, and critical extensions.
-fn revoked_entries(mut rest: &[u8], critical: &mut Vec<String>) -> Option<Vec<(Vec<u8>, Revocation)>> {
+impl Entry {
+    /// The serial number in the signed part that the entry is of.
+    fn serial<'a>(&self, tbs: &'a [u8]) -> &'a [u8] {
+        let after = usize::try_from(self.start).ok().and_then(|start| tbs.get(start..));
+        let length = usize::try_from(self.length).ok();
+        after.zip(length).and_then(|(after, length)| after.get(..length)).unwrap_or_default()
+    }
+}
+
+/// Where a part of some bytes begins in them.
+fn offset(whole: &[u8], part: &[u8]) -> Option<u32> {
+    let start = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    (start.checked_add(part.len())? <= whole.len()).then_some(start)?.try_into().ok()
+}
+
+/// Reads `revokedCertificates` (RFC 5280 section 5.1.2.6) of a signed part, sorted by serial number, and critical
+/// extensions.
+fn revoked_entries(tbs: &[u8], mut rest: &[u8], critical: &mut Vec<String>) -> Option<Vec<Entry>> {
     let mut revoked = Vec::new();
     while !rest.is_empty() {
         let (entry, after) = sequence(rest)?;
@@ -629,12 +655,19 @@ fn revoked_entries(mut rest: &[u8], critical: &mut Vec<String>) -> Option<Vec<(V
             critical_of(extensions, critical)?;
             revocation.reason = reason_of(extensions)?;
         }
-        revoked.push((serial(number), revocation));
+        let number = significant(number);
+        revoked.push(Entry {
+            start: offset(tbs, number)?,
+            length: number.len().try_into().ok()?,
+            revocation,
+        });
         rest = after;
     }
-    let passes = |revocation: &Revocation| revocation.reason.is_some_and(Reason::may_pass);
-    revoked.sort_unstable_by(|(one, first), (other, second)| {
-        one.cmp(other).then_with(|| (passes(first), first.time).cmp(&(passes(second), second.time)))
+    let passes = |revocation: Revocation| revocation.reason.is_some_and(Reason::may_pass);
+    revoked.sort_unstable_by(|one, other| {
+        let (first, second) = (one.revocation, other.revocation);
+        let gravest = || (passes(first), first.time).cmp(&(passes(second), second.time));
+        one.serial(tbs).cmp(other.serial(tbs)).then_with(gravest)
     });
     Some(revoked)
 }
@@ -863,8 +896,13 @@ const fn pss_identifier<const N: usize>(length: u8) -> [u8; N] {
 }
 
 pub(crate) fn serial(raw: &[u8]) -> Vec<u8> {
+    significant(raw).to_vec()
+}
+
+/// The bytes from the first one on that is not zero.
+fn significant(raw: &[u8]) -> &[u8] {
     let start = raw.iter().position(|byte| *byte != 0).unwrap_or(raw.len());
-    raw.get(start..).unwrap_or_default().to_vec()
+    raw.get(start..).unwrap_or_default()
 }
 
 fn common_name(name: &X509Name<'_>) -> String {

@@ -201,13 +201,10 @@ impl Refusal {
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
         let error = json!({ "message": self.message(), "type": kind, "param": null, "code": self.code() });
         let mut answer = response(status, "application/json", json!({ "error": error }).to_string().into());
-        match status {
-            StatusCode::METHOD_NOT_ALLOWED => {
-                answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"))
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"))
-            }
+        match self {
+            Self::Method => answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
+            // Some twenty quotes later; devices that fail are asked again by nobody who waits.
+            Self::Overloaded => answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1")),
             _ => None,
         };
         answer

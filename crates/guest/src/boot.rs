@@ -39,7 +39,8 @@ pub(crate) fn attester(config: &Config) -> Result<Attester, GuestError> {
 fn simulated(config: &Config) -> Result<Attester, GuestError> {
     let simulated = config.simulated.clone().unwrap_or_default();
     let (seed, gpus) = (simulated.seed, simulated.software_gpus());
-    Ok(Attester::simulated(confide_attester::SimulatedMachine { seed, gpus })?)
+    let quote_time = Duration::from_millis(u64::from(simulated.quote_milliseconds));
+    Ok(Attester::simulated(confide_attester::SimulatedMachine { seed, gpus, quote_time })?)
 }
 
 #[cfg(not(feature = "danger-simulator"))]
@@ -86,10 +87,11 @@ pub(crate) async fn boot(
 /// Every setting that decides what happens to a prompt. This guest locks no egress and opens no volume.
 fn settings(config: &Config) -> DecidingConfiguration {
     let open = EgressPhase { mode: EgressMode::Open, policy: None };
+    let kind = if config.fixed_answers().is_some() { "fixed" } else { "builtin" };
     DecidingConfiguration {
         model: config.model.name.as_str().to_owned(),
         egress: EgressPhases { boot: open.clone(), serve: open },
-        engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
+        engine: Engine { kind: kind.to_owned(), flags: Vec::new(), environment: Vec::new() },
         volumes: Vec::new(),
     }
 }
@@ -167,6 +169,9 @@ mod tests {
             assert_eq!(digest(&other), digest(sample), "{inert:?}");
         }
         assert_eq!(digest(&format!("{sample}[limits]\nrequests = 1\n")), digest(sample));
+        assert_eq!(digest(&format!("{sample}quote_milliseconds = 40\n")), digest(sample));
         assert_ne!(digest(&sample.replace("\"tiny\"", "\"other\"")), digest(sample));
+        let fixed = format!("{sample}[simulated.answers]\ntokens = 8\n");
+        assert_ne!(digest(&fixed), digest(sample), "answers that no model makes");
     }
 }

@@ -110,7 +110,8 @@ impl TryFrom<String> for ModelName {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Connections at a time; further ones wait.
+    /// Connections at a time; further ones wait. Also requests over HTTP/2 at a time, on all connections together; further ones
+    /// are refused.
     pub connections: NonZeroUsize,
     /// Completions at a time.
     pub requests: NonZeroUsize,
@@ -373,6 +374,21 @@ pub struct Simulated {
     pub seed: u32,
     /// Its GPUs.
     pub gpus: SimulatedGpus,
+    /// Milliseconds that a quote takes beside its signature. A host's quoting service takes about 40.
+    pub quote_milliseconds: u32,
+    /// What is answered in place of the model's answers.
+    pub answers: Option<FixedAnswers>,
+}
+
+/// The same answer to every request, for measuring all that is around a model. The claims then name the engine `fixed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedAnswers {
+    /// Its tokens.
+    pub tokens: NonZeroU32,
+    /// Milliseconds before each of them.
+    #[serde(default)]
+    pub milliseconds: u32,
 }
 
 /// The GPUs of a software machine.
@@ -399,20 +415,22 @@ struct SimulatedTable {
     gpus: Option<u8>,
     nvml: Option<PathBuf>,
     nscq: Option<PathBuf>,
+    quote_milliseconds: u32,
+    answers: Option<FixedAnswers>,
 }
 
 impl TryFrom<SimulatedTable> for Simulated {
     type Error = String;
 
     fn try_from(table: SimulatedTable) -> Result<Self, String> {
-        let SimulatedTable { seed, gpus, nvml, nscq } = table;
+        let SimulatedTable { seed, gpus, nvml, nscq, quote_milliseconds, answers } = table;
         let gpus = match (gpus, nvml, nscq) {
             (count, None, None) => SimulatedGpus::Software(count.unwrap_or(1)),
             (None, Some(nvml), Some(nscq)) => SimulatedGpus::Emulated { nvml, nscq },
             (None, ..) => return Err("nvml and nscq are named together".to_owned()),
             (Some(_), ..) => return Err("gpus does not go with nvml and nscq".to_owned()),
         };
-        Ok(Self { seed, gpus })
+        Ok(Self { seed, gpus, quote_milliseconds, answers })
     }
 }
 
@@ -448,11 +466,16 @@ fn gpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u8>, D::Err
 
 impl Default for Simulated {
     fn default() -> Self {
-        Self { seed: 0, gpus: SimulatedGpus::Software(1) }
+        Self { seed: 0, gpus: SimulatedGpus::Software(1), quote_milliseconds: 0, answers: None }
     }
 }
 
 impl Config {
+    /// What is answered in place of the model's answers.
+    pub(crate) fn fixed_answers(&self) -> Option<FixedAnswers> {
+        self.simulated.as_ref()?.answers
+    }
+
     /// Reads a configuration file.
     ///
     /// # Errors

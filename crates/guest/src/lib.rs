@@ -18,8 +18,11 @@ pub mod codes;
 mod config;
 mod endorsements;
 mod error;
+#[cfg(feature = "danger-simulator")]
+mod fixed;
 mod gpu_endorsements;
 mod gpus;
+mod http2;
 mod marking;
 mod serve;
 mod server;

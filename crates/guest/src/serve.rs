@@ -127,6 +127,7 @@ async fn serve(
         api: api(&booted, config, &lifecycle),
         limits: config.limits,
         lifecycle: lifecycle.clone(),
+        requests: server::places(&config.limits),
     });
     lifecycle.ready();
     announce(&booted, address)?;
@@ -172,6 +173,10 @@ fn api(booted: &Booted, config: &Config, lifecycle: &Lifecycle) -> Api {
         manifest: booted.claims.model.manifest.0,
         context_tokens: engine.info().context_tokens,
     };
+    #[cfg(feature = "danger-simulator")]
+    if let Some(answers) = config.fixed_answers() {
+        return Api::new(answers, model, config.limits.api(), lifecycle.clone());
+    }
     Api::new(engine, model, config.limits.api(), lifecycle.clone())
 }
 

@@ -1,4 +1,4 @@
-//! Connections: TLS first, then HTTP/1.1, each within its limits.
+//! Connections: TLS first, then HTTP/1.1 or HTTP/2, each within its limits.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use confide_channel_guest::{Acceptor, ConnectionExporter};
+use confide_channel_guest::{Acceptor, ConnectionExporter, GuestConnection, Protocol};
 use confide_evidence::document::ATTESTATION_PATH;
 use confide_service::{Lifecycle, WriteLimit, refusals};
 use http::{Request, Response};
@@ -16,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -23,13 +24,17 @@ use tokio::task::JoinSet;
 use crate::api::{self, Api};
 use crate::attestation::Attestation;
 use crate::config::Limits;
+use crate::http2;
 
 /// The most bytes that the head of a request takes. Usual servers take 8 to 64 KiB.
-const MAX_HEAD: usize = 64 * 1024;
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
 /// The most header fields of a request. Browsers and libraries send under 30.
 const MAX_HEADERS: usize = 64;
 /// After a failed accept, so that a lack of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The body of an answer.
+pub(crate) type Body = Either<Full<Bytes>, api::Body>;
 
 /// What every connection needs.
 pub(crate) struct Server {
@@ -38,12 +43,13 @@ pub(crate) struct Server {
     pub(crate) api: Api,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
+    /// Requests over HTTP/2 at a time, on all connections together.
+    pub(crate) requests: Semaphore,
 }
 
 /// Accepts connections until the guest drains, then waits for the open ones.
 pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
-    let places = server.limits.connections.get().min(Semaphore::MAX_PERMITS);
-    let places = Arc::new(Semaphore::new(places));
+    let places = Arc::new(places(&server.limits));
     let mut connections = JoinSet::new();
     let mut draining = pin!(server.lifecycle.draining());
     loop {
@@ -70,12 +76,17 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
     while connections.join_next().await.is_some() {}
 }
 
+/// One place for each connection that there may be.
+pub(crate) fn places(limits: &Limits) -> Semaphore {
+    Semaphore::new(limits.connections.get().min(Semaphore::MAX_PERMITS))
+}
+
 impl Server {
-    async fn answer<S>(
+    pub(crate) async fn answer<S>(
         &self,
         connection: &ConnectionExporter<S>,
         request: Request<Incoming>,
-    ) -> Response<Either<Full<Bytes>, api::Body>> {
+    ) -> Response<Body> {
         if request.uri().path() == ATTESTATION_PATH {
             return self.attestation.answer(connection, request).await.map(Either::Left);
         }
@@ -105,8 +116,18 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
         Ok(Err(error)) => return tracing::debug!(%error, "no connection"),
         Err(_) => return tracing::debug!("no handshake in time"),
     };
+    match tls.protocol() {
+        Protocol::Http1 => http1(tls, server).await,
+        Protocol::Http2 => http2::serve(tls, server).await,
+    }
+}
+
+async fn http1<S>(tls: GuestConnection<S>, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let exporter = Arc::new(tls.exporter());
-    let lifecycle = server.lifecycle.clone();
+    let (lifecycle, limit) = (server.lifecycle.clone(), server.limits.read_time());
     let service = service_fn(move |request| {
         let (server, exporter) = (Arc::clone(&server), Arc::clone(&exporter));
         async move { Ok::<_, Infallible>(server.answer(&exporter, request).await) }

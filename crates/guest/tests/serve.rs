@@ -9,7 +9,7 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use confide_client::{ChatRequest, Turn};
+use confide_client::{ChatRequest, Protocols, Turn};
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, CpuEvidence, KemKey, KeySet, MAX_REQUEST, ServingKeys,
     devices_digest,
@@ -219,6 +219,102 @@ async fn who_asks_while_the_devices_work_shares_a_quote() {
     }
     assert!(quotes.len() < 24, "{} quotes", quotes.len());
     assert!(sizes.last().is_some_and(|size| *size > 1), "{sizes:?}");
+}
+
+/// The client recomputes its leaf from its own nonce and its own exporter, and the root from the path.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_accept_a_shared_quote_each_in_its_own_place() {
+    let guest = Guest::start("[simulated]\ngpus = 32\n");
+    let clients: Vec<_> = (0..12).map(|_| guest.client()).collect();
+    let asking: Vec<_> = clients
+        .iter()
+        .map(|client| {
+            let client = client.clone();
+            tokio::spawn(async move { client.verdict().await.map(drop) })
+        })
+        .collect();
+    for asked in asking {
+        asked.await.unwrap().unwrap();
+    }
+    let (mut places, mut shared) = (BTreeSet::new(), 0);
+    for client in clients {
+        let appraised = client.latest_appraisal().unwrap();
+        let document = EvidenceDocument::decode(&appraised.document).unwrap();
+        let CpuEvidence::Tdx { quote } = &document.cpu else { panic!("{:?}", document.cpu) };
+        shared += usize::from(document.batch.is_some());
+        let place = document.batch.map_or(0, |batch| batch.index);
+        assert!(places.insert((quote.as_bytes().to_vec(), place)), "two clients in one place");
+    }
+    assert!(shared > 1, "{shared} of 12 shared a quote");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_share_a_connection_and_its_verdict_over_http_2() {
+    let guest = Guest::start("");
+    let client = guest.client_offering(Protocols::Http2OrHttp1);
+    let verdict = client.verdict().await.unwrap();
+    let ask = |tokens| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let question = ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(tokens);
+            let mut stream = client.chat_stream(question).await.unwrap();
+            let mut text = String::new();
+            while let Some(piece) = stream.next().await.unwrap() {
+                text.extend(piece.content);
+            }
+            text
+        })
+    };
+    let (kept, dropped) = ([ask(40), ask(40), ask(40)], ask(200));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    dropped.abort();
+    for asked in kept {
+        assert!(!asked.await.unwrap().is_empty(), "one that is dropped ends no other");
+    }
+    let answer = client.send(confide_client::Request::get("/v1/models").unwrap()).await.unwrap();
+    assert!(std::ptr::eq(&raw const *answer.verdict, &raw const *verdict), "they rest on one verdict");
+    assert_eq!((answer.status, answer.headers.get("connection")), (StatusCode::OK, None));
+}
+
+/// What one connection may carry at a time is no more than connections could.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_over_http_2_have_as_many_places_as_connections() {
+    let guest = Guest::start("[limits]\nconnections = 1\n");
+    let client = guest.client_offering(Protocols::Http2OrHttp1);
+    client.verdict().await.unwrap();
+    let models = async || client.send(confide_client::Request::get("/v1/models").unwrap()).await.unwrap();
+    assert_eq!(models().await.status, StatusCode::OK);
+    let long = tokio::spawn({
+        let client = client.clone();
+        async move { client.chat(ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(200)).await }
+    });
+    let refused = loop {
+        let answer = models().await;
+        if answer.status != StatusCode::OK || long.is_finished() {
+            break answer;
+        }
+    };
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers.contains_key("retry-after"));
+    assert!(!long.await.unwrap().unwrap().content.is_empty());
+    assert_eq!(models().await.status, StatusCode::OK, "the place is free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_over_http_2_lets_a_running_answer_end() {
+    let mut guest = Guest::start("");
+    let client = guest.client_offering(Protocols::Http2OrHttp1);
+    let question = ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(200);
+    let mut stream = client.chat_stream(question).await.unwrap();
+    assert!(stream.next().await.unwrap().is_some());
+    signal("TERM", guest.pid());
+    let mut last = None;
+    while let Some(piece) = stream.next().await.unwrap() {
+        last = piece.finish_reason.or(last);
+    }
+    assert_eq!(last.as_deref(), Some("length"));
+    assert!(guest.ended().success(), "{}", guest.log());
+    assert!(client.models().await.is_err());
 }
 
 #[tokio::test]

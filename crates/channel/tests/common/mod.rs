@@ -1,7 +1,9 @@
 //! Channels to a guest in this process, over streams in memory.
 #![allow(clippy::unwrap_used, dead_code, unreachable_pub, reason = "tests; each test program uses its part")]
 
-use confide_channel::{AttestedChannel, Challenged, ChallengedChannel, ChannelError, UnattestedChannel};
+use confide_channel::{
+    AttestedChannel, Challenged, ChallengedChannel, ChannelError, Protocols, UnattestedChannel,
+};
 use confide_evidence::document::Endorsements;
 use confide_policy::{AppraisalPolicy, Attest, Loaded};
 use confide_testkit::guest::{self, Guest};
@@ -27,10 +29,18 @@ pub async fn connect(guest: &Guest) -> Result<UnattestedChannel, ChannelError> {
 
 /// A TLS connection to a guest, and the guest's work on it: when that has ended, the guest has seen all that was sent.
 pub async fn connect_watched(guest: &Guest) -> (Result<UnattestedChannel, ChannelError>, JoinHandle<()>) {
+    connect_offering(guest, Protocols::Http1).await
+}
+
+/// The same, offering these protocols.
+pub async fn connect_offering(
+    guest: &Guest,
+    protocols: Protocols,
+) -> (Result<UnattestedChannel, ChannelError>, JoinHandle<()>) {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let guest = guest.clone();
     let served = tokio::spawn(async move { guest.serve(theirs).await });
-    (UnattestedChannel::connect(ours, &"guest.invalid:8443".parse().unwrap()).await, served)
+    (UnattestedChannel::connect(ours, &"guest.invalid:8443".parse().unwrap(), protocols).await, served)
 }
 
 /// A connection to a guest that has answered the attestation request.
@@ -73,7 +83,18 @@ pub fn judge(
 
 /// A channel to an honest guest, opened.
 pub async fn open(guest: &Guest, attest: Attest, max_age_seconds: u64) -> AttestedChannel {
-    let Challenged { channel, document, challenge } = challenged(guest).await;
+    opened(challenged(guest).await, attest, max_age_seconds)
+}
+
+/// The same over HTTP/2.
+pub async fn open_http2(guest: &Guest, attest: Attest, max_age_seconds: u64) -> AttestedChannel {
+    let connection = connect_offering(guest, Protocols::Http2OrHttp1).await.0.unwrap();
+    opened(connection.attest().await.unwrap(), attest, max_age_seconds)
+}
+
+/// A channel whose peer has answered as an honest guest does.
+pub fn opened(challenged: Challenged, attest: Attest, max_age_seconds: u64) -> AttestedChannel {
+    let Challenged { channel, document, challenge } = challenged;
     let attested = judge(&channel, &document, challenge, &policy(attest, max_age_seconds)).unwrap();
     AttestedChannel::open(channel, attested, attest).unwrap()
 }

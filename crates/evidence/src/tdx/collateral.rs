@@ -458,15 +458,31 @@ fn components<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u8; 16], D:
 
 mod hex_bytes {
     use crate::hex;
-    use serde::{Deserialize, Deserializer, Serializer};
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+    use std::fmt;
 
     pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&hex::encode(bytes))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        hex::decode(&text).ok_or_else(|| serde::de::Error::custom("not hexadecimal digits"))
+        deserializer.deserialize_str(Digits)
+    }
+
+    /// Decodes digits where they stand: there can be megabytes of them.
+    struct Digits;
+
+    impl Visitor<'_> for Digits {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a string of hexadecimal digits")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<u8>, E> {
+            hex::decode(text).ok_or_else(|| E::custom("not hexadecimal digits"))
+        }
     }
 }
 

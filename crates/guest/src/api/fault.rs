@@ -15,7 +15,7 @@ use super::json::Kind;
 use crate::codes;
 
 /// Seconds after which a client may try again where nobody knows better.
-const RETRY_SECONDS: u64 = 5;
+pub(super) const RETRY_SECONDS: u64 = 5;
 /// Characters of a client's own text that an error repeats. Enough to find the place in the request.
 const MAX_ECHO: usize = 80;
 

@@ -137,6 +137,11 @@ impl Api {
     }
 }
 
+/// The answer to a request for which the server has no place.
+pub(crate) fn overloaded() -> Response<Body> {
+    Fault::Overloaded { retry_after: fault::RETRY_SECONDS }.into_response()
+}
+
 impl Shared {
     async fn answer<B: HttpBody>(&self, route: Route, request: Request<B>) -> Result<Response<Body>, Fault> {
         match route {

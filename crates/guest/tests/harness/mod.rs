@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use confide_client::{Client, PolicyText};
+use confide_client::{Client, PolicyText, Protocols};
 use confide_evidence::bytes::{Bytes as Fixed, Digest};
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, EvidenceDocument, REQUEST_MEDIA_TYPE,
@@ -160,8 +160,13 @@ impl Guest {
 
     /// The client's SDK under the danger policy.
     pub(crate) fn client(&self) -> Client {
+        self.client_offering(Protocols::Http1)
+    }
+
+    /// The same, which offers these protocols.
+    pub(crate) fn client_offering(&self, protocols: Protocols) -> Client {
         let policy = PolicyText::parse(policy(), Loaded::AsDanger).unwrap();
-        Client::builder(&self.url(), policy).unwrap().build()
+        Client::builder(&self.url(), policy).unwrap().protocols(protocols).build()
     }
 }
 
@@ -186,12 +191,13 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The committed danger policy, for any model under any name.
+/// The committed danger policy, for any model under any name, and the numbers of GPUs that tests have.
 fn policy() -> String {
     let text = include_str!("../../../../policies/danger-simulator.toml");
     let lines = text.lines().map(|line| match line.split_once(" = ") {
         Some(("model", _)) => "model = { waive = \"a random model\" }",
         Some(("configuration", _)) => "configuration = { waive = \"a random model\" }",
+        Some(("gpu_count", _)) => "gpu_count = { any_of = [1, 32] }",
         _ => line,
     });
     lines.collect::<Vec<_>>().join("\n")

@@ -15,7 +15,7 @@ use confide_evidence::event::{
 use confide_evidence::hash::sha256;
 use confide_evidence::pem;
 use confide_evidence::tdx::collateral_from_json;
-use confide_evidence::transcript::{Binding, Transcript};
+use confide_evidence::transcript::{BatchTree, Binding, Transcript};
 use confide_simulator::{
     PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd,
 };
@@ -107,6 +107,16 @@ impl Machine {
             document.endorsements = Some(Endorsements { tdx: Some(collateral), ..Endorsements::default() });
         }
         Ok(document.encode()?)
+    }
+
+    /// The documents of the connections with these leaves, which share a quote.
+    pub(super) fn batch(&self, leaves: Vec<Bytes<64>>, tls_spki: Digest) -> Result<Vec<Vec<u8>>> {
+        let size = leaves.len();
+        let tree = BatchTree::new(leaves)?;
+        let shared = self.document(Binding::Batch { root: tree.root(), tls_spki }, &[], Staple::Valid)?;
+        let shared = EvidenceDocument::decode(&shared)?;
+        let documents = (0..size).map(|place| EvidenceDocument { batch: tree.path(place), ..shared.clone() });
+        documents.map(|document| Ok(document.encode()?)).collect()
     }
 
     /// What endorses the platform, as services give it: the PCK chain stands in the quote.

@@ -5,26 +5,29 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context as Task, Poll};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::document::{ATTESTATION_PATH, AttestationRequest, MAX_DOCUMENT, MEDIA_TYPE};
-use confide_evidence::transcript::Binding;
+use confide_evidence::transcript::{Binding, batch_leaf};
 use confide_simulator::QuoteFlaw;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::rt::{Read, Write};
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, Version};
+use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::evidence::Staple;
-use super::{Attestation, Chat, Inner, MODEL, Raw, SeenRequest, Then, WORDS, lock};
+use super::{Attestation, Chat, Inner, MODEL, Place, Race, Raw, SeenRequest, Then, WORDS, lock};
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
 
@@ -60,7 +63,12 @@ async fn instead(line: &dyn Line, raw: &Raw) -> Result<Answer> {
     std::future::pending().await
 }
 
-pub(super) async fn serve<IO>(inner: Arc<Inner>, place: usize, line: Arc<dyn Line>, io: IO) -> Result<()>
+pub(super) async fn serve<IO>(
+    inner: Arc<Inner>,
+    place: usize,
+    line: Arc<dyn Line>,
+    (io, version): (IO, Version),
+) -> Result<()>
 where
     IO: Read + Write + Unpin + Send + 'static,
 {
@@ -73,7 +81,16 @@ where
             Ok::<_, Infallible>(answer)
         }
     });
-    Ok(hyper::server::conn::http1::Builder::new().serve_connection(io, service).await?)
+    match version {
+        Version::HTTP_2 => {
+            http2::Builder::new(TokioExecutor::new())
+                .max_concurrent_streams(inner.http2.load(Relaxed))
+                .serve_connection(io, service)
+                .await?;
+        }
+        _ => http1::Builder::new().serve_connection(io, service).await?,
+    }
+    Ok(())
 }
 
 async fn respond(inner: &Inner, place: usize, line: &dyn Line, request: Request<Incoming>) -> Result<Answer> {
@@ -83,7 +100,8 @@ async fn respond(inner: &Inner, place: usize, line: &dyn Line, request: Request<
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
     });
     lock(&inner.seen)[place].requests.push(SeenRequest {
-        line: format!("{} {}", head.method, head.uri),
+        line: format!("{} {}", head.method, head.uri.path_and_query().map_or("", |target| target.as_str())),
+        authority: head.uri.authority().map(ToString::to_string),
         headers: headers.collect(),
         body: body.to_vec(),
     });
@@ -110,6 +128,13 @@ async fn attest(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer
         Attestation::Unstapled => stapled(binding, Staple::Nothing)?,
         Attestation::StapledOver => stapled(binding, Staple::Over)?,
         Attestation::Fixed(document) => document,
+        Attestation::Busy(busy)
+            if busy.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() =>
+        {
+            let mut later = json_answer(503, &json!({ "error": { "message": "later" } }));
+            later.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return Ok(later);
+        }
         Attestation::Status(status) => {
             return Ok(json_answer(status, &json!({ "error": { "message": "no" } })));
         }
@@ -124,9 +149,30 @@ async fn attest(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer
             document.truncate(document.len() / 2);
             return Ok(answer(200, MEDIA_TYPE, torn(vec![document.into()])));
         }
-        Attestation::Honest | Attestation::Eager(_) => bound(binding)?,
+        Attestation::Batched(race) => {
+            batched(inner, &race, batch_leaf(&nonce, &line.export(&nonce)?))?.await?
+        }
+        Attestation::Honest | Attestation::Eager(_) | Attestation::Busy(_) => bound(binding)?,
     };
     Ok(answer(200, MEDIA_TYPE, full(document)))
+}
+
+/// Where the document of a connection with this leaf comes from: once there is a second one.
+fn batched(inner: &Inner, race: &Race, leaf: Fixed<64>) -> Result<oneshot::Receiver<Vec<u8>>> {
+    let (own, document) = oneshot::channel();
+    let mut waiting = lock(&race.waiting);
+    let Some((first, other)) = waiting.take() else {
+        *waiting = Some((leaf, own));
+        return Ok(document);
+    };
+    let documents = inner.machine.batch(vec![first, leaf], inner.identity.spki)?;
+    let takers = match race.place {
+        Place::Own => [other, own],
+        Place::Other => [own, other],
+    };
+    // Who has left takes none.
+    takers.into_iter().zip(documents).for_each(|(taker, document)| drop(taker.send(document)));
+    Ok(document)
 }
 
 fn other(binding: Binding, change: impl Fn(&mut Fixed<32>, &mut Fixed<32>, &mut Fixed<32>)) -> Binding {
@@ -164,7 +210,7 @@ async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> 
         Chat::Gated(gate) => answer(200, "text/event-stream", gated(gate)),
         Chat::Close => {
             let mut closing = json_answer(200, &completion());
-            closing.headers_mut().insert(CONNECTION, hyper::header::HeaderValue::from_static("close"));
+            closing.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             closing
         }
         Chat::Answer if streamed => {
@@ -209,7 +255,7 @@ fn json_answer(status: u16, value: &Value) -> Answer {
 fn answer(status: u16, media_type: &'static str, body: BoxBody<Bytes, io::Error>) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status.try_into().unwrap_or_default();
-    answer.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media_type));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     answer
 }
 

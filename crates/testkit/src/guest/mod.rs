@@ -8,13 +8,15 @@ mod http;
 mod wire;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
+use confide_evidence::bytes::Bytes;
 use confide_evidence::document::TdxCollateral;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 pub use evidence::policy;
@@ -53,6 +55,10 @@ pub enum Attestation {
     StapledOver,
     /// These bytes as the document.
     Fixed(Vec<u8>),
+    /// Evidence that shares a quote with that of another connection.
+    Batched(Arc<Race>),
+    /// As many times more as this says, that it can attest in a second (503); then evidence.
+    Busy(Arc<AtomicUsize>),
     /// Another status.
     Status(u16),
     /// Another media type.
@@ -71,6 +77,32 @@ pub enum Attestation {
     Raw(Raw),
     /// These bytes as soon as TLS is up, before anything was asked.
     Eager(Vec<u8>),
+}
+
+/// Pairs of connections that share a quote: who asks first waits for a second one.
+#[derive(Debug)]
+pub struct Race {
+    /// Whose place in the batch each of the two is given.
+    pub place: Place,
+    /// Who waits for a second one: its leaf, and where its document goes.
+    pub(crate) waiting: Mutex<Option<(Bytes<64>, oneshot::Sender<Vec<u8>>)>>,
+}
+
+/// Whose place in a batch of two a connection is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its own.
+    Own,
+    /// The other one's, document and all.
+    Other,
+}
+
+impl Race {
+    /// A race of no connections yet.
+    #[must_use]
+    pub fn new(place: Place) -> Arc<Self> {
+        Arc::new(Self { place, waiting: Mutex::default() })
+    }
 }
 
 /// Bytes that are written past HTTP, right after TLS.
@@ -131,6 +163,8 @@ struct Inner {
     machine: evidence::Machine,
     attestation: Mutex<Attestation>,
     chat: Mutex<Chat>,
+    /// Requests at a time on an HTTP/2 connection; 0 where none is spoken.
+    http2: AtomicU32,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -161,6 +195,8 @@ pub struct Seen {
 pub struct SeenRequest {
     /// Method and target, as in `POST /v1/chat/completions`.
     pub line: String,
+    /// The authority of the target: over HTTP/2 alone, where it stands in the place of the field `host`.
+    pub authority: Option<String>,
     /// Header fields, names in lower case.
     pub headers: Vec<(String, String)>,
     /// The body.
@@ -186,6 +222,7 @@ impl Guest {
             machine: evidence::Machine::new(seed)?,
             attestation: Mutex::default(),
             chat: Mutex::default(),
+            http2: AtomicU32::default(),
             seen: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -202,6 +239,13 @@ impl Guest {
     #[must_use]
     pub fn chatting(self, chat: Chat) -> Self {
         *lock(&self.inner.chat) = chat;
+        self
+    }
+
+    /// From now on speaks HTTP/2 with whoever offers it, and takes so many requests at a time on a connection.
+    #[must_use]
+    pub fn with_http2(self, streams: u32) -> Self {
+        self.inner.http2.store(streams, Ordering::Relaxed);
         self
     }
 

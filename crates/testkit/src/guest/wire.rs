@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::task::{Context as Task, Poll};
 
@@ -9,6 +10,7 @@ use anyhow::{Result, anyhow};
 use confide_evidence::bytes::{Bytes, Digest};
 use confide_evidence::hash::sha256;
 use confide_evidence::transcript::EXPORTER_LABEL;
+use hyper::Version;
 use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::crypto::aws_lc_rs::{self, sign::any_supported_type};
@@ -21,10 +23,15 @@ use tokio_rustls::server::TlsStream;
 
 use super::{Attestation, Inner, Raw, Seen, Then, Tls, http, lock};
 
+/// HTTP/2 in ALPN (RFC 9113 section 3.2).
+const HTTP_2: &[u8] = b"h2";
+
 /// A TLS key with its certificate.
 pub(super) struct Identity {
     pub(super) tls: Tls,
     config: Arc<ServerConfig>,
+    /// The same, for a guest that speaks HTTP/2 as well.
+    with_http2: Arc<ServerConfig>,
     /// SHA-256 of the DER SubjectPublicKeyInfo of the certificate.
     pub(super) spki: Digest,
 }
@@ -44,7 +51,10 @@ impl Identity {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // Offered to every client: one that resumed a session would send its first bytes under keys of the last one.
         config.max_early_data_size = u32::MAX;
-        Ok(Self { tls, config: Arc::new(config), spki: sha256(&own.subject_public_key_info()) })
+        let mut with_http2 = config.clone();
+        with_http2.alpn_protocols.insert(0, HTTP_2.to_vec());
+        let (config, with_http2) = (Arc::new(config), Arc::new(with_http2));
+        Ok(Self { tls, config, with_http2, spki: sha256(&own.subject_public_key_info()) })
     }
 }
 
@@ -70,7 +80,13 @@ where
         }
         Tls::Honest | Tls::OtherKey => {}
     }
-    let tls = TlsAcceptor::from(Arc::clone(&inner.identity.config)).accept(wire).await?;
+    let Identity { config, with_http2, .. } = &inner.identity;
+    let config = if inner.http2.load(Ordering::Relaxed) > 0 { with_http2 } else { config };
+    let tls = TlsAcceptor::from(Arc::clone(config)).accept(wire).await?;
+    let version = match tls.get_ref().1.alpn_protocol() {
+        Some(HTTP_2) => Version::HTTP_2,
+        _ => Version::HTTP_11,
+    };
     lock(&inner.seen)[place].resumed = tls.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
     let shared = Shared(Arc::new(Mutex::new(tls)));
     let note = {
@@ -85,7 +101,8 @@ where
     if let Some(eager) = eager {
         http::write(&*line, &eager).await?;
     }
-    http::serve(Arc::clone(inner), place, line, TokioIo::new(Noted { stream: shared, note })).await
+    let io = TokioIo::new(Noted { stream: shared, note });
+    http::serve(Arc::clone(inner), place, line, (io, version)).await
 }
 
 async fn answer_with<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, answer: &[u8]) -> Result<()> {

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 /// 2026-10-01.
 pub(crate) const NOW: u64 = 1_790_812_800;
-pub(crate) const NONCE: [u8; 32] = [1; 32];
+pub(crate) const NONCE: [u8; 32] = [0x11; 32];
 pub(crate) const EXPORTER: [u8; 32] = [2; 32];
 pub(crate) const SPKI: [u8; 32] = [3; 32];
 pub(crate) const BOOT_ID: Bytes<16> = Bytes([4; 16]);
