@@ -33,6 +33,7 @@ mod openai;
 mod policy;
 mod pool;
 pub mod proxy;
+mod receipts;
 mod response;
 mod sse;
 
@@ -46,6 +47,7 @@ pub use error::{CODES, ClientError};
 pub use fleet::Fleet;
 pub use policy::PolicyText;
 pub use pool::Lease;
+pub use receipts::{ReceiptError, Receipts, VerifiedReceipt};
 pub use response::{Response, ResponseBody};
 
 use confide_verifier::Algorithms;

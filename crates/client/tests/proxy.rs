@@ -113,7 +113,8 @@ async fn requests_and_answers_pass_through() {
     assert_eq!(requests[1].body, question());
     let mut names: Vec<&str> = requests[1].headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["authorization", "content-length", "content-type", "host"], "no more than is needed");
+    let needed = ["authorization", "connection", "content-length", "content-type", "host", "te"];
+    assert_eq!(names, needed, "no more than is needed");
 }
 
 #[tokio::test]
@@ -180,6 +181,7 @@ async fn network_faults_are_errors_of_the_api() {
     assert_eq!(answer.headers()["retry-after"], "1");
     let told = fields(answer, 503).await;
     assert_eq!((&told["type"], &told["code"]), (&json!("upstream_error"), &json!("no_attested_instances")));
+    assert_eq!(told["check"], "dial_failed", "of the only instance the reason's code, too");
     let message = told["message"].as_str().unwrap();
     assert!(message.contains(&format!("{gone} is unreachable (dial_failed)")), "{message}");
     let path = format!("/_confide/verdicts/{gone}");

@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Recorder};
+use crate::guest::{self, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::{ApiKey, Appraised, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
@@ -60,8 +61,11 @@ pub(crate) struct Chat {
     /// Print verdict and answer as one JSON object
     #[arg(long)]
     json: bool,
-    /// Record file to append the appraisal to
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    receipts: ReceiptFlags,
+    /// Folder to record the appraisal and the receipts of answers to. A folder that is not there yet is named with a slash at
+    /// its end; any other path is a file, which gets the appraisal alone
+    #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// The question; without it, or with -, it is read from standard input, and a terminal starts a conversation. Other users of
     /// this machine can see a program's arguments
@@ -172,7 +176,9 @@ impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client, input::now())?;
         let recorder = Recorder::new(self.record);
-        let builder = recorder.watch(guest::client(&self.url, policy, &self.endorser, self.cross_check)?);
+        recorder.check()?;
+        let builder = guest::client(&self.url, policy, &self.endorser, self.cross_check)?;
+        let builder = recorder.watch(self.receipts.watch(builder));
         let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
         let session = Session {
             client: builder.build(),

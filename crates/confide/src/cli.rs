@@ -6,7 +6,8 @@ use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
 use crate::{
-    chat, config, conformance, doctor, help, inspect, policy, proxy, record, render, replay, settings, verify,
+    audit, chat, config, conformance, doctor, help, inspect, policy, proxy, record, render, replay, settings,
+    verify,
 };
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
@@ -32,6 +33,7 @@ enum Command {
     Proxy(proxy::Proxy),
     Record(Box<record::RecordCommand>),
     Replay(replay::Replay),
+    Audit(audit::Audit),
     Inspect(inspect::Inspect),
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -94,6 +96,7 @@ impl Cli {
             Command::Proxy(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Collateral(command) => command.run(),
             Command::Rim(command) => command.run(),

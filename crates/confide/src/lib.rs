@@ -3,6 +3,7 @@
 //! How it ends: [`VERDICT_STATUSES`] and [`WORK_STATUSES`], which `docs/exit-statuses.md` describes.
 
 mod amd;
+mod audit;
 mod chat;
 mod cli;
 mod codes;
@@ -22,6 +23,7 @@ mod policy;
 mod proxy;
 pub mod readers;
 mod record;
+mod recorder;
 mod references;
 pub mod render;
 mod replay;

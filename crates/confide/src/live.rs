@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Recorder};
+use crate::guest;
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::recorder::Recorder;
 use crate::render::{self, Shown};
 use crate::status::{Failure, Status};
 use confide_client::ClientError;
@@ -32,6 +33,7 @@ impl LiveGuest {
         let url = self.url.expect("the command line requires it where no subcommand is given");
         let policy = self.policy.load(Otherwise::Client, input::now())?;
         let recorder = Recorder::new(record);
+        recorder.check()?;
         let client = recorder.watch(guest::client(&url, policy, &self.endorser, self.cross_check)?).build();
         guest::block_on(async move {
             let outcome = guest::attested(&client).await;

@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Clients, Recorder};
+use crate::guest::{self, Clients, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::fleet::{Fleet, FleetSetupError, MAX_IN_FLIGHT};
@@ -59,9 +60,12 @@ pub(crate) struct Proxy {
     cross_check: CrossCheck,
     #[command(flatten)]
     endorser: EndorserFlags,
-    /// Record file to append every appraisal to, before a request rests on it; where it cannot be written, the endpoint
-    /// ends
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    receipts: ReceiptFlags,
+    /// Folder to record to: every appraisal before a request rests on it, every receipt before the end of its answer is
+    /// handed over; where they cannot be written, the endpoint ends. A folder that is not there yet is named with a slash
+    /// at its end; any other path is a file, which gets the appraisals alone
+    #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 }
 
@@ -82,11 +86,13 @@ impl Proxy {
         let policy = self.policy.load(Otherwise::Client, input::now())?;
         let clients = Clients::new(policy, &self.endorser, self.cross_check)?;
         let recorder = Arc::new(Recorder::new(self.record));
+        recorder.check()?;
         let single = self.upstream.len() == 1 && self.upstreams.is_none();
-        let (recording, first) = (Arc::clone(&recorder), Arc::new(AtomicBool::new(single)));
+        let (recording, receipts) = (Arc::clone(&recorder), self.receipts);
+        let first = Arc::new(AtomicBool::new(single));
         let begin = move |endpoint: &confide_client::Endpoint| -> Result<ClientBuilder, ClientError> {
             let url = endpoint.to_string();
-            let builder = recording.watch(clients.begin(&url)?);
+            let builder = recording.watch(receipts.watch(clients.begin(&url)?));
             Ok(builder.on_appraisal(shown(Arc::clone(&first), endpoint.authority().to_string())))
         };
         let mut builder = Fleet::builder(begin)

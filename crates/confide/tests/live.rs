@@ -634,7 +634,7 @@ async fn a_record_file_that_holds_no_records_is_left_as_it_was_and_nothing_is_se
 async fn a_proxy_whose_record_cannot_be_written_ends() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let mut command = rig.command(&["proxy"], "--upstream");
-    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.folder.path());
+    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.path("missing").join("record.cbor"));
     let output = run(&mut command, 1);
     assert!(err(&output).contains("[file_unwritable]"), "{}", err(&output));
 }

@@ -56,6 +56,8 @@ pub static TARGETS: &[Target] = &[
     Target { name: "key_set", run: parsers::key_set },
     Target { name: "record", run: parsers::record },
     Target { name: "receipt", run: parsers::receipt },
+    Target { name: "kept_receipts", run: parsers::kept_receipts },
+    Target { name: "signed_head", run: parsers::signed_head },
     Target { name: "manifest", run: parsers::manifest },
     Target { name: "request", run: parsers::request },
     Target { name: "policy", run: parsers::policy },

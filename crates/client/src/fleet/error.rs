@@ -32,6 +32,8 @@ pub enum FleetError {
     NoAttestedInstances {
         /// Of each instance its name, and why it is not used.
         reasons: Vec<String>,
+        /// The code of the reason, where there is one instance alone.
+        code: Option<&'static str>,
         /// When one is tried again.
         retry_in: Duration,
     },

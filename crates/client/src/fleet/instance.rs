@@ -87,7 +87,10 @@ impl Trouble {
     fn of(error: &ClientError) -> Option<Self> {
         match error {
             ClientError::Channel(ChannelError::VerdictExpired | ChannelError::VerdictRevoked) => None,
-            ClientError::Request(_) | ClientError::Answered { .. } | ClientError::Endpoint(_) => None,
+            ClientError::Request(_)
+            | ClientError::Answered { .. }
+            | ClientError::Receipt(_)
+            | ClientError::Endpoint(_) => None,
             error if error.exit_status() >= 10 => Some(Self::Refused),
             _ => Some(Self::Lost),
         }

@@ -40,6 +40,7 @@ pub use model::ModelChoice;
 use crate::client::ClientBuilder;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::receipts::Sent;
 use crate::response::Response;
 use backoff::jittered;
 use confide_channel::{ChannelError, Request, SendError, Verdict};
@@ -125,8 +126,18 @@ pub struct Delivery {
 /// Why an instance did not answer.
 struct Missed {
     error: ClientError,
-    /// Whether the request may have reached the guest.
-    sent: bool,
+    reached: Reached,
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reached {
+    /// Nothing of it was written.
+    Nobody,
+    /// It may have reached the guest.
+    Guest,
+    /// The guest has begun to answer.
+    Answer,
 }
 
 /// What a look at all instances comes to.
@@ -212,6 +223,7 @@ impl Fleet {
         repeat: Repeat,
         request: Request,
     ) -> Result<Delivery, FleetError> {
+        let mut sent = Sent::of(&request);
         let mut tried: Vec<Arc<Instance>> = Vec::new();
         let mut last: Option<FleetError> = None;
         loop {
@@ -225,7 +237,7 @@ impl Fleet {
             {
                 before.meters.failovers.count([reason(last.as_ref())]);
             }
-            match self.try_at(&instance, model, &request).await {
+            match self.try_at(&instance, model, &request, &mut sent).await {
                 Ok(Some(response)) => match refuses(response.status) {
                     false => return Ok(Delivery { response, slot }),
                     true => {
@@ -237,13 +249,21 @@ impl Fleet {
                 },
                 // Behind its address there are guests with several models.
                 Ok(None) => {}
-                Err(Missed { error, sent }) => {
+                Err(Missed { error, reached }) => {
                     instance.failed(&error);
-                    let is_ours = matches!(
+                    let is_final = matches!(
                         error,
-                        ClientError::Request(_) | ClientError::NotRecorded(_) | ClientError::Internal
+                        ClientError::Request(_)
+                            | ClientError::NotRecorded(_)
+                            | ClientError::Receipt(_)
+                            | ClientError::Internal
                     );
-                    if is_ours || (sent && repeat == Repeat::Never) {
+                    let may_repeat = match reached {
+                        Reached::Nobody => true,
+                        Reached::Guest => repeat == Repeat::Harmless,
+                        Reached::Answer => false,
+                    };
+                    if is_final || !may_repeat {
                         return Err(error.into());
                     }
                     last = Some(error.into());
@@ -261,23 +281,29 @@ impl Fleet {
         instance: &Instance,
         model: ModelChoice<'_>,
         request: &Request,
+        sent: &mut Sent,
     ) -> Result<Option<Response>, Missed> {
-        let unsent = |error| Missed { error, sent: false };
+        let unsent = |error| Missed { error, reached: Reached::Nobody };
         let mut stale = false;
         loop {
             let mut lease = instance.client().lease().await.map_err(unsent)?;
             if !model.fits(instance.client().policy(), lease.verdict()) {
                 return Ok(None);
             }
+            *sent = sent.again();
             match lease.send_once(request.again()).await {
-                Ok(response) => return Ok(Some(response)),
+                Ok(answer) => {
+                    let answered = lease.response(answer, *sent).await;
+                    return answered.map(Some).map_err(|error| Missed { error, reached: Reached::Answer });
+                }
                 Err(SendError {
                     error:
                         ChannelError::Connection(_) | ChannelError::VerdictExpired | ChannelError::VerdictRevoked,
                     unsent: Some(_),
                 }) if !stale => stale = true,
                 Err(SendError { error, unsent }) => {
-                    return Err(Missed { error: error.into(), sent: unsent.is_none() });
+                    let reached = if unsent.is_some() { Reached::Nobody } else { Reached::Guest };
+                    return Err(Missed { error: error.into(), reached });
                 }
             }
         }
@@ -393,7 +419,11 @@ impl Fleet {
         if reasons.is_empty() {
             reasons.push("the discovery file names none".to_owned());
         }
-        FleetError::NoAttestedInstances { reasons, retry_in: retry_in.max(FULL) }
+        let code = match &views[..] {
+            [(_, view)] => view.reason.as_ref().map(ClientError::code),
+            _ => None,
+        };
+        FleetError::NoAttestedInstances { reasons, code, retry_in: retry_in.max(FULL) }
     }
 
     /// What is told of a request that no further instance took.

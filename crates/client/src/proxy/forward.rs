@@ -77,7 +77,7 @@ pub(super) struct Fault {
     kind: &'static str,
     code: &'static str,
     message: String,
-    /// The check that failed, of evidence that is not accepted.
+    /// The check that failed, of evidence that is not accepted, or what else keeps the only instance from being attested.
     check: Option<&'static str>,
     /// The methods that the path takes (RFC 9110 section 15.5.6).
     allow: Option<&'static str>,
@@ -379,10 +379,10 @@ impl From<FleetError> for Fault {
             FleetError::ModelRequired { .. } => {
                 Self::refused(StatusCode::BAD_REQUEST, "model_required", &message)
             }
-            FleetError::NoAttestedInstances { retry_in, .. } => {
+            FleetError::NoAttestedInstances { retry_in, code, .. } => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 let fault = Self::new(status, "upstream_error", "no_attested_instances", message);
-                Self { retry_in: Some(retry_in), ..fault }
+                Self { retry_in: Some(retry_in), check: code, ..fault }
             }
             FleetError::Overloaded { retry_in } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;

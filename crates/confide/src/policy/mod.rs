@@ -3,7 +3,7 @@
 mod check;
 mod diff;
 mod explain;
-mod sign;
+pub(crate) mod sign;
 
 use crate::input::{self, LoadedPolicy};
 use crate::render;

@@ -67,15 +67,7 @@ impl Signer {
             Failure::new(Status::Malformed, "signing_key", message)
                 .hint("make one with: openssl genpkey -algorithm ed25519 -out key.pem")
         };
-        let bytes = Zeroizing::new(input::read(path, MAX_KEY)?);
-        if bytes.len() > MAX_KEY {
-            return Err(unusable());
-        }
-        let mut der = if bytes.starts_with(b"-----BEGIN") {
-            PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())?
-        } else {
-            PrivatePkcs8KeyDer::from(bytes.to_vec())
-        };
+        let mut der = pkcs8(path, unusable)?;
         let key = der.secret_pkcs8_der();
         let signer = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key)
             .map(Self::Ed25519)
@@ -102,7 +94,24 @@ impl Signer {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Reads a private key in PKCS#8, PEM or DER.
+pub(crate) fn pkcs8(
+    path: &Path,
+    unusable: impl Fn() -> Failure,
+) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
+    let bytes = Zeroizing::new(input::read(path, MAX_KEY)?);
+    if bytes.len() > MAX_KEY {
+        return Err(unusable());
+    }
+    if bytes.starts_with(b"-----BEGIN") {
+        PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())
+    } else {
+        Ok(PrivatePkcs8KeyDer::from(bytes.to_vec()))
+    }
+}
+
+/// Writes a file, to the disk.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written =
         File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(|error| {

@@ -20,7 +20,8 @@ use confide_simulator::{
     PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd,
 };
 
-use super::MODEL;
+use super::receipt::Signer;
+use super::{MODEL, Receipts};
 
 /// How long the guest's keys last, in seconds.
 const KEYS_LAST: u64 = 86_400;
@@ -72,6 +73,7 @@ pub(super) struct Machine {
     gpu: SimulatedGpu,
     /// Everything but quote, GPU report and endorsements.
     template: EvidenceDocument,
+    signer: Signer,
 }
 
 impl Machine {
@@ -81,8 +83,19 @@ impl Machine {
         let before = PlatformOptions { seed, ..PlatformOptions::at(now - 60 * 86_400) };
         let before = SimulatedPlatform::new(before)?;
         let gpu = SimulatedGpu::new(seed)?;
-        let template = template(seed, now, &gpu, model)?;
-        Ok(Self { platform, before, gpu, template })
+        let signer = Signer::new()?;
+        let template = template(seed, now, &gpu, signer.public()?, model)?;
+        Ok(Self { platform, before, gpu, template, signer })
+    }
+
+    /// The value of a receipt's field; nothing where the guest sends none.
+    pub(super) fn receipt(
+        &self,
+        receipts: Receipts,
+        request: &[u8],
+        response: &[u8],
+    ) -> Result<Option<String>> {
+        self.signer.sign(receipts, &self.template, request, response)
     }
 
     /// The model that it serves.
@@ -140,7 +153,13 @@ impl Machine {
     }
 }
 
-fn template(seed: u64, now: u64, gpu: &SimulatedGpu, model: &str) -> Result<EvidenceDocument> {
+fn template(
+    seed: u64,
+    now: u64,
+    gpu: &SimulatedGpu,
+    receipt: Bytes<32>,
+    model: &str,
+) -> Result<EvidenceDocument> {
     let mut boot_id = [0x0b; 16];
     boot_id[8..].copy_from_slice(&seed.to_be_bytes());
     let claims = claims(now, model);
@@ -153,7 +172,7 @@ fn template(seed: u64, now: u64, gpu: &SimulatedGpu, model: &str) -> Result<Evid
         devices: Vec::new(),
         key_set: KeySet::Serving(ServingKeys {
             kem: KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) },
-            receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: Bytes([4; 32]) },
+            receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: receipt },
             not_after: now + KEYS_LAST,
         }),
         version: VERSION,
