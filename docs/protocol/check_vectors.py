@@ -288,9 +288,24 @@ def receipt_signing_input(i):
     r = i["receipt"]
     return lp(
         b"confide/receipt/v1", r["boot_id"], r["key_set"], r["request_id"].encode(), struct.pack(">Q", r["sequence"]),
-        sha256(r["salt"] + i["request_body"]), sha256(r["salt"] + i["response_body"]),
+        sha256(r["salt"] + sha256(i["request_body"])), sha256(r["salt"] + sha256(i["response_body"])),
         r["manifest"], r["configuration"], encode(r["usage"]), struct.pack(">Q", r["time"]),
     )
+
+
+def kept_receipt_chain(receipts):
+    prev = bytes(32)
+    for kept in receipts:
+        if kept["prev"] != prev:
+            raise ValueError("the chain is broken")
+        prev = sha256(lp(b"confide/kept-receipt/v1", encode(kept)))
+    return prev
+
+
+def head_signing_input(head):
+    fields = [field for chain in (head["records"], head["receipts"])
+              for field in (struct.pack(">Q", chain["count"]), chain["last"])]
+    return lp(b"confide/record-head/v1", struct.pack(">Q", head["time"]), *fields)
 
 
 def release_signing_input(i):
@@ -316,6 +331,8 @@ COMPUTE = {
     "record-chain": lambda i: record_chain(i["records"]),
     "second-opinion": opinion_inputs,
     "receipt-signing-input": receipt_signing_input,
+    "kept-receipt-chain": lambda i: kept_receipt_chain(i["receipts"]),
+    "head-signing-input": lambda i: head_signing_input(i["value"]),
     "release-signing-input": release_signing_input,
 }
 

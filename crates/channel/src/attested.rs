@@ -9,6 +9,7 @@ use crate::unattested::{self, Challenged, ChallengedChannel, UnattestedChannel};
 use crate::verdict::Verdict;
 use confide_policy::Attest;
 use confide_verifier::Attested;
+use http::{HeaderValue, header};
 use std::fmt;
 use std::sync::Arc;
 
@@ -156,6 +157,8 @@ impl AttestedChannel {
             return Err(SendError { error, unsent: Some(request) });
         }
         request.0.body_mut().rest_on(&self.verdict);
+        // Receipts of streamed answers are trailer fields (RFC 9110 section 6.5.1).
+        request.0.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         match self.live.send(request.0).await {
             Ok(response) => Ok(Answer::new(response, self)),
             Err((error, unsent)) => {

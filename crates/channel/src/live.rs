@@ -217,6 +217,10 @@ impl Connection {
             request
                 .headers_mut()
                 .insert(header::HOST, host.expect("an authority has the characters of a URI alone"));
+            if request.headers().contains_key(header::TE) {
+                // Asked for by HTTP/1.1 (RFC 9110 section 10.1.4), and no field of HTTP/2 (RFC 9113 section 8.2.2).
+                request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("te"));
+            }
         }
         *request.uri_mut() = Uri::from_parts(parts).expect("a path alone, or all three parts");
     }

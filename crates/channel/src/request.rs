@@ -4,6 +4,8 @@ use crate::clock::Moment;
 use crate::error::ChannelError;
 use crate::verdict::Verdict;
 use bytes::Bytes;
+use confide_evidence::bytes::Digest;
+use confide_evidence::hash::sha256;
 use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
@@ -141,6 +143,18 @@ impl Request {
         let value = HeaderValue::from_bytes(value).map_err(|_| refused())?;
         self.0.headers_mut().insert(field, value);
         Ok(self)
+    }
+
+    /// Length of the body in bytes.
+    #[must_use]
+    pub fn body_len(&self) -> usize {
+        self.0.body().bytes.len()
+    }
+
+    /// SHA-256 of the body's octets.
+    #[must_use]
+    pub fn body_digest(&self) -> Digest {
+        sha256(&self.0.body().bytes)
     }
 
     /// Sets the `Authorization` field.

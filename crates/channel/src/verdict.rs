@@ -4,7 +4,7 @@ use crate::clock::Moment;
 use crate::error::ChannelError;
 use confide_evidence::document::{Claims, KeySet};
 use confide_policy::Attest;
-use confide_verifier::{AttestationResult, Attested};
+use confide_verifier::{AttestationResult, Attested, Voucher};
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Made by [`crate::AttestedChannel::open`] alone; shared, never copied.
 pub struct Verdict {
     attested: Attested,
+    /// Of the same evidence.
+    voucher: Voucher,
     asked: Moment,
     attest: Attest,
     /// Whether later evidence for the same key was refused.
@@ -24,7 +26,8 @@ pub struct Verdict {
 
 impl Verdict {
     pub(crate) fn new(attested: Attested, asked: Moment, attest: Attest) -> Self {
-        Self { attested, asked, attest, revoked: AtomicBool::new(false) }
+        let voucher = Voucher::new(attested.boot_id(), attested.claims(), attested.key_set());
+        Self { attested, voucher, asked, attest, revoked: AtomicBool::new(false) }
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the verdict is about.
@@ -33,10 +36,22 @@ impl Verdict {
         self.attested.spki()
     }
 
+    /// The nonce that the evidence was asked with, 32 bytes: no other appraisal has it.
+    #[must_use]
+    pub fn nonce(&self) -> &[u8; 32] {
+        self.attested.nonce()
+    }
+
     /// The whole result.
     #[must_use]
     pub fn result(&self) -> &AttestationResult {
         self.attested.result()
+    }
+
+    /// What vouches for receipts of the guest.
+    #[must_use]
+    pub fn voucher(&self) -> &Voucher {
+        &self.voucher
     }
 
     /// The appraised claims.

@@ -282,10 +282,13 @@ impl ChatStream {
     /// The next piece; `None` after the last.
     ///
     /// # Errors
-    /// [`ClientError`], among others when the stream ends before its end is announced.
+    /// [`ClientError`], among others when the stream ends before its end is announced, or its receipt does not hold.
     pub async fn next(&mut self) -> Result<Option<Delta>, ClientError> {
         let event = self.next_event().await?;
         if event == b"[DONE]" {
+            while !self.body.is_settled() {
+                self.body.frame().await.transpose()?;
+            }
             return Ok(None);
         }
         if let Some(error) = openai::stream_error(&event) {

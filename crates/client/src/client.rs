@@ -6,7 +6,8 @@ use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
-use crate::pool::{Lease, Observer, Pool, Recorder, SecondVerifier, Target};
+use crate::pool::{Keeper, Lease, Observer, Pool, Recorder, SecondVerifier, Target};
+use crate::receipts::{Receipts, VerifiedReceipt};
 use crate::response::Response;
 use confide_channel::{Protocols, Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -34,6 +35,8 @@ pub struct ClientBuilder {
     endorsing: Option<Endorsing>,
     observer: Option<Observer>,
     recorder: Option<Recorder>,
+    receipts: Receipts,
+    keeper: Option<Keeper>,
     second_verifier: Option<SecondVerifier>,
     references: Option<RecordedReferences>,
 }
@@ -65,6 +68,8 @@ impl Client {
             endorsing: None,
             observer: None,
             recorder: None,
+            receipts: Receipts::default(),
+            keeper: None,
             second_verifier: None,
             references: None,
         })
@@ -161,6 +166,27 @@ impl ClientBuilder {
         self
     }
 
+    /// What is done about receipts: see [`ResponseBody`](crate::ResponseBody) for when an answer is handed over.
+    #[must_use]
+    pub fn receipts(mut self, receipts: Receipts) -> Self {
+        self.receipts = receipts;
+        self
+    }
+
+    /// Gives every receipt that holds to `keeper` before the end of its answer is handed over. An answer whose receipt is
+    /// not kept ends with [`ReceiptError::NotKept`](crate::ReceiptError::NotKept) in the place of its end.
+    ///
+    /// Each answer waits for its own receipt alone, on a thread for work that blocks. What vouches for the receipt has been
+    /// recorded before, where the client records.
+    #[must_use]
+    pub fn keep_receipts(
+        mut self,
+        keeper: impl Fn(&VerifiedReceipt) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.keeper = Some(Box::new(keeper));
+        self
+    }
+
     /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
@@ -198,6 +224,8 @@ impl ClientBuilder {
             endorsing: self.endorsing,
             observer: self.observer,
             recorder: self.recorder,
+            receipts: self.receipts,
+            keeper: self.keeper,
             second_verifier: self.second_verifier,
         });
         Client { pool }

@@ -2,6 +2,7 @@
 
 use crate::appraised::Appraised;
 use crate::endpoint::EndpointError;
+use crate::receipts::ReceiptError;
 use confide_channel::{ChannelError, RequestError};
 use confide_endorser::EndorserError;
 use confide_verifier::{Check, Outcome};
@@ -60,9 +61,18 @@ pub enum ClientError {
         /// The guest's sentence, made printable.
         message: String,
     },
+    /// The receipt for the answer is missing, does not hold or could not be kept.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
     /// The guest's answer is not what the API describes.
     #[error("the guest's answer is not as expected: {0}")]
     Answer(&'static str),
+    /// A [client that blocks](crate::blocking) was used on a thread of a runtime. Nothing was sent.
+    #[error("a client that blocks cannot wait on a thread of an asynchronous runtime")]
+    InsideRuntime,
+    /// The system gave no thread for the runtime of a [client that blocks](crate::blocking).
+    #[error("the runtime of a client that blocks: {0}")]
+    Runtime(Arc<io::Error>),
     /// The appraisal itself failed: a bug of ours.
     #[error("internal error: the appraisal did not finish")]
     Internal,
@@ -112,6 +122,41 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "report it to the guest's operator; the prompt had been sent",
     ),
     (
+        "inside_runtime",
+        "a client that blocks was used on a thread of an asynchronous runtime",
+        "use the asynchronous client there, or a thread of its own for the one that blocks; nothing was sent",
+    ),
+    (
+        "client_runtime",
+        "the system gave no thread for a client that blocks",
+        "free memory or threads, and try again; nothing was sent",
+    ),
+    (
+        "receipt_missing",
+        "the guest gave no receipt for its answer, and this client asks for one",
+        "ask the guest's operator for a guest that signs receipts, or do not require them; the prompt had been sent",
+    ),
+    (
+        "receipt_malformed",
+        "the guest's receipt cannot be read",
+        "do not rely on the answer; report it to the guest's operator",
+    ),
+    (
+        "receipt_invalid",
+        "the guest's receipt is not about this request, this answer and the appraised guest",
+        "do not rely on the answer: octets were altered, or another guest answered; report it to the guest's operator",
+    ),
+    (
+        "receipt_repeated",
+        "the guest's receipt has a number that an earlier one of the same boot had",
+        "do not rely on the answer: the guest's keys or its count may exist twice; report it to the guest's operator",
+    ),
+    (
+        "receipt_not_kept",
+        "the guest's receipt holds and could not be kept, so that the answer was withheld",
+        "see the cause in the message; receipts are kept before the end of an answer is handed over",
+    ),
+    (
         "internal",
         "the appraisal itself failed",
         "report it: this is an error of this program; no prompt was sent",
@@ -132,7 +177,10 @@ impl ClientError {
             Self::Rejected(appraised) => appraised.result.code.unwrap_or("rejected"),
             Self::Request(_) => "invalid_request",
             Self::Answered { .. } => "upstream_error",
+            Self::Receipt(error) => error.code(),
             Self::Answer(_) => "invalid_answer",
+            Self::InsideRuntime => "inside_runtime",
+            Self::Runtime(_) => "client_runtime",
             Self::Internal => "internal",
         }
     }
@@ -162,6 +210,9 @@ impl ClientError {
                 Outcome::Accepted | Outcome::Rejected => 10,
             },
             Self::Channel(error) => channel_exit_status(error),
+            Self::Receipt(ReceiptError::NotKept(_)) => 1,
+            Self::Receipt(ReceiptError::Malformed(_)) => 30,
+            Self::Receipt(_) => 10,
             _ => 1,
         }
     }
@@ -223,7 +274,10 @@ mod tests {
             | ClientError::Rejected(_)
             | ClientError::Request(_)
             | ClientError::Answered { .. }
+            | ClientError::Receipt(_)
             | ClientError::Answer(_)
+            | ClientError::InsideRuntime
+            | ClientError::Runtime(_)
             | ClientError::Internal => error,
         };
         let to = || "guest.example:443".to_owned();
@@ -242,9 +296,19 @@ mod tests {
             ClientError::Request(RequestError::Target),
             ClientError::Answered { status: 404, code: None, message: "no".to_owned() },
             ClientError::Answer("not as expected"),
+            ClientError::InsideRuntime,
+            ClientError::Runtime(io_error()),
             ClientError::Internal,
         ];
-        endpoints.into_iter().map(ClientError::from).chain(others).map(known).collect()
+        let receipts = [
+            ReceiptError::Missing,
+            ReceiptError::Malformed("short".to_owned()),
+            ReceiptError::Invalid(confide_verifier::ReceiptFault::Signature),
+            ReceiptError::Repeated { sequence: 0 },
+            ReceiptError::NotKept(io_error()),
+        ];
+        let endpoints = endpoints.into_iter().map(ClientError::from);
+        endpoints.chain(receipts.into_iter().map(ClientError::from)).chain(others).map(known).collect()
     }
 
     #[test]

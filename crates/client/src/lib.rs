@@ -16,10 +16,13 @@
 //!
 //! Nothing of a request leaves the client before the peer's evidence has been accepted: a [`Client`] holds
 //! [`AttestedChannel`](confide_channel::AttestedChannel)s alone, and they alone take a request. It reads the system
-//! clock; the crates beneath it do not.
+//! clock; the crates beneath it do not. It has no global state: two clients share nothing.
+//!
+//! `examples/ask.rs` takes the place of a plain HTTP client; [`blocking`] is for programs without an asynchronous runtime.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod appraised;
+pub mod blocking;
 mod chat;
 mod client;
 mod endorsing;
@@ -29,18 +32,20 @@ mod openai;
 mod policy;
 mod pool;
 pub mod proxy;
+mod receipts;
 mod response;
 mod sse;
 
 pub use appraised::Appraised;
 pub use chat::{ChatAnswer, ChatRequest, ChatStream, Delta, Speaker, Turn, Usage};
 pub use client::{Client, ClientBuilder, Question};
-pub use confide_channel::{ApiKey, Prompt, Protocols, Request};
+pub use confide_channel::{ApiKey, Prompt, Protocols, Request, Verdict};
 pub use endorsing::Endorsing;
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{CODES, ClientError};
 pub use policy::PolicyText;
 pub use pool::Lease;
+pub use receipts::{ReceiptError, Receipts, VerifiedReceipt};
 pub use response::{Response, ResponseBody};
 
 use confide_verifier::Algorithms;

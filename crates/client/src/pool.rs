@@ -7,9 +7,10 @@ use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
+use crate::receipts::{Ledger, ReceiptError, Receipts, Sent, VerifiedReceipt};
 use crate::response::Response;
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Protocols, Request, SendError,
+    Answer, AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Protocols, Request, SendError,
     UnattestedChannel, Verdict, VerdictCache,
 };
 use confide_endorser::EndorserError;
@@ -47,6 +48,9 @@ const RENEW_AHEAD: Duration = Duration::from_secs(60);
 /// Keeps every appraisal, accepted or not, before anything rests on it.
 pub(crate) type Recorder = Box<dyn Fn(&Appraised) -> io::Result<()> + Send + Sync>;
 
+/// Keeps every receipt that holds, before the end of its answer is handed over.
+pub(crate) type Keeper = Box<dyn Fn(&VerifiedReceipt) -> io::Result<()> + Send + Sync>;
+
 /// Told of every appraisal, accepted or not.
 pub(crate) type Observer = Box<dyn Fn(&Appraised) + Send + Sync>;
 
@@ -63,6 +67,8 @@ pub(crate) struct Target {
     pub(crate) endorsing: Option<Endorsing>,
     pub(crate) observer: Option<Observer>,
     pub(crate) recorder: Option<Recorder>,
+    pub(crate) receipts: Receipts,
+    pub(crate) keeper: Option<Keeper>,
     pub(crate) second_verifier: Option<SecondVerifier>,
     pub(crate) references: Option<Arc<RecordedReferences>>,
     /// The same, its signature verified.
@@ -73,6 +79,8 @@ pub(crate) struct Pool {
     target: Target,
     /// What earlier appraisals have established of the guest's platform, its collateral and its devices' endorsements.
     memo: Memo,
+    /// The receipts that came.
+    ledger: Ledger,
     state: Mutex<State>,
     /// One connection at a time is made for requests that may share it.
     opening: Turn,
@@ -215,7 +223,32 @@ impl Target {
 
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        Arc::new(Self { target, memo: Memo::new(), state: Mutex::default(), opening: Turn::default() })
+        Arc::new(Self {
+            target,
+            memo: Memo::new(),
+            ledger: Ledger::default(),
+            state: Mutex::default(),
+            opening: Turn::default(),
+        })
+    }
+
+    /// What is done about receipts.
+    pub(crate) fn receipts(&self) -> Receipts {
+        self.target.receipts
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    pub(crate) fn keeps_receipts(&self) -> bool {
+        self.target.keeper.is_some()
+    }
+
+    /// Keeps a receipt. It takes its time.
+    pub(crate) fn keep_receipt(&self, receipt: &VerifiedReceipt) -> Result<(), ReceiptError> {
+        let kept = self.target.keeper.as_ref().map_or(Ok(()), |keep| keep(receipt));
+        kept.map_err(|error| ReceiptError::NotKept(Arc::new(error)))
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
@@ -539,24 +572,26 @@ impl Lease {
     /// # Errors
     /// [`ClientError`].
     pub async fn send(mut self, request: Request) -> Result<Response, ClientError> {
-        match self.send_once(request).await {
-            Ok(response) => Ok(response),
+        let mut sent = Sent::of(&request);
+        let answer = match self.send_once(request).await {
+            Ok(answer) => answer,
             Err(SendError {
                 error:
                     ChannelError::Connection(_) | ChannelError::VerdictExpired | ChannelError::VerdictRevoked,
                 unsent: Some(request),
             }) => {
                 let mut other = self.pool.lease().await?;
-                other.send_once(request).await.map_err(|failure| failure.error.into())
+                sent = sent.again();
+                other.send_once(request).await.map_err(|failure| ClientError::from(failure.error))?
             }
-            Err(failure) => Err(failure.error.into()),
-        }
+            Err(failure) => return Err(failure.error.into()),
+        };
+        Response::new(answer, sent, Arc::clone(&self.pool))?.verified_first().await
     }
 
-    async fn send_once(&mut self, request: Request) -> Result<Response, SendError> {
+    async fn send_once(&mut self, request: Request) -> Result<Answer, SendError> {
         let channel = self.channel.take().expect("a lease holds its channel until it is sent or dropped");
-        let answer = channel.send(request).await?;
-        Ok(Response::new(answer, Arc::clone(&self.pool)))
+        channel.send(request).await
     }
 }
 

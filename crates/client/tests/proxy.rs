@@ -154,7 +154,8 @@ async fn requests_and_answers_pass_through() {
     assert_eq!(requests[1].body, question());
     let mut names: Vec<&str> = requests[1].headers.iter().map(|(name, _)| name.as_str()).collect();
     names.sort_unstable();
-    assert_eq!(names, ["authorization", "content-length", "content-type", "host"], "no more than is needed");
+    let needed = ["authorization", "connection", "content-length", "content-type", "host", "te"];
+    assert_eq!(names, needed, "no more than is needed");
 }
 
 #[tokio::test]

@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Recorder};
+use crate::guest::{self, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::{ApiKey, Appraised, ChatRequest, Client, ClientError, Speaker, Turn, Usage};
@@ -26,7 +27,11 @@ const MAX_KEY: usize = 16 * 1024;
 ///
 /// The guest's evidence is appraised first; only then is the prompt sent, over the connection that the evidence is bound
 /// to. The verdict goes to standard error, the answer to standard output. Refused evidence ends with status 10 and
-/// nothing is sent.
+/// nothing is sent. An answer that is cut short is an error, whatever has been printed of it.
+///
+/// In a conversation each question is sent with all that was said before. A line that begins with / is a command: /system
+/// TEXT, /clear, /verdict, /help, /quit. A question that begins with / is written with two of them. Nothing that is said is
+/// written to a file; who wants to edit lines runs the program under rlwrap.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Chat {
     /// The guest, https://HOST:PORT
@@ -56,8 +61,11 @@ pub(crate) struct Chat {
     /// Print verdict and answer as one JSON object
     #[arg(long)]
     json: bool,
-    /// Record file to append the appraisal to
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    receipts: ReceiptFlags,
+    /// Folder to record the appraisal and the receipts of answers to. A folder that is not there yet is named with a slash at
+    /// its end; any other path is a file, which gets the appraisal alone
+    #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// The question; without it, or with -, it is read from standard input, and a terminal starts a conversation. Other users of
     /// this machine can see a program's arguments
@@ -81,6 +89,50 @@ impl fmt::Debug for Hidden {
         f.write_str("(hidden)")
     }
 }
+
+/// A line of a conversation.
+enum Line {
+    Nothing,
+    Question(Zeroizing<String>),
+    /// What the model is told before the first question; empty for nothing.
+    System(Zeroizing<String>),
+    Clear,
+    Verdict,
+    Help,
+    Quit,
+    /// A command that there is not.
+    Unknown,
+}
+
+impl Line {
+    fn of(line: &str) -> Self {
+        let line = line.trim();
+        let text = |text: &str| Zeroizing::new(text.trim().to_owned());
+        let Some(command) = line.strip_prefix('/') else {
+            return if line.is_empty() { Self::Nothing } else { Self::Question(text(line)) };
+        };
+        if command.starts_with('/') {
+            return Self::Question(text(command));
+        }
+        let (name, rest) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        match (name, rest.trim()) {
+            ("system", rest) => Self::System(text(rest)),
+            ("clear", "") => Self::Clear,
+            ("verdict", "") => Self::Verdict,
+            ("help", "") => Self::Help,
+            ("quit", "") => Self::Quit,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What `/help` says.
+const COMMANDS: &str = "/system TEXT  tell the model TEXT before the first question; without TEXT, nothing
+                        /clear        forget what was said
+                        /verdict      show the verdict that the conversation rests on
+                        /quit         end the conversation, as Ctrl-D does
+                        //...         ask a question that begins with /
+";
 
 /// How answers are printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,8 +175,10 @@ struct PrintedError<'a> {
 impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client, input::now())?;
-        let (builder, recorder) =
-            Recorder::watch(guest::client(&self.url, policy, &self.endorser, self.cross_check)?, self.record);
+        let recorder = Recorder::new(self.record);
+        recorder.check()?;
+        let builder = guest::client(&self.url, policy, &self.endorser, self.cross_check)?;
+        let builder = recorder.watch(self.receipts.watch(builder));
         let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
         let session = Session {
             client: builder.build(),
@@ -144,7 +198,7 @@ impl Chat {
 impl Session {
     /// Attests before the prompt is even read.
     async fn run(mut self, prompt: Option<Zeroizing<String>>) -> Result<Status, Failure> {
-        let attested = self.client.verdict().await;
+        let attested = guest::attested(&self.client).await;
         self.recorder.check()?;
         self.shown = self.client.latest_appraisal();
         let verdict = match attested {
@@ -167,19 +221,43 @@ impl Session {
     }
 
     async fn converse(&mut self) -> Result<Status, Failure> {
-        let _ = writeln!(io::stderr(), "(a question a line; Ctrl-D ends the conversation)");
+        let _ =
+            writeln!(io::stderr(), "(a question a line; /help lists commands; Ctrl-D ends the conversation)");
         loop {
             let _ = write!(io::stderr(), "> ");
             let mut line = Zeroizing::new(String::new());
             match io::stdin().lock().take(MAX_PROMPT as u64).read_line(&mut line) {
                 Ok(0) => return Ok(Status::Accepted),
-                Ok(_) if line.trim().is_empty() => {}
-                Ok(_) => match self.ask(trimmed(line)).await? {
+                Ok(_) => {}
+                Err(error) => return Err(unreadable(&error)),
+            }
+            match Line::of(&line) {
+                Line::Nothing => {}
+                Line::Question(question) => match self.ask(question).await? {
                     Status::Accepted => {}
                     ended => return Ok(ended),
                 },
-                Err(error) => return Err(unreadable(&error)),
+                Line::System(text) => self.tell(text),
+                Line::Clear => self.said.retain(|(speaker, _)| *speaker == Speaker::System),
+                Line::Verdict => self.show_verdict(),
+                Line::Help => say(COMMANDS),
+                Line::Quit => return Ok(Status::Accepted),
+                Line::Unknown => say("(no such command: /help lists them)\n"),
             }
+        }
+    }
+
+    /// Puts a text in the place of what the model was told before the first question.
+    fn tell(&mut self, text: Zeroizing<String>) {
+        self.said.retain(|(speaker, _)| *speaker != Speaker::System);
+        if !text.is_empty() {
+            self.said.insert(0, (Speaker::System, text));
+        }
+    }
+
+    fn show_verdict(&self) {
+        if let Some(latest) = self.client.latest_appraisal() {
+            render::verdict_to_stderr(&latest.result);
         }
     }
 
@@ -294,6 +372,11 @@ impl Session {
     }
 }
 
+/// Tells the person something that is no answer.
+fn say(text: &str) {
+    let _ = write!(io::stderr(), "{text}");
+}
+
 /// Standard output for a model's words. A terminal gets no control characters: a model, or who taught it, must not move
 /// the cursor over the verdict.
 struct Screen {
@@ -382,6 +465,36 @@ mod tests {
     #[test]
     fn a_terminal_gets_no_control_characters() {
         assert_eq!(harmless("a\x1b[2J\r\u{9b}b\tc\né"), "a[2Jb\tc\né");
+    }
+
+    #[test]
+    fn a_line_that_begins_with_a_slash_is_a_command() {
+        let named = |line: &str| match Line::of(line) {
+            Line::Nothing => "nothing".to_owned(),
+            Line::Question(text) => format!("asks {}", *text),
+            Line::System(text) => format!("tells {}", *text),
+            Line::Clear => "clear".to_owned(),
+            Line::Verdict => "verdict".to_owned(),
+            Line::Help => "help".to_owned(),
+            Line::Quit => "quit".to_owned(),
+            Line::Unknown => "unknown".to_owned(),
+        };
+        for (line, expected) in [
+            (" \n", "nothing"),
+            (" a b \n", "asks a b"),
+            ("//etc\n", "asks /etc"),
+            ("/system  Be brief. \n", "tells Be brief."),
+            ("/system\n", "tells "),
+            ("/clear\n", "clear"),
+            ("/verdict\n", "verdict"),
+            ("/help\n", "help"),
+            ("/quit\n", "quit"),
+            ("/clear all\n", "unknown"),
+            ("/systematic\n", "unknown"),
+            ("/\n", "unknown"),
+        ] {
+            assert_eq!(named(line), expected, "{line:?}");
+        }
     }
 
     #[test]

@@ -5,18 +5,22 @@ use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::status::{Failure, Status};
-use crate::{chat, conformance, doctor, gpu, inspect, policy, proxy, record, render, replay, snp, verify};
-use clap::{CommandFactory as _, Parser, Subcommand};
+use crate::{
+    audit, chat, config, conformance, doctor, help, inspect, policy, proxy, record, render, replay, settings,
+    verify,
+};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
 
 /// Verify confidential inference on your own machine, then use it
-///
-/// Exit status: 0 accepted or done, 10 rejected, 20 unsupported format, 30 malformed input, 2 wrong usage, 1 internal
-/// error (unreadable file, network fault).
 #[derive(Debug, Parser)]
 #[command(name = "confide", version, max_term_width = 110)]
 pub(crate) struct Cli {
+    /// Configuration file, whose settings stand for flags that are not given; without it the one that CONFIDE_CONFIG names,
+    /// else confide/config.toml in $XDG_CONFIG_HOME or ~/.config
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -24,13 +28,12 @@ pub(crate) struct Cli {
 // A variant's own comment would hide that of its arguments, whose further paragraphs are for `--help`.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Appraise evidence from files, at a given time
-    #[command(subcommand)]
-    Verify(Verify),
+    Verify(Box<verify::Verify>),
     Chat(chat::Chat),
     Proxy(proxy::Proxy),
-    Record(record::RecordCommand),
+    Record(Box<record::RecordCommand>),
     Replay(replay::Replay),
+    Audit(audit::Audit),
     Inspect(inspect::Inspect),
     #[command(subcommand)]
     Collateral(CollateralCommand),
@@ -41,6 +44,8 @@ enum Command {
     Policy(policy::PolicyCommand),
     Conformance(conformance::Conformance),
     Doctor(Box<doctor::Doctor>),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print a shell completion script
     Completions {
         /// Shell
@@ -52,14 +57,6 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum Verify {
-    Quote(verify::Quote),
-    Snp(snp::Snp),
-    Gpu(gpu::Gpu),
-    Document(verify::Document),
 }
 
 /// When the appraisal takes place, and how it is shown.
@@ -77,26 +74,36 @@ pub(crate) struct Appraising {
 /// The command-line interface, for completions, manual pages and tests.
 #[must_use]
 pub fn command() -> clap::Command {
-    Cli::command()
+    help::with_examples(Cli::command())
 }
 
 impl Cli {
+    /// Reads the process's arguments and the settings that stand for those that are not given. Wrong usage ends the
+    /// process, and so does a question for help.
+    ///
+    /// # Errors
+    /// A configuration that cannot be used.
+    pub(crate) fn read() -> Result<Self, Failure> {
+        let words = settings::with_settings(&command(), std::env::args_os().collect())?;
+        let parsed = command().try_get_matches_from(words);
+        Ok(parsed.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit()))
+    }
+
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.command {
-            Command::Verify(Verify::Quote(command)) => command.run(),
-            Command::Verify(Verify::Snp(command)) => command.run(),
-            Command::Verify(Verify::Gpu(command)) => command.run(),
-            Command::Verify(Verify::Document(command)) => command.run(),
+            Command::Verify(command) => command.run(),
             Command::Chat(command) => command.run(),
             Command::Proxy(command) => command.run(),
             Command::Record(command) => command.run(),
             Command::Replay(command) => command.run(),
+            Command::Audit(command) => command.run(),
             Command::Inspect(command) => command.run(),
             Command::Collateral(command) => command.run(),
             Command::Rim(command) => command.run(),
             Command::Policy(command) => command.run(),
             Command::Conformance(command) => command.run(),
             Command::Doctor(command) => command.run(),
+            Command::Config(command) => command.run(self.config.as_deref()),
             Command::Completions { shell } => {
                 // The generator panics where it cannot write: a closed pipe must not make it.
                 let mut script = Vec::new();

@@ -52,7 +52,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "signing_key",
-        "the key that was to sign reference values is not one",
+        "the key that was to sign is not one",
         "make one with: openssl genpkey -algorithm ed25519 -out key.pem",
     ),
     (
@@ -86,6 +86,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "name a folder with --cache, or set XDG_CACHE_HOME or HOME",
     ),
     (
+        "setting_invalid",
+        "a setting of the configuration file or of the environment has a value that its flag does not take",
+        "correct the line or the variable that the message names",
+    ),
+    (
+        "setting_danger",
+        "the configuration file or the environment asks for something dangerous",
+        "remove it there, and give the flag where it is really meant",
+    ),
+    (
         "api_key_file",
         "the file does not hold an API key",
         "put the key alone into the file, as printable text",
@@ -101,6 +111,37 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "record_chain",
         "a record does not follow the one before it",
         "records were removed, put in or changed: use an unchanged copy",
+    ),
+    (
+        "record_folder_in_use",
+        "another program records in the folder",
+        "end that program, or name another folder",
+    ),
+    (
+        "receipt_unvouched",
+        "no record of the folder vouches for a receipt",
+        "the record was removed or changed, or the receipt put in: use an unchanged copy of the folder",
+    ),
+    ("head_malformed", "the file holds no signed head", "give a file that `confide audit --sign-head` wrote"),
+    (
+        "head_key",
+        "the key that is to verify a head is not one",
+        "make one with: openssl pkey -in key.pem -pubout -out public.pem",
+    ),
+    (
+        "head_signature",
+        "the key that was given did not sign the head",
+        "give the head and the public key that belong together",
+    ),
+    (
+        "head_truncated",
+        "the folder has fewer entries than a head that was signed of it",
+        "its end was removed: use the copy that the head was signed of",
+    ),
+    (
+        "head_rewritten",
+        "the folder has other entries than a head that was signed of it",
+        "it was written anew: use the copy that the head was signed of",
     ),
     (
         "replay_head",

@@ -15,6 +15,7 @@ use confide_evidence::time::{format_seconds, seconds};
 use confide_evidence::{hex, tdx};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
+use serde_json::json;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,9 @@ pub(crate) struct PruneCommand {
     /// Remove everything
     #[arg(long)]
     all: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     cache: CacheFlag,
 }
@@ -173,6 +177,11 @@ impl PruneCommand {
         let cache = self.cache.required()?;
         let which = if self.all { Prune::All } else { Prune::Expired(seconds(now())) };
         let pruned = cache.prune(which).map_err(|error| cache_fault(cache.folder(), &error))?;
+        if self.json {
+            let removed = json!({ "objects": pruned.objects, "bytes": pruned.bytes });
+            render::line(&json(&json!({ "cache": cache.folder(), "removed": removed })));
+            return Ok(Status::Accepted);
+        }
         let folder = cache.folder().display();
         render::line(&format!("{folder}: {} objects of {} bytes removed", pruned.objects, pruned.bytes));
         Ok(Status::Accepted)

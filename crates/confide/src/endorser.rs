@@ -1,6 +1,7 @@
 //! Where endorsements come from that no file and no guest gives.
 
 use crate::input::ALGORITHMS;
+use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::Endorsing;
 use confide_endorser::{
@@ -15,6 +16,9 @@ use confide_verifier::verify_origin;
 use rustls_pki_types::UnixTime;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// What is waited for where Intel's collateral is fetched.
+pub(crate) const COLLATERAL: &str = "asking for Intel's collateral";
 
 /// Where endorsements come from that no file and no guest gives.
 #[derive(Debug, Clone, clap::Args)]
@@ -82,7 +86,10 @@ impl Keeping {
         platform: SnpPlatform,
         at: UnixTime,
     ) -> Result<SnpEndorsements, Failure> {
-        self.builder().amd(amd).build().snp(platform, at).await.map_err(|error| failure(&error))
+        let endorser = self.builder().amd(amd).build();
+        let fetched =
+            render::with_progress("asking for AMD's certificates and list", endorser.snp(platform, at));
+        fetched.await.map_err(|error| failure(&error))
     }
 }
 
@@ -123,7 +130,9 @@ impl EndorserFlags {
         platform: TdxPlatform,
         at: UnixTime,
     ) -> Result<TdxCollateral, Failure> {
-        self.endorser()?.tdx(platform, self.update, at).await.map_err(|error| failure(&error))
+        let endorser = self.endorser()?;
+        let fetching = endorser.tdx(platform, self.update, at);
+        render::with_progress(COLLATERAL, fetching).await.map_err(|error| failure(&error))
     }
 
     fn intel(&self) -> Result<Intel, Failure> {

@@ -1,16 +1,13 @@
-//! What every command that talks to a guest needs: a client, its verdicts on screen and in a record file.
+//! What every command that talks to a guest needs: a client, and its verdicts on screen.
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
 use crate::input::LoadedPolicy;
+use crate::render;
 use crate::status::{Failure, Status};
-use crate::{record, render};
-use confide_client::{Appraised, Client, ClientBuilder, ClientError, PolicyText};
+use confide_client::{Client, ClientBuilder, ClientError, PolicyText, Receipts, Verdict};
 use std::future::Future;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 /// Begins a client of the guest at `url`, which fetches collateral where the guest staples none that is valid.
 pub(crate) fn client(
@@ -28,6 +25,20 @@ pub(crate) fn client(
     Ok(cross_check.watch(builder.endorsing(endorser.endorsing()?)))
 }
 
+/// What is asked of answers.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct ReceiptFlags {
+    /// Refuse answers without a receipt that the guest signed. One that comes is verified in any case
+    #[arg(long)]
+    require_receipts: bool,
+}
+
+impl ReceiptFlags {
+    pub(crate) fn watch(self, builder: ClientBuilder) -> ClientBuilder {
+        builder.receipts(if self.require_receipts { Receipts::Required } else { Receipts::WherePresent })
+    }
+}
+
 /// Runs a command that needs the network.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -39,57 +50,10 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
     done
 }
 
-/// Writes every appraisal of a client to a record file, where one was asked for, before anything rests on it. Nothing is
-/// queued: who attests waits until its record is on the disk, and an appraisal that cannot be written opens nothing.
-pub(crate) struct Recorder(Arc<Lost>);
-
-/// Why an appraisal could not be written.
-#[derive(Default)]
-struct Lost {
-    first: Mutex<Option<Failure>>,
-    told: Notify,
-}
-
-impl Recorder {
-    /// Records the appraisals of a client.
-    pub(crate) fn watch(builder: ClientBuilder, file: Option<PathBuf>) -> (ClientBuilder, Self) {
-        let lost = Arc::<Lost>::default();
-        let Some(file) = file else { return (builder, Self(lost)) };
-        let note = Arc::clone(&lost);
-        let builder = builder.record_appraisals(move |appraised| {
-            append(appraised, &file).map_err(|failure| {
-                let told = io::Error::other(failure.message().to_owned());
-                note.first().get_or_insert(failure);
-                note.told.notify_one();
-                told
-            })
-        });
-        (builder, Self(lost))
-    }
-
-    /// Whether every appraisal so far could be written.
-    ///
-    /// # Errors
-    /// Why the first one could not that was not told yet.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        self.0.first().take().map_or(Ok(()), Err)
-    }
-
-    /// Waits until an appraisal cannot be written.
-    pub(crate) async fn lost(&self) {
-        self.0.told.notified().await;
-    }
-}
-
-impl Lost {
-    fn first(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Appends one appraisal to a record file.
-fn append(appraised: &Appraised, file: &Path) -> Result<(), Failure> {
-    record::append(appraised.recording(), &appraised.result, file)
+/// The verdict on a guest, which is attested first where none holds. On a terminal it says so where that takes long.
+pub(crate) async fn attested(client: &Client) -> Result<Arc<Verdict>, ClientError> {
+    let waiting = format!("asking {} for its evidence and appraising it", client.endpoint());
+    render::with_progress(&waiting, client.verdict()).await
 }
 
 /// Tells a client's error. A rejected verdict is shown as the tree that it is.

@@ -2,8 +2,9 @@
 
 use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
-use crate::guest::{self, Recorder};
+use crate::guest::{self, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_client::proxy::{CODES, Exposure, Proxy as Endpoint, ProxyError};
@@ -37,9 +38,12 @@ pub(crate) struct Proxy {
     cross_check: CrossCheck,
     #[command(flatten)]
     endorser: EndorserFlags,
-    /// Record file to append every appraisal to, before a request rests on it; where it cannot be written, the endpoint
-    /// ends
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
+    receipts: ReceiptFlags,
+    /// Folder to record to: every appraisal before a request rests on it, every receipt before the end of its answer is
+    /// handed over; where they cannot be written, the endpoint ends. A folder that is not there yet is named with a slash
+    /// at its end; any other path is a file, which gets the appraisals alone
+    #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 }
 
@@ -55,10 +59,10 @@ struct Ready<'a> {
 impl Proxy {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let policy = self.policy.load(Otherwise::Client, input::now())?;
-        let (builder, recorder) = Recorder::watch(
-            guest::client(&self.upstream, policy, &self.endorser, self.cross_check)?,
-            self.record,
-        );
+        let recorder = Recorder::new(self.record);
+        recorder.check()?;
+        let builder = guest::client(&self.upstream, policy, &self.endorser, self.cross_check)?;
+        let builder = recorder.watch(self.receipts.watch(builder));
         let client = builder.on_appraisal(note_renewals()).build();
         let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
         guest::block_on(async move {

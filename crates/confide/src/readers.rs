@@ -1,6 +1,7 @@
 //! What this program reads that anybody may have written, as functions of bytes: what fuzzers run.
 
 use crate::conformance;
+use crate::inspect;
 use crate::references;
 use std::path::PathBuf;
 
@@ -15,4 +16,10 @@ pub fn conformance_case(text: &str) -> String {
 #[must_use]
 pub fn reads_reference_state(bytes: &[u8]) -> bool {
     references::reads(bytes)
+}
+
+/// The lines that `confide inspect` prints of a file, as text and as JSON; none where it has no form.
+#[must_use]
+pub fn inspected(bytes: &[u8]) -> Vec<String> {
+    inspect::lines(bytes)
 }

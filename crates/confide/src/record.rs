@@ -2,11 +2,10 @@
 
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
-use crate::endorser::EndorserFlags;
-use crate::input::{self, ALGORITHMS, Otherwise, PolicyFlags, QuoteFiles};
-use crate::render::Shown;
+use crate::input::{self, ALGORITHMS, Otherwise, QuoteFiles};
+use crate::live::LiveGuest;
 use crate::status::{Failure, Status};
-use crate::{gpu, record_live, render, replay, snp};
+use crate::{gpu, render, replay, snp};
 use clap::Subcommand;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
@@ -15,35 +14,24 @@ use confide_verifier::{AttestationResult, Inputs, evaluate};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
-/// Write a whole appraisal to a file
+/// Appraise a guest, or evidence from files, and write the whole appraisal to a file
 ///
-/// The record holds evidence, endorsements, policy, challenge, time and verdict, also of evidence that is refused. It is
+/// Of a guest, the request for its evidence is all that is sent: nothing of a prompt. The record holds evidence, endorsements, policy, challenge, time and verdict, also of evidence that is refused. It is
 /// appended to the file and chained by hash to the record before it.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct RecordCommand {
     #[command(subcommand)]
-    from: From,
+    from: Option<From>,
+    #[command(flatten)]
+    guest: LiveGuest,
+    /// Record file to append to
+    #[arg(long, value_name = "FILE", required = true)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum From {
-    /// Ask a guest for evidence, appraise it and record that; no prompt is sent
-    Guest {
-        /// The guest, https://HOST:PORT
-        #[arg(long)]
-        url: String,
-        #[command(flatten)]
-        policy: PolicyFlags,
-        #[command(flatten)]
-        endorser: EndorserFlags,
-        #[command(flatten)]
-        cross_check: CrossCheck,
-        #[command(flatten)]
-        shown: Shown,
-        /// Record file to append to
-        #[arg(long, value_name = "FILE")]
-        out: PathBuf,
-    },
     /// Appraise a bare TDX quote and record that
     Quote {
         #[command(flatten)]
@@ -85,15 +73,12 @@ enum From {
 impl RecordCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
-            From::Guest { url, policy, endorser, cross_check, shown, out } => {
-                let policy = policy.load(Otherwise::Client, input::now())?;
-                record_live::run(&url, policy, &endorser, cross_check, shown.form(), &out)
-            }
-            From::Quote { files, appraising, cross_check, out } => {
+            None => self.guest.run(self.out),
+            Some(From::Quote { files, appraising, cross_check, out }) => {
                 record_quote(&files, &appraising, cross_check, &out)
             }
-            From::Snp { files, appraising, out } => snp::record(&files, &appraising, &out),
-            From::Gpu { files, appraising, out } => gpu::record(&files, &appraising, &out),
+            Some(From::Snp { files, appraising, out }) => snp::record(&files, &appraising, &out),
+            Some(From::Gpu { files, appraising, out }) => gpu::record(&files, &appraising, &out),
         }
     }
 }

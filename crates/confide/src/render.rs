@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Whether to colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,15 +162,28 @@ pub(crate) fn progress(text: &str) {
     }
 }
 
+/// How long work may take before a terminal is told of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Does work, and says on a terminal what is waited for where it takes more than a second.
+pub(crate) async fn with_progress<T>(text: &str, work: impl Future<Output = T>) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(PATIENCE) => progress(text),
+    }
+    work.await
+}
+
 /// The tree of a verdict.
 #[must_use]
 pub fn tree(result: &AttestationResult, colour: Colour) -> String {
     let mut out = String::new();
-    let (word, code) = match result.outcome {
-        Outcome::Accepted => ("ACCEPTED", "1;32"),
-        Outcome::Rejected => ("REJECTED", "1;31"),
-        Outcome::Unsupported => ("UNSUPPORTED FORMAT", "1;33"),
-        Outcome::Malformed => ("MALFORMED", "1;31"),
+    let word = outcome(result.outcome);
+    let code = match result.outcome {
+        Outcome::Accepted => "1;32",
+        Outcome::Rejected | Outcome::Malformed => "1;31",
+        Outcome::Unsupported => "1;33",
     };
     let simulated = if result.simulated { colour.paint("1;35", "SIMULATED ") } else { String::new() };
     let because = result.code.map(|code| format!(" ({code})")).unwrap_or_default();
@@ -186,6 +200,16 @@ pub fn tree(result: &AttestationResult, colour: Colour) -> String {
         let _ = writeln!(out, "   · {assumption}");
     }
     out
+}
+
+/// An outcome in the words of a tree.
+pub(crate) fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "ACCEPTED",
+        Outcome::Rejected => "REJECTED",
+        Outcome::Unsupported => "UNSUPPORTED FORMAT",
+        Outcome::Malformed => "MALFORMED",
+    }
 }
 
 fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {

@@ -14,6 +14,7 @@ use confide_evidence::x509::Certificate;
 use confide_verifier::rules;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -155,6 +156,9 @@ pub(crate) struct PruneCommand {
     /// Remove everything
     #[arg(long)]
     all: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 impl RimCommand {
@@ -226,7 +230,8 @@ impl Fetch {
         let wanted = Wanted::of(&self.evidence, &self.ids)?;
         let endorser = Endorser::builder().nvidia(self.nvidia()?).build();
         let mut fetching = Fetching { endorser, store: self.store.store(), at: now(), done: Done::default() };
-        guest::block_on(fetching.all(&self, &wanted))?;
+        let work = fetching.all(&self, &wanted);
+        guest::block_on(render::with_progress("asking NVIDIA's services", work))?;
         fetching.done.tell(self.json, fetching.at)
     }
 
@@ -426,7 +431,12 @@ impl PruneCommand {
         let store = self.store.store()?;
         let which = if self.all { Prune::All } else { Prune::Expired(seconds(now())) };
         let pruned = store.prune(which).map_err(|error| failed(&error))?;
-        let folder = store.folder().display();
+        let folder = store.folder().display().to_string();
+        if self.json {
+            let removed = json!({ "objects": pruned.objects, "bytes": pruned.bytes });
+            render::line(&json(&json!({ "store": folder, "removed": removed })));
+            return Ok(Status::Accepted);
+        }
         render::line(&format!("{folder}: {} objects of {} bytes removed", pruned.objects, pruned.bytes));
         Ok(Status::Accepted)
     }

@@ -22,16 +22,43 @@ pub enum Status {
     Malformed,
 }
 
+impl Status {
+    /// The number that the process ends with.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Internal => 1,
+            Self::Usage => 2,
+            Self::Rejected => 10,
+            Self::Unsupported => 20,
+            Self::Malformed => 30,
+        }
+    }
+}
+
+/// What the statuses mean of a command that appraises.
+pub const VERDICT_STATUSES: &[(&str, Status)] = &[
+    ("accepted", Status::Accepted),
+    ("rejected", Status::Rejected),
+    ("unsupported format", Status::Unsupported),
+    ("malformed input", Status::Malformed),
+    ("wrong usage", Status::Usage),
+    ("internal error (unreadable file, network fault)", Status::Internal),
+];
+
+/// What the statuses mean of a command that gives no verdict.
+pub const WORK_STATUSES: &[(&str, Status)] = &[
+    ("done", Status::Accepted),
+    ("unsupported format", Status::Unsupported),
+    ("malformed input", Status::Malformed),
+    ("wrong usage", Status::Usage),
+    ("internal error (unreadable file, network fault)", Status::Internal),
+];
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        Self::from(match status {
-            Status::Accepted => 0,
-            Status::Internal => 1,
-            Status::Usage => 2,
-            Status::Rejected => 10,
-            Status::Unsupported => 20,
-            Status::Malformed => 30,
-        })
+        Self::from(status.number())
     }
 }
 

@@ -1,12 +1,15 @@
-//! `confide verify`: evidence from files.
+//! `confide verify`: a live guest, or evidence from files.
 
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
 use crate::endorser::{self, EndorserFlags};
 use crate::guest::block_on;
 use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
+use crate::live::LiveGuest;
 use crate::render::{self, Form};
 use crate::status::{Failure, Status};
+use crate::{gpu, snp};
+use clap::Subcommand;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{Endorsements, MAX_DOCUMENT, TdxCollateral};
 use confide_evidence::record::RecordedChallenge;
@@ -18,6 +21,40 @@ use confide_verifier::{
     self as verifier, AttestationResult, Check, Inputs, Outcome, Subject, evaluate, malformed_collateral,
 };
 use std::path::PathBuf;
+
+/// Appraise a guest, or evidence from files
+///
+/// A guest is asked for its evidence over a connection of its own, and the verdict is shown with every check, also where
+/// it refuses. The request for evidence is all that is sent: nothing of a prompt, and no API key. The verdict is data: it
+/// opens no channel. The subcommands appraise files, at a time that is given.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct Verify {
+    #[command(subcommand)]
+    files: Option<FromFiles>,
+    #[command(flatten)]
+    guest: LiveGuest,
+}
+
+#[derive(Debug, Subcommand)]
+enum FromFiles {
+    Quote(Quote),
+    Snp(snp::Snp),
+    Gpu(gpu::Gpu),
+    Document(Document),
+}
+
+impl Verify {
+    pub(crate) fn run(self) -> Result<Status, Failure> {
+        match self.files {
+            None => self.guest.run(None),
+            Some(FromFiles::Quote(command)) => command.run(),
+            Some(FromFiles::Snp(command)) => command.run(),
+            Some(FromFiles::Gpu(command)) => command.run(),
+            Some(FromFiles::Document(command)) => command.run(),
+        }
+    }
+}
 
 /// Appraise a bare Intel TDX quote (versions 4 and 5) against DCAP collateral up to the Intel SGX Root CA
 ///
@@ -181,7 +218,10 @@ impl Document {
     fn fetched(&self, document: &[u8], policy: &AppraisalPolicy) -> Result<Option<TdxCollateral>, Failure> {
         let endorsing = self.endorser.endorsing()?;
         let fetching = endorsing.for_document(document, policy, self.appraising.at);
-        block_on(async { fetching.await.map_err(|error| endorser::failure(&error)) })
+        block_on(async {
+            let fetched = render::with_progress(endorser::COLLATERAL, fetching).await;
+            fetched.map_err(|error| endorser::failure(&error))
+        })
     }
 }
 

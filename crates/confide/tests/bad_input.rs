@@ -917,17 +917,7 @@ fn bad_policies_of_the_commands_that_talk_to_a_guest() {
                 "a question",
             ])
         },
-        row(&[
-            "record",
-            "guest",
-            "--offline",
-            "--url",
-            url,
-            "--policy",
-            "{}",
-            "--out",
-            out.to_str().unwrap(),
-        ]),
+        row(&["record", "--offline", url, "--policy", "{}", "--out", out.to_str().unwrap()]),
     ]);
 }
 

@@ -31,9 +31,45 @@ fn every_command_and_flag_says_what_it_is() {
     assert!(flags > 20, "{flags}");
 }
 
+/// What prints no result for a program to read, or prints JSON in any case.
+const WITHOUT_JSON: [&str; 4] = ["proxy", "conformance", "completions", "man"];
+
+#[test]
+fn every_command_that_prints_a_result_prints_json_where_asked() {
+    let mut without = Vec::new();
+    for (words, command) in all(&confide::command(), &[]) {
+        let only_groups = command.is_subcommand_required_set();
+        if !only_groups && !command.get_arguments().any(|argument| argument.get_long() == Some("json")) {
+            without.push(words.join(" "));
+        }
+    }
+    assert_eq!(without, WITHOUT_JSON);
+}
+
+#[test]
+fn exit_statuses_are_documented_in_one_place_as_they_are() {
+    let page = include_str!("../../../docs/exit-statuses.md");
+    let mut listed = 0;
+    for (meaning, status) in confide::VERDICT_STATUSES {
+        let row = page.lines().find(|line| line.starts_with(&format!("| {} | ", status.number())));
+        let row = row.unwrap_or_else(|| panic!("{status:?} is not documented"));
+        assert!(row.contains(&format!(" | {meaning} | ")), "{row}");
+        let other = confide::WORK_STATUSES.iter().find(|(_, other)| other == status);
+        assert!(other.is_none_or(|(meaning, _)| row.ends_with(&format!(" | {meaning} |"))), "{row}");
+        listed += 1;
+    }
+    let rows = page.lines().filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit());
+    assert_eq!((rows.count(), listed), (6, 6));
+    for (_, command) in all(&confide::command(), &[]) {
+        assert!(command.get_after_long_help().is_some(), "{}", command.get_name());
+    }
+}
+
 #[test]
 fn help_has_the_further_paragraphs_of_a_command() {
     for (words, paragraph) in [
+        (vec!["verify"], "nothing of a prompt"),
+        (vec!["config"], "comes before the environment"),
         (vec!["verify", "quote"], "policies/inspect.toml"),
         (vec!["verify", "document"], "opens no channel"),
         (vec!["verify", "gpu"], "neither which machine the devices sit in"),
@@ -195,7 +231,7 @@ fn completions_exist_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = confide(&["completions", shell]);
         assert_eq!(status(&output), 0, "{shell}");
-        for word in ["verify", "replay", "collateral", "rim"] {
+        for word in ["verify", "replay", "collateral", "rim", "config"] {
             assert!(stdout(&output).contains(word), "{shell}: {word}");
         }
     }

@@ -379,6 +379,8 @@ async fn the_cache_is_shown_and_pruned() {
     assert!(objects[0]["service"].as_str().unwrap().starts_with("pccs-127.0.0.1-"));
     assert!(run(&["collateral", "show"]).contains("TCB info of FMSPC 53494d000000 (standard): valid, from "));
     assert!(run(&["collateral", "prune"]).starts_with(&format!("{folder}: 0 objects of 0 bytes removed")));
+    let pruned: Value = serde_json::from_str(&run(&["collateral", "prune", "--json"])).unwrap();
+    assert_eq!(pruned, json!({ "cache": folder, "removed": { "objects": 0, "bytes": 0 } }));
     assert!(run(&["collateral", "prune", "--all"]).starts_with(&format!("{folder}: 4 objects of ")));
     assert_eq!(run(&["collateral", "show"]), format!("{folder}: 0 objects\n"));
     let mut homeless = rig.confide(&["collateral", "prune"]);
@@ -396,7 +398,9 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     std::fs::write(path("danger-test.toml"), confide_testkit::guest::policy("per-key", 300)).unwrap();
     let command = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
-        command.args(words).args(["--url", &guest.url(), "--danger-policy"]).arg(path("danger-test.toml"));
+        let url =
+            if words[0] == "record" { vec![guest.url()] } else { vec!["--url".to_owned(), guest.url()] };
+        command.args(words).args(url).arg("--danger-policy").arg(path("danger-test.toml"));
         command.args(["--pccs", &service.url(), "--pccs-certificate"]).arg(path("pccs.pem"));
         command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", path("cache"));
         command
@@ -406,7 +410,7 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     assert_eq!(service.vendor.requests().len(), 4);
     run(&mut command(&["chat", "--offline", "a question"]), 0);
     let record = path("record.cbor");
-    run(command(&["record", "guest"]).arg("--out").arg(&record), 0);
+    run(command(&["record"]).arg("--out").arg(&record), 0);
     let replay = |record: &PathBuf, status| {
         let mut replay = Command::new(env!("CARGO_BIN_EXE_confide"));
         run(replay.arg("replay").arg(record), status)
@@ -416,7 +420,7 @@ async fn guests_that_staple_nothing_are_appraised_with_what_is_fetched() {
     // Where nothing can be fetched there is no verdict, and what the guest showed is on record all the same.
     service.vendor.always(Endpoint::TcbInfo, Misdeed::Status(404, None));
     let record = path("refused.cbor");
-    let mut fetching = command(&["record", "guest"]);
+    let mut fetching = command(&["record"]);
     refused(
         fetching.arg("--out").arg(&record).env("XDG_CACHE_HOME", path("empty")),
         1,

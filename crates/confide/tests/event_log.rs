@@ -131,7 +131,7 @@ fn a_record_keeps_the_log_and_replays_it() {
 }
 
 fn inspect(scene: &Scene, name: &str) -> Value {
-    let output = confide(&["inspect", scene.path(name).to_str().unwrap()]);
+    let output = confide(&["inspect", "--json", scene.path(name).to_str().unwrap()]);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
     json(&output)
 }
@@ -152,12 +152,13 @@ fn inspect_shows_the_events_of_a_log() {
         (&json!(false), &json!(true))
     );
     run(&["record", "quote"], scene.flags(&[("--out", "records")]), &[]);
-    assert_eq!(inspect(&scene, "records")["boot_log"], shown);
+    assert_eq!(shown["form"], "boot event log");
+    assert_eq!(inspect(&scene, "records")["boot_log"]["events"], shown["events"]);
     scene.write("nothing", b"nothing that is known");
     let unknown = confide(&["inspect", scene.path("nothing").to_str().unwrap()]);
     assert_eq!(status(&unknown), 30);
     assert!(
-        stderr(&unknown).contains("a boot event log, a TDX quote nor an SEV-SNP report"),
+        stderr(&unknown).contains("of no form that is known (as an evidence document: "),
         "{}",
         stderr(&unknown)
     );
@@ -169,14 +170,14 @@ fn inspect_escapes_what_a_log_says() {
     let mut log = SimulatedBootLog::default();
     log.events[18].data = "Exit\u{202e} Boot\x1b[2J\" Services".into();
     scene.write("log", &log.to_bytes());
-    let output = confide(&["inspect", scene.path("log").to_str().unwrap()]);
+    let output = confide(&["inspect", "--json", scene.path("log").to_str().unwrap()]);
     assert!(stdout(&output).bytes().all(|byte| byte == b'\n' || (b' '..=b'~').contains(&byte)));
     assert_eq!(json(&output)["events"][18]["data_is_measured"], json!(false));
 }
 
 #[test]
 fn inspect_names_every_bit_of_a_quote_and_what_its_certificate_says() {
-    let shown = confide(&["inspect", Sample::version_5().quote.to_str().unwrap()]);
+    let shown = confide(&["inspect", "--json", Sample::version_5().quote.to_str().unwrap()]);
     assert_eq!(status(&shown), 0, "{}", stderr(&shown));
     let quote = json(&shown);
     assert_eq!((&quote["version"], &quote["body"]), (&json!(5), &json!("TD 1.5, extended")));

@@ -1,7 +1,8 @@
 //! The commands that talk to a guest: exit statuses, what is printed where, and what reaches the guest.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, MODEL, WORDS};
+use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, MODEL, SeenRequest, WORDS};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -32,6 +33,14 @@ impl Rig {
     fn command(&self, words: &[&str], flag: &str) -> Command {
         let mut command = confide();
         command.args(words).args([flag, &self.guest.url()]);
+        command.arg("--danger-policy").arg(self.path("danger-test.toml"));
+        command
+    }
+
+    /// A command that takes the guest's address by itself, and the policy that accepts it.
+    fn guest_of(&self, words: &[&str]) -> Command {
+        let mut command = confide();
+        command.args(words).arg(self.guest.url());
         command.arg("--danger-policy").arg(self.path("danger-test.toml"));
         command
     }
@@ -79,6 +88,126 @@ async fn chat_prints_verdict_and_answer_apart() {
     assert!(err(&output).starts_with("SIMULATED ACCEPTED\n"), "{}", err(&output));
     let asked: Value = serde_json::from_slice(&rig.guest.guest.requests()[1].body).unwrap();
     assert_eq!((&asked["model"], &asked["messages"][0]["content"]), (&json!(MODEL), &json!(SECRET)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_is_verified_and_told_nothing() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let accepted = run(rig.guest_of(&["verify"]).arg("--json"), 0);
+    let verdict: Value = serde_json::from_str(&out(&accepted)).unwrap();
+    assert_eq!((&verdict["outcome"], &verdict["simulated"]), (&json!("accepted"), &json!(true)));
+    assert!(verdict["checks"].as_array().unwrap().len() > 50, "every check is told");
+    assert!(out(&run(&mut rig.guest_of(&["verify"]), 0)).starts_with("SIMULATED ACCEPTED\n"));
+    let checked = run(rig.guest_of(&["verify"]).args(["--cross-check", "--json"]), 0);
+    assert!(out(&checked).contains("dcap-qvl 0.7.1 finds UpToDate, too"));
+    run(rig.guest_of(&["verify"]).args(["--format", "ear"]), 0);
+    let guest = &rig.guest.guest;
+    assert_eq!((guest.requests().len(), guest.attestations()), (4, 4), "nothing but requests for evidence");
+
+    let _ = guest.clone().attesting(Attestation::OtherExporter);
+    let refused = run(rig.guest_of(&["verify"]).arg("--json"), 10);
+    let verdict: Value = serde_json::from_str(&out(&refused)).unwrap();
+    assert_eq!((&verdict["outcome"], &verdict["code"]), (&json!("rejected"), &json!("report_data")));
+    let _ = guest.clone().attesting(Attestation::Fixed(b"no CBOR".to_vec()));
+    assert!(out(&run(&mut rig.guest_of(&["verify"]), 30)).starts_with("MALFORMED (document_format)"));
+    let _ = guest.clone().attesting(Attestation::Status(404));
+    assert!(err(&run(&mut rig.guest_of(&["verify"]), 1)).contains("[attestation_status]"));
+    assert_eq!(guest.requests().len(), guest.attestations());
+    let plain = rig.guest.url().replace("https", "http");
+    assert!(err(&run(confide().args(["verify", &plain]), 2)).contains("[plain_http_refused]"));
+    assert!(err(&run(confide().args(["verify", "quot"]), 2)).contains("[invalid_url]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_of_verify_and_record_do_not_mix() {
+    for words in [
+        &["verify"][..],
+        &["verify", "https://guest.example", "quote"],
+        &["verify", "--json", "quote", "--quote", "a", "--at", "2026-06-08T00:00:00Z"],
+        &["record", "https://guest.example"],
+        &["record", "--out", "a"],
+        &["record", "guest", "--out", "a", "--url", "https://guest.example"],
+    ] {
+        let refused = run(confide().args(words), 2);
+        assert!(err(&refused).contains("Usage: confide"), "{words:?}: {}", err(&refused));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_cut_short_is_an_error() {
+    for torn in [Chat::Torn, Chat::TornEvent] {
+        let rig = Rig::new(Guest::new(0).unwrap().chatting(torn)).await;
+        let output = run(rig.chat().arg(SECRET), 1);
+        assert!(err(&output).contains("error: "), "{}", err(&output));
+        let whole = format!("{}\n", WORDS.concat());
+        assert!(!out(&output).is_empty() && out(&output) != whole, "what came is printed: {}", out(&output));
+        let output = run(rig.chat().args(["--json", SECRET]), 1);
+        let printed: Value = serde_json::from_str(&out(&output)).unwrap();
+        assert!(printed["content"].is_null() && !printed["error"].is_null(), "{printed}");
+    }
+}
+
+/// A terminal: the end that a test holds, and the end that a program has.
+fn terminal() -> (std::fs::File, std::os::fd::OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let controller = openpt(flags).unwrap();
+    grantpt(&controller).unwrap();
+    unlockpt(&controller).unwrap();
+    let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
+    (controller.into(), terminal)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_alone_is_told_what_takes_long() {
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::Silent)).await;
+    let (controller, terminal) = terminal();
+    let mut command = rig.guest_of(&["verify"]);
+    let mut waiting = Running(command.stdout(Stdio::piped()).stderr(terminal).spawn().unwrap());
+    drop(command);
+    let mut line = String::new();
+    BufReader::new(controller).read_line(&mut line).unwrap();
+    let expected = format!("… asking {} for its evidence and appraising it\r\n", rig.guest.url());
+    assert_eq!(line, expected);
+    assert!(waiting.0.try_wait().unwrap().is_none(), "it waits");
+
+    let mut command = rig.guest_of(&["verify"]);
+    let mut piped = Running(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    piped.0.kill().unwrap();
+    let mut told = String::new();
+    piped.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_is_sent_whole_and_its_commands_are_not() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let (mut controller, terminal) = terminal();
+    let mut command = rig.chat();
+    command.args(["--system", "Be brief."]).stdin(terminal).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(command);
+    controller.write_all(b"first\n/nonesuch\nsecond\n/verdict\n/clear\n/system\n//third\n/quit\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), format!("{}\n", WORDS.concat()).repeat(3));
+    assert!(err(&output).contains("(no such command: /help lists them)"), "{}", err(&output));
+    assert_eq!(err(&output).matches("SIMULATED ACCEPTED\n").count(), 2, "at the start and for /verdict");
+    let requests = rig.guest.guest.requests();
+    let said = |request: &SeenRequest| -> Vec<(String, String)> {
+        let asked: Value = serde_json::from_slice(&request.body).unwrap();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let messages = asked["messages"].as_array().unwrap();
+        messages.iter().map(|message| (text(&message["role"]), text(&message["content"]))).collect()
+    };
+    let asked: Vec<_> = requests[1..].iter().map(said).collect();
+    let turn = |role: &str, text: &str| (role.to_owned(), text.to_owned());
+    let answer = turn("assistant", &WORDS.concat());
+    let (system, first) = (turn("system", "Be brief."), turn("user", "first"));
+    assert_eq!(asked.len(), 3);
+    assert_eq!(asked[0], [system.clone(), first.clone()]);
+    assert_eq!(asked[1], [system, first, answer, turn("user", "second")]);
+    assert_eq!(asked[2], [turn("user", "/third")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,11 +388,11 @@ async fn appraisals_of_live_guests_are_recorded_and_replay() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let record = rig.path("record.cbor");
     run(rig.chat().arg("--record").arg(&record).arg(SECRET), 0);
-    let output = run(rig.command(&["record", "guest"], "--url").arg("--json").arg("--out").arg(&record), 0);
+    let output = run(rig.guest_of(&["record"]).arg("--json").arg("--out").arg(&record), 0);
     let verdict: Value = serde_json::from_str(&out(&output)).unwrap();
     assert_eq!(verdict["outcome"], "accepted");
     let _ = rig.guest.guest.clone().attesting(Attestation::OtherKey);
-    run(rig.command(&["record", "guest"], "--url").arg("--out").arg(&record), 10);
+    run(rig.guest_of(&["record"]).arg("--out").arg(&record), 10);
 
     let bytes = std::fs::read(&record).unwrap();
     let records: Vec<_> = confide_evidence::record::read_all(&bytes).collect::<Result<_, _>>().unwrap();
@@ -276,10 +405,10 @@ async fn appraisals_of_live_guests_are_recorded_and_replay() {
     assert_eq!((out(&replayed).lines().collect::<Vec<_>>(), err(&replayed)), (stored, String::new()));
 }
 
-/// A running proxy; it ends when dropped.
-struct Proxy(Child);
+/// A running program; it ends when dropped.
+struct Running(Child);
 
-impl Drop for Proxy {
+impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -293,7 +422,7 @@ async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
     let mut command = rig.command(&["proxy"], "--upstream");
     command.args(["--listen", "127.0.0.1:0", "--record"]).arg(&record);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut proxy = Proxy(child);
+    let mut proxy = Running(child);
     let mut line = String::new();
     BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let ready: Value = serde_json::from_str(&line).unwrap();
@@ -350,7 +479,7 @@ async fn a_record_file_that_holds_no_records_is_left_as_it_was_and_nothing_is_se
     std::fs::write(&file, "notes of somebody\n").unwrap();
     let mut chat = rig.chat();
     chat.arg("--record").arg(&file).arg(SECRET);
-    let mut record = rig.command(&["record", "guest"], "--url");
+    let mut record = rig.guest_of(&["record"]);
     record.arg("--out").arg(&file);
     let mut proxy = rig.command(&["proxy"], "--upstream");
     proxy.args(["--listen", "127.0.0.1:0", "--record"]).arg(&file);
@@ -366,7 +495,7 @@ async fn a_record_file_that_holds_no_records_is_left_as_it_was_and_nothing_is_se
 async fn a_proxy_whose_record_cannot_be_written_ends() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let mut command = rig.command(&["proxy"], "--upstream");
-    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.folder.path());
+    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.path("missing").join("record.cbor"));
     let output = run(&mut command, 1);
     assert!(err(&output).contains("[file_unwritable]"), "{}", err(&output));
 }

@@ -348,3 +348,38 @@ fn what_a_policy_says_moves_no_terminal() {
         assert!(!stdout(&output).contains('\x1b'), "{arguments:?}");
     }
 }
+
+#[test]
+fn every_command_about_policies_prints_json_where_asked() {
+    let folder = Folder::new();
+    let path = |path: PathBuf| path.display().to_string();
+    let policy = path(folder.write("policy.toml", &client(&[], &grace("2026-12-31"))));
+    let at = "2027-01-01T00:00:00Z";
+    let checked = support::json(&confide(&["policy", "check", "--json", "--at", at, &policy]));
+    assert_eq!((&checked["file"], &checked["policy"]), (&policy.clone().into(), &"client".into()));
+    assert_eq!(checked["waivers"].as_array().unwrap().len(), 37);
+    assert_eq!(checked["graces"][0]["reason"], "in December");
+    let ended = "the grace \"bios\" ended at 2026-12-31T23:59:59Z: it accepts nothing any more";
+    assert!(checked["warnings"].as_array().unwrap().contains(&ended.into()), "{checked}");
+
+    let diff = confide(&["policy", "diff", "--json", &built_in("client"), &policy]);
+    assert_eq!(status(&diff), 10, "{}", stderr(&diff));
+    let changes = support::json(&diff)["changes"].clone();
+    assert_eq!(changes.as_array().unwrap().len(), 1);
+    assert_eq!((&changes[0]["change"], &changes[0]["field"]), (&"looser".into(), &"tdx.grace.bios".into()));
+
+    let told = support::json(&confide(&["policy", "explain", "--json", &policy]));
+    assert_eq!((&told["policy"], &told["simulated"]), (&"client".into(), &false.into()));
+    let accepts = told["accepts"].as_array().unwrap();
+    let text = stdout(&confide(&["policy", "explain", &policy]));
+    assert!(accepts.len() > 50 && accepts.iter().all(|one| text.contains(one["says"].as_str().unwrap())));
+
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol/references/");
+    let references =
+        folder.write("a.toml", &std::fs::read_to_string(format!("{example}example.toml")).unwrap());
+    let (key, references) = (format!("{example}ed25519.key.pem"), path(references));
+    let signed = support::json(&confide(&["policy", "sign", "--json", "--key", &key, &references]));
+    assert_eq!((&signed["signature"], &signed["version"]), (&format!("{references}.sig").into(), &3.into()));
+    let text = stdout(&confide(&["policy", "sign", "--key", &key, &references]));
+    assert!(text.contains(&format!("keys = [\"{}\"]\n", signed["key"].as_str().unwrap())), "{text}");
+}

@@ -338,9 +338,9 @@ fn bad_record_files_are_malformed() {
 #[test]
 fn inspect_shows_records_without_appraising_them() {
     let file = File::recorded();
-    let shown = confide(&["inspect", file.path().to_str().unwrap()]);
+    let shown = confide(&["inspect", "--json", file.path().to_str().unwrap()]);
     assert_eq!(status(&shown), 0, "{}", stderr(&shown));
-    assert!(stdout(&shown).contains("\"evaluator\": \"confide-verifier"), "{}", stdout(&shown));
+    assert!(stdout(&shown).contains("\"evaluator\":\"confide-verifier"), "{}", stdout(&shown));
     let bad = confide(&["inspect", "/dev/null"]);
     assert_eq!(status(&bad), 30);
 }
@@ -407,17 +407,17 @@ fn replay_and_inspect_call_simulated_evidence_so() {
         assert_eq!(stdout(&recorded).lines().next(), Some(first), "{what}: {}", stderr(&recorded));
         let replayed = confide(&["replay", &out]);
         assert_eq!(stdout(&replayed), stdout(&recorded), "{what}: {}", stderr(&replayed));
-        let shown = stdout(&confide(&["inspect", "--text", &out]));
+        let shown = stdout(&confide(&["inspect", &out]));
         assert_eq!(shown.lines().next(), Some("simulated: SIMULATED"), "{what}: {shown}");
-        let shown = support::json(&confide(&["inspect", &out]));
+        let shown = support::json(&confide(&["inspect", "--json", &out]));
         assert_eq!(shown["simulated"], "SIMULATED", "{what}");
     }
     // Without a record, names say it.
-    let shown = stdout(&confide(&["inspect", "--text", &quote]));
+    let shown = stdout(&confide(&["inspect", &quote]));
     for line in ["0: SIMULATED SGX PCK Platform CA", "1: SIMULATED SGX Root CA"] {
         assert!(shown.contains(&format!("\npck_certificate.issuers.{line}\n")), "{shown}");
     }
-    let shown = stdout(&confide(&["inspect", "--text", &file("tdx/accept-document/document.cbor")]));
+    let shown = stdout(&confide(&["inspect", &file("tdx/accept-document/document.cbor")]));
     for line in
         ["claims.gpus.environment: SIMULATED", "cpu.decoded.pck_certificate.issuers.1: SIMULATED SGX Root CA"]
     {
@@ -431,15 +431,15 @@ fn replay_and_inspect_call_genuine_evidence_simulated_nowhere() {
     let path = file.path().display().to_string();
     let replayed = stdout(&confide(&["replay", &path]));
     assert!(replayed.starts_with("ACCEPTED\n") && !replayed.contains("SIMULATED"), "{replayed}");
-    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    let shown = stdout(&confide(&["inspect", &path]));
     assert!(shown.starts_with("simulated: false\n") && !shown.contains("SIMULATED"), "{shown}");
-    let shown = stdout(&confide(&["inspect", "--text", file.sample.quote.to_str().unwrap()]));
+    let shown = stdout(&confide(&["inspect", file.sample.quote.to_str().unwrap()]));
     assert!(shown.contains("\npck_certificate.issuers.1: Intel SGX Root CA\n"), "{shown}");
     // A record without its verdict says nothing of it.
     let mut records = file.records();
     records[0].outcome = None;
     file.write(records);
-    let shown = stdout(&confide(&["inspect", "--text", &path]));
+    let shown = stdout(&confide(&["inspect", &path]));
     assert!(shown.starts_with("simulated: null\n"), "{shown}");
 }
 
@@ -462,4 +462,90 @@ fn a_file_that_is_no_record_file_is_told_so_in_words() {
         assert!(told.contains("this is no record file: ") && told.contains(words), "{told}");
         assert!(!told.contains("Core(") && !told.contains("Custom(") && !told.contains('{'), "{told}");
     }
+}
+
+#[test]
+fn another_time_shows_what_is_over_by_then() {
+    let file = File::recorded();
+    let late = ["--at", "2030-01-01T00:00:00Z"];
+    let shown = file.replay(&late);
+    assert_eq!(status(&shown), 10, "{}", stderr(&shown));
+    let shown = support::json(&shown);
+    assert_eq!((&shown["record"], &shown["hash"]), (&0.into(), &file.records()[0].hash().to_string().into()));
+    let verified = support::json(&file.verify(&file.sample.quote, late[1], &[]));
+    assert_eq!(shown["after"], verified);
+    assert_eq!(shown["before"], support::json(&file.replay(&[])));
+    let changes = shown["changes"].as_array().unwrap();
+    let change = |field: &str, check: Option<&str>| {
+        let of = |one: &&serde_json::Value| one["field"] == field && one["check"].as_str() == check;
+        let found = changes.iter().find(of).unwrap_or_else(|| panic!("{field}: {changes:?}"));
+        (found["before"].clone(), found["after"].clone())
+    };
+    assert_eq!(change("outcome", None), ("accepted".into(), "rejected".into()));
+    assert_eq!(change("code", None), (serde_json::Value::Null, "validity".into()));
+    assert_eq!(change("time", None), (file.sample.time.into(), late[1].into()));
+    assert_eq!(change("status", Some("validity")), ("pass".into(), "fail".into()));
+    assert!(changes.iter().all(|one| one["check"] != "mr_td"), "what is the same is not told");
+
+    let path = file.path().display().to_string();
+    let text = stdout(&confide(&["replay", &path, "--at", late[1]]));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "record 0: ACCEPTED -> REJECTED (validity)");
+    assert!(lines.contains(&"  outcome: accepted -> rejected"), "{text}");
+    let check = lines.iter().position(|line| *line == "  check validity").unwrap();
+    assert_eq!(lines[check + 1], "    status: pass -> fail", "{text}");
+    let ear = confide(&["replay", &path, "--at", late[1], "--format", "ear"]);
+    assert!(stdout(&ear).contains("\"submods\""), "{}", stdout(&ear));
+}
+
+#[test]
+fn another_policy_shows_what_it_changes_and_the_same_one_nothing() {
+    let file = File::recorded();
+    assert_eq!(status(&file.append()), 0);
+    let inspect = include_str!("../../../policies/inspect.toml");
+    let policy = |name: &str, text: &str| {
+        let path = file.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let same = policy("same.toml", inspect);
+    let shown = stdout(&confide(&["replay", &file.path().display().to_string(), "--policy", &same]));
+    let nothing = |index| format!("record {index}: ACCEPTED -> ACCEPTED\n  nothing changes\n");
+    assert_eq!(shown, nothing(0) + &nothing(1));
+    let other = policy("other.toml", &inspect.replace("\"UpToDate\"", "\"OutOfDate\""));
+    let shown = file.replay(&["--policy", &other]);
+    assert_eq!(status(&shown), 10, "{}", stderr(&shown));
+    let each: Vec<serde_json::Value> =
+        stdout(&shown).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(each.len(), 2);
+    for (index, shown) in each.iter().enumerate() {
+        assert_eq!(shown["record"], index);
+        assert_eq!(shown["after"]["code"], "tcb_status");
+        let changed = shown["changes"].as_array().unwrap();
+        assert!(changed.iter().any(|one| one["check"] == "tcb_status" && one["field"] == "expected"));
+    }
+    // The two together, and a policy that is none or of the other kind.
+    let path = file.path().display().to_string();
+    let both = confide(&["replay", &path, "--policy", &same, "--at", "2030-01-01T00:00:00Z"]);
+    assert!(stdout(&both).starts_with("record 0: ACCEPTED -> REJECTED (validity)\n"), "{}", stdout(&both));
+    for (flag, policy, expected, code) in [
+        ("--policy", policy("broken.toml", "name = 1"), 30, "policy_malformed"),
+        ("--policy", file.folder.path().join("missing.toml").display().to_string(), 1, "file_unreadable"),
+        ("--danger-policy", same.clone(), 2, "danger_policy_name"),
+    ] {
+        let refused = confide(&["replay", &path, flag, &policy]);
+        assert_eq!(status(&refused), expected, "{flag} {policy}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(&format!("[{code}]")), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn a_record_that_was_altered_is_compared_with_nothing() {
+    let file = File::recorded();
+    let mut records = file.records();
+    records[0].outcome = records[0].outcome.take().map(|outcome| outcome.replace("UpToDate", "OutOfDate"));
+    file.write(records);
+    let refused = file.replay(&["--at", "2030-01-01T00:00:00Z"]);
+    assert_eq!((status(&refused), stdout(&refused)), (10, String::new()));
+    assert!(stderr(&refused).contains("[replay_mismatch]"), "{}", stderr(&refused));
 }

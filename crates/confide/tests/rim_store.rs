@@ -261,6 +261,8 @@ async fn what_is_there_is_not_asked_for_again_and_listed() {
     assert!(Path::new(one["file"].as_str().unwrap()).is_file());
     let removed = stdout(&run(&mut rig.rim(&["prune"], "store"), 0));
     assert!(removed.contains(": 0 objects of 0 bytes removed"), "{removed}");
+    let removed = json(&run(&mut rig.rim(&["prune", "--json"], "store"), 0));
+    assert_eq!(removed["removed"], json!({ "objects": 0, "bytes": 0 }));
     let removed = stdout(&run(&mut rig.rim(&["prune", "--all"], "store"), 0));
     assert!(removed.contains(": 1 objects of "), "{removed}");
 }

@@ -681,7 +681,7 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         let verdicts: Vec<&[u8]> = replayed.stdout.split_inclusive(|byte| *byte == b'\n').collect();
         let again = folder.verify(&[&["--json"], &clock[..]].concat());
         assert_eq!(verdicts, [&recorded.stdout[..], &again.stdout]);
-        let shown = confide(&["inspect", out.to_str().unwrap()]);
+        let shown = confide(&["inspect", "--json", out.to_str().unwrap()]);
         assert!(stdout(&shown).contains("\"rim_time\""), "{}", stdout(&shown));
         // The inputs decide, not what is stored.
         let bytes = std::fs::read(&out).unwrap();

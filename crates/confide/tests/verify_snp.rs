@@ -279,9 +279,9 @@ fn a_recorded_appraisal_is_replayed_byte_for_byte() {
         let bytes = std::fs::read(&out).unwrap();
         let mut records: Vec<_> = read_all(&bytes).collect::<Result<_, _>>().unwrap();
         assert!(matches!(&records[0].subject, Subject::SnpReport(report) if report.as_bytes().len() == 1184));
-        let shown = confide(&["inspect", out.to_str().unwrap()]);
+        let shown = confide(&["inspect", "--json", out.to_str().unwrap()]);
         assert!(stdout(&shown).contains("\"snp_report\""), "{}", stdout(&shown));
-        assert!(stdout(&shown).contains("\"broken_reserved\": null"), "{}", stdout(&shown));
+        assert!(stdout(&shown).contains("\"broken_reserved\":null"), "{}", stdout(&shown));
         records.truncate(1);
         records[0].time += 40 * 365 * 86_400;
         std::fs::write(&out, records[0].encode()).unwrap();
@@ -310,7 +310,7 @@ fn inspect(path: &std::path::Path, more: &[&str]) -> Output {
 #[test]
 fn inspect_shows_a_report_field_by_field_and_judges_nothing() {
     let folder = Folder::recorded();
-    let shown = inspect(&folder.path("report"), &[]);
+    let shown = inspect(&folder.path("report"), &["--json"]);
     assert_eq!(status(&shown), 0, "{}", stderr(&shown));
     let report = json(&shown);
     let verdict = json(&folder.verify(&["--json"]));
@@ -330,12 +330,12 @@ fn inspect_shows_a_report_field_by_field_and_judges_nothing() {
         assert_eq!(report[absent], Value::Null, "{absent}");
     }
     let simulated = Folder::simulated();
-    let report = json(&inspect(&simulated.path("report"), &[]));
+    let report = json(&inspect(&simulated.path("report"), &["--json"]));
     assert_eq!((&report["product"], &report["version"]), (&json!("Genoa"), &json!(5)));
     assert_eq!(report["reported_tcb"]["levels"], "boot loader 10, TEE 2, SNP 27, microcode 84");
     assert_eq!(report["launch_mitigations"], "0x3f");
     assert_eq!(report["platform_info"]["alias_check"], json!(true));
-    let text = stdout(&inspect(&simulated.path("report"), &["--text"]));
+    let text = stdout(&inspect(&simulated.path("report"), &[]));
     for line in [
         "version: 5",
         "policy.debug: false",
@@ -355,7 +355,7 @@ fn inspect_shows_what_verify_refuses_and_names_what_is_no_report() {
     let shown = |change: fn(&mut Vec<u8>)| {
         let folder = Folder::simulated();
         folder.change("report", change);
-        let output = inspect(&folder.path("report"), &[]);
+        let output = inspect(&folder.path("report"), &["--json"]);
         (status(&output), output)
     };
     // Unsigned, reserved and foreign values are shown as they stand.

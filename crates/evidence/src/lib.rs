@@ -15,6 +15,7 @@ pub mod configuration;
 pub mod document;
 pub mod event;
 pub mod hash;
+pub mod head;
 pub mod hex;
 pub mod manifest;
 pub mod nvidia;

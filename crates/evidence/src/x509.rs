@@ -332,6 +332,12 @@ impl Certificate {
             || self.extended_key_usage.iter().any(|oid| oid == OCSP_NO_CHECK)
     }
 
+    /// The issuer's common name, empty where there is none or the name cannot be read.
+    #[must_use]
+    pub fn issuer_common_name(&self) -> String {
+        name(&self.issuer).map(|(issuer, _)| common_name(&issuer)).unwrap_or_default()
+    }
+
     /// Whether issuer and subject are the same name.
     #[must_use]
     pub fn is_self_issued(&self) -> bool {
@@ -593,9 +599,10 @@ impl Crl {
         rest.is_empty().then_some((parsed, algorithm))
     }
 
-    /// Serial numbers of revoked certificates, in the form of [`Certificate::serial`], sorted.
-    pub fn revoked(&self) -> impl ExactSizeIterator<Item = &[u8]> {
-        self.entries.iter().map(|entry| entry.serial(&self.tbs))
+    /// Every entry in the order of the serial numbers: the number, in the form of [`Certificate::serial`], and what the
+    /// list says of it.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (&[u8], Revocation)> {
+        self.entries.iter().map(|entry| (entry.serial(&self.tbs), entry.revocation))
     }
 
     /// Whether the list revokes this serial number.

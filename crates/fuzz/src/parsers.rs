@@ -10,13 +10,14 @@ use confide_evidence::document::{
 };
 use confide_evidence::event::EventLog;
 use confide_evidence::hash::sha256;
+use confide_evidence::head::SignedHead;
 use confide_evidence::manifest::ModelManifest;
 use confide_evidence::nvidia::{
     self, DeviceChain, Jwks, MAX_DECODED, MAX_JWKS_KEYS, MAX_RIM, NrasAnswer, Report, Rim, canonical_xml,
 };
 use confide_evidence::ocsp::{CertStatus, MAX_OCSP_RESPONSES, OcspResponse};
-use confide_evidence::receipt::Receipt;
-use confide_evidence::record::Record;
+use confide_evidence::receipt::{KeptReceipt, Receipt};
+use confide_evidence::record::{FIRST, Record};
 use confide_evidence::snp::{
     self, EndorsementKey, MAX_CERTIFICATES, MAX_CRLS, Product, SigningKey, TcbVersion,
 };
@@ -24,6 +25,7 @@ use confide_evidence::tdx::{
     MAX_CRL_ANSWER, Padding, PckExtension, QeIdentity, Quote, TcbInfo, collateral_from_json,
     collateral_to_json, collateral_windows, crl_answer, issuer_chain, qe_identity_answer, tcb_info_answer,
 };
+use confide_evidence::text::steers;
 use confide_evidence::transcript::Role;
 use confide_evidence::x509::{Certificate, Crl};
 use confide_evidence::{hex, pem as chains, percent, time};
@@ -55,7 +57,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
 
 pub(crate) fn crl(bytes: &[u8]) {
     if let Ok(list) = Crl::parse(bytes) {
-        assert!(list.revoked().all(|serial| list.revokes(serial) && list.entry(serial).is_some()));
+        assert!(list.entries().all(|(serial, _)| list.revokes(serial) && list.entry(serial).is_some()));
     }
 }
 
@@ -174,6 +176,28 @@ pub(crate) fn receipt(bytes: &[u8]) {
     if let Ok(receipt) = Receipt::decode(bytes) {
         assert_eq!(receipt.encode(), bytes, "a receipt has one encoding");
         let _ = receipt.signing_input(&Bytes([0; 32]), &Bytes([1; 32]));
+    }
+}
+
+/// A file of kept receipts, read entry by entry: what is read and what is torn is all of it.
+pub(crate) fn kept_receipts(bytes: &[u8]) {
+    let mut entries = confide_record::Entries::<_, KeptReceipt>::new(bytes);
+    let read: Result<Vec<_>, _> = entries.by_ref().collect();
+    let Ok(links) = read else { return };
+    let again: Vec<u8> = links.iter().flat_map(|link| link.entry.encode()).collect();
+    assert!(bytes.starts_with(&again), "a kept receipt has one encoding");
+    assert_eq!(again.len() + entries.torn(), bytes.len(), "what is no entry is torn");
+    let head = entries.head();
+    assert_eq!(head.last, links.last().map_or(FIRST, |link| link.hash));
+    for link in &links {
+        let _ = link.check();
+    }
+}
+
+pub(crate) fn signed_head(bytes: &[u8]) {
+    if let Ok(head) = SignedHead::decode(bytes) {
+        assert_eq!(head.encode(), bytes, "a head has one encoding");
+        let _ = head.signing_input();
     }
 }
 
@@ -424,6 +448,13 @@ pub(crate) fn sealed(content: &[u8]) -> Vec<u8> {
 
 pub(crate) fn reference_state(bytes: &[u8]) {
     let _ = confide::readers::reads_reference_state(bytes);
+}
+
+/// What is shown of a file is one line after the other, and moves no terminal.
+pub(crate) fn inspect(bytes: &[u8]) {
+    for line in confide::readers::inspected(bytes) {
+        assert!(!line.contains(steers), "{line:?}");
+    }
 }
 
 /// A case of the conformance suite, appraised.

@@ -5,14 +5,15 @@ use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, docume
 use crate::snp::{HONEST, Honest};
 use crate::worst::der;
 use crate::{devices, evaluate, rim};
-use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::document::{
     AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet, NvidiaEndorsements,
 };
 use confide_evidence::hash::sha256;
+use confide_evidence::head::{ChainHead, SignedHead};
 use confide_evidence::manifest::{FileHasher, ModelManifest};
-use confide_evidence::receipt::{Receipt, Usage};
-use confide_evidence::record::{Finding, Record, SecondOpinion};
+use confide_evidence::receipt::{KeptReceipt, Receipt, Usage};
+use confide_evidence::record::{FIRST, Finding, Record, SecondOpinion};
 use confide_evidence::x509::Certificate;
 use confide_evidence::{cbor, hex, pem};
 use confide_policy::{CLIENT, INSPECT};
@@ -65,7 +66,14 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let second = record(Some(&first));
             vec![first.encode(), [first.encode(), second.encode()].concat()]
         }
-        "receipt" => vec![receipt()],
+        "receipt" => vec![receipt().encode()],
+        "kept_receipts" => {
+            let first = kept(FIRST, 0);
+            let second = kept(first.hash(), 1);
+            let both = [first.encode(), second.encode()].concat();
+            vec![first.encode(), both.clone(), both[..both.len() - 9].to_vec(), [both, vec![0; 9]].concat()]
+        }
+        "signed_head" => vec![head()],
         "manifest" => vec![manifest()],
         "request" => vec![AttestationRequest { nonce: Bytes([1; 32]) }.encode()],
         "policy" => [CLIENT, INSPECT, POLICY].map(|text| text.as_bytes().to_vec()).to_vec(),
@@ -114,6 +122,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "cache_file" => cache_files(),
         "reference_state" => vec![reference_state()],
+        "inspect" => INSPECTED.iter().flat_map(|target| of(target)).collect(),
         "conformance_case" => cases().map(|case| case.to_string().into_bytes()).to_vec(),
         "evaluate_snp_files" => {
             let [certificates, lists] = snp_files();
@@ -292,6 +301,24 @@ fn cache_files() -> Vec<Vec<u8>> {
     ]
 }
 
+/// Targets whose seeds are forms that `confide inspect` shows.
+const INSPECTED: [&str; 14] = [
+    "receipt",
+    "certificate",
+    "crl",
+    "ocsp",
+    "pem",
+    "collateral",
+    "tcb_info",
+    "qe_identity",
+    "policy",
+    "references",
+    "evidence_list",
+    "nras_answer",
+    "nras_jwks",
+    "rim",
+];
+
 fn reference_state() -> Vec<u8> {
     let series = json!({ "name": "acme", "key": "00ff", "version": 3, "digest": "7".repeat(64) });
     json!({ "format": "confide-reference-state/1", "series": [series] }).to_string().into_bytes()
@@ -408,7 +435,7 @@ fn record(previous: Option<&Record>) -> Record {
     record
 }
 
-fn receipt() -> Vec<u8> {
+fn receipt() -> Receipt {
     let usage = Usage { prompt_tokens: 12, completion_tokens: 34 };
     Receipt {
         salt: Bytes([1; 32]),
@@ -422,7 +449,17 @@ fn receipt() -> Vec<u8> {
         request_id: "request".to_owned(),
         configuration: Bytes([6; 32]),
     }
-    .encode()
+}
+
+fn kept(prev: Digest, sequence: u64) -> KeptReceipt {
+    let [record, request, response] = [7, 8, 9].map(|fill| Bytes([fill; 32]));
+    KeptReceipt { prev, sent: NOW, record, receipt: Receipt { sequence, ..receipt() }, request, response }
+}
+
+fn head() -> Vec<u8> {
+    let chain = |fill, count| ChainHead { last: Bytes([fill; 32]), count };
+    let (records, receipts) = (chain(1, 5), chain(2, 300));
+    SignedHead { time: NOW, records, receipts, signature: Bytes([3; 64]) }.encode()
 }
 
 fn manifest() -> Vec<u8> {

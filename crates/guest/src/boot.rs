@@ -22,7 +22,8 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 pub(crate) struct Booted {
     pub(crate) attester: Arc<Attester>,
     pub(crate) engine: EngineProcess,
-    pub(crate) keys: GuestKeys,
+    pub(crate) keys: Arc<GuestKeys>,
+    pub(crate) boot_id: Bytes<16>,
     /// As they stand for this boot; `changing` is filled in for each document.
     pub(crate) claims: Claims,
 }
@@ -81,7 +82,7 @@ pub(crate) async fn boot(
         volumes: Vec::new(),
         changing: changing(),
     };
-    Ok(Booted { attester: Arc::new(attester), engine, keys, claims })
+    Ok(Booted { attester: Arc::new(attester), engine, keys: Arc::new(keys), boot_id, claims })
 }
 
 /// Every setting that decides what happens to a prompt. This guest locks no egress and opens no volume.

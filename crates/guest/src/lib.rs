@@ -24,6 +24,7 @@ mod gpu_endorsements;
 mod gpus;
 mod http2;
 mod marking;
+pub mod receipts;
 mod serve;
 mod server;
 

@@ -24,6 +24,7 @@ use crate::error::GuestError;
 use crate::gpu_endorsements::GpuStapling;
 use crate::gpus::Gpus;
 use crate::marking;
+use crate::receipts::{ReceiptFacts, Receipts};
 use crate::server::{self, Server};
 
 /// For a process whose socket is closed to end by itself.
@@ -173,11 +174,23 @@ fn api(booted: &Booted, config: &Config, lifecycle: &Lifecycle) -> Api {
         manifest: booted.claims.model.manifest.0,
         context_tokens: engine.info().context_tokens,
     };
+    let receipts = receipts(booted);
     #[cfg(feature = "danger-simulator")]
     if let Some(answers) = config.fixed_answers() {
-        return Api::new(answers, model, config.limits.api(), lifecycle.clone());
+        return Api::new(answers, model, config.limits.api(), receipts, lifecycle.clone());
     }
-    Api::new(engine, model, config.limits.api(), lifecycle.clone())
+    Api::new(engine, model, config.limits.api(), receipts, lifecycle.clone())
+}
+
+fn receipts(booted: &Booted) -> Receipts {
+    let keys = Arc::clone(&booted.keys);
+    let facts = ReceiptFacts {
+        boot_id: booted.boot_id,
+        key_set: keys.key_set().digest(),
+        manifest: booted.claims.model.manifest,
+        configuration: booted.claims.configuration,
+    };
+    Receipts::new(facts, move |input| keys.sign_receipt(input))
 }
 
 fn announce(booted: &Booted, address: SocketAddr) -> Result<(), GuestError> {

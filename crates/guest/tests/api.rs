@@ -15,10 +15,15 @@ use bytes::Bytes;
 use confide_engine::process::EngineClient;
 use confide_engine::protocol::{Blame, Event, Failure};
 use confide_engine::{ChatRequest, FinishReason, ModelDirectory, Usage};
+use confide_evidence::bytes::Bytes as Fixed;
+use confide_evidence::hash::sha256;
+use confide_evidence::pem;
+use confide_evidence::receipt::{RECEIPT_FIELD, Receipt, salted_hash};
 use confide_guest::api::{Api, Body, Events, Generator, Limits, ModelFacts};
+use confide_guest::receipts::{ReceiptFacts, Receipts};
 use confide_service::Lifecycle;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{Request, Response};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, TE, TRAILER};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -149,6 +154,23 @@ fn facts() -> ModelFacts {
     ModelFacts { name: MODEL.to_owned(), created: 1_700_000_000, manifest: [0xab; 32], context_tokens: 4096 }
 }
 
+/// Receipts whose signatures are no signatures: what is signed stands in them, hashed.
+fn receipts() -> Receipts {
+    let digest = |fill| Fixed([fill; 32]);
+    let facts = ReceiptFacts {
+        boot_id: Fixed([1; 16]),
+        key_set: digest(2),
+        manifest: digest(0xab),
+        configuration: digest(3),
+    };
+    Receipts::new(facts, signature)
+}
+
+fn signature(signed: &[u8]) -> Fixed<64> {
+    let half = sha256(signed).0;
+    Fixed([half, half].concat().try_into().unwrap())
+}
+
 fn ready() -> Lifecycle {
     let lifecycle = Lifecycle::new();
     lifecycle.ready();
@@ -156,7 +178,7 @@ fn ready() -> Lifecycle {
 }
 
 fn api(script: &Script, limits: Limits) -> Api {
-    Api::new(script.clone(), facts(), limits, ready())
+    Api::new(script.clone(), facts(), limits, receipts(), ready())
 }
 
 fn get(path: &str) -> Request<Full<Bytes>> {
@@ -688,7 +710,7 @@ async fn an_engine_that_is_gone_is_unavailable() {
 #[tokio::test]
 async fn health_follows_the_phase() {
     let lifecycle = Lifecycle::new();
-    let api = Api::new(answering(), facts(), Limits::default(), lifecycle.clone());
+    let api = Api::new(answering(), facts(), Limits::default(), receipts(), lifecycle.clone());
     let not_ready = (503, "not_ready".to_owned(), None);
     assert_eq!(refusal(&api, get("/readyz")).await, not_ready);
     assert_eq!(refusal(&api, post(chat(json!({})).to_string())).await, not_ready);
@@ -706,7 +728,7 @@ async fn health_follows_the_phase() {
 async fn a_drain_waits_for_open_answers() {
     let script = Script::new(&[Text("a"), Hold, Finish(FinishReason::Stop)]);
     let lifecycle = ready();
-    let api = Api::new(script.clone(), facts(), Limits::default(), lifecycle.clone());
+    let api = Api::new(script.clone(), facts(), Limits::default(), receipts(), lifecycle.clone());
     let streamed = api.handle(post(chat(json!({"stream": true})).to_string())).await;
     let whole = tokio::spawn({
         let api = api.clone();
@@ -924,7 +946,7 @@ async fn tiny() -> (Api, UnixStream) {
         confide_engine::process::serve(theirs, ModelDirectory::open(&folder).unwrap())
     });
     let client = EngineClient::connect(ours, Duration::from_secs(60)).await.unwrap();
-    (Api::new(client, facts(), Limits::default(), ready()), kill)
+    (Api::new(client, facts(), Limits::default(), receipts(), ready()), kill)
 }
 
 #[tokio::test]
@@ -1139,4 +1161,86 @@ proptest! {
         let (status, body) = block_on(answer(&api, request));
         prop_assert!(status == 200 || error(&body).is_some(), "{} {}: {}", method, path, body);
     }
+}
+
+/// The receipt in fields; its signature holds for these bodies.
+fn receipt(fields: &HeaderMap, request: &[u8], response: &[u8]) -> Receipt {
+    let values: Vec<_> = fields.get_all(RECEIPT_FIELD).iter().collect();
+    let [value] = values[..] else { panic!("{} receipts", values.len()) };
+    let receipt = Receipt::decode(&pem::base64(value.to_str().unwrap()).unwrap()).unwrap();
+    let [request, response] = [request, response].map(|body| salted_hash(&receipt.salt, &sha256(body)));
+    assert_eq!(receipt.signature, signature(&receipt.signing_input(&request, &response)));
+    receipt
+}
+
+#[tokio::test]
+async fn a_whole_answer_has_a_receipt_over_the_octets_of_both_bodies() {
+    let api = api(&answering(), Limits::default());
+    let mut salts = BTreeSet::new();
+    for sequence in 0..3 {
+        let request = chat(json!({ "max_tokens": 10 + sequence })).to_string();
+        let response = api.handle(post(request.clone())).await;
+        let fields = response.headers().clone();
+        let body = text(response).await;
+        let receipt = receipt(&fields, request.as_bytes(), body.as_bytes());
+        assert_eq!(receipt.sequence, sequence);
+        assert_eq!((receipt.usage.prompt_tokens, receipt.usage.completion_tokens), (7, 3));
+        assert_eq!((receipt.boot_id, receipt.manifest), (Fixed([1; 16]), Fixed([0xab; 32])));
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["id"], receipt.request_id);
+        salts.insert(receipt.salt);
+    }
+    assert_eq!(salts.len(), 3, "each has a salt of its own");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_a_receipt_for_who_takes_trailers() {
+    let api = api(&answering(), Limits::default());
+    for (te, sequence) in [("trailers", Some(0)), ("gzip, Trailers", Some(1)), ("gzip", None), ("", None)] {
+        let request = chat(json!({ "stream": true })).to_string();
+        let mut asked = post(request.clone());
+        asked.headers_mut().insert(TE, te.parse().unwrap());
+        let response = api.handle(asked).await;
+        assert!(!response.headers().contains_key(RECEIPT_FIELD));
+        let announced = response.headers().get(TRAILER).map(|field| field.to_str().unwrap().to_owned());
+        let body = response.into_body().collect().await.unwrap();
+        let trailers = body.trailers().cloned();
+        let body = body.to_bytes();
+        assert!(body.ends_with(b"data: [DONE]\n\n"));
+        match sequence {
+            Some(sequence) => {
+                assert_eq!(announced.as_deref(), Some(RECEIPT_FIELD));
+                let receipt = receipt(&trailers.unwrap(), request.as_bytes(), &body);
+                assert_eq!(receipt.sequence, sequence);
+            }
+            // Nothing is counted that nobody gets.
+            None => assert_eq!((announced, trailers), (None, None)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_whole_answer_has_no_receipt_and_no_number() {
+    let script = Script::new(&[Text("Hello"), Fail("engine_failed", Blame::Engine)]);
+    let api = api(&script, Limits::default());
+    for body in [chat(json!({})), chat(json!({ "stream": true })), json!({}), chat(json!({ "model": "x" }))] {
+        let mut asked = post(body.to_string());
+        asked.headers_mut().insert(TE, "trailers".parse().unwrap());
+        let response = api.handle(asked).await;
+        assert!(!response.headers().contains_key(RECEIPT_FIELD), "{body}");
+        assert_eq!(response.into_body().collect().await.unwrap().trailers(), None, "{body}");
+    }
+    // A stream that is dropped amid its events.
+    *script.0.steps.lock().unwrap() = vec![Text("Hello"), Never];
+    let mut asked = post(chat(json!({ "stream": true })).to_string());
+    asked.headers_mut().insert(TE, "trailers".parse().unwrap());
+    let mut body = api.handle(asked).await.into_body();
+    assert!(body.frame().await.unwrap().unwrap().is_data());
+    drop(body);
+    *script.0.steps.lock().unwrap() = vec![Text("Hello"), Finish(FinishReason::Stop)];
+    let request = chat(json!({})).to_string();
+    let response = api.handle(post(request.clone())).await;
+    let fields = response.headers().clone();
+    let body = text(response).await;
+    assert_eq!(receipt(&fields, request.as_bytes(), body.as_bytes()).sequence, 0);
 }

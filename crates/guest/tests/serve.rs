@@ -7,9 +7,10 @@ mod harness;
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use confide_client::{ChatRequest, Protocols, Turn};
+use confide_client::{ALGORITHMS, ChatRequest, Protocols, Receipts, Turn, VerifiedReceipt};
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, CpuEvidence, KemKey, KeySet, MAX_REQUEST, ServingKeys,
     devices_digest,
@@ -21,6 +22,7 @@ use confide_evidence::pem;
 use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
 use confide_evidence::{bytes::Bytes, document::EvidenceDocument};
+use confide_verifier::Voucher;
 use harness::{Connection, Guest, Installation, MODEL, checkpoint, model_files, signal};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -872,4 +874,36 @@ fn no_process_of_the_same_user_reads_the_guests_memory() {
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains("Permission denied"), "{said}");
     }
+}
+
+#[tokio::test]
+async fn receipts_of_a_guest_hold_and_count_the_answers_to_all_its_clients() {
+    let guest = Guest::start("");
+    let kept = Arc::<Mutex<Vec<VerifiedReceipt>>>::default();
+    let clients = [(); 2].map(|()| {
+        let kept = Arc::clone(&kept);
+        let keep = move |receipt: &VerifiedReceipt| {
+            kept.lock().unwrap().push(receipt.clone());
+            Ok(())
+        };
+        guest.builder().receipts(Receipts::Required).keep_receipts(keep).build()
+    });
+    let ask = || ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(4);
+    for client in clients.iter().cycle().take(4) {
+        client.chat(ask()).await.unwrap();
+        let mut stream = client.chat_stream(ask()).await.unwrap();
+        while stream.next().await.unwrap().is_some() {}
+    }
+    let kept = kept.lock().unwrap().clone();
+    assert!(kept.iter().map(|receipt| receipt.receipt.sequence).eq(0..8));
+    assert!(kept.iter().all(|receipt| receipt.receipt.usage.completion_tokens == 4));
+    let document = Connection::open(guest.address).await.attest(1).await.0;
+    let voucher = Voucher::of(&document);
+    for receipt in &kept {
+        voucher.check(&receipt.receipt, &receipt.bodies, &ALGORITHMS).unwrap();
+    }
+    let other = Guest::start("");
+    let other = Voucher::of(&Connection::open(other.address).await.attest(1).await.0);
+    let [receipt, ..] = &kept[..] else { panic!("no receipt") };
+    assert!(other.check(&receipt.receipt, &receipt.bodies, &ALGORITHMS).is_err(), "of another boot");
 }

@@ -3,6 +3,17 @@
 //! A record shows that its inputs lead to its outcome. It does not show that the session or its time was real. The chain
 //! finds gaps and edits of earlier records; truncation and rewriting show only against a head that was kept elsewhere.
 //! Replay never mints a witness.
+//!
+//! A [`Folder`] holds records and the receipts that they vouch for; [`audit()`] holds all of it against each other.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
+
+mod audit;
+mod chain;
+mod folder;
+
+pub use audit::{Audit, Fault, Finding, Instance, Numbers, Place, Span, audit};
+pub use chain::{Entries, Entry, Link};
+pub use folder::{APPRAISALS, Folder, Keep, RECEIPTS};
 
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;
@@ -60,7 +71,13 @@ pub enum RecordError {
         /// What is wrong.
         source: PolicyError,
     },
-    /// Writing failed.
+    /// Another process writes to the folder.
+    #[error("another program records in the folder")]
+    InUse,
+    /// A receipt rests on an appraisal that the folder has not recorded.
+    #[error("the folder has no record of the appraisal that vouches for the receipt")]
+    Unvouched,
+    /// Reading or writing failed.
     #[error(transparent)]
     Io(#[from] io::Error),
 }

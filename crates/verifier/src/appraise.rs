@@ -205,6 +205,7 @@ pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attes
             result,
             challenge,
             valid_until,
+            boot_id: document.boot_id,
             claims: document.claims,
             key_set: document.key_set,
         }),

@@ -20,6 +20,7 @@ pub mod ear;
 mod memo;
 mod nvidia;
 mod platform;
+mod receipt;
 mod references;
 mod result;
 pub mod rules;
@@ -37,6 +38,7 @@ pub use memo::{
     MAX_COLLATERALS, MAX_DEVICE_ENDORSEMENTS, MAX_ENCLAVE_PARTS, MAX_KEPT_ENDORSEMENTS, MAX_PLATFORMS, Memo,
 };
 pub use nvidia::{MAX_KNOWN_SIGNATURES, PreparedDevices, manifest_fault};
+pub use receipt::{ReceiptFault, ReceiptField, SaltedBodies, Voucher};
 pub use result::{
     AttestationResult, DeviceResult, ManifestResult, Measurements, Outcome, PckResult, Rejection,
     SnpMeasurements, TdxMeasurements,

@@ -15,7 +15,7 @@ pub struct Algorithms {
     pub ecdsa_p384_sha384: &'static dyn SignatureVerificationAlgorithm,
     /// ECDSA on P-384 with SHA-256, which NVIDIA's revocation lists are signed with.
     pub ecdsa_p384_sha256: &'static dyn SignatureVerificationAlgorithm,
-    /// Ed25519, for signed reference values.
+    /// Ed25519, for signed reference values and receipts.
     pub ed25519: &'static dyn SignatureVerificationAlgorithm,
     /// RSASSA-PSS with SHA-384, MGF1 with SHA-384 and 48 bytes of salt.
     pub rsa_pss_sha384: &'static dyn SignatureVerificationAlgorithm,

@@ -139,6 +139,7 @@ pub struct Attested {
     pub(crate) result: AttestationResult,
     pub(crate) challenge: Challenge,
     pub(crate) valid_until: UnixTime,
+    pub(crate) boot_id: Bytes<16>,
     pub(crate) claims: Claims,
     pub(crate) key_set: KeySet,
 }
@@ -172,6 +173,12 @@ impl Attested {
     #[must_use]
     pub fn result(&self) -> &AttestationResult {
         &self.result
+    }
+
+    /// The guest's boot.
+    #[must_use]
+    pub fn boot_id(&self) -> &Bytes<16> {
+        &self.boot_id
     }
 
     /// The appraised claims.

@@ -212,7 +212,7 @@ fn a_revocation_list_of_the_largest_size_is_read_in_linear_time() {
     let entry = der_element(0x30, &[der_element(0x02, &[7]), der_element(0x17, b"260101000000Z")].concat());
     let started = std::time::Instant::now();
     let list = Crl::parse(&revocation_list(&entry.repeat(50_000))).unwrap();
-    assert_eq!(list.revoked().len(), 50_000);
+    assert_eq!(list.entries().len(), 50_000);
     assert!(list.revokes(&[7]) && !list.revokes(&[8]));
     assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
 }

@@ -6,6 +6,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod deny;
+mod dist;
 mod docs;
 mod documents;
 mod faults;
@@ -59,9 +60,16 @@ enum Task {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Build the programs as they ship and lay them out with manual pages and completions, as a package has them
+    Dist {
+        /// Folder below which bin and share are made: a package's root, or /usr/local
+        #[arg(long, value_name = "DIR")]
+        prefix: PathBuf,
+    },
     /// Write docs/errors.md, docs/limits.md and docs/ear.md from the code
     Docs,
-    /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`
+    /// Make the cases of the conformance suite anew from their recipes, `fixtures/*/*/case.toml`, and `fixtures/records`
+    /// from them
     Fixtures,
     /// Train the tiny model anew from its committed text; takes minutes
     TrainTiny,
@@ -89,6 +97,7 @@ fn main() -> Result<ExitCode> {
         Task::Test(arguments) => return test::run(&arguments.into()),
         Task::Demo => demo::run()?,
         Task::Layers => layers::run()?,
+        Task::Dist { prefix } => dist::run(&prefix)?,
         Task::Docs => docs::run()?,
         Task::Bench { out } => bench::run(out.as_deref())?,
         Task::Fixtures => fixtures::run()?,

@@ -84,7 +84,7 @@ const SHARDS: &[Shard] = &[
         ALL,
     ),
     verifier("ear", &["crates/verifier/src/ear.rs"], ALL),
-    verifier("witness", &["crates/verifier/src/witness.rs"], TDX),
+    verifier("witness", &["crates/verifier/src/receipt.rs", "crates/verifier/src/witness.rs"], TDX),
     Shard {
         name: "nvidia",
         package: "confide-verifier",
@@ -122,6 +122,7 @@ const SHARDS: &[Shard] = &[
             "crates/evidence/src/document.rs",
             "crates/evidence/src/event.rs",
             "crates/evidence/src/hash.rs",
+            "crates/evidence/src/head.rs",
             "crates/evidence/src/hex.rs",
             "crates/evidence/src/manifest.rs",
             "crates/evidence/src/percent.rs",

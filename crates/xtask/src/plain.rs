@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
 use crate::test::Tally;
-use crate::{cargo, process};
+use crate::{cargo, dist, process};
 
 /// Builds both flavours, and tries to get the plain programs to take what the others make.
 ///
@@ -62,6 +62,7 @@ pub(crate) fn run() -> Result<Tally> {
         Refusal::new(&mut configured("serve"), 2, "[simulator_not_built]"),
     ];
     refusals.iter().try_for_each(Refusal::check)?;
+    dist::lay_out(plain.folder(), &folder.join("dist"))?;
     Ok(Tally { passed: refusals.len() as u64, ..Tally::default() })
 }
 

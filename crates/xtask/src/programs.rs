@@ -1,6 +1,6 @@
 //! The programs, built for the demo and for the tests that run them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -60,6 +60,11 @@ impl Programs {
             replace(&root.join("target").join(profile).join(name), &folder.join(name))?;
         }
         Ok(Self { folder })
+    }
+
+    /// Where the programs lie, under their own names.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(crate) fn confide(&self) -> Command {

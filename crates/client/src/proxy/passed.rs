@@ -4,7 +4,6 @@ use crate::error::ClientError;
 use crate::openai::ErrorBody;
 use crate::response::ResponseBody;
 use bytes::Bytes;
-use confide_channel::ChannelError;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use hyper::body::{Body, Frame, SizeHint};
@@ -32,12 +31,11 @@ impl PassedBody {
     }
 
     /// What follows the break: an event, or the break itself.
-    fn broken(&mut self, error: ChannelError) -> Result<Frame<Bytes>, ChannelError> {
+    fn broken(&mut self, error: ClientError) -> Result<Frame<Bytes>, ClientError> {
         self.body = None;
         if self.events != Some(BETWEEN) {
             return Err(error);
         }
-        let error = ClientError::from(error);
         let body = ErrorBody::new("upstream_error", error.code(), &error.to_string()).to_json();
         Ok(Frame::data([b"data: ".as_slice(), &body, b"\n\n"].concat().into()))
     }
@@ -48,12 +46,12 @@ const BETWEEN: [u8; 2] = *b"\n\n";
 
 impl Body for PassedBody {
     type Data = Bytes;
-    type Error = ChannelError;
+    type Error = ClientError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ChannelError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = match ready!(Pin::new(body).poll_frame(cx)) {
             Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),

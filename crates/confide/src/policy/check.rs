@@ -1,18 +1,36 @@
 //! `confide policy check`: waivers, graces, and what is surely not meant.
 
+use super::Form;
 use crate::render;
 use crate::status::Failure;
 use confide_evidence::time::seconds;
 use confide_policy::{AppraisalPolicy, Field, Name, ReferenceSet, SNP_REFERENCE_FIELDS, Says};
 use rustls_pki_types::UnixTime;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// Lists of what may be there, in which no entry is a choice and no mistake.
 const MAY_BE_EMPTY: [&str; 2] = ["claims.host_visible", "claims.verity_roots"];
 
-pub(super) fn run(file: &Path, now: UnixTime) -> Result<(), Failure> {
+pub(super) fn run(file: &Path, form: Form, now: UnixTime) -> Result<(), Failure> {
     let policy = super::read(file)?.policy;
     let (waivers, graces) = (policy.waivers(), &policy.tdx.grace);
+    if form == Form::Json {
+        let entry = |field: &str, says: &str| json!({ "field": field, "says": says });
+        let waived: Vec<Value> = waivers.iter().map(|(field, reason)| entry(field, reason)).collect();
+        let graces = graces.iter().map(|grace| {
+            let field = grace.field();
+            json!({ "field": field.path, "says": field.says().to_string(), "reason": grace.reason.to_string() })
+        });
+        super::print(&json!({
+            "file": file.display().to_string(),
+            "policy": policy.name,
+            "waivers": waived,
+            "graces": graces.collect::<Vec<_>>(),
+            "warnings": warnings(&policy, seconds(now)),
+        }));
+        return Ok(());
+    }
     let count = format!("{} waivers, {} graces", waivers.len(), graces.len());
     render::prose(&format!("{}: policy {:?}, {count}", file.display(), policy.name));
     for (field, reason) in &waivers {

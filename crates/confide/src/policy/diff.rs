@@ -1,14 +1,17 @@
 //! `confide policy diff`: what changes, field by field, and in which direction.
 
+use super::Form;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_policy::{AppraisalPolicy, Change, Says};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-pub(super) fn run(before: &Path, after: &Path) -> Result<Status, Failure> {
+pub(super) fn run(before: &Path, after: &Path, form: Form) -> Result<Status, Failure> {
     let (before, after) = (super::read(before)?.policy, super::read(after)?.policy);
     let mut counts = [0_usize; 4];
+    let mut listed = Vec::new();
     for (path, from, to) in pairs(&before, &after) {
         let (word, place) = match from.change_to(&to) {
             Change::Same => continue,
@@ -18,13 +21,20 @@ pub(super) fn run(before: &Path, after: &Path) -> Result<Status, Failure> {
             Change::Reworded => ("reworded", 3),
         };
         counts[place] += 1;
-        render::prose(&format!("{word:<9} {path}: {}", told(&from, &to)));
+        if form == Form::Text {
+            render::prose(&format!("{word:<9} {path}: {}", told(&from, &to)));
+        }
+        let (from, to) = (from.to_string(), to.to_string());
+        listed.push(json!({ "change": word, "field": path, "before": from, "after": to }));
     }
     let [looser, stricter, other, reworded] = counts;
-    render::prose(&format!(
-        "{:?} to {:?}: {looser} looser, {stricter} stricter, {other} other, {reworded} reworded",
-        before.name, after.name
-    ));
+    match form {
+        Form::Text => render::prose(&format!(
+            "{:?} to {:?}: {looser} looser, {stricter} stricter, {other} other, {reworded} reworded",
+            before.name, after.name
+        )),
+        Form::Json => super::print(&json!({ "before": before.name, "after": after.name, "changes": listed })),
+    }
     Ok(if looser + other == 0 { Status::Accepted } else { Status::Rejected })
 }
 

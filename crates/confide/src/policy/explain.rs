@@ -1,8 +1,10 @@
 //! `confide policy explain`: what a policy accepts, in sentences.
 
+use super::Form;
 use crate::render;
 use crate::status::{Failure, Status};
 use confide_policy::{Field, Says};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -18,8 +20,21 @@ const TABLES: [(&str, &str); 8] = [
     ("freshness", "How long a verdict holds"),
 ];
 
-pub(super) fn run(file: &Path) -> Result<Status, Failure> {
+pub(super) fn run(file: &Path, form: Form) -> Result<Status, Failure> {
     let policy = super::read(file)?.policy;
+    if form == Form::Json {
+        let fields = policy.fields();
+        let told = fields.iter().filter_map(|field| {
+            let (path, code) = (&field.path, field.code);
+            sentence(field).map(|sentence| json!({ "field": path, "check": code, "says": sentence }))
+        });
+        super::print(&json!({
+            "policy": policy.name,
+            "simulated": policy.danger.is_some(),
+            "accepts": told.collect::<Vec<_>>(),
+        }));
+        return Ok(Status::Accepted);
+    }
     render::prose(&format!("The policy {:?} accepts evidence where all of this holds.", policy.name));
     if let Some(danger) = &policy.danger {
         render::prose(&format!("It accepts SIMULATED evidence, which proves nothing: {}", danger.reason));

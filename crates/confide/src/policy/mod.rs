@@ -3,13 +3,16 @@
 mod check;
 mod diff;
 mod explain;
-mod sign;
+pub(crate) mod sign;
 
 use crate::input::{self, LoadedPolicy};
+use crate::render;
 use crate::status::{Failure, Status};
 use clap::Subcommand;
+use confide_evidence::text::escape_json;
 use confide_policy::Loaded;
 use rustls_pki_types::UnixTime;
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// Work with appraisal policies.
@@ -26,6 +29,9 @@ pub(crate) enum PolicyCommand {
         /// Time at which graces are looked at, RFC 3339; without it, now
         #[arg(long, value_name = "TIME", value_parser = input::time)]
         at: Option<UnixTime>,
+        /// Print one JSON object a line for each file
+        #[arg(long)]
+        json: bool,
     },
     /// Say what changes for whoever goes from one policy to another, field by field
     ///
@@ -36,11 +42,17 @@ pub(crate) enum PolicyCommand {
         before: PathBuf,
         /// The policy after
         after: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Say in sentences what a policy accepts
     Explain {
         /// Policy file
         file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Sign a file of reference values
     ///
@@ -52,21 +64,45 @@ pub(crate) enum PolicyCommand {
         key: PathBuf,
         /// File of reference values
         file: PathBuf,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
     },
 }
 
 impl PolicyCommand {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self {
-            Self::Check { files, at } => {
-                files.iter().try_for_each(|file| check::run(file, at.unwrap_or_else(input::now)))?;
+            Self::Check { files, at, json } => {
+                let (at, form) = (at.unwrap_or_else(input::now), Form::of(json));
+                files.iter().try_for_each(|file| check::run(file, form, at))?;
                 Ok(Status::Accepted)
             }
-            Self::Diff { before, after } => diff::run(&before, &after),
-            Self::Explain { file } => explain::run(&file),
-            Self::Sign { key, file } => sign::run(&key, &file),
+            Self::Diff { before, after, json } => diff::run(&before, &after, Form::of(json)),
+            Self::Explain { file, json } => explain::run(&file, Form::of(json)),
+            Self::Sign { key, file, json } => sign::run(&key, &file, Form::of(json)),
         }
     }
+}
+
+/// How a command prints what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Lines to read.
+    Text,
+    /// One JSON object on a line.
+    Json,
+}
+
+impl Form {
+    fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
+    }
+}
+
+/// Prints one JSON object on a line.
+fn print(value: &Value) {
+    render::line(&escape_json(value.to_string()));
 }
 
 /// Reads a policy, a danger policy by its name.

@@ -1,5 +1,6 @@
 //! `confide policy sign`: a detached signature over a file of reference values.
 
+use super::Form;
 use crate::input;
 use crate::render;
 use crate::status::{Failure, Status};
@@ -8,6 +9,7 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519
 use confide_policy::{MAX_REFERENCE_FILE, ReferenceFile, ReferenceKey};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
+use serde_json::json;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 /// The largest key file read, in bytes. An Ed25519 key in PEM has 119.
 const MAX_KEY: usize = 16 * 1024;
 
-pub(super) fn run(key: &Path, path: &Path) -> Result<Status, Failure> {
+pub(super) fn run(key: &Path, path: &Path, form: Form) -> Result<Status, Failure> {
     let file = input::read(path, MAX_REFERENCE_FILE)?;
     let read = ReferenceFile::parse(&file).map_err(|error| {
         let message = format!("{}: {error}", path.display());
@@ -27,6 +29,16 @@ pub(super) fn run(key: &Path, path: &Path) -> Result<Status, Failure> {
     let beside = PathBuf::from(format!("{}.sig", path.display()));
     write(&beside, &signature)?;
     let algorithm = public.algorithm();
+    if form == Form::Json {
+        super::print(&json!({
+            "signature": beside.display().to_string(),
+            "algorithm": algorithm,
+            "name": read.name.as_str(),
+            "version": read.version,
+            "key": public.to_string(),
+        }));
+        return Ok(Status::Accepted);
+    }
     render::prose(&format!(
         "{}: {} version {}, signed with {algorithm}",
         beside.display(),
@@ -55,15 +67,7 @@ impl Signer {
             Failure::new(Status::Malformed, "signing_key", message)
                 .hint("make one with: openssl genpkey -algorithm ed25519 -out key.pem")
         };
-        let bytes = Zeroizing::new(input::read(path, MAX_KEY)?);
-        if bytes.len() > MAX_KEY {
-            return Err(unusable());
-        }
-        let mut der = if bytes.starts_with(b"-----BEGIN") {
-            PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())?
-        } else {
-            PrivatePkcs8KeyDer::from(bytes.to_vec())
-        };
+        let mut der = pkcs8(path, unusable)?;
         let key = der.secret_pkcs8_der();
         let signer = Ed25519KeyPair::from_pkcs8_maybe_unchecked(key)
             .map(Self::Ed25519)
@@ -90,7 +94,24 @@ impl Signer {
     }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+/// Reads a private key in PKCS#8, PEM or DER.
+pub(crate) fn pkcs8(
+    path: &Path,
+    unusable: impl Fn() -> Failure,
+) -> Result<PrivatePkcs8KeyDer<'static>, Failure> {
+    let bytes = Zeroizing::new(input::read(path, MAX_KEY)?);
+    if bytes.len() > MAX_KEY {
+        return Err(unusable());
+    }
+    if bytes.starts_with(b"-----BEGIN") {
+        PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())
+    } else {
+        Ok(PrivatePkcs8KeyDer::from(bytes.to_vec()))
+    }
+}
+
+/// Writes a file, to the disk.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let written =
         File::create(path).and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
     written.map_err(|error| {

@@ -4,12 +4,14 @@
 
 use std::sync::LazyLock;
 
-use confide_evidence::bytes::{ByteString, Bytes};
+use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::configuration::{DecidingConfiguration, EgressPhase, EgressPhases, VolumeRole};
 use confide_evidence::document::*;
 use confide_evidence::event::*;
+use confide_evidence::hash::sha256;
+use confide_evidence::head::{ChainHead, SignedHead};
 use confide_evidence::manifest::{FileHasher, ModelManifest};
-use confide_evidence::receipt::{Receipt, Usage};
+use confide_evidence::receipt::{KeptReceipt, Receipt, Usage, salted_hash};
 use confide_evidence::record::{
     FIRST, Finding, Record, RecordedChallenge, RecordedReferences, SecondOpinion, SeenReferences, Subject,
 };
@@ -326,5 +328,33 @@ pub fn receipt() -> Receipt {
         signature: fill("signature"),
         request_id: "req-7".into(),
         configuration: configuration().digest(),
+    }
+}
+
+/// Two receipts as a client keeps them, both for the first record.
+pub fn kept_receipts() -> [KeptReceipt; 2] {
+    let first = kept_receipt(confide_evidence::record::FIRST, receipt());
+    let second = kept_receipt(first.hash(), Receipt { sequence: 7, ..receipt() });
+    [first, second]
+}
+
+fn kept_receipt(prev: Digest, receipt: Receipt) -> KeptReceipt {
+    KeptReceipt {
+        prev,
+        sent: 1_750_000_061,
+        record: records()[0].hash(),
+        request: salted_hash(&receipt.salt, &sha256(b"{\"messages\":[]}")),
+        response: salted_hash(&receipt.salt, &sha256(b"{\"choices\":[]}")),
+        receipt,
+    }
+}
+
+pub fn signed_head() -> SignedHead {
+    let (records, kept) = (records(), kept_receipts());
+    SignedHead {
+        time: 1_750_000_063,
+        records: ChainHead { last: records[4].hash(), count: 5 },
+        receipts: ChainHead { last: kept[1].hash(), count: 2 },
+        signature: fill("signature"),
     }
 }

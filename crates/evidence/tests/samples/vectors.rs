@@ -95,6 +95,8 @@ fn encodings() -> Vec<Value> {
         encoding("evidence document: no optional entry", "evidence", &short_document()),
         encoding("attestation request", "attestation-request", &request()),
         encoding("receipt", "receipt", &receipt()),
+        encoding("kept receipt", "kept-receipt", &kept_receipts()[1]),
+        encoding("signed head", "signed-head", &signed_head()),
         encoding("record: of a document", "record", &first),
         encoding("record: of a quote", "record", &second),
         encoding("record: of a quote with its boot log", "record", &third),
@@ -277,10 +279,18 @@ fn records_and_receipts() -> Vec<Value> {
     vectors.push(vector("record-chain", "record: head of the chain of all", chain, &fifth.hash().0));
     let (request, response) = (b"{\"messages\":[]}", b"{\"choices\":[]}");
     let receipt = receipt();
-    let salted = [salted_hash(&receipt.salt, request), salted_hash(&receipt.salt, response)];
+    let salted = [request.as_slice(), response].map(|body| salted_hash(&receipt.salt, &sha256(body)));
     let inputs = json!({ "receipt": value(&receipt), "request_body": bytes(request), "response_body": bytes(response) });
     let output = receipt.signing_input(&salted[0], &salted[1]);
     vectors.push(vector("receipt-signing-input", "receipt: what the signature covers", inputs, &output));
+    let kept = kept_receipts();
+    let receipts = json!({ "receipts": kept.each_ref().map(value) });
+    let last = kept[1].hash().0;
+    vectors.push(vector("kept-receipt-chain", "kept receipts: head of the chain of both", receipts, &last));
+    let head = signed_head();
+    let inputs = json!({ "rule": "signed-head", "value": value(&head) });
+    let output = head.signing_input();
+    vectors.push(vector("head-signing-input", "signed head: what the signature covers", inputs, &output));
     vectors
 }
 

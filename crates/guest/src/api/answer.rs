@@ -33,6 +33,11 @@ impl Head {
             system_fingerprint: model.fingerprint(),
         })
     }
+
+    /// The random identifier.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
 }
 
 /// Lower-case hexadecimal digits.

@@ -61,11 +61,11 @@ impl HttpBody for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = match &mut self.inner {
-            Inner::Whole(bytes) => Poll::Ready(bytes.take()),
-            Inner::Stream(events) => events.poll_bytes(context),
+        let frame = match &mut self.inner {
+            Inner::Whole(bytes) => Poll::Ready(bytes.take().map(Frame::data)),
+            Inner::Stream(events) => events.poll_frame(context),
         };
-        bytes.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+        frame.map(|frame| frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {

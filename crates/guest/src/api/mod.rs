@@ -40,6 +40,7 @@ pub use self::json::Kind;
 pub use self::request::{CompletionRequest, Delivery};
 use self::route::Route;
 use self::stream::EventStream;
+use crate::receipts::{Draft, Receipts, announce, takes_trailers};
 
 /// Bytes of the manifest digest that answers show as `system_fingerprint`. A hint: the verdict attests the model.
 const FINGERPRINT_BYTES: usize = 8;
@@ -100,14 +101,22 @@ struct Shared {
     model: ModelFacts,
     limits: Limits,
     admission: Admission,
+    receipts: Receipts,
     lifecycle: Lifecycle,
 }
 
 impl Api {
-    /// An API that answers prompts while `lifecycle` is ready. A drain of `lifecycle` waits for open answers.
-    pub fn new(engine: impl Generator, model: ModelFacts, limits: Limits, lifecycle: Lifecycle) -> Self {
+    /// An API that answers prompts while `lifecycle` is ready, each whole answer with a receipt. A drain of `lifecycle`
+    /// waits for open answers.
+    pub fn new(
+        engine: impl Generator,
+        model: ModelFacts,
+        limits: Limits,
+        receipts: Receipts,
+        lifecycle: Lifecycle,
+    ) -> Self {
         let admission = Admission::new(&limits);
-        Self(Arc::new(Shared { engine: Box::new(engine), model, limits, admission, lifecycle }))
+        Self(Arc::new(Shared { engine: Box::new(engine), model, limits, admission, receipts, lifecycle }))
     }
 
     /// Answers a request; every outcome is an answer. Needs a tokio runtime with time. Dropping the future, or the
@@ -168,17 +177,23 @@ impl Shared {
     async fn complete<B: HttpBody>(&self, request: Request<B>) -> Result<Response<Body>, Fault> {
         self.check_engine()?;
         check_media(request.headers())?;
+        let trailers = takes_trailers(request.headers());
         let body = read_body(request.into_body(), self.limits.body, self.limits.body_time).await?;
         let CompletionRequest { model, chat, delivery } = CompletionRequest::parse(&body)?;
-        drop(body);
         self.check_model(&model)?;
-        let slot = self.admission.admit().await?;
         let head = Head::new(&self.model, unix_now())?;
+        let receipt = self.receipts.begin(head.id(), &body).map_err(|_| Fault::Internal)?;
+        drop(body);
+        let slot = self.admission.admit().await?;
         let events = self.engine.generate(chat).map_err(failed)?;
+        // What nobody takes is not signed.
+        let trailer = |receipt: Draft| trailers.then_some(receipt);
         match delivery {
-            Delivery::Whole => whole(&head, events).await,
-            Delivery::Stream => stream(head, UsageMember::Absent, events, slot).await,
-            Delivery::StreamWithUsage => stream(head, UsageMember::Present, events, slot).await,
+            Delivery::Whole => whole(&head, receipt, events).await,
+            Delivery::Stream => stream(head, UsageMember::Absent, trailer(receipt), events, slot).await,
+            Delivery::StreamWithUsage => {
+                stream(head, UsageMember::Present, trailer(receipt), events, slot).await
+            }
         }
     }
 
@@ -199,7 +214,7 @@ impl Shared {
 }
 
 /// Waits for a whole completion.
-async fn whole(head: &Head, mut events: Events) -> Result<Response<Body>, Fault> {
+async fn whole(head: &Head, mut receipt: Draft, mut events: Events) -> Result<Response<Body>, Fault> {
     let mut content = Zeroizing::new(String::new());
     let (reason, usage): (FinishReason, Usage) = loop {
         match events.next().await.ok_or(Fault::EngineUnavailable)? {
@@ -208,19 +223,31 @@ async fn whole(head: &Head, mut events: Events) -> Result<Response<Body>, Fault>
             Event::Failed(failure) => return Err(failed(failure)),
         }
     };
-    Ok(ok(&Completion::new(head, &content, reason, usage)))
+    let json = to_json(&Completion::new(head, &content, reason, usage));
+    receipt.update(&json);
+    let mut response = Body::json(StatusCode::OK, json);
+    response.headers_mut().extend([receipt.sign(usage, unix_now())]);
+    Ok(response)
 }
 
 /// Streams a completion from its first event on, so that what fails at once fails with a status.
 async fn stream(
     head: Head,
     usage: UsageMember,
+    receipt: Option<Draft>,
     mut events: Events,
     slot: Slot,
 ) -> Result<Response<Body>, Fault> {
     match events.next().await.ok_or(Fault::EngineUnavailable)? {
         Event::Failed(failure) => Err(failed(failure)),
-        first => Ok(Body::stream(EventStream::new(head, usage, first, events, slot))),
+        first => {
+            let announced = receipt.is_some();
+            let mut response = Body::stream(EventStream::new(head, usage, receipt, first, events, slot));
+            if announced {
+                announce(response.headers_mut());
+            }
+            Ok(response)
+        }
     }
 }
 
@@ -245,7 +272,11 @@ fn check_media(headers: &HeaderMap) -> Result<(), Fault> {
 }
 
 fn ok(value: &impl Serialize) -> Response<Body> {
-    Body::json(StatusCode::OK, serde_json::to_vec(value).expect("strings and numbers always serialise"))
+    Body::json(StatusCode::OK, to_json(value))
+}
+
+fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings and numbers always serialise")
 }
 
 /// The guest's clock, which the host sets.

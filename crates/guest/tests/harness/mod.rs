@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use confide_client::{Client, PolicyText, Protocols};
+use confide_client::{Client, ClientBuilder, PolicyText, Protocols};
 use confide_evidence::bytes::{Bytes as Fixed, Digest};
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, EvidenceDocument, REQUEST_MEDIA_TYPE,
@@ -165,8 +165,13 @@ impl Guest {
 
     /// The same, which offers these protocols.
     pub(crate) fn client_offering(&self, protocols: Protocols) -> Client {
+        self.builder().protocols(protocols).build()
+    }
+
+    /// A client's settings under the danger policy.
+    pub(crate) fn builder(&self) -> ClientBuilder {
         let policy = PolicyText::parse(policy(), Loaded::AsDanger).unwrap();
-        Client::builder(&self.url(), policy).unwrap().protocols(protocols).build()
+        Client::builder(&self.url(), policy).unwrap()
     }
 }
 

@@ -20,7 +20,8 @@ use confide_simulator::{
     PlatformOptions, QuoteFlaw, SimulatedBootLog, SimulatedGpu, SimulatedPlatform, SimulatedTd,
 };
 
-use super::MODEL;
+use super::receipt::Signer;
+use super::{MODEL, Receipts};
 
 /// How long the guest's keys last, in seconds.
 const KEYS_LAST: u64 = 86_400;
@@ -63,6 +64,7 @@ pub(super) struct Machine {
     gpu: SimulatedGpu,
     /// Everything but quote, GPU report and endorsements.
     template: EvidenceDocument,
+    signer: Signer,
 }
 
 impl Machine {
@@ -72,8 +74,19 @@ impl Machine {
         let before = PlatformOptions { seed, ..PlatformOptions::at(now - 60 * 86_400) };
         let before = SimulatedPlatform::new(before)?;
         let gpu = SimulatedGpu::new(seed)?;
-        let template = template(seed, now, &gpu)?;
-        Ok(Self { platform, before, gpu, template })
+        let signer = Signer::new()?;
+        let template = template(seed, now, &gpu, signer.public()?)?;
+        Ok(Self { platform, before, gpu, template, signer })
+    }
+
+    /// The value of a receipt's field; nothing where the guest sends none.
+    pub(super) fn receipt(
+        &self,
+        receipts: Receipts,
+        request: &[u8],
+        response: &[u8],
+    ) -> Result<Option<String>> {
+        self.signer.sign(receipts, &self.template, request, response)
     }
 
     /// An honest document, but for what `flaws` break in the quote.
@@ -126,7 +139,7 @@ impl Machine {
     }
 }
 
-fn template(seed: u64, now: u64, gpu: &SimulatedGpu) -> Result<EvidenceDocument> {
+fn template(seed: u64, now: u64, gpu: &SimulatedGpu, receipt: Bytes<32>) -> Result<EvidenceDocument> {
     let mut boot_id = [0x0b; 16];
     boot_id[8..].copy_from_slice(&seed.to_be_bytes());
     let claims = claims(now);
@@ -139,7 +152,7 @@ fn template(seed: u64, now: u64, gpu: &SimulatedGpu) -> Result<EvidenceDocument>
         devices: Vec::new(),
         key_set: KeySet::Serving(ServingKeys {
             kem: KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) },
-            receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: Bytes([4; 32]) },
+            receipt: ReceiptKey { alg: ReceiptAlgorithm::Ed25519, public: receipt },
             not_after: now + KEYS_LAST,
         }),
         version: VERSION,

@@ -1,5 +1,6 @@
 //! What the guest says.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -12,12 +13,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::document::{ATTESTATION_PATH, AttestationRequest, MAX_DOCUMENT, MEDIA_TYPE};
+use confide_evidence::receipt::RECEIPT_FIELD;
 use confide_evidence::transcript::{Binding, batch_leaf};
 use confide_simulator::QuoteFlaw;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, TRAILER};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -27,7 +29,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::evidence::Staple;
-use super::{Attestation, Chat, Inner, MODEL, Place, Race, Raw, SeenRequest, Then, WORDS, lock};
+use super::{Attestation, Chat, Inner, MODEL, Place, Race, Raw, Receipts, SeenRequest, Then, WORDS, lock};
 
 type Answer = Response<BoxBody<Bytes, io::Error>>;
 
@@ -189,8 +191,8 @@ fn models() -> Value {
     json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "created": 0, "owned_by": "testkit" }] })
 }
 
-async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> {
-    let request: Value = serde_json::from_slice(request).unwrap_or_default();
+async fn chat(inner: &Inner, line: &dyn Line, body: &[u8]) -> Result<Answer> {
+    let request: Value = serde_json::from_slice(body).unwrap_or_default();
     let streamed = request["stream"] == true;
     let chat = lock(&inner.chat).clone();
     Ok(match chat {
@@ -213,12 +215,52 @@ async fn chat(inner: &Inner, line: &dyn Line, request: &[u8]) -> Result<Answer> 
             closing.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             closing
         }
-        Chat::Answer if streamed => {
-            let stream: Vec<u8> = events().flatten().collect();
-            answer(200, "text/event-stream", full(stream))
-        }
-        Chat::Answer => json_answer(200, &completion()),
+        Chat::Answer if streamed => signed_stream(inner, body)?,
+        Chat::Answer => signed(inner, body)?,
     })
+}
+
+/// A whole answer with its receipt.
+fn signed(inner: &Inner, request: &[u8]) -> Result<Answer> {
+    let completion = completion();
+    let receipts = *lock(&inner.receipts);
+    let receipt = inner.machine.receipt(receipts, request, completion.to_string().as_bytes())?;
+    let mut answer = json_answer(200, &completion);
+    if let Some(receipt) = receipt {
+        answer.headers_mut().insert(RECEIPT_FIELD, receipt.parse()?);
+    }
+    Ok(answer)
+}
+
+/// A stream with its receipt in the trailers.
+fn signed_stream(inner: &Inner, request: &[u8]) -> Result<Answer> {
+    let stream: Vec<u8> = events().flatten().collect();
+    let receipts = *lock(&inner.receipts);
+    if receipts == Receipts::None {
+        return Ok(answer(200, "text/event-stream", full(stream)));
+    }
+    let mut frames: VecDeque<Frame<Bytes>> = events().map(Frame::data).collect();
+    if let Some(receipt) = inner.machine.receipt(receipts, request, &stream)? {
+        frames.push_back(Frame::trailers(HeaderMap::from_iter([(RECEIPT_NAME, receipt.parse()?)])));
+    }
+    let mut answer = answer(200, "text/event-stream", Frames(frames).boxed());
+    answer.headers_mut().insert(TRAILER, RECEIPT_NAME.into());
+    Ok(answer)
+}
+
+/// The name of a receipt's field.
+const RECEIPT_NAME: HeaderName = HeaderName::from_static(RECEIPT_FIELD);
+
+/// A body of frames, of unknown length.
+struct Frames(VecDeque<Frame<Bytes>>);
+
+impl Body for Frames {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Task<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
 }
 
 fn completion() -> Value {

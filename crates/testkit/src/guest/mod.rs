@@ -5,6 +5,7 @@
 
 mod evidence;
 mod http;
+mod receipt;
 mod wire;
 
 use std::net::SocketAddr;
@@ -147,6 +148,36 @@ pub enum Chat {
     Raw(Raw),
 }
 
+/// What a guest signs for the answers of [`Chat::Answer`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receipts {
+    /// Nothing.
+    #[default]
+    None,
+    /// What it received and what it sends.
+    Honest,
+    /// The same, under another key than its key set has.
+    OtherKey,
+    /// In the name of another boot.
+    OtherBoot,
+    /// In the name of another key set.
+    OtherKeySet,
+    /// In the name of another model.
+    OtherManifest,
+    /// In the name of another configuration.
+    OtherConfiguration,
+    /// A request that differs in one octet.
+    OtherRequest,
+    /// A response that differs in one octet.
+    OtherResponse,
+    /// What it received and what it sends, each time under the same number.
+    OneNumber,
+    /// Nothing, though a stream announces it.
+    Withheld,
+    /// Bytes that are no receipt.
+    Garbage,
+}
+
 /// What the model says, in the pieces of a stream.
 pub const WORDS: [&str; 4] = ["An RTMR ", "is a ", "measurement ", "register."];
 /// The model's name.
@@ -165,6 +196,7 @@ struct Inner {
     chat: Mutex<Chat>,
     /// Requests at a time on an HTTP/2 connection; 0 where none is spoken.
     http2: AtomicU32,
+    receipts: Mutex<Receipts>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -223,6 +255,7 @@ impl Guest {
             attestation: Mutex::default(),
             chat: Mutex::default(),
             http2: AtomicU32::default(),
+            receipts: Mutex::default(),
             seen: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -246,6 +279,13 @@ impl Guest {
     #[must_use]
     pub fn with_http2(self, streams: u32) -> Self {
         self.inner.http2.store(streams, Ordering::Relaxed);
+        self
+    }
+
+    /// From now on signs its answers this way.
+    #[must_use]
+    pub fn signing(self, receipts: Receipts) -> Self {
+        *lock(&self.inner.receipts) = receipts;
         self
     }
 

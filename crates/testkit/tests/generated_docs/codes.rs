@@ -34,7 +34,7 @@ const SECTIONS: [Section; 12] = [
     },
     Section {
         heading: "Clients",
-        appear: "What keeps a client from an answer: `confide chat` and `confide record guest` show them in brackets, \
+        appear: "What keeps a client from an answer: `confide chat`, `verify` and `record` show them in brackets, \
                  the local endpoint as `error.code` of an answer with status 400, 500, 502 or 504, the library as \
                  `ClientError::code`.",
         codes: confide_client::CODES,
@@ -76,8 +76,8 @@ const SECTIONS: [Section; 12] = [
     },
     Section {
         heading: "Configuration files",
-        appear: "Of the TOML file that `confide-guest` is started with: in its last line. The exit status is 1 where the file \
-                 cannot be read, else 2.",
+        appear: "Of the TOML file that `confide-guest` is started with, and of the one that settings of `confide` stand in: in \
+                 the last line. The exit status is 1 where the file cannot be read, else 2.",
         codes: confide_service::config::CODES,
     },
     Section {
@@ -181,6 +181,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
         "names of the system",
         &["https_proxy", "no_proxy", "sev_guest", "sev_snp", "tdx_guest", "tdx_host_platform"],
     ),
+    ("flags that go with others", &["sign_head"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 

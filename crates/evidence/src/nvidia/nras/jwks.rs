@@ -103,6 +103,12 @@ impl Jwks {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
+    /// The keys in the order of the set, 1 to [`MAX_JWKS_KEYS`].
+    #[must_use]
+    pub fn keys(&self) -> &[Jwk] {
+        &self.keys
+    }
+
     /// How many keys there are.
     #[must_use]
     pub fn count(&self) -> usize {

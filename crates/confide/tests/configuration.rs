@@ -1,0 +1,259 @@
+//! Settings from flags, environment and file, in this order, and `confide config`.
+#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+
+mod support;
+
+use confide_testkit::guest::{self, Guest, Listening};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use support::{status, stderr, stdout};
+
+/// A folder of a user.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join("confide")).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// Writes the user's configuration.
+    fn configure(&self, text: &str) -> &Self {
+        self.write("confide/config.toml", text);
+        self
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+        command.args(words).env("XDG_CONFIG_HOME", self.0.path()).env("NO_COLOR", "1");
+        command.env("XDG_CACHE_HOME", self.path("cache")).current_dir(self.0.path());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CONFIDE_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    /// What `confide config show --json` says of a setting.
+    fn shown(&self, name: &str, environment: &[(&str, &str)]) -> Value {
+        let mut command = self.command(&["config", "show", "--json"]);
+        let output = command.envs(environment.iter().copied()).output().unwrap();
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        support::json(&output)["settings"][name].clone()
+    }
+}
+
+#[track_caller]
+fn refused(output: &Output, expected: i32, words: &[&str]) {
+    let told = stderr(output);
+    assert_eq!(status(output), expected, "{told}");
+    for word in words {
+        assert!(told.contains(word), "{word:?}: {told}");
+    }
+}
+
+async fn listening() -> (Home, Listening) {
+    let home = Home::new();
+    home.write("danger-test.toml", &guest::policy("per-key", 300));
+    (home, Guest::new(0).unwrap().listen().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_of_the_file_is_asked_by_every_command_about_guests() {
+    let (home, guest) = listening().await;
+    home.configure(&format!("url = \"{}\"\n", guest.url()));
+    for words in [
+        &["chat", "--danger-policy", "danger-test.toml", "question"][..],
+        &["verify", "--danger-policy", "danger-test.toml"],
+        &["record", "--danger-policy", "danger-test.toml", "--out", "record.cbor"],
+    ] {
+        let before = guest.guest.attestations();
+        let output = home.run(words);
+        assert_eq!((status(&output), guest.guest.attestations()), (0, before + 1), "{}", stderr(&output));
+    }
+    // A form that asks no guest takes no guest.
+    refused(&home.run(&["verify", "quote"]), 2, &["--quote <FILE>"]);
+    refused(&home.run(&["record", "--danger-policy", "danger-test.toml"]), 2, &["--out <FILE>"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_comes_before_the_environment_and_that_before_the_file() {
+    let (home, guest) = listening().await;
+    home.configure("url = \"https://127.0.0.1:1\"\n");
+    let words = ["verify", "--danger-policy", "danger-test.toml"];
+    refused(&home.run(&words), 1, &["[dial_failed]"]);
+    let output = home.command(&words).env("CONFIDE_URL", guest.url()).output().unwrap();
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    let mut command = home.command(&["verify", &guest.url(), "--danger-policy", "danger-test.toml"]);
+    let output = command.env("CONFIDE_URL", "https://127.0.0.1:1").output().unwrap();
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+    // Empty, a variable is as if it were not there.
+    let output = home.command(&words).env("CONFIDE_URL", "").output().unwrap();
+    refused(&output, 1, &["[dial_failed]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flag_that_cannot_stand_beside_a_setting_takes_its_place() {
+    let (home, guest) = listening().await;
+    home.configure("policy = \"none.toml\"\nreferences = \"none.toml\"\n");
+    refused(&home.run(&["verify", &guest.url()]), 1, &["none.toml", "[file_unreadable]"]);
+    assert!(guest.guest.seen().is_empty());
+    let output = home.run(&["verify", &guest.url(), "--danger-policy", "danger-test.toml"]);
+    assert_eq!(status(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
+fn what_is_dangerous_is_a_flag_alone() {
+    let home = Home::new();
+    for field in ["danger_policy = \"danger-x.toml\"", "danger_listen_anywhere = true", "[danger]\na = 1"] {
+        home.configure(field);
+        refused(
+            &home.run(&["verify", "https://127.0.0.1:1"]),
+            2,
+            &["config.toml:1:", ": danger", "[setting_danger]"],
+        );
+        refused(&home.run(&["config", "check"]), 2, &["[setting_danger]"]);
+    }
+    home.configure("");
+    for name in ["CONFIDE_DANGER_POLICY", "CONFIDE_DANGER_LISTEN_ANYWHERE"] {
+        let output = home.command(&["verify", "https://127.0.0.1:1"]).env(name, "true").output().unwrap();
+        refused(&output, 2, &[name, "[setting_danger]"]);
+    }
+    // A danger policy under the name of an ordinary one is refused as it is behind the flag.
+    home.write("confide/policy.toml", &guest::policy("per-key", 300));
+    home.configure("policy = \"policy.toml\"");
+    refused(&home.run(&["verify", "https://127.0.0.1:1"]), 2, &["[danger_policy_flag]"]);
+    refused(&home.run(&["config", "check"]), 2, &["[danger_policy_flag]"]);
+}
+
+#[test]
+fn an_error_names_the_file_the_line_and_the_field() {
+    let home = Home::new();
+    for (text, code, words) in [
+        (
+            "\npolcy = \"a\"\n",
+            "config_unknown_field",
+            &["config.toml:2:1: polcy", "expected one of `url`, `policy`"][..],
+        ),
+        ("url = 1", "config_invalid", &["config.toml:1:7: url", "expected a string"]),
+        ("url = \"a\nb\"", "config_syntax", &["config.toml:2:3: "]),
+        ("\n\nlisten = \"localhost\"", "setting_invalid", &["config.toml:3: listen: ", "expected IP:PORT"]),
+        ("update = \"weekly\"", "setting_invalid", &["config.toml:1: update: "]),
+        ("temperature = 3.5", "setting_invalid", &["config.toml:1: temperature: ", "from 0 to 2"]),
+        ("max_tokens = 0", "setting_invalid", &["config.toml:1: max_tokens: "]),
+        ("pccs = \"ftp://a\"", "setting_invalid", &["config.toml:1: pccs: "]),
+    ] {
+        home.configure(text);
+        let checked = home.run(&["config", "check"]);
+        refused(&checked, 2, &[words, &[&format!("[{code}]")]].concat());
+    }
+    // The command that uses a setting says the same; one that does not goes on.
+    home.configure("listen = \"localhost\"");
+    refused(&home.run(&["proxy", "--upstream", "https://127.0.0.1:1"]), 2, &["config.toml:1: listen: "]);
+    assert_eq!(status(&home.run(&["policy", "check", "none.toml"])), 1);
+    let mut command = home.command(&["proxy", "--upstream", "https://127.0.0.1:1"]);
+    refused(&command.env("CONFIDE_LISTEN", "8787").output().unwrap(), 2, &["CONFIDE_LISTEN: listen: "]);
+    let mut command = home.command(&["config", "check"]);
+    refused(&command.env("CONFIDE_OFFLINE", "perhaps").output().unwrap(), 2, &["CONFIDE_OFFLINE: offline: "]);
+}
+
+#[test]
+fn a_file_is_found_by_flag_variable_or_place() {
+    let home = Home::new();
+    home.configure("model = \"of the place\"");
+    let of = |name: &str| home.write(name, &format!("model = \"of {name}\"")).display().to_string();
+    let (flagged, named) = (of("flagged.toml"), of("named.toml"));
+    assert_eq!(home.shown("model", &[])["value"], "of the place");
+    assert_eq!(home.shown("model", &[("CONFIDE_CONFIG", &named)])["value"], "of named.toml");
+    let mut command = home.command(&["--config", &flagged, "config", "show", "--json"]);
+    let shown = support::json(&command.env("CONFIDE_CONFIG", &named).output().unwrap());
+    assert_eq!(shown["file"], flagged);
+    assert_eq!(
+        shown["settings"]["model"],
+        json!({ "value": "of flagged.toml", "from": { "file": flagged, "line": 1 } })
+    );
+    // One that is named must be there; the user's own need not be.
+    let mut command = home.command(&["config", "show"]);
+    refused(&command.env("CONFIDE_CONFIG", "none.toml").output().unwrap(), 1, &["none.toml"]);
+    refused(&home.run(&["config", "show", "--config", "none.toml"]), 1, &["none.toml"]);
+    std::fs::remove_file(home.path("confide/config.toml")).unwrap();
+    let output = home.run(&["config", "show"]);
+    assert!(status(&output) == 0 && stdout(&output).starts_with("file: none\n"), "{}", stdout(&output));
+}
+
+#[test]
+fn settings_are_shown_with_where_they_come_from() {
+    let home = Home::new();
+    home.configure("offline = true\nupdate = 17\ncache = \"kept\"\npccs = \"https://pccs.example\"\npccs_certificate = \"pccs.pem\"\n");
+    let file = home.path("confide/config.toml").display().to_string();
+    let from = |line| json!({ "file": file, "line": line });
+    assert_eq!(home.shown("offline", &[]), json!({ "value": "true", "from": from(1) }));
+    assert_eq!(home.shown("update", &[]), json!({ "value": "17", "from": from(2) }));
+    let beside = home.path("confide/kept").display().to_string();
+    assert_eq!(home.shown("cache", &[]), json!({ "value": beside, "from": from(3) }));
+    let environment = [("CONFIDE_OFFLINE", "0"), ("CONFIDE_CACHE", "elsewhere")];
+    let of = |name: &str| json!({ "environment": name });
+    assert_eq!(
+        home.shown("offline", &environment),
+        json!({ "value": "false", "from": of("CONFIDE_OFFLINE") })
+    );
+    assert_eq!(
+        home.shown("cache", &environment),
+        json!({ "value": "elsewhere", "from": of("CONFIDE_CACHE") })
+    );
+    // A certificate belongs to the service of the same place, and no other one is trusted by it.
+    assert!(home.shown("pccs_certificate", &[]).is_object());
+    assert!(home.shown("pccs_certificate", &[("CONFIDE_PCCS", "https://other.example")]).is_null());
+    assert!(home.shown("policy", &[]).is_null());
+    let text = stdout(&home.run(&["config", "show"]));
+    assert!(text.contains(&format!("\noffline = true ({file}:1)\n")), "{text}");
+    assert!(text.contains("\npolicy is not set: appraisal policy\n"), "{text}");
+}
+
+#[test]
+fn check_reads_the_files_that_a_configuration_names() {
+    let home = Home::new();
+    home.write("good.toml", include_str!("../../../policies/client.toml"));
+    let file = home.write("mine.toml", "policy = \"good.toml\"\nurl = \"https://guest.example:8443\"\n");
+    let file = file.display().to_string();
+    let output = home.run(&["config", "check", &file]);
+    assert_eq!((status(&output), stdout(&output)), (0, format!("{file}: 2 settings: url, policy\n")));
+    let output = home.run(&["config", "check", &file, "--json"]);
+    assert_eq!(support::json(&output), json!({ "file": file, "settings": ["url", "policy"] }));
+    home.write("good.toml", "name = 1");
+    refused(&home.run(&["config", "check", &file]), 30, &["[policy_malformed]"]);
+    home.write("mine.toml", "api_key_file = \"none\"");
+    refused(&home.run(&["config", "check", &file]), 1, &["none", "[file_unreadable]"]);
+    home.configure("");
+    let mut command = home.command(&["config", "check"]);
+    let output = command.env("CONFIDE_POLCY", "a").output().unwrap();
+    assert_eq!(
+        (status(&output), stderr(&output)),
+        (0, "note: CONFIDE_POLCY is no setting of this program\n".to_owned())
+    );
+}
+
+#[test]
+fn what_settings_there_are_stands_in_the_documentation() {
+    let page = include_str!("../../../docs/configuration.md");
+    for setting in &confide::SETTINGS {
+        let row = format!("| `{}` | `{}` | {} |", setting.name, setting.variable(), setting.meaning);
+        assert!(page.contains(&row), "docs/configuration.md lacks: {row}");
+    }
+    let rows = page.lines().filter(|line| line.contains("`CONFIDE_") && line.starts_with("| ")).count();
+    assert_eq!(rows, confide::SETTINGS.len());
+}
