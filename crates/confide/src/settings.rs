@@ -50,7 +50,7 @@ enum Scope {
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 16] = [
     of_guests(
         "url",
         Kind::Text,
@@ -63,6 +63,11 @@ pub const SETTINGS: [Setting; 15] = [
     },
     of_guests("cross_check", Kind::Switch, "whether dcap-qvl appraises each quote, too"),
     of_guests("record", Kind::Path, "where chat and proxy record every appraisal"),
+    of_guests(
+        "require_receipts",
+        Kind::Switch,
+        "whether answers without a receipt that the guest signed are refused",
+    ),
     of_guests("listen", Kind::Text, "address that the proxy listens on, IP:PORT"),
     of_guests("model", Kind::Text, "model that chat asks"),
     of_guests("temperature", Kind::Text, "sampling temperature of chat, 0 to 2"),
@@ -105,6 +110,7 @@ struct File {
     references: Option<Spanned<String>>,
     cross_check: Option<Spanned<bool>>,
     record: Option<Spanned<String>>,
+    require_receipts: Option<Spanned<bool>>,
     listen: Option<Spanned<String>>,
     model: Option<Spanned<String>>,
     temperature: Option<Spanned<f32>>,
@@ -399,7 +405,7 @@ fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
 type Field = Option<(usize, OsString)>;
 
 impl File {
-    fn fields(self) -> [(&'static str, Field); 15] {
+    fn fields(self) -> [(&'static str, Field); 16] {
         fn field<T>(value: Option<Spanned<T>>, text: impl Fn(T) -> String) -> Field {
             value.map(|value| (value.span().start, text(value.into_inner()).into()))
         }
@@ -415,6 +421,7 @@ impl File {
             ("references", text(self.references)),
             ("cross_check", switch(self.cross_check)),
             ("record", text(self.record)),
+            ("require_receipts", switch(self.require_receipts)),
             ("listen", text(self.listen)),
             ("model", text(self.model)),
             ("temperature", field(self.temperature, |value| value.to_string())),
