@@ -309,19 +309,24 @@ impl Pool {
     /// A new channel, or a handle on one that others made meanwhile. Those who ask at the same time make one connection,
     /// where the guest lets them share it.
     async fn open_for_all(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {
-        if self.target.protocols == Protocols::Http1 || self.state().unshared {
+        if self.target.protocols == Protocols::Http1 {
             return self.open().await;
+        }
+        if self.state().unshared {
+            return self.open_shared().await;
         }
         let next = self.opening.next().await;
         if let Some(channel) = self.state().share() {
             return Ok(channel);
         }
-        next.attempt(async {
-            let channel = self.open().await?;
-            self.keep_shared(&channel);
-            Ok(channel)
-        })
-        .await
+        next.attempt(self.open_shared()).await
+    }
+
+    /// A new channel, kept where several requests can share it.
+    async fn open_shared(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {
+        let channel = self.open().await?;
+        self.keep_shared(&channel);
+        Ok(channel)
     }
 
     async fn open(self: &Arc<Self>) -> Result<AttestedChannel, ClientError> {

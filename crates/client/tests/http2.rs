@@ -54,8 +54,10 @@ fn ask(client: &Client) -> JoinHandle<Result<String, &'static str>> {
 async fn ask_at_once(client: &Client, guest: &Guest, count: usize) -> Vec<Result<String, &'static str>> {
     let gate = Arc::new(Semaphore::new(0));
     let guest = guest.clone().chatting(Chat::Gated(Arc::clone(&gate)));
+    let questions = || guest.requests().len() - guest.attestations();
+    let before = questions();
     let asked: Vec<_> = (0..count).map(|_| ask(client)).collect();
-    until("all questions", || guest.requests().len() == guest.attestations() + count).await;
+    until("all questions", || questions() == before + count).await;
     gate.add_permits(1000);
     let mut answers = Vec::new();
     for asked in asked {
@@ -116,6 +118,20 @@ async fn a_guest_without_http_2_is_spoken_to_as_before() {
     }
     assert_eq!(guest.guest.attestations(), guest.guest.seen().len());
     assert!(guest.guest.requests().iter().all(|request| request.authority.is_none()));
+    // Another instance behind the same address may speak it: its connections are shared at once.
+    let _ = guest.guest.clone().with_http2(100);
+    let before = guest.guest.seen().len();
+    assert!(ask_at_once(&client, &guest.guest, 20).await.iter().all(Result::is_ok));
+    for _ in 0..3 {
+        assert!(ask_at_once(&client, &guest.guest, 20).await.iter().all(Result::is_ok));
+    }
+    let after = guest.guest.seen();
+    let shared = |connection: &guest::Seen| connection.requests.iter().any(|one| one.authority.is_some());
+    assert!(
+        after[before..].iter().all(shared) && after.len() - before <= 20,
+        "{} more",
+        after.len() - before
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -40,9 +40,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// The most bytes of an answer that are handed over at a time: the largest frame that every peer takes (RFC 9113 section
 /// 4.2). What is not handed over counts as not taken.
 const PIECE: usize = 16 * 1024;
-/// The most streams that a peer may reset before they were looked at (CVE-2023-44487). A client cancels few so soon; h2 takes
-/// as many by default.
-const MAX_EARLY_RESETS: usize = 20;
+/// The most streams that a peer may reset before they were looked at (CVE-2023-44487). As many as it may have open: a client
+/// that gives up all it has asked at once keeps its connection.
+const MAX_EARLY_RESETS: usize = 100;
 /// The most streams that are reset for what a peer did wrong on them. As many as it may have open: honest clients do nothing wrong.
 const MAX_ERROR_RESETS: usize = 100;
 
@@ -357,6 +357,19 @@ mod tests {
         assert_eq!(first + body.collect().await.unwrap().to_bytes().len(), 50_000);
         serving.await.unwrap();
         assert!(sender.send_request(get()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_gives_up_all_that_it_asked_keeps_its_connection() {
+        let (stream, serving, _) = serve(1);
+        let mut sender = client(stream, 1000).await;
+        for _ in 0..20 {
+            let asked: Vec<_> = (0..MAX_STREAMS).map(|_| sender.send_request(get())).collect();
+            tokio::task::yield_now().await;
+            drop(asked);
+        }
+        sender.send_request(get()).await.unwrap().into_body().collect().await.unwrap();
+        assert!(!serving.is_finished());
     }
 
     /// A frame (RFC 9113 section 4.1).

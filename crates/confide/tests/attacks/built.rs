@@ -1,7 +1,7 @@
 //! The same with the built guest, where the workspace's build has put it beside the program: `confide` against
 //! `confide-guest`, on the simulated platform.
 
-use crate::rig::{Outcome, SECRET, Victim, decrypted_nothing};
+use crate::rig::{Outcome, Proxy, SECRET, Victim, decrypted_nothing};
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, CpuEvidence, EvidenceDocument, REQUEST_MEDIA_TYPE,
@@ -168,4 +168,30 @@ async fn programs_that_race_for_one_quote_of_the_built_guest_have_a_place_each()
     }
     assert!(shared > 0, "the guest was idle");
     others.iter().for_each(|other| other.abort());
+}
+
+/// Over HTTP/2 all share the connection that was attested, over HTTP/1.1 the verdict about its key.
+#[test]
+fn requests_at_the_same_time_share_one_attestation_of_the_built_guest() {
+    let Some(guest) = Guest::start() else { return };
+    for attest in ["every-connection", "per-key"] {
+        let victim =
+            Victim::under(&policy().replace("attest = \"per-key\"", &format!("attest = \"{attest}\"")));
+        let record = victim.path("record.cbor");
+        let mut command = victim.command("proxy", "--upstream", &guest.url());
+        let mut proxy = Proxy::start(command.arg("--record").arg(&record));
+        proxy.model = "tiny";
+        let proxy = Arc::new(proxy);
+        let asking: Vec<_> = (0..8)
+            .map(|_| {
+                let proxy = Arc::clone(&proxy);
+                std::thread::spawn(move || proxy.ask())
+            })
+            .collect();
+        for answer in asking.into_iter().map(|asking| asking.join().unwrap()) {
+            assert!(answer.looks_finished(), "{answer:?}");
+        }
+        let records = read_all(&std::fs::read(&record).unwrap()).count();
+        assert_eq!(records, 1, "{attest}");
+    }
 }

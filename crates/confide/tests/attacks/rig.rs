@@ -123,6 +123,8 @@ pub(crate) fn names(value: &Value, code: &str) -> bool {
 pub(crate) struct Proxy {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// The model that is asked.
+    pub(crate) model: &'static str,
 }
 
 /// An answer of the local endpoint.
@@ -142,7 +144,8 @@ impl Proxy {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();
-        Self { child, address: ready["listen"].as_str().unwrap().parse().unwrap() }
+        let address = ready["listen"].as_str().unwrap().parse().unwrap();
+        Self { child, address, model: guest::MODEL }
     }
 
     /// The secret question, streamed.
@@ -153,7 +156,8 @@ impl Proxy {
     /// The secret question with these fields beside its length; `host` is that of the endpoint where none is given.
     pub(crate) fn send(&self, method: &str, fields: &[(&str, &str)]) -> Answer {
         let body = json!({
-            "model": guest::MODEL, "stream": true, "messages": [{ "role": "user", "content": SECRET }],
+            "model": self.model, "stream": true, "max_tokens": 8,
+            "messages": [{ "role": "user", "content": SECRET }],
         });
         let (body, mut head) = (body.to_string(), format!("{method} /v1/chat/completions HTTP/1.1\r\n"));
         if !fields.iter().any(|(name, _)| *name == "host") {
