@@ -7,7 +7,7 @@
 use crate::status::{Failure, Status};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, Id};
 use confide_service::config::{self, ConfigError, MAX_CONFIG};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -201,9 +201,13 @@ fn below<'a>(command: &'a Command, names: &[String]) -> Option<&'a Command> {
     names.iter().try_fold(command, |command, name| command.find_subcommand(name))
 }
 
-/// The command line on which no argument that a setting stands for is required.
+/// The command line on which no argument that a setting stands for is required, and no group of arguments.
 fn with_optional_arguments(command: Command) -> Command {
     let is_setting = |argument: &Arg| SETTINGS.iter().any(|setting| setting.is(argument));
+    let groups: Vec<Id> = command.get_groups().map(|group| group.get_id().clone()).collect();
+    let command = groups
+        .into_iter()
+        .fold(command, |command, group| command.mut_group(group.as_str(), |group| group.required(false)));
     command
         .mut_args(|argument| if is_setting(&argument) { argument.required(false) } else { argument })
         .mut_subcommands(with_optional_arguments)
@@ -315,6 +319,9 @@ impl Settings {
         let given = |argument: &Arg| {
             matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
         };
+        // Whoever lists guests in a file means these, and not the one of a setting as well.
+        let listed =
+            command.get_arguments().any(|argument| argument.get_id() == "upstreams" && given(argument));
         let taken = move |argument: &Arg| {
             let beside = |other: &Arg| {
                 let conflicts = |one: &Arg, other: &Arg| {
@@ -322,7 +329,10 @@ impl Settings {
                 };
                 given(other) && (conflicts(argument, other) || conflicts(other, argument))
             };
-            given(argument) || command.get_arguments().any(beside)
+            let guest = SETTINGS.iter().find(|setting| setting.name == "url");
+            given(argument)
+                || (listed && guest.is_some_and(|guest| guest.is(argument)))
+                || command.get_arguments().any(beside)
         };
         SETTINGS.iter().filter_map(move |setting| {
             let (argument, value) = (setting.argument(command)?, self.value(setting)?);
