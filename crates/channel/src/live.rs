@@ -207,6 +207,7 @@ impl Connection {
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.version_mut() = self.facts.version;
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::CONNECTION);
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(target);
         if self.facts.version == Version::HTTP_2 {

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use confide_client::proxy::{Access, Exposure, Proxy};
 use confide_client::{
-    Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, ReceiptError,
+    Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, Protocols, ReceiptError,
     Receipts, Request, Turn, VerifiedReceipt,
 };
 use confide_evidence::document::EvidenceDocument;
@@ -71,10 +71,17 @@ fn shelf<T: Send + 'static>() -> (Shelf<T>, impl Fn(T) -> io::Result<()> + Send 
 
 #[tokio::test]
 async fn receipts_are_verified_and_given_to_whoever_keeps_them() {
-    let guest = guest(Signing::Honest).await;
+    for protocols in [Protocols::Http1, Protocols::Http2OrHttp1] {
+        are_verified_and_given_to_whoever_keeps_them(protocols).await;
+    }
+}
+
+async fn are_verified_and_given_to_whoever_keeps_them(protocols: Protocols) {
+    let guest = Guest::new(0).unwrap().signing(Signing::Honest).with_http2(8).listen().await.unwrap();
     let (receipts, keep) = shelf::<VerifiedReceipt>();
     let (appraisals, record) = shelf::<Appraised>();
     let client = builder(&guest)
+        .protocols(protocols)
         .receipts(Receipts::Required)
         .record_appraisals(move |appraised| record(appraised.clone()))
         .keep_receipts(move |receipt| keep(receipt.clone()))
@@ -101,9 +108,11 @@ async fn receipts_are_verified_and_given_to_whoever_keeps_them() {
 
 #[tokio::test]
 async fn an_answer_with_a_wrong_receipt_is_not_handed_over() {
-    for (signing, code) in WRONG {
-        let guest = guest(signing).await;
-        let client = builder(&guest).build();
+    let protocols = [Protocols::Http1, Protocols::Http2OrHttp1];
+    for ((signing, code), protocols) in WRONG.into_iter().flat_map(|wrong| protocols.map(|one| (wrong, one)))
+    {
+        let guest = Guest::new(0).unwrap().signing(signing).with_http2(8).listen().await.unwrap();
+        let client = builder(&guest).protocols(protocols).build();
         let repeated = signing == Signing::OneNumber;
         // The first of those that have one number is the one that has it.
         assert_eq!(client.chat(question()).await.map(|_| ()).is_ok(), repeated, "{signing:?}");
