@@ -118,6 +118,10 @@ const FURTHER: &[Further] = &[
                 "confide proxy --upstream https://guest.example:8443 --policy my-guest.toml",
             ),
             (
+                "Before several guests, for programs that have a token",
+                "confide proxy --upstreams fleet.toml --token-file token --policy my-guest.toml",
+            ),
+            (
                 "On a free port, with every appraisal recorded",
                 "confide proxy --upstream https://guest.example:8443 --policy my-guest.toml --listen 127.0.0.1:0 --record appraisals.cbor",
             ),

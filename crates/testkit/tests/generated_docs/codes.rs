@@ -206,7 +206,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "confide_verdicts_total",
         ],
     ),
-    ("flags that go with others", &["sign_head"]),
+    ("flags that go with others", &["require_receipts", "sign_head"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 
