@@ -206,7 +206,9 @@ impl Connection {
         let target = request.uri().path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.version_mut() = self.facts.version;
+        // It may have been made ready for another connection before.
         request.headers_mut().remove(header::HOST);
+        request.headers_mut().remove(header::CONNECTION);
         let mut parts = http::uri::Parts::default();
         parts.path_and_query = Some(target);
         if self.facts.version == Version::HTTP_2 {

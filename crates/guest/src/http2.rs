@@ -238,8 +238,11 @@ impl HttpBody for Taken {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
                 return Poll::Ready(None);
             };
-            // Answers have no trailers.
-            self.rest = frame.into_data().unwrap_or_default();
+            match frame.into_data() {
+                Ok(data) => self.rest = data,
+                // Trailers stand outside of flow control.
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
         }
         self.exchange.handed();
         let length = self.rest.len().min(PIECE);

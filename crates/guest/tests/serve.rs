@@ -880,13 +880,13 @@ fn no_process_of_the_same_user_reads_the_guests_memory() {
 async fn receipts_of_a_guest_hold_and_count_the_answers_to_all_its_clients() {
     let guest = Guest::start("");
     let kept = Arc::<Mutex<Vec<VerifiedReceipt>>>::default();
-    let clients = [(); 2].map(|()| {
+    let clients = [Protocols::Http1, Protocols::Http2OrHttp1].map(|protocols| {
         let kept = Arc::clone(&kept);
         let keep = move |receipt: &VerifiedReceipt| {
             kept.lock().unwrap().push(receipt.clone());
             Ok(())
         };
-        guest.builder().receipts(Receipts::Required).keep_receipts(keep).build()
+        guest.builder().protocols(protocols).receipts(Receipts::Required).keep_receipts(keep).build()
     });
     let ask = || ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(4);
     for client in clients.iter().cycle().take(4) {
