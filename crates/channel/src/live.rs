@@ -206,6 +206,7 @@ impl Connection {
         let target = request.uri().path_and_query().cloned();
         let target = target.unwrap_or_else(|| PathAndQuery::from_static("/"));
         *request.version_mut() = self.facts.version;
+        // It may have been made ready for another connection before.
         request.headers_mut().remove(header::HOST);
         request.headers_mut().remove(header::CONNECTION);
         let mut parts = http::uri::Parts::default();

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{LONG, connect_offering, judge, open, open_http2, opened, policy};
+use common::{LONG, connect_offering, judge, open_http2, opened, policy};
 use confide_channel::{Answer, AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request};
 use confide_policy::Attest;
 use confide_testkit::guest::{Attestation, Chat, Guest, Raw, Then, WORDS};
@@ -172,19 +172,25 @@ async fn evidence_is_bound_to_the_connection_and_not_to_a_stream() {
 }
 
 #[tokio::test]
-async fn a_request_of_which_nothing_was_written_comes_back_and_fits_http_1_1() {
-    let guest = guest();
-    let (connection, served) = connect_offering(&guest, Protocols::Http2OrHttp1).await;
-    let channel = opened(connection.unwrap().attest().await.unwrap(), Attest::PerKey, LONG);
-    served.abort();
-    until("the end of the connection", || channel.is_closed()).await;
-    let Err(failure) = channel.send(prompt()).await else { panic!("sent over a closed connection") };
-    let unsent = failure.unsent.unwrap();
-    let _ = guest.clone().with_http2(0);
-    let other = open(&guest, Attest::PerKey, LONG).await;
-    assert_eq!(other.send(unsent).await.unwrap().status, 200);
-    let request = guest.requests().pop().unwrap();
-    assert!(request.headers.contains(&("host".to_owned(), "guest.invalid:8443".to_owned())));
+async fn a_request_of_which_nothing_was_written_comes_back_and_fits_the_other_protocol() {
+    let both = [Protocols::Http1, Protocols::Http2OrHttp1];
+    for (first, second) in [(both[1], both[0]), (both[0], both[1])] {
+        let guest = guest();
+        let (connection, served) = connect_offering(&guest, first).await;
+        let channel = opened(connection.unwrap().attest().await.unwrap(), Attest::PerKey, LONG);
+        served.abort();
+        until("the end of the connection", || channel.is_closed()).await;
+        let Err(failure) = channel.send(prompt()).await else { panic!("sent over a closed connection") };
+        let unsent = failure.unsent.unwrap();
+        let connection = connect_offering(&guest, second).await.0.unwrap();
+        let other = opened(connection.attest().await.unwrap(), Attest::PerKey, LONG);
+        assert_eq!(other.send(unsent).await.unwrap().status, 200);
+        let request = guest.requests().pop().unwrap();
+        let has = |name: &str, value: &str| request.headers.contains(&(name.to_owned(), value.to_owned()));
+        assert_eq!(has("host", "guest.invalid:8443"), second == Protocols::Http1);
+        assert_eq!(request.authority.is_some(), second != Protocols::Http1);
+        assert!(has("te", "trailers"), "{:?}", request.headers);
+    }
 }
 
 /// A frame (RFC 9113 section 4.1).
