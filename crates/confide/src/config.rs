@@ -129,7 +129,8 @@ fn files_are_there(settings: &Settings) -> Result<(), Failure> {
         let Some(path) = settings.value(setting).map(|value| Path::new(&value.text)) else { continue };
         match setting.name {
             "policy" => drop(input::load(path, Loaded::Normally)?),
-            "references" | "api_key_file" | "pccs_certificate" => drop(input::read(path, 0)?),
+            "upstreams" | "references" | "token_file" | "upstream_key_file" | "api_key_file"
+            | "pccs_certificate" => drop(input::read(path, 0)?),
             _ => {}
         }
     }

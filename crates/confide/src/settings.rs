@@ -50,12 +50,13 @@ enum Scope {
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: [Setting; 16] = [
+pub const SETTINGS: [Setting; 19] = [
     of_guests(
         "url",
         Kind::Text,
         "the guest, https://HOST:PORT: `--url` of chat, `--upstream` of proxy, URL of verify and record",
     ),
+    of_guests("upstreams", Kind::Path, "file that lists further guests of the proxy"),
     of_guests("policy", Kind::Path, "appraisal policy"),
     Setting {
         part_of: Some("policy"),
@@ -69,6 +70,8 @@ pub const SETTINGS: [Setting; 16] = [
         "whether answers without a receipt that the guest signed are refused",
     ),
     of_guests("listen", Kind::Text, "address that the proxy listens on, IP:PORT"),
+    of_guests("token_file", Kind::Path, "file with the token that programs must send to the proxy"),
+    of_guests("upstream_key_file", Kind::Path, "file with the key that the proxy sends to its guests"),
     of_guests("model", Kind::Text, "model that chat asks"),
     of_guests("temperature", Kind::Text, "sampling temperature of chat, 0 to 2"),
     of_guests("max_tokens", Kind::Text, "the most tokens of an answer to chat"),
@@ -106,12 +109,15 @@ const FILE_VARIABLE: &str = "CONFIDE_CONFIG";
 #[serde(deny_unknown_fields, default)]
 struct File {
     url: Option<Spanned<String>>,
+    upstreams: Option<Spanned<String>>,
     policy: Option<Spanned<String>>,
     references: Option<Spanned<String>>,
     cross_check: Option<Spanned<bool>>,
     record: Option<Spanned<String>>,
     require_receipts: Option<Spanned<bool>>,
     listen: Option<Spanned<String>>,
+    token_file: Option<Spanned<String>>,
+    upstream_key_file: Option<Spanned<String>>,
     model: Option<Spanned<String>>,
     temperature: Option<Spanned<f32>>,
     max_tokens: Option<Spanned<u32>>,
@@ -319,9 +325,10 @@ impl Settings {
         let given = |argument: &Arg| {
             matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
         };
-        // Whoever lists guests in a file means these, and not the one of a setting as well.
-        let listed =
-            command.get_arguments().any(|argument| argument.get_id() == "upstreams" && given(argument));
+        // Whoever names guests means these, and not those of settings as well.
+        let are_guests =
+            |argument: &Arg| ["url", "upstream", "upstreams"].contains(&argument.get_id().as_str());
+        let named = command.get_arguments().any(|argument| are_guests(argument) && given(argument));
         let taken = move |argument: &Arg| {
             let beside = |other: &Arg| {
                 let conflicts = |one: &Arg, other: &Arg| {
@@ -329,10 +336,7 @@ impl Settings {
                 };
                 given(other) && (conflicts(argument, other) || conflicts(other, argument))
             };
-            let guest = SETTINGS.iter().find(|setting| setting.name == "url");
-            given(argument)
-                || (listed && guest.is_some_and(|guest| guest.is(argument)))
-                || command.get_arguments().any(beside)
+            given(argument) || (named && are_guests(argument)) || command.get_arguments().any(beside)
         };
         SETTINGS.iter().filter_map(move |setting| {
             let (argument, value) = (setting.argument(command)?, self.value(setting)?);
@@ -415,7 +419,7 @@ fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
 type Field = Option<(usize, OsString)>;
 
 impl File {
-    fn fields(self) -> [(&'static str, Field); 16] {
+    fn fields(self) -> [(&'static str, Field); 19] {
         fn field<T>(value: Option<Spanned<T>>, text: impl Fn(T) -> String) -> Field {
             value.map(|value| (value.span().start, text(value.into_inner()).into()))
         }
@@ -427,12 +431,15 @@ impl File {
         };
         [
             ("url", text(self.url)),
+            ("upstreams", text(self.upstreams)),
             ("policy", text(self.policy)),
             ("references", text(self.references)),
             ("cross_check", switch(self.cross_check)),
             ("record", text(self.record)),
             ("require_receipts", switch(self.require_receipts)),
             ("listen", text(self.listen)),
+            ("token_file", text(self.token_file)),
+            ("upstream_key_file", text(self.upstream_key_file)),
             ("model", text(self.model)),
             ("temperature", field(self.temperature, |value| value.to_string())),
             ("max_tokens", field(self.max_tokens, |value| value.to_string())),

@@ -150,7 +150,7 @@ fn an_error_names_the_file_the_line_and_the_field() {
         (
             "\npolcy = \"a\"\n",
             "config_unknown_field",
-            &["config.toml:2:1: polcy", "expected one of `url`, `policy`"][..],
+            &["config.toml:2:1: polcy", "expected one of `url`, `upstreams`"][..],
         ),
         ("url = 1", "config_invalid", &["config.toml:1:7: url", "expected a string"]),
         ("url = \"a\nb\"", "config_syntax", &["config.toml:2:3: "]),

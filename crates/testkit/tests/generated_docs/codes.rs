@@ -179,6 +179,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "not_run",
             "pccs_certificate",
             "registered_hardware",
+            "require_receipts",
             "rim_service",
             "shared_transcript",
             "signed_references",
