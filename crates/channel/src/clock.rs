@@ -34,6 +34,12 @@ impl Moment {
         self.wall
     }
 
+    /// How long ago `start` was, suspension included; nothing where it is to come.
+    #[must_use]
+    pub fn since(self, start: Self) -> Duration {
+        self.running.saturating_sub(start.running)
+    }
+
     /// How much is left at this moment of a span that began at `start` and ends at `end` by the wall clock. The shorter
     /// of what the two clocks say: setting the wall clock back prolongs nothing.
     #[must_use]
@@ -87,5 +93,9 @@ mod tests {
     fn time_runs() {
         let (first, second) = (Moment::now(), Moment::now());
         assert!(first.running <= second.running && first.running > Duration::ZERO);
+        assert_eq!(
+            (at(9, 5).since(at(0, 3)), at(0, 3).since(at(9, 5))),
+            (Duration::from_secs(2), Duration::ZERO)
+        );
     }
 }

@@ -151,7 +151,8 @@
 //! # }
 //! ```
 //!
-//! A handle on a channel carries one request at a time, and a prompt is sent once:
+//! A handle on a channel carries one request at a time, and takes it: whoever wants to send it again says so
+//! ([`Request::again`]), and again to an attested channel:
 //!
 //! ```compile_fail,E0382
 //! # use confide_channel::{AttestedChannel, Request};

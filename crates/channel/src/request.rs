@@ -97,7 +97,15 @@ pub enum RequestError {
     /// A field that the channel sets itself, or whose name or value no header may have.
     #[error("the header field {0:?} cannot be sent")]
     Header(String),
+    /// A method that changes or mirrors the connection, or that the API does not have.
+    #[error("the method {0} is not sent: GET, HEAD, POST, PUT, PATCH and DELETE are")]
+    Method(Method),
 }
+
+/// The methods that requests may have (RFC 9110 section 9.3, RFC 5789). CONNECT would change what the connection is,
+/// TRACE would mirror it, and OPTIONS asks for what no client of this crate needs.
+const METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
 
 /// One request. Only an [`crate::AttestedChannel`] takes it. Neither `Debug` nor `Clone`.
 pub struct Request(pub(crate) http::Request<Body>);
@@ -119,7 +127,14 @@ impl Request {
         Self::new(Method::POST, target, prompt)
     }
 
-    fn new(method: Method, target: &str, prompt: Prompt) -> Result<Self, RequestError> {
+    /// A request of an absolute path with an optional query.
+    ///
+    /// # Errors
+    /// [`RequestError::Target`]; [`RequestError::Method`] for methods other than GET, HEAD, POST, PUT, PATCH and DELETE.
+    pub fn new(method: Method, target: &str, prompt: Prompt) -> Result<Self, RequestError> {
+        if !METHODS.contains(&method) {
+            return Err(RequestError::Method(method));
+        }
         let target: PathAndQuery = target.parse().map_err(|_| RequestError::Target)?;
         if !target.as_str().starts_with('/') {
             return Err(RequestError::Target);
@@ -128,6 +143,19 @@ impl Request {
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
         Ok(Self(request))
+    }
+
+    /// The same request once more, for another attested channel where the first one did not answer.
+    ///
+    /// The two share the bytes of the prompt, which are zeroed when the last of them is gone. Like any request it is taken
+    /// by an [`crate::AttestedChannel`] alone, and what the first one rested on does not pass to it.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let mut again = http::Request::new(Body::new(self.0.body().bytes.clone()));
+        *again.method_mut() = self.0.method().clone();
+        *again.uri_mut() = self.0.uri().clone();
+        *again.headers_mut() = self.0.headers().clone();
+        Self(again)
     }
 
     /// Sets a header field.
@@ -239,6 +267,33 @@ mod tests {
             assert_eq!(Request::get(target).err(), Some(RequestError::Target), "{target:?}");
         }
         assert!(Request::get("/v1/models?limit=1").is_ok());
+    }
+
+    #[test]
+    fn methods_that_change_or_mirror_a_connection_are_refused() {
+        for method in [Method::CONNECT, Method::TRACE, Method::OPTIONS, Method::from_bytes(b"BREW").unwrap()]
+        {
+            let refused = Request::new(method.clone(), "/v1/files", Prompt::empty());
+            assert_eq!(refused.err(), Some(RequestError::Method(method)));
+        }
+        for method in METHODS {
+            assert!(Request::new(method, "/v1/files", Prompt::empty()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_request_made_again_shares_the_prompt_and_has_the_same_head() {
+        let bytes = Zeroizing::new(b"secret".to_vec());
+        let place = bytes.as_ptr();
+        let request = Request::new(Method::PUT, "/v1/files?x=1", Prompt::new(bytes)).unwrap();
+        let request = request.header("accept", b"a/b").unwrap().authorize(ApiKey::bearer("sk-1").unwrap());
+        let again = request.again();
+        assert_eq!(again.0.body().bytes.as_ptr(), place, "not one more copy in memory");
+        assert_eq!((again.0.method(), again.0.uri()), (request.0.method(), request.0.uri()));
+        assert_eq!(again.0.headers(), request.0.headers());
+        assert!(again.0.headers()["authorization"].is_sensitive());
+        drop(request);
+        assert_eq!(&again.0.body().bytes[..], b"secret");
     }
 
     #[test]

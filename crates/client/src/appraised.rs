@@ -8,6 +8,7 @@ use confide_verifier::AttestationResult;
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The inputs and the outcome of one appraisal, accepted or not. It opens nothing.
 #[derive(Clone)]
@@ -30,6 +31,8 @@ pub struct Appraised {
     pub references: Option<Arc<RecordedReferences>>,
     /// The key exchange of the connection.
     pub key_exchange: KeyExchange,
+    /// How long it took from the question for evidence to the verdict, fetched endorsements and record included.
+    pub elapsed: Duration,
 }
 
 impl Appraised {

@@ -33,7 +33,7 @@ pub struct ClientBuilder {
     protocols: Option<Protocols>,
     endorsements: Endorsements,
     endorsing: Option<Endorsing>,
-    observer: Option<Observer>,
+    observers: Vec<Observer>,
     recorder: Option<Recorder>,
     receipts: Receipts,
     keeper: Option<Keeper>,
@@ -66,7 +66,7 @@ impl Client {
             protocols: None,
             endorsements: Endorsements::default(),
             endorsing: None,
-            observer: None,
+            observers: Vec::new(),
             recorder: None,
             receipts: Receipts::default(),
             keeper: None,
@@ -106,6 +106,18 @@ impl Client {
         self.lease().await?.send(request).await
     }
 
+    /// The verdict that was made last, where it still holds. Nothing is asked for it.
+    #[must_use]
+    pub fn standing(&self) -> Option<Arc<Verdict>> {
+        self.pool.standing()
+    }
+
+    /// The policy that every verdict is made by.
+    #[must_use]
+    pub fn policy(&self) -> &AppraisalPolicy {
+        self.pool.policy()
+    }
+
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
@@ -119,6 +131,12 @@ impl Client {
 }
 
 impl ClientBuilder {
+    /// Where the guest listens.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
     /// Which versions of HTTP are offered to the guest.
     ///
     /// Without this, it is HTTP/1.1 where the policy says `per-key`: further connections cost no attestation, and one
@@ -187,10 +205,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block.
+    /// Tells `observer` of every appraisal, accepted or not, once it is recorded. It must not block. There may be several.
     #[must_use]
     pub fn on_appraisal(mut self, observer: impl Fn(&Appraised) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Box::new(observer));
+        self.observers.push(Box::new(observer));
         self
     }
 
@@ -222,7 +240,7 @@ impl ClientBuilder {
             policy: Arc::new(self.policy),
             endorsements: Arc::new(self.endorsements),
             endorsing: self.endorsing,
-            observer: self.observer,
+            observers: self.observers,
             recorder: self.recorder,
             receipts: self.receipts,
             keeper: self.keeper,

@@ -21,11 +21,20 @@ struct ErrorFields<'a> {
     kind: &'a str,
     param: Option<&'a str>,
     code: &'a str,
+    /// An extension: the code of the check that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<&'a str>,
 }
 
 impl<'a> ErrorBody<'a> {
     pub(crate) fn new(kind: &'a str, code: &'a str, message: &'a str) -> Self {
-        Self { error: ErrorFields { message, kind, param: None, code } }
+        Self { error: ErrorFields { message, kind, param: None, code, check: None } }
+    }
+
+    /// Names the check that failed.
+    pub(crate) fn check(mut self, check: Option<&'a str>) -> Self {
+        self.error.check = check;
+        self
     }
 
     pub(crate) fn to_json(&self) -> Vec<u8> {
@@ -74,6 +83,8 @@ mod tests {
         let expected =
             r#"{"error":{"message":"refused","type":"attestation_error","param":null,"code":"report_data"}}"#;
         assert_eq!(String::from_utf8(body).unwrap(), expected);
+        let named = ErrorBody::new("a", "b", "c").check(Some("report_data")).to_json();
+        assert!(named.ends_with(br#""code":"b","check":"report_data"}}"#));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use confide_channel::{
 use confide_endorser::EndorserError;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
 use confide_evidence::record::{RecordedReferences, SecondOpinion};
-use confide_policy::Attest;
+use confide_policy::{AppraisalPolicy, Attest};
 use confide_verifier::{
     Appraisal, AttestationResult, Attested, Challenge, Memo, PreparedReferences, Rejection, appraise,
 };
@@ -65,7 +65,7 @@ pub(crate) struct Target {
     pub(crate) policy_text: Arc<str>,
     pub(crate) endorsements: Arc<Endorsements>,
     pub(crate) endorsing: Option<Endorsing>,
-    pub(crate) observer: Option<Observer>,
+    pub(crate) observers: Vec<Observer>,
     pub(crate) recorder: Option<Recorder>,
     pub(crate) receipts: Receipts,
     pub(crate) keeper: Option<Keeper>,
@@ -95,6 +95,8 @@ struct State {
     unshared: bool,
     verdicts: VerdictCache,
     latest: Option<Arc<Appraised>>,
+    /// The verdict that was made last, whatever key it is about, or another one that holds.
+    standing: Option<Arc<Verdict>>,
     last_use: Option<Instant>,
     /// By key: a peer that is slow to attest holds up nobody who reached another.
     turns: Vec<([u8; 32], Weak<Turn>)>,
@@ -155,7 +157,7 @@ struct Asked {
     document: Vec<u8>,
     challenge: Challenge,
     endorsements: Arc<Endorsements>,
-    now: UnixTime,
+    asked: Moment,
     key_exchange: KeyExchange,
 }
 
@@ -169,7 +171,8 @@ struct Judged {
 impl Target {
     /// Appraises, and records. Both take their time.
     fn judge(&self, asked: Asked, memo: &Memo) -> Judged {
-        let Asked { document, challenge, endorsements, now, key_exchange } = asked;
+        let Asked { document, challenge, endorsements, asked, key_exchange } = asked;
+        let now = asked.wall();
         let recorded = challenge.recorded();
         let second_opinion = self.second_opinion(&document, &endorsements, now);
         let appraisal = Appraisal {
@@ -199,6 +202,7 @@ impl Target {
             second_opinion,
             references: self.references.clone(),
             key_exchange,
+            elapsed: Duration::ZERO,
         };
         let recorded = self.recorder.as_ref().map_or(Ok(()), |record| record(&appraised));
         Judged {
@@ -260,6 +264,24 @@ impl Pool {
         self.state().latest.clone()
     }
 
+    /// The verdict that was made last, where it still holds.
+    pub(crate) fn standing(&self) -> Option<Arc<Verdict>> {
+        let standing = self.state().standing.clone()?;
+        (!standing.left(Moment::now()).is_zero()).then_some(standing)
+    }
+
+    /// Takes a verdict that holds for the standing one, where that has ended: there may be several keys behind an address.
+    fn stand_on(&self, verdict: &Arc<Verdict>) {
+        let mut state = self.state();
+        if state.standing.as_ref().is_none_or(|standing| standing.left(Moment::now()).is_zero()) {
+            state.standing = Some(Arc::clone(verdict));
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &AppraisalPolicy {
+        self.target.policy.policy()
+    }
+
     /// An attested channel: one that is there, or a new one.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease, ClientError> {
         self.state().last_use = Some(Instant::now());
@@ -268,6 +290,7 @@ impl Pool {
             // In a box, so that not every request is as large as what opens a channel.
             None => Box::pin(self.open_for_all()).await?,
         };
+        self.stand_on(channel.verdict());
         Ok(Lease { channel: Some(channel), pool: Arc::clone(self) })
     }
 
@@ -389,11 +412,12 @@ impl Pool {
             // What there is is appraised all the same, so that records hold what the guest showed.
             Err(error) => (Arc::clone(&self.target.endorsements), Some(error)),
         };
-        let asked = Asked { document, challenge, endorsements, now, key_exchange: channel.key_exchange() };
+        let (asked, key_exchange) = (channel.asked(), channel.key_exchange());
+        let question = Asked { document, challenge, endorsements, asked, key_exchange };
         let pool = Arc::clone(self);
-        let judged = tokio::task::spawn_blocking(move || pool.target.judge(asked, &pool.memo)).await;
+        let judged = tokio::task::spawn_blocking(move || pool.target.judge(question, &pool.memo)).await;
         let Judged { verdict, appraised, recorded } = judged.map_err(|_| ClientError::Internal)?;
-        let appraised = self.note(appraised);
+        let appraised = self.note(Appraised { elapsed: Moment::now().since(asked), ..appraised });
         match (verdict, unfetched) {
             (Ok(attested), _) => {
                 recorded?;
@@ -425,9 +449,7 @@ impl Pool {
     }
 
     fn note(&self, appraised: Appraised) -> Arc<Appraised> {
-        if let Some(observer) = &self.target.observer {
-            observer(&appraised);
-        }
+        self.target.observers.iter().for_each(|observer| observer(&appraised));
         let appraised = Arc::new(appraised);
         self.state().latest = Some(Arc::clone(&appraised));
         appraised
@@ -440,7 +462,11 @@ impl Pool {
     ) -> Result<AttestedChannel, ClientError> {
         let attest = self.target.policy.policy().freshness.attest;
         let channel = AttestedChannel::open(channel, attested, attest)?;
-        self.state().verdicts.insert(Arc::clone(channel.verdict()));
+        {
+            let mut state = self.state();
+            state.verdicts.insert(Arc::clone(channel.verdict()));
+            state.standing = Some(Arc::clone(channel.verdict()));
+        }
         tokio::spawn(renew_ahead(Arc::downgrade(self), Arc::clone(channel.verdict())));
         Ok(channel)
     }
@@ -586,10 +612,16 @@ impl Lease {
             }
             Err(failure) => return Err(failure.error.into()),
         };
+        self.response(answer, sent).await
+    }
+
+    /// The response of an answer to what was sent over this lease's channel.
+    pub(crate) async fn response(&self, answer: Answer, sent: Sent) -> Result<Response, ClientError> {
         Response::new(answer, sent, Arc::clone(&self.pool))?.verified_first().await
     }
 
-    async fn send_once(&mut self, request: Request) -> Result<Answer, SendError> {
+    /// Sends a request over this channel alone. The lease is used up.
+    pub(crate) async fn send_once(&mut self, request: Request) -> Result<Answer, SendError> {
         let channel = self.channel.take().expect("a lease holds its channel until it is sent or dropped");
         channel.send(request).await
     }

@@ -168,7 +168,7 @@ impl ResponseBody {
             }
         };
         expected.update(&octets);
-        let ended = self.body.as_ref().is_none_or(Body::is_end_stream);
+        let ended = self.body.as_ref().is_none_or(has_ended);
         let last = self.tail.as_mut().map_or(0, |tail| tail.last(&octets));
         let mut now = match self.held.take() {
             // It was no end.
@@ -179,6 +179,11 @@ impl ResponseBody {
         self.held = (held > 0).then(|| now.split_off(now.len() - held));
         (!now.is_empty()).then(|| Frame::data(now))
     }
+}
+
+/// Whether no octet follows. HTTP/2 may tell the end of a stream after all octets that were announced.
+fn has_ended(body: &AnswerBody) -> bool {
+    body.is_end_stream() || body.size_hint().exact() == Some(0)
 }
 
 /// What ends an event stream of the OpenAI API, as guests write it.
@@ -224,9 +229,7 @@ impl Body for ResponseBody {
                 return Poll::Ready(Some(Ok(Frame::data(held))));
             }
             let Some(body) = &mut self.body else { return Poll::Ready(None) };
-            let ended = body.is_end_stream();
-            let frame = if ended { None } else { ready!(Pin::new(body).poll_frame(cx)) };
-            match frame.transpose() {
+            match ready!(Pin::new(body).poll_frame(cx)).transpose() {
                 Err(error) => {
                     self.finish();
                     return self.fail(error);

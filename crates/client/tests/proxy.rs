@@ -1,86 +1,63 @@
 //! The proxy between a plain local program and a guest in this process.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use bytes::Bytes;
-use confide_client::proxy::{Exposure, Proxy, ProxyError};
-use confide_client::{Client, PolicyText};
-use confide_policy::Loaded;
+mod endpoint;
+
+use confide_client::proxy::{Access, Exposure, Proxy, ProxyError};
 use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, Raw, Then};
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use endpoint::{CHAT, Endpoint, SECRET, error, fields, fleet, send, was_only_attested, whole};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, oneshot};
-use tokio::task::JoinHandle;
-
-const SECRET: &str = "the secret question";
-const CHAT: &str = "/v1/chat/completions";
+use tokio::sync::Semaphore;
 
 /// A proxy in front of a guest.
 struct Rig {
     guest: Listening,
+    endpoint: Endpoint,
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<()>,
 }
 
 impl Rig {
     async fn new(guest: Guest) -> Self {
         let guest = guest.listen().await.unwrap();
-        let proxy = Proxy::bind(client(&guest.url()), loopback(), Exposure::Loopback).await.unwrap();
-        let address = proxy.address();
-        let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(proxy.serve(async { drop(stopped.await) }));
-        Self { guest, address, stop: Some(stop), served }
+        let endpoint = Endpoint::new(of(&guest.url())).await;
+        Self { guest, address: endpoint.address, endpoint }
     }
 
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
-        send(self.address, method, path, headers, body).await
+    async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> endpoint::Answer {
+        self.endpoint.send(method, path, headers, body).await
     }
 
-    async fn ask(&self) -> Answer {
-        self.send("POST", CHAT, &[("content-type", "application/json")], question()).await
+    async fn ask(&self) -> endpoint::Answer {
+        self.endpoint.ask(guest::MODEL).await
+    }
+
+    async fn verdict(&self) -> endpoint::Answer {
+        self.send("GET", &format!("/_confide/verdicts/{}", self.guest.address), &[], vec![]).await
+    }
+
+    async fn attested(&self) {
+        self.endpoint.until(self.guest.address, "attested").await;
     }
 }
 
-type Answer = http::Response<hyper::body::Incoming>;
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-fn client(url: &str) -> Client {
-    let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
-    Client::builder(url, policy).unwrap().build()
+fn of(url: &str) -> confide_client::Fleet {
+    fleet(guest::policy("per-key", 300), &[url.to_owned()]).build().unwrap()
 }
 
 fn question() -> Vec<u8> {
-    json!({ "model": "m", "messages": [{ "role": "user", "content": SECRET }] }).to_string().into_bytes()
-}
-
-async fn send(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: Vec<u8>,
-) -> Answer {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let mut request = http::Request::builder().method(method).uri(path);
-    if !headers.iter().any(|(name, _)| *name == "host") {
-        request = request.header("host", address.to_string());
-    }
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    sender.send_request(request.body(Full::from(body)).unwrap()).await.unwrap()
+    endpoint::question(guest::MODEL)
 }
 
 /// Everything that the proxy answers to these bytes.
@@ -101,24 +78,6 @@ async fn raw_open(address: SocketAddr, request: &str) -> String {
     let reading = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
     reading.expect("the connection is closed").unwrap();
     String::from_utf8(answer).unwrap()
-}
-
-async fn whole(answer: Answer) -> Vec<u8> {
-    answer.into_body().collect().await.unwrap().to_bytes().to_vec()
-}
-
-/// Holds an answer against the form of the OpenAI API's errors; gives type and code.
-async fn error(answer: Answer, status: u16) -> (String, String) {
-    assert_eq!(answer.status(), status);
-    assert_eq!(answer.headers()["content-type"], "application/json");
-    assert!(!answer.headers().contains_key("x-confide-verdict"));
-    let body: Value = serde_json::from_slice(&whole(answer).await).unwrap();
-    let fields = body["error"].as_object().unwrap();
-    let mut names: Vec<&str> = fields.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    assert_eq!(names, ["code", "message", "param", "type"]);
-    assert!(fields["param"].is_null() && !fields["message"].as_str().unwrap().is_empty());
-    (fields["type"].as_str().unwrap().to_owned(), fields["code"].as_str().unwrap().to_owned())
 }
 
 fn invalid(code: &str) -> (String, String) {
@@ -179,18 +138,24 @@ async fn a_refused_guest_gets_no_byte_of_a_prompt() {
     let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::OtherExporter)).await;
     let answer = rig.ask().await;
     assert_eq!(answer.headers()["x-should-retry"], "false");
-    let told = error(answer, 502).await;
-    assert_eq!(told, ("attestation_error".to_owned(), "report_data".to_owned()));
+    let told = fields(answer, 502).await;
+    assert_eq!(
+        (&told["type"], &told["code"], &told["check"]),
+        (&json!("attestation_error"), &json!("attestation_failed"), &json!("report_data"))
+    );
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains("expected ") && message.contains(", found "), "{message}");
     let guest = &rig.guest.guest;
     assert!(!guest.saw(SECRET.as_bytes()) && !guest.saw(b"chat"));
     assert_eq!(guest.requests().len(), guest.attestations());
 
-    let verdict = rig.send("GET", "/confide/verdict", &[], vec![]).await;
+    let verdict = rig.verdict().await;
     assert_eq!(verdict.status(), 502);
     let verdict: Value = serde_json::from_slice(&whole(verdict).await).unwrap();
     assert_eq!((&verdict["outcome"], &verdict["code"]), (&json!("rejected"), &json!("report_data")));
 
     let _ = guest.clone().attesting(Attestation::Honest);
+    rig.attested().await;
     assert_eq!(rig.ask().await.status(), 200, "a guest that mends its ways is served");
     assert!(guest.saw(SECRET.as_bytes()), "the control: an accepted guest sees the prompt");
 }
@@ -204,28 +169,29 @@ async fn the_guest_is_attested_before_the_body_is_read() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 502", "answered though no byte of the body was sent");
-    assert_eq!(rig.guest.guest.attestations(), 1);
+    assert!(was_only_attested(&rig.guest.guest) && rig.guest.guest.attestations() > 0);
 }
 
 #[tokio::test]
 async fn network_faults_are_errors_of_the_api() {
-    let rig = Rig::new(Guest::new(0).unwrap()).await;
-    let gone = {
-        let guest = Guest::new(0).unwrap().listen().await.unwrap();
-        guest.url()
-    };
+    let gone = Guest::new(0).unwrap().listen().await.unwrap().address;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let proxy = Proxy::bind(client(&gone), loopback(), Exposure::Loopback).await.unwrap();
-    let address = proxy.address();
-    tokio::spawn(proxy.serve(std::future::pending()));
-    let told = error(send(address, "POST", CHAT, &[], question()).await, 502).await;
-    assert_eq!(told, ("upstream_error".to_owned(), "dial_failed".to_owned()));
-    let told = error(send(address, "GET", "/confide/verdict", &[], vec![]).await, 502).await;
-    assert_eq!(told.1, "dial_failed");
+    let endpoint = Endpoint::new(of(&format!("https://{gone}"))).await;
+    let answer = endpoint.ask(guest::MODEL).await;
+    assert_eq!(answer.headers()["retry-after"], "1");
+    let told = fields(answer, 503).await;
+    assert_eq!((&told["type"], &told["code"]), (&json!("upstream_error"), &json!("no_attested_instances")));
+    assert_eq!(told["check"], "dial_failed", "of the only instance the reason's code, too");
+    let message = told["message"].as_str().unwrap();
+    assert!(message.contains(&format!("{gone} is unreachable (dial_failed)")), "{message}");
+    let path = format!("/_confide/verdicts/{gone}");
+    let told = error(send(endpoint.address, "GET", &path, &[], vec![]).await, 503).await;
+    assert_eq!(told.1, "no_verdict");
 
-    let _ = rig.guest.guest.clone().attesting(Attestation::Status(503));
-    let told = error(rig.ask().await, 502).await;
-    assert_eq!(told, ("upstream_error".to_owned(), "attestation_status".to_owned()));
+    let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::Status(503))).await;
+    let told = fields(rig.ask().await, 503).await;
+    assert_eq!(told["code"], "no_attested_instances");
+    assert!(told["message"].as_str().unwrap().contains("(attestation_status)"), "{told}");
 }
 
 #[tokio::test]
@@ -280,7 +246,8 @@ async fn bad_requests_are_refused_before_anything_is_asked() {
     let local = rig.address.to_string();
     for (method, path, headers, status, code) in [
         ("POST", CHAT, vec![("origin", "https://evil.example")], 403, "origin_refused"),
-        ("GET", "/confide/verdict", vec![("origin", "null")], 403, "origin_refused"),
+        ("GET", "/_confide/status", vec![("origin", "null")], 403, "origin_refused"),
+        ("GET", "/_confide/health/live", vec![("host", "evil.example")], 403, "host_refused"),
         ("GET", "/v1/models", vec![("sec-fetch-site", "cross-site")], 403, "origin_refused"),
         ("GET", "/v1/models", vec![("host", "evil.example:8787")], 403, "host_refused"),
         ("GET", "/v1/models", vec![("host", "localhost"), ("host", "localhost")], 400, "host_malformed"),
@@ -289,9 +256,10 @@ async fn bad_requests_are_refused_before_anything_is_asked() {
         ("CONNECT", "127.0.0.1:443", vec![], 404, "unknown_path"),
         ("OPTIONS", CHAT, vec![("origin", "http://localhost")], 405, "method_not_allowed"),
         ("TRACE", CHAT, vec![], 405, "method_not_allowed"),
-        ("GET", CHAT, vec![("upgrade", "websocket"), ("connection", "upgrade")], 405, "method_not_allowed"),
-        ("GET", CHAT, vec![("host", local.as_str())], 405, "method_not_allowed"),
-        ("PUT", "/v1/models", vec![], 405, "method_not_allowed"),
+        ("BREW", CHAT, vec![("host", local.as_str())], 405, "method_not_allowed"),
+        ("POST", "/_confide/status", vec![], 405, "method_not_allowed"),
+        ("GET", "/confide/verdict", vec![], 404, "unknown_path"),
+        ("GET", "/_confide/verdicts/a.example", vec![], 404, "unknown_instance"),
         ("GET", "/", vec![], 404, "unknown_path"),
         ("POST", "/.well-known/confide/attestation", vec![], 404, "unknown_path"),
         ("POST", "/v1/../admin", vec![], 404, "unknown_path"),
@@ -299,7 +267,7 @@ async fn bad_requests_are_refused_before_anything_is_asked() {
         let told = error(rig.send(method, path, &headers, vec![]).await, status).await;
         assert_eq!(told, invalid(code), "{method} {path} {headers:?}");
     }
-    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
+    assert!(was_only_attested(&rig.guest.guest));
 }
 
 #[tokio::test]
@@ -311,7 +279,7 @@ async fn bodies_beyond_the_limit_are_refused() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    assert!(rig.guest.guest.seen().is_empty());
+    assert!(was_only_attested(&rig.guest.guest));
 
     let stream = TcpStream::connect(rig.address).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
@@ -351,7 +319,7 @@ async fn what_is_no_http_is_told_so_and_harms_nothing() {
             (&json!(code), &json!("invalid_request_error"))
         );
     }
-    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
+    assert!(was_only_attested(&rig.guest.guest));
     assert_eq!(rig.ask().await.status(), 200, "the proxy stays up");
 }
 
@@ -366,7 +334,7 @@ async fn a_head_that_does_not_come_in_time_is_told_so() {
     assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
     let body: Value = serde_json::from_str(body).unwrap();
     assert_eq!(body["error"]["code"], "request_head_timed_out");
-    assert!(rig.guest.guest.seen().is_empty(), "the guest was not even dialled");
+    assert!(was_only_attested(&rig.guest.guest));
 }
 
 #[tokio::test]
@@ -420,11 +388,11 @@ async fn a_body_with_two_lengths_smuggles_nothing() {
 async fn pipelined_requests_are_answered_in_their_order() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
     let request = "GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n\
-        GET /v1/nothing HTTP/1.1\r\nhost: localhost\r\n\r\n\
+        GET /v2/nothing HTTP/1.1\r\nhost: localhost\r\n\r\n\
         nonsense\r\n\r\n";
     let answer = raw(rig.address, request.as_bytes()).await;
     let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
-    assert_eq!(statuses, ["200", "405", "400"], "{answer}");
+    assert_eq!(statuses, ["200", "404", "400"], "{answer}");
     assert!(answer.ends_with(r#""code":"malformed_http"}}"#), "{answer}");
 }
 
@@ -447,6 +415,7 @@ async fn a_body_is_asked_for_after_the_verdict() {
     let answer = raw_open(rig.address, &head).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     let _ = rig.guest.guest.clone().attesting(Attestation::Honest);
+    rig.attested().await;
     let mut stream = TcpStream::connect(rig.address).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut interim = [0; 25];
@@ -483,7 +452,8 @@ async fn a_program_that_leaves_ends_its_request() {
 #[tokio::test]
 async fn the_verdict_can_be_asked_for() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
-    let answer = rig.send("GET", "/confide/verdict", &[], vec![]).await;
+    rig.attested().await;
+    let answer = rig.verdict().await;
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["content-type"]),
         (200, &"application/json".parse().unwrap())
@@ -494,11 +464,15 @@ async fn the_verdict_can_be_asked_for() {
 }
 
 #[tokio::test]
-async fn only_loopback_is_listened_on_unless_asked() {
+async fn only_loopback_is_listened_on_unless_asked_and_with_a_token() {
     let guest = Guest::new(0).unwrap().listen().await.unwrap();
     let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    let refused = Proxy::bind(client(&guest.url()), anywhere, Exposure::Loopback).await.err().unwrap();
+    let bound = |access, exposure| Proxy::bind(of(&guest.url()), access, anywhere, exposure);
+    let refused = bound(Access::open().token("t"), Exposure::Loopback).await.err().unwrap();
     assert!(matches!(refused, ProxyError::NotLoopback(_)), "{refused}");
+    let refused = bound(Access::open(), Exposure::Anybody).await.err().unwrap();
+    assert_eq!((matches!(refused, ProxyError::TokenMissing(_)), refused.code()), (true, "token_missing"));
+    assert!(bound(Access::open().token("t"), Exposure::Anybody).await.is_ok());
 }
 
 #[tokio::test]
@@ -506,10 +480,13 @@ async fn a_shutdown_lets_open_answers_end() {
     let gate = Arc::new(Semaphore::new(1));
     let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
     let answer = rig.ask().await;
-    drop(rig.stop.take());
+    drop(rig.endpoint.stop.take());
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(TcpStream::connect(rig.address).await.is_err(), "no longer listening");
     gate.add_permits(100);
     assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"));
-    tokio::time::timeout(Duration::from_secs(5), rig.served).await.expect("the server ends").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), rig.endpoint.served)
+        .await
+        .expect("the server ends")
+        .unwrap();
 }

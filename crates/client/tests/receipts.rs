@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use bytes::Bytes;
-use confide_client::proxy::{Exposure, Proxy};
+use confide_client::proxy::{Access, Exposure, Proxy};
 use confide_client::{
-    Appraised, ChatRequest, Client, ClientBuilder, ClientError, PolicyText, Prompt, Protocols, ReceiptError,
+    Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, Protocols, ReceiptError,
     Receipts, Request, Turn, VerifiedReceipt,
 };
 use confide_evidence::document::EvidenceDocument;
@@ -41,7 +41,7 @@ fn builder(guest: &Listening) -> ClientBuilder {
 }
 
 async fn guest(signing: Signing) -> Listening {
-    Guest::new(0).unwrap().with_http2(100).signing(signing).listen().await.unwrap()
+    Guest::new(0).unwrap().signing(signing).listen().await.unwrap()
 }
 
 fn question() -> ChatRequest {
@@ -71,10 +71,17 @@ fn shelf<T: Send + 'static>() -> (Shelf<T>, impl Fn(T) -> io::Result<()> + Send 
 
 #[tokio::test]
 async fn receipts_are_verified_and_given_to_whoever_keeps_them() {
-    let guest = guest(Signing::Honest).await;
+    for protocols in [Protocols::Http1, Protocols::Http2OrHttp1] {
+        are_verified_and_given_to_whoever_keeps_them(protocols).await;
+    }
+}
+
+async fn are_verified_and_given_to_whoever_keeps_them(protocols: Protocols) {
+    let guest = Guest::new(0).unwrap().signing(Signing::Honest).with_http2(8).listen().await.unwrap();
     let (receipts, keep) = shelf::<VerifiedReceipt>();
     let (appraisals, record) = shelf::<Appraised>();
     let client = builder(&guest)
+        .protocols(protocols)
         .receipts(Receipts::Required)
         .record_appraisals(move |appraised| record(appraised.clone()))
         .keep_receipts(move |receipt| keep(receipt.clone()))
@@ -101,9 +108,10 @@ async fn receipts_are_verified_and_given_to_whoever_keeps_them() {
 
 #[tokio::test]
 async fn an_answer_with_a_wrong_receipt_is_not_handed_over() {
-    let both = [Protocols::Http1, Protocols::Http2OrHttp1];
-    for ((signing, code), protocols) in WRONG.into_iter().flat_map(|wrong| both.map(|one| (wrong, one))) {
-        let guest = guest(signing).await;
+    let protocols = [Protocols::Http1, Protocols::Http2OrHttp1];
+    for ((signing, code), protocols) in WRONG.into_iter().flat_map(|wrong| protocols.map(|one| (wrong, one)))
+    {
+        let guest = Guest::new(0).unwrap().signing(signing).with_http2(8).listen().await.unwrap();
         let client = builder(&guest).protocols(protocols).build();
         let repeated = signing == Signing::OneNumber;
         // The first of those that have one number is the one that has it.
@@ -202,10 +210,14 @@ async fn ask(address: SocketAddr, stream: bool) -> (u16, http::HeaderMap, String
 #[tokio::test]
 async fn the_proxy_hands_over_no_answer_with_a_wrong_receipt_and_no_receipt_either() {
     for signing in [Signing::Honest, Signing::OtherResponse] {
-        let guest = guest(signing).await;
-        let client = builder(&guest).receipts(Receipts::Required).build();
-        let proxy =
-            Proxy::bind(client, SocketAddr::from(([127, 0, 0, 1], 0)), Exposure::Loopback).await.unwrap();
+        let guest = self::guest(signing).await;
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let fleet = Fleet::builder(move |endpoint| {
+            Ok(Client::builder(&endpoint.to_string(), policy.clone())?.receipts(Receipts::Required))
+        });
+        let fleet = fleet.upstream(&guest.url()).unwrap().build().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let proxy = Proxy::bind(fleet, Access::open(), address, Exposure::Loopback).await.unwrap();
         let address = proxy.address();
         let serving = tokio::spawn(proxy.serve(std::future::pending()));
         let (status, fields, body) = ask(address, false).await;

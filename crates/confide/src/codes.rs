@@ -15,6 +15,16 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "check that the folder exists, that you may write there and that the disk has room",
     ),
     (
+        "token_file",
+        "the file with the endpoint's token does not hold one word",
+        "write the token into the file, in one line of visible ASCII characters",
+    ),
+    (
+        "upstream_key_file",
+        "the file with the guests' key does not hold one word",
+        "write the key into the file, in one line of visible ASCII characters",
+    ),
+    (
         "output_failed",
         "standard output could not be written to its end",
         "run the command again with a standard output that has room",

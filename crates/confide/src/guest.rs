@@ -5,7 +5,8 @@ use crate::endorser::EndorserFlags;
 use crate::input::LoadedPolicy;
 use crate::render;
 use crate::status::{Failure, Status};
-use confide_client::{Client, ClientBuilder, ClientError, PolicyText, Receipts, Verdict};
+use confide_client::{Client, ClientBuilder, ClientError, Endorsing, PolicyText, Receipts, Verdict};
+use confide_evidence::record::RecordedReferences;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -16,13 +17,38 @@ pub(crate) fn client(
     endorser: &EndorserFlags,
     cross_check: CrossCheck,
 ) -> Result<ClientBuilder, Failure> {
-    let LoadedPolicy { policy, text, references } = policy;
-    let builder = Client::builder(url, PolicyText::new(text, policy)).map_err(|error| failure(&error))?;
-    let builder = match references {
-        Some(given) => builder.references(given.recorded),
-        None => builder,
-    };
-    Ok(cross_check.watch(builder.endorsing(endorser.endorsing()?)))
+    Clients::new(policy, endorser, cross_check)?.begin(url).map_err(|error| failure(&error))
+}
+
+/// What the clients of all guests of one command have in common.
+pub(crate) struct Clients {
+    policy: PolicyText,
+    references: Option<RecordedReferences>,
+    endorsing: Endorsing,
+    cross_check: CrossCheck,
+}
+
+impl Clients {
+    pub(crate) fn new(
+        policy: LoadedPolicy,
+        endorser: &EndorserFlags,
+        cross_check: CrossCheck,
+    ) -> Result<Self, Failure> {
+        let LoadedPolicy { policy, text, references } = policy;
+        let references = references.map(|given| given.recorded);
+        let policy = PolicyText::new(text, policy);
+        Ok(Self { policy, references, endorsing: endorser.endorsing()?, cross_check })
+    }
+
+    /// Begins a client of the guest at `url`.
+    pub(crate) fn begin(&self, url: &str) -> Result<ClientBuilder, ClientError> {
+        let builder = Client::builder(url, self.policy.clone())?.endorsing(self.endorsing.clone());
+        let builder = match &self.references {
+            Some(given) => builder.references(given.clone()),
+            None => builder,
+        };
+        Ok(self.cross_check.watch(builder))
+    }
 }
 
 /// What is asked of answers.

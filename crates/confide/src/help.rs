@@ -165,6 +165,16 @@ const FURTHER: &[Further] = &[
             ("What is over by then", "confide replay appraisals.cbor --at 2027-01-01T00:00:00Z --json"),
         ],
     ),
+    described(
+        "audit",
+        &[
+            ("A folder by itself", "confide audit records"),
+            (
+                "Against a head that was kept elsewhere",
+                "confide audit records --head head.cbor --head-key auditor.pem --json",
+            ),
+        ],
+    ),
     of(
         "inspect",
         &[

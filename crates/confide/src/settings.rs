@@ -7,7 +7,7 @@
 use crate::status::{Failure, Status};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, Id};
 use confide_service::config::{self, ConfigError, MAX_CONFIG};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ enum Scope {
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: [Setting; 15] = [
+pub const SETTINGS: [Setting; 16] = [
     of_guests(
         "url",
         Kind::Text,
@@ -63,6 +63,11 @@ pub const SETTINGS: [Setting; 15] = [
     },
     of_guests("cross_check", Kind::Switch, "whether dcap-qvl appraises each quote, too"),
     of_guests("record", Kind::Path, "where chat and proxy record every appraisal"),
+    of_guests(
+        "require_receipts",
+        Kind::Switch,
+        "whether answers without a receipt that the guest signed are refused",
+    ),
     of_guests("listen", Kind::Text, "address that the proxy listens on, IP:PORT"),
     of_guests("model", Kind::Text, "model that chat asks"),
     of_guests("temperature", Kind::Text, "sampling temperature of chat, 0 to 2"),
@@ -105,6 +110,7 @@ struct File {
     references: Option<Spanned<String>>,
     cross_check: Option<Spanned<bool>>,
     record: Option<Spanned<String>>,
+    require_receipts: Option<Spanned<bool>>,
     listen: Option<Spanned<String>>,
     model: Option<Spanned<String>>,
     temperature: Option<Spanned<f32>>,
@@ -195,9 +201,13 @@ fn below<'a>(command: &'a Command, names: &[String]) -> Option<&'a Command> {
     names.iter().try_fold(command, |command, name| command.find_subcommand(name))
 }
 
-/// The command line on which no argument that a setting stands for is required.
+/// The command line on which no argument that a setting stands for is required, and no group of arguments.
 fn with_optional_arguments(command: Command) -> Command {
     let is_setting = |argument: &Arg| SETTINGS.iter().any(|setting| setting.is(argument));
+    let groups: Vec<Id> = command.get_groups().map(|group| group.get_id().clone()).collect();
+    let command = groups
+        .into_iter()
+        .fold(command, |command, group| command.mut_group(group.as_str(), |group| group.required(false)));
     command
         .mut_args(|argument| if is_setting(&argument) { argument.required(false) } else { argument })
         .mut_subcommands(with_optional_arguments)
@@ -309,6 +319,9 @@ impl Settings {
         let given = |argument: &Arg| {
             matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine)
         };
+        // Whoever lists guests in a file means these, and not the one of a setting as well.
+        let listed =
+            command.get_arguments().any(|argument| argument.get_id() == "upstreams" && given(argument));
         let taken = move |argument: &Arg| {
             let beside = |other: &Arg| {
                 let conflicts = |one: &Arg, other: &Arg| {
@@ -316,7 +329,10 @@ impl Settings {
                 };
                 given(other) && (conflicts(argument, other) || conflicts(other, argument))
             };
-            given(argument) || command.get_arguments().any(beside)
+            let guest = SETTINGS.iter().find(|setting| setting.name == "url");
+            given(argument)
+                || (listed && guest.is_some_and(|guest| guest.is(argument)))
+                || command.get_arguments().any(beside)
         };
         SETTINGS.iter().filter_map(move |setting| {
             let (argument, value) = (setting.argument(command)?, self.value(setting)?);
@@ -399,7 +415,7 @@ fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
 type Field = Option<(usize, OsString)>;
 
 impl File {
-    fn fields(self) -> [(&'static str, Field); 15] {
+    fn fields(self) -> [(&'static str, Field); 16] {
         fn field<T>(value: Option<Spanned<T>>, text: impl Fn(T) -> String) -> Field {
             value.map(|value| (value.span().start, text(value.into_inner()).into()))
         }
@@ -415,6 +431,7 @@ impl File {
             ("references", text(self.references)),
             ("cross_check", switch(self.cross_check)),
             ("record", text(self.record)),
+            ("require_receipts", switch(self.require_receipts)),
             ("listen", text(self.listen)),
             ("model", text(self.model)),
             ("temperature", field(self.temperature, |value| value.to_string())),

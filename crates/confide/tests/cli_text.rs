@@ -74,7 +74,7 @@ fn help_has_the_further_paragraphs_of_a_command() {
         (vec!["verify", "document"], "opens no channel"),
         (vec!["verify", "gpu"], "neither which machine the devices sit in"),
         (vec!["chat"], "standard error"),
-        (vec!["proxy"], "/confide/verdict"),
+        (vec!["proxy"], "below /_confide/"),
         (vec!["record"], "chained by hash"),
         (vec!["replay"], "replay_mismatch"),
         (vec!["inspect"], "firmware's word"),

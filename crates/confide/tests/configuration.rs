@@ -85,6 +85,9 @@ async fn a_guest_of_the_file_is_asked_by_every_command_about_guests() {
         let output = home.run(words);
         assert_eq!((status(&output), guest.guest.attestations()), (0, before + 1), "{}", stderr(&output));
     }
+    // The endpoint has its guest, too: what it lacks is a leave to listen there.
+    let words = ["proxy", "--danger-policy", "danger-test.toml", "--listen", "0.0.0.0:0"];
+    refused(&home.run(&words), 2, &["[listen_not_loopback]"]);
     // A form that asks no guest takes no guest.
     refused(&home.run(&["verify", "quote"]), 2, &["--quote <FILE>"]);
     refused(&home.run(&["record", "--danger-policy", "danger-test.toml"]), 2, &["--out <FILE>"]);

@@ -4,8 +4,10 @@
 mod support;
 
 use confide_evidence::bytes::Bytes;
+use confide_evidence::head::{ChainHead, SignedHead};
 use confide_evidence::pem;
-use confide_evidence::receipt::{Receipt, Usage};
+use confide_evidence::receipt::{KeptReceipt, Receipt, Usage};
+use confide_evidence::record::FIRST;
 use confide_evidence::{hex, text::steers};
 use confide_simulator::{PlatformOptions, SimulatedPlatform};
 use confide_testkit::gpu::GpuEvidence;
@@ -63,8 +65,8 @@ fn folder() -> Folder {
     Folder(tempfile::tempdir().unwrap())
 }
 
-fn receipt() -> Vec<u8> {
-    let receipt = Receipt {
+fn receipt() -> Receipt {
+    Receipt {
         salt: Bytes([1; 32]),
         time: TIME,
         usage: Usage { prompt_tokens: 3, completion_tokens: 4 },
@@ -75,8 +77,26 @@ fn receipt() -> Vec<u8> {
         signature: Bytes([9; 64]),
         request_id: "a request\u{1b}[2J".into(),
         configuration: Bytes([10; 32]),
+    }
+}
+
+/// Two receipts of a folder of records.
+fn kept_receipts() -> Vec<u8> {
+    let first = KeptReceipt {
+        prev: FIRST,
+        sent: TIME,
+        record: Bytes([13; 32]),
+        receipt: receipt(),
+        request: Bytes([11; 32]),
+        response: Bytes([12; 32]),
     };
-    receipt.encode()
+    let second = KeptReceipt { prev: first.hash(), ..first.clone() };
+    [first.encode(), second.encode()].concat()
+}
+
+fn head() -> Vec<u8> {
+    let chain = ChainHead { last: Bytes([13; 32]), count: 2 };
+    SignedHead { time: TIME, records: chain, receipts: chain, signature: Bytes([14; 64]) }.encode()
 }
 
 fn collateral() -> Value {
@@ -101,7 +121,9 @@ fn every_form_is_recognised_by_its_content() {
     let cases: Vec<(&str, Vec<u8>, &str, Value)> = vec![
         ("evidence document", file("fixtures/tdx/accept-document/document.cbor"), "/platform", json!("tdx")),
         ("record file", file("fixtures/records/reports.cbor"), "/record/prev", json!("00".repeat(32))),
-        ("receipt", receipt(), "/sequence", json!(8)),
+        ("receipt", receipt().encode(), "/sequence", json!(8)),
+        ("kept receipts", kept_receipts(), "/receipt/sequence", json!(8)),
+        ("signed head of records", head(), "/records/count", json!(2)),
         (
             "boot event log",
             file("fixtures/tdx/accept-boot-events/ccel.bin"),
@@ -197,6 +219,8 @@ fn several_devices_and_records_are_shown_each() {
     assert_eq!(shown.len(), 2);
     assert_eq!(shown[1]["record"]["prev"], shown[0]["hash"]);
     assert!(shown.iter().all(|record| record["simulated"] == "SIMULATED"));
+    let shown = folder.shown(&kept_receipts());
+    assert_eq!((shown.len(), &shown[1]["prev"]), (2, &shown[0]["hash"]));
     let one = GpuEvidence::hopper([0x41; 32], TIME).unwrap().list();
     let item = one.trim().trim_start_matches('[').trim_end_matches(']');
     let shown = folder.shown(format!("[{item},{item}]").as_bytes());
@@ -239,7 +263,7 @@ fn a_token_is_shown_with_its_claims() {
 #[test]
 fn what_a_file_says_moves_no_terminal() {
     let folder = folder();
-    let shown = folder.text(&receipt());
+    let shown = folder.text(&receipt().encode());
     assert!(shown.contains("\nrequest_id: a request\\u{1b}[2J\n"), "{shown}");
     let names = "{\"header\": 1, \"\\u001b[2J\\u202e\": \"\\u009b\"}";
     let part = |text: &str| {

@@ -453,6 +453,145 @@ async fn the_proxy_says_where_it_listens_serves_and_ends_on_sigterm() {
     run(confide().arg("replay").arg(&record), 0);
 }
 
+/// Starts a proxy and reads the line in which it says where it listens.
+fn start(command: &mut Command) -> (Running, Value) {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut proxy = Running(child);
+    let mut line = String::new();
+    BufReader::new(proxy.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let ready = serde_json::from_str(&line).unwrap_or_else(|_| {
+        let mut told = String::new();
+        proxy.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        panic!("it does not listen: {told}")
+    });
+    (proxy, ready)
+}
+
+/// Ends a proxy and gives what it told on standard error.
+fn end(mut proxy: Running) -> String {
+    let killed = Command::new("sh").args(["-c", &format!("kill -TERM {}", proxy.0.id())]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(proxy.0.wait().unwrap().code(), Some(0));
+    let mut told = String::new();
+    proxy.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    told
+}
+
+/// Status and body of the answer to one request.
+fn request(listen: &str, method: &str, path: &str, fields: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(listen).unwrap();
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.0\r\nhost: {listen}\r\n{fields}content-length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+fn chat_body(model: &str) -> String {
+    json!({ "model": model, "messages": [{ "role": "user", "content": SECRET }] }).to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_proxy_stands_before_several_guests_and_tells_of_them() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let other = Guest::serving(1, "another").unwrap().listen().await.unwrap();
+    let bad = Guest::new(2).unwrap().attesting(Attestation::OtherKey).listen().await.unwrap();
+    let policy = guest::policy_for("per-key", 300, &[MODEL, "another"]);
+    std::fs::write(rig.path("danger-test.toml"), policy).unwrap();
+    std::fs::write(rig.path("fleet.toml"), format!("[[instance]]\nurl = \"{}\"\n", bad.url())).unwrap();
+    std::fs::write(rig.path("token"), "t0ken\n").unwrap();
+    std::fs::write(rig.path("key"), "sk-guest\n").unwrap();
+    let record = rig.path("record.cbor");
+    let mut command = rig.command(&["proxy"], "--upstream");
+    command
+        .args(["--listen", "127.0.0.1:0", "--upstream", &other.url(), "--upstreams"])
+        .arg(rig.path("fleet.toml"));
+    command.arg("--token-file").arg(rig.path("token")).arg("--upstream-key-file").arg(rig.path("key"));
+    let (proxy, ready) = start(command.arg("--record").arg(&record));
+    assert_eq!(ready["upstream"], rig.guest.url());
+    assert_eq!(ready["upstreams"], json!([rig.guest.url(), other.url(), bad.url()]));
+    let listen = ready["listen"].as_str().unwrap();
+    let token = "authorization: Bearer t0ken\r\n";
+
+    assert_eq!(request(listen, "GET", "/_confide/status", "", "").0, 401);
+    assert_eq!(request(listen, "POST", "/v1/chat/completions", "", &chat_body(MODEL)).0, 401);
+    for model in [MODEL, "another"] {
+        let (status, answer) = request(listen, "POST", "/v1/chat/completions", token, &chat_body(model));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!((status, &answer["model"]), (200, &json!(model)));
+    }
+    let status = |address: std::net::SocketAddr| {
+        let (_, status) = request(listen, "GET", "/_confide/status", token, "");
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let instances = status["instances"].as_array().unwrap().clone();
+        instances.into_iter().find(|one| one["instance"] == address.to_string()).unwrap()
+    };
+    while status(bad.address)["state"] == "pending" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let instance = status(bad.address);
+    assert_eq!(
+        (&instance["state"], &instance["reason"]["code"]),
+        (&json!("quarantined"), &json!("report_data"))
+    );
+    let path = format!("/_confide/verdicts/{}", bad.address);
+    let (found, verdict) = request(listen, "GET", &path, token, "");
+    let verdict: Value = serde_json::from_str(&verdict).unwrap();
+    assert_eq!((found, &verdict["code"]), (502, &json!("report_data")));
+    let (_, metrics) = request(listen, "GET", "/_confide/metrics", token, "");
+    assert!(
+        metrics.contains(&format!("confide_quarantines_total{{instance=\"{}\"}} 1\n", bad.address)),
+        "{metrics}"
+    );
+
+    let told = end(proxy);
+    let line = format!("note: {} quarantined (report_data) for ", bad.address);
+    assert_eq!(told.matches(&line).count(), 1, "{told}");
+    assert!(told.contains(&format!(" {} SIMULATED accepted\n", other.address)), "{told}");
+    assert!(!bad.guest.saw(SECRET.as_bytes()) && other.guest.saw(SECRET.as_bytes()));
+    assert!(other.guest.saw(b"sk-guest") && !other.guest.saw(b"t0ken") && !told.contains("t0ken"));
+    let records = std::fs::read(&record).unwrap();
+    assert_eq!(confide_evidence::record::read_all(&records).count(), 3, "one of each instance");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_no_instance_or_no_token_does_not_start() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let file = rig.path("file");
+    let mut proxy = confide();
+    run(proxy.args(["proxy", "--danger-policy"]).arg(rig.path("danger-test.toml")), 2);
+    for (text, status, code) in [
+        ("[[instance]]\nurl = \"http://a.example\"\n", 30, "config_invalid"),
+        ("[[instance]]\nurl = \"https://a.example\"\nmodel = \"m\"\n", 30, "config_unknown_field"),
+        ("[[instance]]\nurl = \"https://a\"\n[[instance]]\nurl = \"https://a\"\n", 30, "instance_twice"),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let mut proxy = rig.command(&["proxy"], "--upstream");
+        let told = err(&run(proxy.args(["--listen", "127.0.0.1:0", "--upstreams"]).arg(&file), status));
+        assert!(told.contains(&format!("[{code}]")), "{told}");
+    }
+    let mut proxy = rig.command(&["proxy"], "--upstream");
+    let told = err(&run(proxy.args(["--listen", "127.0.0.1:0", "--upstreams"]).arg(rig.path("missing")), 1));
+    assert!(told.contains("[config_unreadable]"), "{told}");
+    let mut proxy = rig.command(&["proxy"], "--upstream");
+    let told = err(&run(proxy.args(["--listen", "127.0.0.1:0", "--upstream", &rig.guest.url()]), 2));
+    assert!(told.contains("[instance_twice]"), "{told}");
+    for text in ["", "\n", "two words", "caf\u{e9}", &"a".repeat(16 * 1024 + 1)] {
+        std::fs::write(&file, text).unwrap();
+        for (flag, code) in [("--token-file", "token_file"), ("--upstream-key-file", "upstream_key_file")] {
+            let mut proxy = rig.command(&["proxy"], "--upstream");
+            let told = err(&run(proxy.args(["--listen", "127.0.0.1:0", flag]).arg(&file), 30));
+            assert!(told.contains(&format!("[{code}]")), "{told}");
+        }
+    }
+    let mut proxy = rig.command(&["proxy"], "--upstream");
+    let told = err(&run(proxy.args(["--listen", "0.0.0.0:0", "--danger-listen-anywhere"]), 2));
+    assert!(told.contains("[token_missing]"), "{told}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_listens_on_loopback_unless_told_otherwise() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;

@@ -284,6 +284,50 @@ fn diff_tells_the_direction_of_each_change() {
 }
 
 #[test]
+fn the_table_of_models_is_told_compared_and_held_against_what_is_accepted() {
+    let folder = Folder::new();
+    let (one, two) = ("11".repeat(32), "22".repeat(32));
+    let accepting = format!("model = {{ any_of = [\"{one}\"] }}");
+    let changes = [("model = { from = \"reference\" }", accepting.as_str())];
+    let write = |name: &str, table: &str| folder.write(name, &client(&changes, table));
+    let without = write("without.toml", "");
+    let small = write("small.toml", &format!("[models]\nsmall = [\"{one}\"]\n"));
+    let both = write("both.toml", &format!("[models]\nsmall = [\"{one}\"]\n\"a/b\" = [\"{two}\"]\n"));
+
+    let explain = |path: &Path| {
+        let told = stdout(&confide(&["policy", "explain", path.to_str().unwrap()]));
+        told.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let heading = "Which models requests may name, each with the SHA-256 of its manifest";
+    let told = explain(&both);
+    assert!(
+        told.contains(&format!("{heading} - The model of a request is one of a/b = {two}, small = {one}.")),
+        "{told}"
+    );
+    assert!(
+        explain(&without).contains(&format!("{heading} - The model of a request may be any that there is."))
+    );
+
+    for (before, after, status, word) in [
+        (&without, &small, 0, "stricter"),
+        (&small, &both, 10, "looser"),
+        (&both, &small, 0, "stricter"),
+        (&small, &without, 10, "looser"),
+    ] {
+        let (found, told) = diff(before, after);
+        assert_eq!(found, status, "{told}");
+        assert!(told.contains(&format!("{word:<9} models: ")), "{told}");
+    }
+    let at = "2026-10-01T00:00:00Z";
+    let refused = format!("warning: models: \"a/b\" stands for {two}, which claims.model does not accept");
+    assert!(check(&both, at).contains(&refused), "{}", check(&both, at));
+    assert!(!check(&small, at).contains("models:"));
+    let empty = check(&write("empty.toml", "[models]\n"), at);
+    let nothing = empty.lines().find(|line| line.contains("lists without a value accept nothing")).unwrap();
+    assert!(nothing.contains("models"), "{empty}");
+}
+
+#[test]
 fn explain_tells_every_field_in_a_sentence() {
     let folder = Folder::new();
     let sets =

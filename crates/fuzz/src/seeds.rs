@@ -302,8 +302,10 @@ fn cache_files() -> Vec<Vec<u8>> {
 }
 
 /// Targets whose seeds are forms that `confide inspect` shows.
-const INSPECTED: [&str; 14] = [
+const INSPECTED: [&str; 16] = [
     "receipt",
+    "kept_receipts",
+    "signed_head",
     "certificate",
     "crl",
     "ocsp",

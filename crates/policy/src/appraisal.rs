@@ -3,7 +3,7 @@
 use crate::field::Listed;
 use crate::{
     ClaimsPolicy, Danger, DevicePolicy, Expect, Field, FreshnessPolicy, HexBytes, INTEL_SGX_ROOT_SPKI_SHA256,
-    NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS, NVIDIA_RIM_ROOTS, PolicyError, ReferenceSets, Says,
+    Models, NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS, NVIDIA_RIM_ROOTS, PolicyError, ReferenceSets, Says,
     SignedReferences, SnpPolicy, TdxPolicy, Waived, amd_root_spki_sha256, reference,
 };
 use confide_evidence::document::Platform;
@@ -55,6 +55,8 @@ pub struct AppraisalPolicy {
     pub reference: ReferenceSets,
     /// A signed file of further reference sets.
     pub signed_references: Option<SignedReferences>,
+    /// Which models requests may name. Without the table, any that a guest claims.
+    pub models: Option<Models>,
 }
 
 impl AppraisalPolicy {
@@ -116,6 +118,9 @@ impl AppraisalPolicy {
         if let Some(signed) = &self.signed_references {
             signed.check()?;
         }
+        if let Some(models) = &self.models {
+            models.check()?;
+        }
         let waivers = self.waivers();
         if let Some((field, _)) = waivers.iter().find(|(_, reason)| reason.trim().is_empty()) {
             return Err(PolicyError::NoReason(field.to_string()));
@@ -166,6 +171,7 @@ impl AppraisalPolicy {
         fields.extend(self.freshness.fields());
         fields.extend(reference::fields(&self.reference));
         fields.extend(self.signed_references.iter().flat_map(SignedReferences::fields));
+        fields.push(Field::setting("models", "the model of a request", &self.models));
         fields
     }
 

@@ -53,6 +53,9 @@ pub enum PolicyError {
     /// A vendor's root in a danger table.
     #[error("a danger policy names a vendor's root: simulator and vendor anchors are not mixed")]
     VendorAnchor,
+    /// A name of a model that no request could give.
+    #[error("models: the name {0:?} is empty, longer than 256 bytes or steers a terminal")]
+    ModelName(String),
     /// A limit out of range.
     #[error("{field} is {found}, expected {expected}")]
     Range {

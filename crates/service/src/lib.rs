@@ -4,11 +4,12 @@
 //! writes events to standard error, as text or JSON, and keeps what other crates say at `debug` and `trace` out,
 //! so that no log level shows content. [`Lifecycle`] tells whether the program is starting, ready or draining,
 //! and counts the work that a drain waits for. [`refusals`] gives the answers of an HTTP server to requests that no
-//! service has seen the form of OpenAI's API. [`WriteLimit`] gives up peers that do not read.
+//! service has seen the form of OpenAI's API. [`metrics`] counts, and tells it as Prometheus reads. [`WriteLimit`] gives up peers that do not read.
 
 pub mod config;
 mod lifecycle;
 pub mod logging;
+pub mod metrics;
 pub mod refusals;
 mod write_limit;
 

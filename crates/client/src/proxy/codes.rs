@@ -18,7 +18,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "the request has no Host field, or several",
         "send one Host field, as HTTP/1.1 asks for",
     ),
-    ("unknown_path", "the endpoint has nothing at this path", "use a path below /v1/, or /confide/verdict"),
+    ("unknown_path", "the endpoint has nothing at this path", "use a path below /v1/ or /_confide/"),
     (
         "method_not_allowed",
         "the path does not take this method",
@@ -31,6 +31,51 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "send the whole body without a pause of 30 seconds",
     ),
     ("body_unreadable", "the request body ended early", "send as many bytes as Content-Length announces"),
+    (
+        "invalid_api_key",
+        "the endpoint asks for a token, and the request does not have it",
+        "send the token of --token-file as the API key: Authorization: Bearer TOKEN",
+    ),
+    (
+        "attestation_failed",
+        "the evidence of the only instance is not accepted: `check` has the code of the check that failed",
+        "look up that code; nothing of the request was sent, and the instance is tried again by itself",
+    ),
+    (
+        "no_attested_instances",
+        "no instance that could have the model is attested: the message has the reason of each",
+        "see the reasons, or /_confide/status; instances are tried again by themselves, and Retry-After says when",
+    ),
+    (
+        "upstream_overloaded",
+        "every attested instance that has the model asked to be left alone, or has as many requests as it may have",
+        "ask again after the time in Retry-After; OpenAI's clients do so by themselves",
+    ),
+    (
+        "model_not_found",
+        "no attested instance has the model that the request names",
+        "name one of /v1/models; under a policy with the table [models] a name stands for the files that it lists",
+    ),
+    (
+        "model_required",
+        "the request names no model in a JSON body, and the instances have several",
+        "name the model in a JSON body, or send such requests to an endpoint of one model",
+    ),
+    (
+        "unknown_instance",
+        "there is no instance of this name",
+        "use a name of /_confide/status: host and port, percent-encoded where it has brackets",
+    ),
+    (
+        "no_verdict",
+        "the instance has shown no evidence yet",
+        "see /_confide/status for the reason; it is tried again by itself",
+    ),
+    (
+        "token_missing",
+        "the address to listen on is reachable from other machines, and no token is asked for",
+        "give --token-file FILE with a token that local programs then send as their API key",
+    ),
     (
         "listen_not_loopback",
         "the address to listen on is reachable from other machines",
@@ -50,8 +95,13 @@ mod tests {
     /// The sources of the endpoint name no code in quotes that is not listed, and none is listed that they do not name.
     #[test]
     fn every_code_is_listed() {
-        let sources =
-            [include_str!("forward.rs"), include_str!("gate.rs"), include_str!("server.rs")].concat();
+        let sources = [
+            include_str!("forward.rs"),
+            include_str!("gate.rs"),
+            include_str!("own.rs"),
+            include_str!("server.rs"),
+        ]
+        .concat();
         for (code, meaning, what_to_do) in CODES {
             assert!(sources.contains(&format!("\"{code}\"")), "{code} is no code of the endpoint");
             assert!(!meaning.is_empty() && !what_to_do.is_empty(), "{code}");

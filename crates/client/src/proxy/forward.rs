@@ -1,21 +1,24 @@
-//! One local request: checked, attested, forwarded, answered.
+//! One local request: checked, routed, forwarded to an attested instance, answered.
 
 use super::gate;
+use super::own;
 use super::passed::PassedBody;
-use crate::client::Client;
+use super::server::Endpoint;
 use crate::error::ClientError;
+use crate::fleet::{Delivery, FleetError, ModelChoice, Repeat, Slot};
 use crate::openai::ErrorBody;
 use crate::response::ResponseBody;
 use bytes::Bytes;
-use confide_channel::{ApiKey, ChannelError, Prompt, Request as Outgoing, RequestError};
+use confide_channel::{ChannelError, Prompt, Request as Outgoing, RequestError};
 use confide_verifier::AttestationResult;
 use http::header::{self, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body, Incoming};
-use std::net::SocketAddr;
-use std::time::Duration;
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The largest request body, in bytes. A million tokens of text take about 4 MiB; JSON may write each character in six.
@@ -25,13 +28,28 @@ const BODY_PAUSE: Duration = Duration::from_secs(30);
 /// Set on every answer that came over an attested channel: `accepted`, or `accepted, SIMULATED`.
 const VERDICT: HeaderName = HeaderName::from_static("x-confide-verdict");
 /// Set on every answer whose verdict ends in another anchor than the vendors'.
-const SIMULATED: HeaderName = HeaderName::from_static("x-confide-simulated");
+pub(super) const SIMULATED: HeaderName = HeaderName::from_static("x-confide-simulated");
 /// Read by OpenAI's clients.
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// The type of errors for evidence that is not accepted.
 const ATTESTATION_ERROR: &str = "attestation_error";
-/// The path of this endpoint's own verdict.
-const VERDICT_PATH: &str = "/confide/verdict";
+/// The beginning of this endpoint's own paths.
+const OWN: &str = "/_confide/";
+/// The methods that its own paths take.
+const READING: &str = "GET, HEAD";
+/// The methods that are passed through. OPTIONS is for pages of other origins, which get no word, CONNECT and TRACE for
+/// proxies of the web.
+const PASSED_THROUGH: &str = "GET, HEAD, POST, PUT, PATCH, DELETE";
+/// What may be asked twice without harm, though its method is not idempotent (RFC 9110 section 9.2.2): the guest
+/// computes an answer and keeps nothing.
+const INFERENCE: [&str; 6] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/moderations",
+    "/v1/rerank",
+    "/v1/score",
+];
 
 /// Fields of a local request that are forwarded. What else a program says about itself stays here.
 const FORWARDED: [HeaderName; 4] =
@@ -54,49 +72,102 @@ const PASSED_ON_FAMILIES: [&str; 2] = ["openai-", "x-ratelimit-"];
 pub(super) type Answer = Response<Either<Full<Bytes>, PassedBody>>;
 
 /// An error of this endpoint, in the form of the OpenAI API.
-struct Fault {
+pub(super) struct Fault {
     status: StatusCode,
     kind: &'static str,
-    code: String,
+    code: &'static str,
     message: String,
-    /// The method that the path takes (RFC 9110 section 15.5.6).
+    /// The check that failed, of evidence that is not accepted, or what else keeps the only instance from being attested.
+    check: Option<&'static str>,
+    /// The methods that the path takes (RFC 9110 section 15.5.6).
     allow: Option<&'static str>,
+    /// When it may be otherwise.
+    retry_in: Option<Duration>,
 }
 
 /// Answers one local request. Every outcome is an answer.
-pub(super) async fn answer(client: &Client, local: SocketAddr, request: Request<Incoming>) -> Answer {
-    match handle(client, local, request).await {
+pub(super) async fn answer(endpoint: &Endpoint, request: Request<Incoming>) -> Answer {
+    match handle(endpoint, request).await {
         Ok(answer) => answer,
         Err(fault) => fault.into_answer(),
     }
 }
 
-async fn handle(client: &Client, local: SocketAddr, request: Request<Incoming>) -> Result<Answer, Fault> {
+async fn handle(endpoint: &Endpoint, request: Request<Incoming>) -> Result<Answer, Fault> {
     let (head, body) = request.into_parts();
-    gate::check(&head, local)
+    gate::check(&head, endpoint.local)
         .map_err(|refusal| Fault::refused(refusal.status(), refusal.code(), refusal.message()))?;
-    match route(&head.method, &head.uri)? {
-        Route::Verdict => verdict(client).await,
-        Route::Upstream => forward(client, head, body).await,
+    let route = route(&head.method, &head.uri);
+    // That the program runs may be asked by whoever reaches it: probes know no token.
+    if !matches!(route, Ok(Route::Live)) && !endpoint.access.admits(&head.headers) {
+        return Err(Fault::token());
+    }
+    let fleet = &endpoint.fleet;
+    match route? {
+        Route::Live => Ok(own::live()),
+        Route::Ready => Ok(own::ready(endpoint)),
+        Route::Attested => Ok(own::attested(fleet)),
+        Route::Status => Ok(own::status(endpoint)),
+        Route::Metrics => Ok(own::metrics(endpoint)),
+        Route::Verdict(instance) => own::verdict(fleet, instance),
+        Route::Models(_) | Route::Upstream if fleet.is_single() => forward(endpoint, &head, body).await,
+        Route::Upstream => forward(endpoint, &head, body).await,
+        Route::Models(_) if !matches!(head.method, Method::GET | Method::HEAD) => Err(Fault::method(READING)),
+        Route::Models(name) => {
+            fleet.attested().await?;
+            name.map_or_else(|| Ok(own::models(fleet)), |name| own::one_model(fleet, name))
+        }
     }
 }
 
-enum Route {
-    Verdict,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'a> {
+    Live,
+    Ready,
+    Attested,
+    Status,
+    Metrics,
+    /// Of one instance.
+    Verdict(&'a str),
+    /// All, or one.
+    Models(Option<&'a str>),
     Upstream,
 }
 
-fn route(method: &Method, uri: &Uri) -> Result<Route, Fault> {
+fn route<'a>(method: &Method, uri: &'a Uri) -> Result<Route<'a>, Fault> {
     let path = uri.path();
-    let is_models = path == "/v1/models" || path.starts_with("/v1/models/");
-    match (method, path) {
-        _ if walks(path) => Err(Fault::unknown_path()),
-        (&Method::GET, VERDICT_PATH) => Ok(Route::Verdict),
-        (&Method::GET, _) if is_models => Ok(Route::Upstream),
-        (&Method::POST, _) if path.starts_with("/v1/") && !is_models => Ok(Route::Upstream),
-        _ if path == VERDICT_PATH || is_models => Err(Fault::method("GET")),
-        _ if path.starts_with("/v1/") => Err(Fault::method("POST")),
-        _ => Err(Fault::unknown_path()),
+    if walks(path) {
+        return Err(Fault::unknown_path());
+    }
+    if let Some(own) = path.strip_prefix(OWN) {
+        let route = own_route(own).ok_or_else(Fault::unknown_path)?;
+        return match *method {
+            Method::GET | Method::HEAD => Ok(route),
+            _ => Err(Fault::method(READING)),
+        };
+    }
+    let Some(below) = path.strip_prefix("/v1/").filter(|below| !below.is_empty()) else {
+        return Err(Fault::unknown_path());
+    };
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE => {}
+        _ => return Err(Fault::method(PASSED_THROUGH)),
+    }
+    Ok(match below.strip_prefix("models") {
+        Some("") => Route::Models(None),
+        Some(rest) if rest.len() > 1 && rest.starts_with('/') => Route::Models(rest.strip_prefix('/')),
+        _ => Route::Upstream,
+    })
+}
+
+fn own_route(path: &str) -> Option<Route<'_>> {
+    match path {
+        "health/live" => Some(Route::Live),
+        "health/ready" => Some(Route::Ready),
+        "health/attested" => Some(Route::Attested),
+        "status" => Some(Route::Status),
+        "metrics" => Some(Route::Metrics),
+        _ => path.strip_prefix("verdicts/").filter(|name| !name.is_empty()).map(Route::Verdict),
     }
 }
 
@@ -105,30 +176,57 @@ fn walks(path: &str) -> bool {
     path.contains("/.") || path.contains("//") || path.to_ascii_lowercase().contains("%2e")
 }
 
-async fn verdict(client: &Client) -> Result<Answer, Fault> {
-    let (status, result) = match client.verdict().await {
-        Ok(verdict) => (StatusCode::OK, verdict.result().to_json()),
-        Err(ClientError::Rejected(appraised)) => (StatusCode::BAD_GATEWAY, appraised.result.to_json()),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(json(status, result.into_bytes()))
-}
-
-/// Attests first; only then is the body read, and its first byte sent.
-async fn forward(client: &Client, head: Parts, body: Incoming) -> Result<Answer, Fault> {
+/// Waits until an instance is attested; only then is the body read, and its first byte sent.
+async fn forward(endpoint: &Endpoint, head: &Parts, body: Incoming) -> Result<Answer, Fault> {
     if usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= MAX_PROMPT) {
-        let lease = client.lease().await?;
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        let outgoing = match head.method {
-            Method::GET => Outgoing::get(target),
-            _ => Outgoing::post(target, read_prompt(body).await?),
+        endpoint.fleet.attested().await?;
+        // Content of GET and HEAD has no meaning (RFC 9110 sections 9.3.1 and 9.3.2), and is not passed on.
+        let prompt = match head.method {
+            Method::GET | Method::HEAD => Zeroizing::default(),
+            _ => read_prompt(body).await?,
         };
-        let outgoing = outgoing.and_then(|outgoing| with_fields(outgoing, &head.headers))?;
-        let crate::response::Response { status, headers, body, verdict } = lease.send(outgoing).await?;
-        pass(status, &headers, body, verdict.result())
+        let started = Instant::now();
+        let (length, model) = (prompt.len(), named(&prompt));
+        let model = model.as_deref().map_or(ModelChoice::Unnamed, ModelChoice::Named);
+        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+        let outgoing = Outgoing::new(head.method.clone(), target, Prompt::new(prompt))?;
+        let outgoing = with_fields(outgoing, &head.headers)?;
+        let outgoing = match endpoint.access.for_guests(&head.headers)? {
+            Some(key) => outgoing.authorize(key),
+            None => outgoing,
+        };
+        let repeat = repeat(&head.method, head.uri.path());
+        let Delivery { response, slot } = endpoint.fleet.send(model, repeat, outgoing).await?;
+        let meters = &slot.instance().meters;
+        meters.first_byte.observe(started.elapsed());
+        meters.sent.add(length as u64);
+        let crate::response::Response { status, headers, body, verdict } = response;
+        pass(status, &headers, body, verdict.result(), slot)
     } else {
         Err(Fault::too_large())
     }
+}
+
+/// Whether a request may be sent again that a guest may have seen.
+fn repeat(method: &Method, path: &str) -> Repeat {
+    match method.is_idempotent() || INFERENCE.contains(&path) {
+        true => Repeat::Harmless,
+        false => Repeat::Never,
+    }
+}
+
+/// The model that a body names: `model` of a JSON object. Nothing else of it is looked at.
+fn named(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        model: Cow<'a, str>,
+    }
+    // A structure may also be read from an array, by position.
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return None;
+    }
+    serde_json::from_slice::<Named<'_>>(body).ok().map(|named| named.model.into_owned())
 }
 
 /// The guest's answer as local programs get it, with what is said of the verdict that it rests on.
@@ -137,9 +235,10 @@ fn pass(
     headers: &HeaderMap,
     body: ResponseBody,
     verdict: &AttestationResult,
+    slot: Slot,
 ) -> Result<Answer, Fault> {
     check_status(status)?;
-    let mut answer = Response::new(Either::Right(PassedBody::new(body, headers)));
+    let mut answer = Response::new(Either::Right(PassedBody::new(body, headers, slot)));
     *answer.status_mut() = status;
     *answer.headers_mut() = passed_on(headers);
     if verdict.simulated {
@@ -152,17 +251,18 @@ fn pass(
 }
 
 fn with_fields(mut outgoing: Outgoing, headers: &HeaderMap) -> Result<Outgoing, RequestError> {
-    for name in &FORWARDED {
+    for name in FORWARDED.iter().filter(|name| !is_nominated(name, headers)) {
         if let Some(value) = headers.get(name) {
             outgoing = outgoing.header(name.as_str(), value.as_bytes())?;
         }
     }
-    match headers.get(header::AUTHORIZATION) {
-        Some(value) => {
-            Ok(outgoing.authorize(ApiKey::authorization(Zeroizing::new(value.as_bytes().to_vec()))?))
-        }
-        None => Ok(outgoing),
-    }
+    Ok(outgoing)
+}
+
+/// Whether the field `Connection` says that another field concerns this connection alone (RFC 9110 section 7.6.1).
+fn is_nominated(name: &HeaderName, headers: &HeaderMap) -> bool {
+    let options = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case(name.as_str()))
 }
 
 fn passed_on(headers: &HeaderMap) -> HeaderMap {
@@ -170,7 +270,7 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         PASSED_ON.contains(name) || PASSED_ON_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
     };
     let mut passed = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| known(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| known(name) && !is_nominated(name, headers)) {
         passed.append(name.clone(), value.clone());
     }
     passed
@@ -184,7 +284,7 @@ fn check_status(status: StatusCode) -> Result<(), Fault> {
     Err(ClientError::Answer("its status is neither success nor error").into())
 }
 
-async fn read_prompt(mut body: Incoming) -> Result<Prompt, Fault> {
+async fn read_prompt(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or_default();
     let mut prompt = Zeroizing::new(Vec::with_capacity(announced));
     loop {
@@ -195,7 +295,7 @@ async fn read_prompt(mut body: Incoming) -> Result<Prompt, Fault> {
                 "the request body did not arrive in time",
             )
         })?;
-        let Some(frame) = frame else { return Ok(Prompt::new(prompt)) };
+        let Some(frame) = frame else { return Ok(prompt) };
         let frame = frame.map_err(|_| {
             Fault::refused(StatusCode::BAD_REQUEST, "body_unreadable", "the request body ended early")
         })?;
@@ -219,9 +319,12 @@ fn append(prompt: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
 }
 
 impl Fault {
-    fn refused(status: StatusCode, code: &str, message: &str) -> Self {
-        let kind = "invalid_request_error";
-        Self { status, kind, code: code.to_owned(), message: message.to_owned(), allow: None }
+    pub(super) fn refused(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self::new(status, "invalid_request_error", code, message.to_owned())
+    }
+
+    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: String) -> Self {
+        Self { status, kind, code, message, check: None, allow: None, retry_in: None }
     }
 
     fn method(allow: &'static str) -> Self {
@@ -231,7 +334,12 @@ impl Fault {
     }
 
     fn unknown_path() -> Self {
-        Self::refused(StatusCode::NOT_FOUND, "unknown_path", "this endpoint serves /v1/ and /confide/verdict")
+        Self::refused(StatusCode::NOT_FOUND, "unknown_path", "this endpoint serves /v1/ and /_confide/")
+    }
+
+    fn token() -> Self {
+        let message = "this endpoint asks for its own token, as the API key of a program";
+        Self::refused(StatusCode::UNAUTHORIZED, "invalid_api_key", message)
     }
 
     fn too_large() -> Self {
@@ -240,15 +348,54 @@ impl Fault {
     }
 
     fn into_answer(self) -> Answer {
-        let mut answer = json(self.status, ErrorBody::new(self.kind, &self.code, &self.message).to_json());
+        let body = ErrorBody::new(self.kind, self.code, &self.message).check(self.check);
+        let mut answer = json(self.status, body.to_json());
+        let headers = answer.headers_mut();
         if self.kind == ATTESTATION_ERROR {
-            // OpenAI's clients ask again by themselves, and each time the guest would have to attest.
-            answer.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            // OpenAI's clients ask again by themselves, and the answer would be the same.
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
         }
         if let Some(allow) = self.allow {
-            answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(time) = self.retry_in {
+            let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         answer
+    }
+}
+
+impl From<FleetError> for Fault {
+    fn from(error: FleetError) -> Self {
+        let message = error.to_string();
+        match error {
+            FleetError::ModelNotFound { .. } => {
+                Self::refused(StatusCode::NOT_FOUND, "model_not_found", &message)
+            }
+            FleetError::ModelRequired { .. } => {
+                Self::refused(StatusCode::BAD_REQUEST, "model_required", &message)
+            }
+            FleetError::NoAttestedInstances { retry_in, code, .. } => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let fault = Self::new(status, "upstream_error", "no_attested_instances", message);
+                Self { retry_in: Some(retry_in), check: code, ..fault }
+            }
+            FleetError::Overloaded { retry_in } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let fault = Self::new(status, "upstream_error", "upstream_overloaded", message);
+                Self { retry_in: Some(retry_in), ..fault }
+            }
+            FleetError::Refused(refused) => {
+                let fault =
+                    Self::new(StatusCode::BAD_GATEWAY, ATTESTATION_ERROR, "attestation_failed", message);
+                Self { check: Some(refused.code()), ..fault }
+            }
+            FleetError::Client(error) => error.into(),
+        }
     }
 }
 
@@ -265,7 +412,7 @@ impl From<ClientError> for Fault {
             _ if error.exit_status() >= 10 => (StatusCode::BAD_GATEWAY, ATTESTATION_ERROR),
             _ => (StatusCode::BAD_GATEWAY, "upstream_error"),
         };
-        Self { status, kind, code: error.code().to_owned(), message: error.to_string(), allow: None }
+        Self::new(status, kind, error.code(), error.to_string())
     }
 }
 
@@ -275,7 +422,7 @@ impl From<RequestError> for Fault {
     }
 }
 
-fn json(status: StatusCode, body: Vec<u8>) -> Answer {
+pub(super) fn json(status: StatusCode, body: Vec<u8>) -> Answer {
     let mut answer = Response::new(Either::Left(Full::from(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -285,6 +432,8 @@ fn json(status: StatusCode, body: Vec<u8>) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Client;
+    use crate::fleet::Fleet;
     use crate::policy::PolicyText;
     use confide_policy::Loaded;
     use confide_testkit::guest::{self, Guest};
@@ -293,10 +442,9 @@ mod tests {
     use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    fn routed(method: Method, path: &str) -> Result<&'static str, u16> {
+    fn routed(method: Method, path: &str) -> Result<String, u16> {
         match route(&method, &path.parse().unwrap()) {
-            Ok(Route::Verdict) => Ok("verdict"),
-            Ok(Route::Upstream) => Ok("upstream"),
+            Ok(route) => Ok(format!("{route:?}")),
             Err(fault) => Err(fault.status.as_u16()),
         }
     }
@@ -304,29 +452,99 @@ mod tests {
     #[test]
     fn routes() {
         for (method, path, expected) in [
-            (Method::GET, "/v1/models", Ok("upstream")),
-            (Method::GET, "/v1/models/tiny", Ok("upstream")),
-            (Method::GET, "/v1/models/Qwen%2FQwen3", Ok("upstream")),
-            (Method::POST, "/v1/chat/completions", Ok("upstream")),
-            (Method::POST, "/v1/embeddings?x=1", Ok("upstream")),
-            (Method::GET, "/confide/verdict", Ok("verdict")),
-            (Method::POST, "/confide/verdict", Err(405)),
-            (Method::GET, "/v1/chat/completions", Err(405)),
-            (Method::DELETE, "/v1/models/tiny", Err(405)),
-            (Method::POST, "/v1/models", Err(405)),
+            (Method::GET, "/v1/models", Ok("Models(None)")),
+            (Method::HEAD, "/v1/models", Ok("Models(None)")),
+            (Method::GET, "/v1/models/tiny", Ok(r#"Models(Some("tiny"))"#)),
+            (Method::GET, "/v1/models/Qwen%2FQwen3", Ok(r#"Models(Some("Qwen%2FQwen3"))"#)),
+            (Method::DELETE, "/v1/models/tiny", Ok(r#"Models(Some("tiny"))"#)),
+            (Method::GET, "/v1/modelsx", Ok("Upstream")),
+            (Method::POST, "/v1/chat/completions", Ok("Upstream")),
+            (Method::POST, "/v1/embeddings?x=1", Ok("Upstream")),
+            (Method::GET, "/v1/files/1", Ok("Upstream")),
+            (Method::PUT, "/v1/files/1", Ok("Upstream")),
+            (Method::PATCH, "/v1/files/1", Ok("Upstream")),
+            (Method::DELETE, "/v1/files/1", Ok("Upstream")),
+            (Method::HEAD, "/v1/files/1", Ok("Upstream")),
+            (Method::GET, "/_confide/status", Ok("Status")),
+            (Method::HEAD, "/_confide/status", Ok("Status")),
+            (Method::GET, "/_confide/metrics", Ok("Metrics")),
+            (Method::GET, "/_confide/health/live", Ok("Live")),
+            (Method::GET, "/_confide/health/ready", Ok("Ready")),
+            (Method::GET, "/_confide/health/attested", Ok("Attested")),
+            (Method::GET, "/_confide/verdicts/a.example:8443", Ok(r#"Verdict("a.example:8443")"#)),
+            (Method::POST, "/_confide/status", Err(405)),
+            (Method::DELETE, "/_confide/verdicts/a", Err(405)),
+            (Method::GET, "/_confide/verdicts/", Err(404)),
+            (Method::GET, "/_confide/", Err(404)),
+            (Method::GET, "/confide/verdict", Err(404)),
             (Method::OPTIONS, "/v1/chat/completions", Err(405)),
             (Method::TRACE, "/v1/chat/completions", Err(405)),
-            (Method::HEAD, "/v1/models", Err(405)),
             (Method::OPTIONS, "*", Err(404)),
             (Method::CONNECT, "127.0.0.1:443", Err(404)),
             (Method::GET, "/", Err(404)),
+            (Method::GET, "/v1/", Err(404)),
             (Method::POST, "/.well-known/confide/attestation", Err(404)),
             (Method::POST, "/v1/../.well-known/confide/attestation", Err(404)),
             (Method::POST, "/v1/%2E%2e/x", Err(404)),
             (Method::POST, "/v1//x", Err(404)),
         ] {
-            assert_eq!(routed(method.clone(), path), expected, "{method} {path}");
+            let found = routed(method.clone(), path);
+            assert_eq!(found.as_deref().map_err(|status| *status), expected, "{method} {path}");
         }
+    }
+
+    #[test]
+    fn a_model_is_read_from_a_json_object_and_from_nothing_else() {
+        for (body, model) in [
+            (r#"{"model":"tiny","messages":[{"model":"other"}]}"#, Some("tiny")),
+            (r#"{"messages":[],"model":"Qwen\/Qwen3"}"#, Some("Qwen/Qwen3")),
+            (r#"{"model":""}"#, Some("")),
+            (r#"{"model":"a","model":"b"}"#, None),
+            (r#"{"model":5}"#, None),
+            (r#"{"model":null}"#, None),
+            (r#"{"messages":[]}"#, None),
+            (r#"{"model":"tiny""#, None),
+            (r#"{"model":"tiny"} {}"#, None),
+            (r#"["tiny"]"#, None),
+            ("\u{feff}{\"model\":\"tiny\"}", None),
+            ("--boundary", None),
+            ("", None),
+        ] {
+            assert_eq!(named(body.as_bytes()).as_deref(), model, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_may_change_something_at_a_guest_is_not_asked_twice() {
+        for (method, path, expected) in [
+            (Method::POST, "/v1/chat/completions", Repeat::Harmless),
+            (Method::POST, "/v1/embeddings", Repeat::Harmless),
+            (Method::GET, "/v1/files", Repeat::Harmless),
+            (Method::PUT, "/v1/files/1", Repeat::Harmless),
+            (Method::DELETE, "/v1/files/1", Repeat::Harmless),
+            (Method::POST, "/v1/files", Repeat::Never),
+            (Method::POST, "/v1/responses", Repeat::Never),
+            (Method::PATCH, "/v1/files/1", Repeat::Never),
+        ] {
+            assert_eq!(repeat(&method, path), expected, "{method} {path}");
+        }
+    }
+
+    /// What a `Connection` field names concerns that connection alone.
+    #[test]
+    fn fields_that_concern_one_connection_stay_there() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, X-Request-Id"),
+            ("connection", "retry-after"),
+            ("x-request-id", "7"),
+            ("retry-after", "1"),
+        ] {
+            headers.append(name, value.parse().unwrap());
+        }
+        assert!(passed_on(&headers).is_empty());
+        let nominated = HeaderName::from_static("x-request-id");
+        assert!(is_nominated(&nominated, &headers) && !is_nominated(&header::ACCEPT, &headers));
     }
 
     #[test]
@@ -375,12 +593,15 @@ mod tests {
     async fn local_programs_are_told_of_genuine_and_of_simulated_guests() {
         let guest = Guest::new(0).unwrap().listen().await.unwrap();
         let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
-        let client = Client::builder(&guest.url(), policy).unwrap().build();
+        let fleet = Fleet::builder(move |endpoint| Client::builder(&endpoint.to_string(), policy.clone()));
+        let fleet = fleet.upstream(&guest.url()).unwrap().build().unwrap();
+        let client = fleet.instances()[0].client().clone();
         for (simulated, said) in [(false, "accepted"), (true, "accepted, SIMULATED")] {
             let response = client.send(Outgoing::get("/v1/models").unwrap()).await.unwrap();
             let verdict = AttestationResult { simulated, ..response.verdict.result().clone() };
             assert!(verdict.accepted());
-            let passed = pass(response.status, &response.headers, response.body, &verdict);
+            let slot = fleet.instances()[0].slot().unwrap();
+            let passed = pass(response.status, &response.headers, response.body, &verdict, slot);
             let answer = over_a_connection(passed.map_err(|fault| fault.code).unwrap()).await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             let of_ours: Vec<&str> =
@@ -419,7 +640,7 @@ mod tests {
         }
         for status in [100, 101, 103, 300, 301, 302, 303, 307, 308, 600, 999] {
             let fault = check_status(StatusCode::from_u16(status).unwrap()).unwrap_err();
-            assert_eq!((fault.status.as_u16(), fault.code.as_str()), (502, "invalid_answer"), "{status}");
+            assert_eq!((fault.status.as_u16(), fault.code), (502, "invalid_answer"), "{status}");
         }
     }
 

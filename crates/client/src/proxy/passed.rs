@@ -1,6 +1,7 @@
 //! The body of an answer as it is passed on.
 
 use crate::error::ClientError;
+use crate::fleet::Slot;
 use crate::openai::ErrorBody;
 use crate::response::ResponseBody;
 use bytes::Bytes;
@@ -19,15 +20,17 @@ pub(super) struct PassedBody {
     body: Option<ResponseBody>,
     /// The last two bytes that were passed on, of an event stream without an announced length.
     events: Option<[u8; 2]>,
+    /// Counts the request as under way, and the bytes of its answer.
+    slot: Slot,
 }
 
 impl PassedBody {
-    pub(super) fn new(body: ResponseBody, headers: &HeaderMap) -> Self {
+    pub(super) fn new(body: ResponseBody, headers: &HeaderMap, slot: Slot) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         // Before the first byte of a stream an event may begin, as after an empty line.
         let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
         let events = open.then_some(BETWEEN);
-        Self { body: Some(body), events }
+        Self { body: Some(body), events, slot }
     }
 
     /// What follows the break: an event, or the break itself.
@@ -57,10 +60,13 @@ impl Body for PassedBody {
             Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),
             frame => frame,
         };
-        if let (Some(last), Some(Ok(frame))) = (&mut self.events, &frame)
+        if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            *last = last_two(*last, data);
+            self.slot.instance().meters.received.add(data.len() as u64);
+            if let Some(last) = &mut self.events {
+                *last = last_two(*last, data);
+            }
         }
         Poll::Ready(frame)
     }

@@ -1,7 +1,8 @@
 //! The listener.
 
+use super::access::Access;
 use super::forward;
-use crate::client::Client;
+use crate::fleet::Fleet;
 use confide_service::refusals;
 use http::Request;
 use hyper::body::Incoming;
@@ -12,15 +13,17 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// The most local connections at once; further ones wait. Programs of one user open a few dozen.
-const MAX_CONNECTIONS: usize = 512;
+/// The most local connections at once; further ones wait. Programs of one user open a few dozen, those of a team behind
+/// one endpoint a thousand.
+const MAX_CONNECTIONS: usize = 2048;
 /// How long a local program may take over a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
 /// The most bytes of a request's head. Usual servers take 8 to 64 KiB.
@@ -46,6 +49,9 @@ pub enum ProxyError {
     /// The address is reachable from elsewhere and that was not asked for.
     #[error("{0} is no loopback address: prompts would cross a network in the clear")]
     NotLoopback(SocketAddr),
+    /// Whoever reaches the address could use the endpoint.
+    #[error("{0} is reachable from other machines, and no token is asked for")]
+    TokenMissing(SocketAddr),
     /// The system does not give the address.
     #[error("listening on {address}: {source}")]
     Listen {
@@ -56,12 +62,29 @@ pub enum ProxyError {
     },
 }
 
-/// A local endpoint in front of one [`Client`].
+/// A local endpoint in front of a [`Fleet`].
 #[derive(Debug)]
 pub struct Proxy {
-    client: Client,
     listener: TcpListener,
-    address: SocketAddr,
+    endpoint: Endpoint,
+}
+
+/// What every request to the endpoint is answered from.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) fleet: Fleet,
+    pub(super) access: Access,
+    /// Where it listens.
+    pub(super) local: SocketAddr,
+    pub(super) started: Instant,
+    draining: AtomicBool,
+}
+
+impl Endpoint {
+    /// Whether it finishes what it has and takes nothing new.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
 }
 
 impl ProxyError {
@@ -70,6 +93,7 @@ impl ProxyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotLoopback(_) => "listen_not_loopback",
+            Self::TokenMissing(_) => "token_missing",
             Self::Listen { .. } => "listen_failed",
         }
     }
@@ -80,24 +104,35 @@ impl Proxy {
     ///
     /// # Errors
     /// [`ProxyError`].
-    pub async fn bind(client: Client, address: SocketAddr, exposure: Exposure) -> Result<Self, ProxyError> {
-        if exposure == Exposure::Loopback && !address.ip().is_loopback() {
-            return Err(ProxyError::NotLoopback(address));
+    pub async fn bind(
+        fleet: Fleet,
+        access: Access,
+        address: SocketAddr,
+        exposure: Exposure,
+    ) -> Result<Self, ProxyError> {
+        match (address.ip().is_loopback(), exposure) {
+            (false, Exposure::Loopback) => return Err(ProxyError::NotLoopback(address)),
+            (false, Exposure::Anybody) if !access.is_guarded() => {
+                return Err(ProxyError::TokenMissing(address));
+            }
+            _ => {}
         }
         let failed = |source| ProxyError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { client, listener, address })
+        let local = listener.local_addr().map_err(failed)?;
+        let (started, draining) = (Instant::now(), AtomicBool::new(false));
+        Ok(Self { listener, endpoint: Endpoint { fleet, access, local, started, draining } })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.endpoint.local
     }
 
     /// Serves until `shutdown` resolves, then lets open requests end.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
+        let endpoint = Arc::new(self.endpoint);
         let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let (stop, stopped) = watch::channel(());
         let mut connections = JoinSet::new();
@@ -113,7 +148,7 @@ impl Proxy {
                 () = &mut shutdown => break,
                 (accepted, slot) = accepted => match accepted {
                     Ok((stream, _)) => {
-                        let serving = serve_connection(stream, self.client.clone(), self.address, stopped.clone());
+                        let serving = serve_connection(stream, Arc::clone(&endpoint), stopped.clone());
                         connections.spawn(async move {
                             serving.await;
                             drop(slot);
@@ -126,6 +161,7 @@ impl Proxy {
                 },
             }
         }
+        endpoint.draining.store(true, Ordering::Relaxed);
         drop(self.listener);
         drop(stop);
         let drained = async { while connections.join_next().await.is_some() {} };
@@ -135,16 +171,11 @@ impl Proxy {
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    client: Client,
-    local: SocketAddr,
-    mut stop: watch::Receiver<()>,
-) {
+async fn serve_connection(stream: TcpStream, endpoint: Arc<Endpoint>, mut stop: watch::Receiver<()>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
-        let client = client.clone();
-        async move { Ok::<_, Infallible>(forward::answer(&client, local, request).await) }
+        let endpoint = Arc::clone(&endpoint);
+        async move { Ok::<_, Infallible>(forward::answer(&endpoint, request).await) }
     });
     let (stream, service) = refusals::answer(stream, service);
     let mut connection = http1::Builder::new()

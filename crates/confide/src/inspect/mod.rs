@@ -10,23 +10,24 @@ use crate::render::{self, harmless};
 use crate::status::{Failure, Status};
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::document::EvidenceDocument;
+use confide_evidence::head::SignedHead;
 use confide_evidence::hex;
 use confide_evidence::nvidia::MAX_DECODED;
 use confide_evidence::pem;
-use confide_evidence::receipt::Receipt;
+use confide_evidence::receipt::{KeptReceipt, Receipt};
 use confide_evidence::record::{Record, Subject};
 use confide_evidence::snp;
 use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::text::escape_json;
 use confide_evidence::time::format_seconds;
-use confide_record::MAX_FILE;
+use confide_record::{Entries, Link, MAX_FILE};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
 /// Show evidence, endorsements, records or policies field by field, without appraising them
 ///
-/// The form shows by the content: an evidence document, a record file, a receipt, a boot event log (CCEL), a TDX quote, an
-/// SEV-SNP report, an NVIDIA report (binary, hexadecimal digits or base64) or a list of them (JSON), a reference integrity
+/// The form shows by the content: an evidence document, a record file, a receipt, the receipts or the signed head of a folder
+/// of records, a boot event log (CCEL), a TDX quote, an SEV-SNP report, an NVIDIA report (binary, hexadecimal digits or base64) or a list of them (JSON), a reference integrity
 /// manifest (XML), an answer (JSON) or token of NVIDIA's attestation service and its key set (JWKS), DCAP collateral
 /// (QuoteCollateralV3), TCB info and QE identity, certificates and revocation lists (PEM or DER), an OCSP answer, an
 /// appraisal policy, a file of reference values.
@@ -160,6 +161,12 @@ fn binary(bytes: &[u8]) -> Option<Form> {
     if let Ok(receipt) = Receipt::decode(bytes) {
         return Some(Form::one("receipt", shown_receipt(&receipt)));
     }
+    if let Ok(head) = SignedHead::decode(bytes) {
+        return Some(Form::one("signed head of records", shown_head(&head)));
+    }
+    if let Some(receipts) = kept_receipts(bytes) {
+        return Some(Form { name: "kept receipts", shown: receipts });
+    }
     if let Ok(log) = BootLog::parse(bytes) {
         return Some(Form::one("boot event log", log.to_json()));
     }
@@ -187,7 +194,7 @@ fn shown_receipt(receipt: &Receipt) -> Value {
     json!({
         "request_id": receipt.request_id,
         "sequence": receipt.sequence,
-        "time": format_seconds(i64::try_from(receipt.time).unwrap_or(i64::MAX)),
+        "time": time(receipt.time),
         "usage": receipt.usage,
         "boot_id": receipt.boot_id,
         "key_set": receipt.key_set,
@@ -196,6 +203,39 @@ fn shown_receipt(receipt: &Receipt) -> Value {
         "salt": receipt.salt,
         "signature": receipt.signature,
     })
+}
+
+/// The receipts of a folder of records; nothing where the file holds anything else.
+fn kept_receipts(bytes: &[u8]) -> Option<Vec<Value>> {
+    let mut entries = Entries::<_, KeptReceipt>::new(bytes);
+    let mut shown = Vec::new();
+    for link in &mut entries {
+        let Link { entry, hash, .. } = link.ok()?;
+        shown.push(json!({
+            "hash": hash,
+            "prev": entry.prev,
+            "sent": time(entry.sent),
+            "record": entry.record,
+            "request": entry.request,
+            "response": entry.response,
+            "receipt": shown_receipt(&entry.receipt),
+        }));
+    }
+    (entries.torn() == 0 && !shown.is_empty()).then_some(shown)
+}
+
+fn shown_head(head: &SignedHead) -> Value {
+    json!({
+        "time": time(head.time),
+        "records": head.records,
+        "receipts": head.receipts,
+        "signature": head.signature,
+    })
+}
+
+/// Unix seconds as RFC 3339.
+fn time(seconds: u64) -> String {
+    format_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 fn record(record: &Record) -> Value {

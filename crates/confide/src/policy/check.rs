@@ -4,7 +4,9 @@ use super::Form;
 use crate::render;
 use crate::status::Failure;
 use confide_evidence::time::seconds;
-use confide_policy::{AppraisalPolicy, Field, Name, ReferenceSet, SNP_REFERENCE_FIELDS, Says};
+use confide_policy::{
+    AppraisalPolicy, ExpectReference, Field, Name, ReferenceSet, SNP_REFERENCE_FIELDS, Says,
+};
 use rustls_pki_types::UnixTime;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -76,7 +78,20 @@ fn warnings(policy: &AppraisalPolicy, now: i64) -> Vec<String> {
     if taken.is_empty() && policy.signed_references.is_some() {
         warnings.push("no field is taken from the signed file of reference values".to_owned());
     }
+    warnings.extend(of_models(policy));
     warnings
+}
+
+/// Manifests that a request may be answered from by the table of models, and that no verdict accepts.
+fn of_models(policy: &AppraisalPolicy) -> Vec<String> {
+    let (Some(models), ExpectReference::AnyOf(accepted)) = (&policy.models, &policy.claims.model) else {
+        return Vec::new();
+    };
+    let pairs = models.iter().flat_map(|(name, digests)| digests.iter().map(move |digest| (name, digest)));
+    let refused = pairs.filter(|(_, digest)| !accepted.contains(digest));
+    let told =
+        |(name, digest)| format!("models: {name:?} stands for {digest}, which claims.model does not accept");
+    refused.map(told).collect()
 }
 
 /// What a reference set lacks and what of it is not looked at. A set is of the platforms of which it has any field.

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Tables in the order in which they are told, with their headings.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("danger", "Trust anchors"),
     ("tdx", "The TD and its platform"),
     ("snp", "An SEV-SNP report, where that is the evidence"),
@@ -18,6 +18,7 @@ const TABLES: [(&str, &str); 8] = [
     ("reference", "Reference sets: evidence must match one of them as a whole"),
     ("signed_references", "The signed file of further reference sets"),
     ("freshness", "How long a verdict holds"),
+    ("models", "Which models requests may name, each with the SHA-256 of its manifest"),
 ];
 
 pub(super) fn run(file: &Path, form: Form) -> Result<Status, Failure> {

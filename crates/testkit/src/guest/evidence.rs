@@ -29,19 +29,28 @@ const KEYS_LAST: u64 = 86_400;
 /// The simulator's policy for verdicts of `max_age_seconds`, attesting `attest` (`per-key`, `every-connection`).
 #[must_use]
 pub fn policy(attest: &str, max_age_seconds: u64) -> String {
+    policy_for(attest, max_age_seconds, &[MODEL])
+}
+
+/// The same, for guests that serve one of these models.
+#[must_use]
+pub fn policy_for(attest: &str, max_age_seconds: u64, models: &[&str]) -> String {
+    let models: Vec<String> = models.iter().map(|model| format!("\"{}\"", manifest(model))).collect();
     let text = include_str!("../../../../policies/danger-simulator.toml");
     let lines = text.lines().map(|line| match line.split_once(" = ") {
         Some(("max_age_seconds", _)) => format!("max_age_seconds = {max_age_seconds}"),
         Some(("attest", _)) => format!("attest = \"{attest}\""),
-        Some(("model", _)) => format!("model = {{ any_of = [\"{}\"] }}", manifest()),
+        Some(("model", _)) => format!("model = {{ any_of = [{}] }}", models.join(", ")),
         Some(("configuration", _)) => format!("configuration = {{ any_of = [\"{}\"] }}", configuration()),
         _ => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn manifest() -> Digest {
-    sha256(MODEL.as_bytes())
+/// The digest that stands for the manifest of a model.
+#[must_use]
+pub fn manifest(model: &str) -> Digest {
+    sha256(model.as_bytes())
 }
 
 fn configuration() -> Digest {
@@ -68,14 +77,14 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(seed: u64) -> Result<Self> {
+    pub(super) fn new(seed: u64, model: &str) -> Result<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let platform = SimulatedPlatform::new(PlatformOptions { seed, ..PlatformOptions::at(now) })?;
         let before = PlatformOptions { seed, ..PlatformOptions::at(now - 60 * 86_400) };
         let before = SimulatedPlatform::new(before)?;
         let gpu = SimulatedGpu::new(seed)?;
         let signer = Signer::new()?;
-        let template = template(seed, now, &gpu, signer.public()?)?;
+        let template = template(seed, now, &gpu, signer.public()?, model)?;
         Ok(Self { platform, before, gpu, template, signer })
     }
 
@@ -87,6 +96,11 @@ impl Machine {
         response: &[u8],
     ) -> Result<Option<String>> {
         self.signer.sign(receipts, &self.template, request, response)
+    }
+
+    /// The model that it serves.
+    pub(super) fn model(&self) -> &str {
+        &self.template.claims.model.name
     }
 
     /// An honest document, but for what `flaws` break in the quote.
@@ -139,10 +153,16 @@ impl Machine {
     }
 }
 
-fn template(seed: u64, now: u64, gpu: &SimulatedGpu, receipt: Bytes<32>) -> Result<EvidenceDocument> {
+fn template(
+    seed: u64,
+    now: u64,
+    gpu: &SimulatedGpu,
+    receipt: Bytes<32>,
+    model: &str,
+) -> Result<EvidenceDocument> {
     let mut boot_id = [0x0b; 16];
     boot_id[8..].copy_from_slice(&seed.to_be_bytes());
-    let claims = claims(now);
+    let claims = claims(now, model);
     Ok(EvidenceDocument {
         cpu: CpuEvidence::Tdx { quote: ByteString::default() },
         batch: None,
@@ -162,11 +182,11 @@ fn template(seed: u64, now: u64, gpu: &SimulatedGpu, receipt: Bytes<32>) -> Resu
     })
 }
 
-fn claims(now: u64) -> Claims {
+fn claims(now: u64, model: &str) -> Claims {
     Claims {
         gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".to_owned() },
         build: Build { image: None, version: "0.0.0".to_owned(), revision: "testkit".to_owned() },
-        model: Model { name: MODEL.to_owned(), manifest: manifest() },
+        model: Model { name: model.to_owned(), manifest: manifest(model) },
         egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: Vec::new() },
         engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
         volumes: Vec::new(),

@@ -109,7 +109,7 @@ async fn respond(inner: &Inner, place: usize, line: &dyn Line, request: Request<
     });
     match head.uri.path() {
         ATTESTATION_PATH => attest(inner, line, &body).await,
-        "/v1/models" => Ok(json_answer(200, &models())),
+        "/v1/models" => Ok(json_answer(200, &models(inner.machine.model()))),
         _ => chat(inner, line, &body).await,
     }
 }
@@ -187,8 +187,8 @@ fn other(binding: Binding, change: impl Fn(&mut Fixed<32>, &mut Fixed<32>, &mut 
     }
 }
 
-fn models() -> Value {
-    json!({ "object": "list", "data": [{ "id": MODEL, "object": "model", "created": 0, "owned_by": "testkit" }] })
+fn models(model: &str) -> Value {
+    json!({ "object": "list", "data": [{ "id": model, "object": "model", "created": 0, "owned_by": "testkit" }] })
 }
 
 async fn chat(inner: &Inner, line: &dyn Line, body: &[u8]) -> Result<Answer> {
@@ -211,7 +211,7 @@ async fn chat(inner: &Inner, line: &dyn Line, body: &[u8]) -> Result<Answer> {
         }
         Chat::Gated(gate) => answer(200, "text/event-stream", gated(gate)),
         Chat::Close => {
-            let mut closing = json_answer(200, &completion());
+            let mut closing = json_answer(200, &completion(inner.machine.model()));
             closing.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             closing
         }
@@ -222,7 +222,7 @@ async fn chat(inner: &Inner, line: &dyn Line, body: &[u8]) -> Result<Answer> {
 
 /// A whole answer with its receipt.
 fn signed(inner: &Inner, request: &[u8]) -> Result<Answer> {
-    let completion = completion();
+    let completion = completion(inner.machine.model());
     let receipts = *lock(&inner.receipts);
     let receipt = inner.machine.receipt(receipts, request, completion.to_string().as_bytes())?;
     let mut answer = json_answer(200, &completion);
@@ -263,10 +263,10 @@ impl Body for Frames {
     }
 }
 
-fn completion() -> Value {
+fn completion(model: &str) -> Value {
     let message = json!({ "role": "assistant", "content": WORDS.concat() });
     json!({
-        "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": MODEL,
+        "id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": model,
         "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }],
         "usage": { "prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9 },
     })

@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-pub use evidence::policy;
+pub use evidence::{manifest, policy, policy_for};
 
 /// What a guest does about TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -244,14 +244,26 @@ impl Guest {
         Self::with_tls(seed, Tls::Honest)
     }
 
+    /// An honest guest with another model than [`MODEL`].
+    ///
+    /// # Errors
+    /// When keys or certificates cannot be made.
+    pub fn serving(seed: u64, model: &str) -> Result<Self> {
+        Self::made(seed, Tls::Honest, model)
+    }
+
     /// A guest that is honest but for TLS.
     ///
     /// # Errors
     /// When keys or certificates cannot be made.
     pub fn with_tls(seed: u64, tls: Tls) -> Result<Self> {
+        Self::made(seed, tls, MODEL)
+    }
+
+    fn made(seed: u64, tls: Tls, model: &str) -> Result<Self> {
         let inner = Inner {
             identity: wire::Identity::new(tls)?,
-            machine: evidence::Machine::new(seed)?,
+            machine: evidence::Machine::new(seed, model)?,
             attestation: Mutex::default(),
             chat: Mutex::default(),
             http2: AtomicU32::default(),

@@ -16,7 +16,7 @@ struct Section {
     codes: Codes,
 }
 
-const SECTIONS: [Section; 12] = [
+const SECTIONS: [Section; 13] = [
     Section {
         heading: "`confide`",
         appear: "Failures of the program that are no verdicts: in brackets at the end of the line `error:`. The exit \
@@ -47,9 +47,15 @@ const SECTIONS: [Section; 12] = [
     },
     Section {
         heading: "The local endpoint",
-        appear: "Answers of `confide proxy`: `error.code` in the form of OpenAI's API; `listen_…` in brackets on the \
-                 terminal where it does not start.",
+        appear: "Answers of `confide proxy`: `error.code` in the form of OpenAI's API; `listen_…` and `token_missing` in \
+                 brackets on the terminal where it does not start.",
         codes: confide_client::proxy::CODES,
+    },
+    Section {
+        heading: "Several instances",
+        appear: "In brackets on the terminal where `confide proxy` does not start, with exit status 2, or 30 where its \
+                 discovery file is at fault. What else is wrong with that file has the codes of configuration files.",
+        codes: confide_client::fleet::CODES,
     },
     Section {
         heading: "Requests that are no HTTP",
@@ -77,7 +83,9 @@ const SECTIONS: [Section; 12] = [
     Section {
         heading: "Configuration files",
         appear: "Of the TOML file that `confide-guest` is started with, and of the one that settings of `confide` stand in: in \
-                 the last line. The exit status is 1 where the file cannot be read, else 2.",
+                 the last line. The exit status is 1 where the file cannot be read, else 2. Of the discovery file of \
+                 `confide proxy`: in brackets on the terminal, with exit status 1 or 30, or in a line of its standard error \
+                 while it runs.",
         codes: confide_service::config::CODES,
     },
     Section {
@@ -181,6 +189,23 @@ const NO_CODES: &[(&str, &[&str])] = &[
         "names of the system",
         &["https_proxy", "no_proxy", "sev_guest", "sev_snp", "tdx_guest", "tdx_host_platform"],
     ),
+    (
+        "metrics",
+        &[
+            "confide_attestation_errors_total",
+            "confide_attestation_seconds",
+            "confide_failovers_total",
+            "confide_first_byte_seconds",
+            "confide_in_flight",
+            "confide_instance_state",
+            "confide_quarantines_total",
+            "confide_received_bytes_total",
+            "confide_sent_bytes_total",
+            "confide_verdict_age_seconds",
+            "confide_verdict_left_seconds",
+            "confide_verdicts_total",
+        ],
+    ),
     ("flags that go with others", &["sign_head"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
@@ -210,7 +235,7 @@ fn page() -> String {
         **Where**: in every verdict, as `code` of an entry of `checks`, with what was expected and found. The code of a \
         verdict, which `confide` and its local endpoint show as the code of the failure, is that of the first check that \
         failed. `confide verify`, `chat`, `record`, `replay` and `conformance` print verdicts, `confide proxy` answers \
-        with them at `/confide/verdict`. The exit status is 10 for rejected, 20 for unsupported, 30 for malformed \
+        with them at `/_confide/verdicts/INSTANCE`. The exit status is 10 for rejected, 20 for unsupported, 30 for malformed \
         evidence; the local endpoint's status is 502.\n\n\
         | code | what must hold | of | what to do where it does not | standard and section |\n|---|---|---|---|---|\n"
         .to_owned();

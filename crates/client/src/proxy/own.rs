@@ -1,0 +1,305 @@
+//! What the endpoint answers itself: status, verdicts, metrics, health, and the models of several instances.
+
+use super::forward::{Answer, Fault, json};
+use super::server::Endpoint;
+use crate::fleet::{Fleet, Instance, InstanceState, InstanceView};
+use confide_channel::Moment;
+use confide_evidence::hex;
+use confide_evidence::percent;
+use confide_evidence::text::escape_json;
+use confide_evidence::time::format_rfc3339;
+use confide_service::metrics::{self, Kind, Page};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What is known of the endpoint and its instances.
+#[derive(Serialize)]
+struct Status {
+    version: &'static str,
+    state: &'static str,
+    uptime_seconds: u64,
+    discovery: Option<String>,
+    models: Vec<String>,
+    instances: Vec<InstanceStatus>,
+}
+
+#[derive(Serialize)]
+struct InstanceStatus {
+    instance: String,
+    url: String,
+    state: &'static str,
+    reason: Option<Reason>,
+    retry_in_seconds: Option<f64>,
+    verdict: Option<Standing>,
+    in_flight: usize,
+    max_in_flight: usize,
+    quarantines: u64,
+}
+
+#[derive(Serialize)]
+struct Reason {
+    code: &'static str,
+    message: String,
+    what_to_do: Option<String>,
+}
+
+/// The verdict that holds.
+#[derive(Serialize)]
+struct Standing {
+    simulated: bool,
+    policy: String,
+    /// The name in its claims.
+    model: String,
+    manifest: String,
+    /// SHA-256 of the SubjectPublicKeyInfo of its TLS key.
+    spki: String,
+    age_seconds: u64,
+    valid_until: String,
+    left_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct ModelList {
+    object: &'static str,
+    data: Vec<Model>,
+}
+
+#[derive(Serialize)]
+struct Model {
+    id: String,
+    object: &'static str,
+    created: u64,
+    owned_by: &'static str,
+    /// SHA-256 of the model manifest, as attested.
+    manifest: String,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attested: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instances: Option<usize>,
+}
+
+pub(super) fn status(endpoint: &Endpoint) -> Answer {
+    let fleet = &endpoint.fleet;
+    let status = Status {
+        version: env!("CARGO_PKG_VERSION"),
+        state: if endpoint.is_draining() { "draining" } else { "ready" },
+        uptime_seconds: endpoint.started.elapsed().as_secs(),
+        discovery: fleet.discovery().map(|file| file.display().to_string()),
+        models: fleet.models().into_iter().map(|(name, _)| name).collect(),
+        instances: fleet.instances().iter().map(instance_status).collect(),
+    };
+    json(StatusCode::OK, text(&status))
+}
+
+fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
+    let InstanceView { state, reason, retry_in, verdict } = instance.view();
+    let now = Moment::now();
+    let standing = verdict.map(|verdict| {
+        let (result, model) = (verdict.result(), &verdict.claims().model);
+        Standing {
+            simulated: result.simulated,
+            policy: result.policy.clone(),
+            model: model.name.clone(),
+            manifest: hex::encode(&model.manifest.0),
+            spki: hex::encode(verdict.spki()),
+            age_seconds: now.since(verdict.asked()).as_secs(),
+            valid_until: format_rfc3339(verdict.valid_until()),
+            left_seconds: verdict.left(now).as_secs(),
+        }
+    });
+    InstanceStatus {
+        instance: instance.id().to_owned(),
+        url: instance.client().endpoint().to_string(),
+        state: state.as_str(),
+        reason: reason.map(|error| Reason {
+            code: error.code(),
+            message: error.to_string(),
+            what_to_do: error.what_to_do().map(std::borrow::Cow::into_owned),
+        }),
+        retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
+        verdict: standing,
+        in_flight: instance.in_flight(),
+        max_in_flight: instance.max_in_flight(),
+        quarantines: instance.meters.quarantines.value(),
+    }
+}
+
+/// The last appraisal of an instance, accepted or not.
+pub(super) fn verdict(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
+    let name = percent::decode(path.as_bytes()).and_then(|name| String::from_utf8(name).ok());
+    let instances = fleet.instances();
+    let instance = instances.iter().find(|one| Some(one.id()) == name.as_deref());
+    let Some(instance) = instance else {
+        let known: Vec<&str> = instances.iter().map(|one| one.id()).collect();
+        let message = format!("there is no such instance, but {}", known.join(", "));
+        return Err(Fault::refused(StatusCode::NOT_FOUND, "unknown_instance", &message));
+    };
+    if let Some(appraised) = instance.client().latest_appraisal() {
+        let status = if appraised.result.accepted() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+        return Ok(json(status, appraised.result.to_json().into_bytes()));
+    }
+    let view = instance.view();
+    let why = view.reason.map_or_else(|| view.state.as_str().to_owned(), |error| error.to_string());
+    let message = format!("there is no verdict yet: {why}");
+    Err(Fault::refused(StatusCode::SERVICE_UNAVAILABLE, "no_verdict", &message))
+}
+
+/// The models of attested instances, as the OpenAI API lists them.
+pub(super) fn models(fleet: &Fleet) -> Answer {
+    let models = fleet.models();
+    let simulated = models.iter().any(|(_, verdict)| verdict.result().simulated);
+    let data =
+        models.into_iter().map(|(id, verdict)| model(id, &verdict.claims().model.manifest.0)).collect();
+    marked(json(StatusCode::OK, text(&ModelList { object: "list", data })), simulated)
+}
+
+/// One model, by its percent-encoded name.
+pub(super) fn one_model(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
+    let name = percent::decode(path.as_bytes()).and_then(|name| String::from_utf8(name).ok());
+    let found = fleet.models().into_iter().find(|(id, _)| Some(id) == name.as_ref());
+    let Some((id, verdict)) = found else {
+        let message = "no attested instance has this model";
+        return Err(Fault::refused(StatusCode::NOT_FOUND, "model_not_found", message));
+    };
+    let answer = json(StatusCode::OK, text(&model(id, &verdict.claims().model.manifest.0)));
+    Ok(marked(answer, verdict.result().simulated))
+}
+
+fn model(id: String, manifest: &[u8; 32]) -> Model {
+    Model { id, object: "model", created: 0, owned_by: "confide", manifest: hex::encode(manifest) }
+}
+
+fn marked(mut answer: Answer, simulated: bool) -> Answer {
+    if simulated {
+        answer.headers_mut().insert(super::forward::SIMULATED, HeaderValue::from_static("true"));
+    }
+    answer
+}
+
+/// The program runs.
+pub(super) fn live() -> Answer {
+    json(StatusCode::OK, text(&Health { status: "live", attested: None, instances: None }))
+}
+
+/// The endpoint takes requests.
+pub(super) fn ready(endpoint: &Endpoint) -> Answer {
+    let (word, status) = match endpoint.is_draining() {
+        false => ("ready", StatusCode::OK),
+        true => ("draining", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    json(status, text(&Health { status: word, attested: None, instances: None }))
+}
+
+/// A request would find an instance whose evidence is accepted.
+pub(super) fn attested(fleet: &Fleet) -> Answer {
+    let instances = fleet.instances();
+    let counts = |state| matches!(state, InstanceState::Attested | InstanceState::Overloaded);
+    let attested = instances.iter().filter(|one| counts(one.view().state)).count();
+    let (word, status) = match attested {
+        0 => ("unattested", StatusCode::SERVICE_UNAVAILABLE),
+        _ => ("attested", StatusCode::OK),
+    };
+    json(status, text(&Health { status: word, attested: Some(attested), instances: Some(instances.len()) }))
+}
+
+/// The metrics, as Prometheus reads them.
+pub(super) fn metrics(endpoint: &Endpoint) -> Answer {
+    let mut answer = json(StatusCode::OK, page(&endpoint.fleet).into_bytes());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    answer
+}
+
+fn page(fleet: &Fleet) -> String {
+    let instances = fleet.instances();
+    let views: Vec<(&Arc<Instance>, InstanceView)> = instances.iter().map(|one| (one, one.view())).collect();
+    let mut page = Page::default();
+    let mut family =
+        page.family("confide_instance_state", Kind::Gauge, "1 for the state that an instance is in.");
+    for (one, view) in &views {
+        for state in InstanceState::ALL {
+            let labels = [("instance", one.id()), ("state", state.as_str())];
+            family.value(&labels, u8::from(state == view.state));
+        }
+    }
+    let mut family = page.family("confide_in_flight", Kind::Gauge, "Requests under way.");
+    for one in instances.iter() {
+        family.value(&[("instance", one.id())], one.in_flight());
+    }
+    let now = Moment::now();
+    let standing = || views.iter().filter_map(|(one, view)| Some((one.id(), view.verdict.as_ref()?)));
+    let mut family =
+        page.family("confide_verdict_age_seconds", Kind::Gauge, "Age of the verdict that holds.");
+    for (id, verdict) in standing() {
+        family.value(&[("instance", id)], now.since(verdict.asked()).as_secs_f64());
+    }
+    let help = "Time until the verdict ends: by its own age or with the first window of its collateral.";
+    let mut family = page.family("confide_verdict_left_seconds", Kind::Gauge, help);
+    for (id, verdict) in standing() {
+        family.value(&[("instance", id)], verdict.left(now).as_secs_f64());
+    }
+    let mut family = page.family(
+        "confide_verdicts_total",
+        Kind::Counter,
+        "Appraisals by outcome and code of the first failed check.",
+    );
+    for one in instances.iter() {
+        for ([outcome, code], count) in one.meters.verdicts.values() {
+            family.value(&[("instance", one.id()), ("outcome", outcome), ("code", code)], count);
+        }
+    }
+    let help = "Attempts to attest that came to no appraisal, by code.";
+    let mut family = page.family("confide_attestation_errors_total", Kind::Counter, help);
+    for one in instances.iter() {
+        for ([code], count) in one.meters.errors.values() {
+            family.value(&[("instance", one.id()), ("code", code)], count);
+        }
+    }
+    let mut family = page.family(
+        "confide_failovers_total",
+        Kind::Counter,
+        "Requests that went on to another instance, by reason.",
+    );
+    for one in instances.iter() {
+        for ([reason], count) in one.meters.failovers.values() {
+            family.value(&[("instance", one.id()), ("reason", reason)], count);
+        }
+    }
+    counters(&mut page, &instances);
+    let help = "From the question for evidence to the verdict.";
+    let mut family = page.family("confide_attestation_seconds", Kind::Histogram, help);
+    for one in instances.iter() {
+        family.histogram(&[("instance", one.id())], &one.meters.attestation);
+    }
+    let help = "From the request's last byte to the head of its answer.";
+    let mut family = page.family("confide_first_byte_seconds", Kind::Histogram, help);
+    for one in instances.iter() {
+        family.histogram(&[("instance", one.id())], &one.meters.first_byte);
+    }
+    page.into_text()
+}
+
+fn counters(page: &mut Page, instances: &[Arc<Instance>]) {
+    let mut family = |name, help, value: fn(&Instance) -> u64| {
+        let mut family = page.family(name, Kind::Counter, help);
+        for one in instances {
+            family.value(&[("instance", one.id())], value(one));
+        }
+    };
+    family("confide_quarantines_total", "How often a quarantine began.", |one| {
+        one.meters.quarantines.value()
+    });
+    let help = "Bytes of requests' bodies that guests answered.";
+    family("confide_sent_bytes_total", help, |one| one.meters.sent.value());
+    let help = "Bytes of answers' bodies.";
+    family("confide_received_bytes_total", help, |one| one.meters.received.value());
+}
+
+fn text(value: &impl Serialize) -> Vec<u8> {
+    escape_json(serde_json::to_string(value).expect("strings and numbers always serialise")).into_bytes()
+}
