@@ -4,8 +4,8 @@
 use bytes::Bytes;
 use confide_client::proxy::{Access, Exposure, Proxy};
 use confide_client::{
-    Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, Protocols, ReceiptError,
-    Receipts, Request, Turn, VerifiedReceipt,
+    Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, Protocols,
+    ReceiptError, Receipts, Request, Turn, VerifiedReceipt,
 };
 use confide_evidence::document::EvidenceDocument;
 use confide_evidence::hash::sha256;
