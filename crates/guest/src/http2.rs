@@ -239,8 +239,8 @@ impl HttpBody for Taken {
                 return Poll::Ready(None);
             };
             match frame.into_data() {
-                Ok(octets) => self.rest = octets,
-                // Trailers end an answer.
+                Ok(data) => self.rest = data,
+                // Trailers stand outside of flow control.
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }

@@ -207,6 +207,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
         ],
     ),
     ("flags that go with others", &["sign_head"]),
+    ("settings", &["require_receipts"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 
