@@ -210,9 +210,12 @@ impl Answer {
 
     /// Holds that the request was refused for its peer, and why.
     pub(crate) fn refused(&self, code: &str) {
-        assert!((500..600).contains(&self.status), "{self:?}");
-        let body: Value = serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()));
-        assert!(names(&body["error"], code), "no {code} in {body}");
+        assert!(self.is_refused(code), "no {code} in {} {}", self.status, self.text());
+    }
+
+    pub(crate) fn is_refused(&self, code: &str) -> bool {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        (500..600).contains(&self.status) && names(&body["error"], code)
     }
 
     /// Whether a program would take this for a whole answer.
