@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, process, python, samples};
+use crate::{cargo, process, python, samples, traffic};
 
 /// What the tables rest on, for a reader who has not seen the programs.
 const METHOD: &str = "Each row is the median of many runs after some that do not count, with the 10th and 90th percentile. \
@@ -20,18 +20,44 @@ const METHOD: &str = "Each row is the median of many runs after some that do not
     falls on one side or the other by chance. Ratios and targets are therefore of the 10th percentiles, ours and the \
     peers' alike, at which nobody else was at work; only refusals are held at the 90th.\n";
 
-/// Measures everything, prints the tables as Markdown and writes them to `out`, or else to a file of `docs/benchmarks`
+/// A section of the page: its name, and what measures and writes it.
+type Section = (&'static str, fn() -> Result<String>);
+
+/// What is measured, in the order of the page.
+const SECTIONS: &[Section] = &[
+    ("appraisal", appraisal),
+    ("devices", devices),
+    ("rim", rim),
+    ("boot-log", boot_log),
+    ("memory", memory),
+    ("worst", worst),
+    ("connection", connection),
+    ("tokens", tokens),
+    ("first", traffic::first),
+    ("proxy", traffic::proxy),
+    ("attestations", traffic::attestations),
+    ("idle", traffic::idle),
+];
+
+/// Measures everything, or the sections in `only`, prints the tables as Markdown and writes them to `out`, or else to a file of `docs/benchmarks`
 /// that is named after date and commit.
 ///
 /// # Errors
 /// When something cannot be built or measured; and, after the page is written, when a target is not met.
-pub(crate) fn run(out: Option<&Path>) -> Result<()> {
+pub(crate) fn run(out: Option<&Path>, only: &[String]) -> Result<()> {
+    if let Some(other) = only.iter().find(|one| SECTIONS.iter().all(|(name, _)| name != one)) {
+        let names: Vec<&str> = SECTIONS.iter().map(|(name, _)| *name).collect();
+        bail!("there is no section {other}, but {}", names.join(", "));
+    }
     let out = match out {
         Some(out) => out.to_path_buf(),
         None => named_after_today()?,
     };
     let mut page = format!("# Benchmarks\n\n{}\n{METHOD}", machine()?);
-    for section in [appraisal, devices, rim, boot_log, memory, worst, connection, tokens] {
+    for (name, section) in
+        SECTIONS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|one| one == name))
+    {
+        eprintln!("measuring: {name}");
         let text = section()?;
         println!("\n{text}");
         write!(page, "\n{text}")?;
@@ -58,18 +84,18 @@ struct Row {
 }
 
 /// A bound, and what was measured.
-struct Target {
-    what: &'static str,
-    unit: &'static str,
-    most: f64,
-    found: f64,
+pub(crate) struct Target {
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
+    pub(crate) most: f64,
+    pub(crate) found: f64,
 }
 
 /// The word of a target that is missed.
 const NOT_MET: &str = "not met";
 
 /// The table that holds figures against their targets.
-fn held(targets: &[Target]) -> Result<String> {
+pub(crate) fn held(targets: &[Target]) -> Result<String> {
     let mut text = "\n| target | at most | found | |\n|---|---:|---:|---|\n".to_owned();
     for Target { what, unit, most, found } in targets {
         let word = if found <= most { "met" } else { NOT_MET };
@@ -294,7 +320,7 @@ fn runs(command: &Command, input: &Path, rounds: usize) -> Result<Vec<Run>> {
     let lines = process::output(python.args(command.get_args()))?;
     let run = |line: &str| {
         let numbers: Vec<&str> = line.split(' ').collect();
-        let &[status, took, size] = numbers.as_slice() else { anyhow::bail!("unexpected line: {line}") };
+        let &[status, took, size] = numbers.as_slice() else { bail!("unexpected line: {line}") };
         Ok(Run { status: status.parse()?, microseconds: took.parse()?, resident: size.parse()? })
     };
     lines.lines().map(run).collect()
@@ -447,7 +473,7 @@ fn tokens() -> Result<String> {
 fn rows(text: &str) -> Result<Vec<Row>> {
     let row = |line: &str| {
         let fields: Vec<&str> = line.split('\t').collect();
-        let &[name, median, p10, p90] = fields.as_slice() else { anyhow::bail!("unexpected line: {line}") };
+        let &[name, median, p10, p90] = fields.as_slice() else { bail!("unexpected line: {line}") };
         Ok(Row { name: name.to_owned(), median: median.parse()?, p10: p10.parse()?, p90: p90.parse()? })
     };
     text.lines().filter(|line| !line.is_empty()).map(row).collect()
@@ -455,7 +481,7 @@ fn rows(text: &str) -> Result<Vec<Row>> {
 
 /// A benchmark program, built as the programs ship: ours and the peers alike. It is chosen among those of the whole
 /// workspace, so that all of them share one build.
-fn cargo_bench(bench: &str) -> Result<Command> {
+pub(crate) fn cargo_bench(bench: &str) -> Result<Command> {
     let mut command = cargo::command();
     command.args(["bench", "--quiet", "--locked", "--workspace"]);
     command.args(["--features", &cargo::danger_features()?, "--bench", bench, "--"]);

@@ -93,10 +93,10 @@ struct Demo {
 }
 
 /// What an attacker's endpoint saw, from its own report.
-struct Seen {
+pub(crate) struct Seen {
     requests: Vec<String>,
     bodies: String,
-    beyond_attestation: u64,
+    pub(crate) beyond_attestation: u64,
 }
 
 impl Demo {
@@ -241,7 +241,8 @@ fn shortened(text: &str) -> String {
     }
 }
 
-fn seen(attacker: Running) -> Result<Seen> {
+/// What an attacker saw, who then ends.
+pub(crate) fn seen(attacker: Running) -> Result<Seen> {
     let report: Value = serde_json::from_str(&attacker.finish()?)?;
     let connections = report["connections"].as_array().context("a report without connections")?;
     let requests: Vec<&Value> =

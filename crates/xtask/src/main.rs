@@ -9,6 +9,7 @@ mod deny;
 mod dist;
 mod docs;
 mod documents;
+mod failover;
 mod faults;
 mod fixtures;
 mod forgeries;
@@ -29,6 +30,7 @@ mod samples;
 mod specification;
 mod test;
 mod tool;
+mod traffic;
 mod train;
 
 use std::path::PathBuf;
@@ -53,9 +55,12 @@ enum Task {
     Test(TestArguments),
     /// Check each package's own resolved graph against the layers of ARCHITECTURE.md
     Layers,
-    /// Measure appraisal, memory, refusals, attested connections and the tiny model, and write the tables to
+    /// Measure appraisal, memory, refusals, connections, the proxy beside nginx and the tiny model, and write the tables to
     /// docs/benchmarks/DATE-COMMIT.md; fails where a target is not met
     Bench {
+        /// Measure this section alone; may be given several times
+        #[arg(long, value_name = "NAME")]
+        section: Vec<String>,
         /// Write the tables to this file instead
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
@@ -99,7 +104,7 @@ fn main() -> Result<ExitCode> {
         Task::Layers => layers::run()?,
         Task::Dist { prefix } => dist::run(&prefix)?,
         Task::Docs => docs::run()?,
-        Task::Bench { out } => bench::run(out.as_deref())?,
+        Task::Bench { out, section } => bench::run(out.as_deref(), &section)?,
         Task::Fixtures => fixtures::run()?,
         Task::TrainTiny => train::run()?,
     }

@@ -13,6 +13,8 @@ use crate::{cargo, process};
 pub(crate) enum Flavour {
     /// With the feature `danger-simulator`, and with the attacker: for demo and tests.
     Simulator,
+    /// As [`Self::Simulator`], without the attacker, and optimised as what ships: for benchmarks.
+    Optimised,
     /// As they ship.
     Plain,
 }
@@ -31,7 +33,7 @@ impl Programs {
         let mut command = cargo::command();
         command.args(["build", "--locked", "--bins"]);
         let (profile, folder, names): (_, _, &[_]) = match flavour {
-            Flavour::Simulator => {
+            Flavour::Simulator | Flavour::Optimised => {
                 // An example makes Cargo unite the features of dev-dependencies too: the programs and the tests then
                 // share one build of every dependency.
                 command.args([
@@ -41,7 +43,13 @@ impl Programs {
                     "--features",
                     &cargo::danger_features()?,
                 ]);
-                ("debug", "simulator", &["confide", "confide-guest", "confide-attacker"])
+                match flavour {
+                    Flavour::Optimised => {
+                        command.arg("--release");
+                        ("release", "optimised", &["confide", "confide-guest"])
+                    }
+                    _ => ("debug", "simulator", &["confide", "confide-guest", "confide-attacker"]),
+                }
             }
             Flavour::Plain => {
                 // Other features are another build of every dependency. These programs only refuse: they need no speed.
@@ -50,7 +58,7 @@ impl Programs {
             }
         };
         match flavour {
-            Flavour::Simulator => process::run(&mut command)?,
+            Flavour::Simulator | Flavour::Optimised => process::run(&mut command)?,
             Flavour::Plain => build_without_warnings(&mut command)?,
         }
         let root = cargo::root();

@@ -39,9 +39,28 @@ impl Running {
     /// # Errors
     /// When it ends before it serves.
     pub(crate) fn guest_at(address: SocketAddr, programs: &Programs, folder: &Path) -> Result<Self> {
+        Self::configured(address, "", programs, folder)
+    }
+
+    /// As [`Self::guest`], on any port or on this one, with `more` at the end of its configuration, in the table
+    /// `[simulated]`.
+    ///
+    /// # Errors
+    /// When it ends before it serves.
+    pub(crate) fn guest_with(
+        place: Option<SocketAddr>,
+        more: &str,
+        programs: &Programs,
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::configured(place.unwrap_or(ANY_PORT), more, programs, folder)
+    }
+
+    fn configured(address: SocketAddr, more: &str, programs: &Programs, folder: &Path) -> Result<Self> {
         let sample = std::fs::read_to_string(cargo::root().join(GUEST)).context(GUEST)?;
         let configuration = folder.join("guest.toml");
-        std::fs::write(&configuration, sample.replace("127.0.0.1:8443", &address.to_string()))?;
+        let text = sample.replace("127.0.0.1:8443", &address.to_string());
+        std::fs::write(&configuration, text + more)?;
         let mut command = programs.guest();
         command.arg("serve").arg("--config").arg(&configuration);
         Self::start(&mut command, &folder.join("guest.log"), json_address)
@@ -57,8 +76,24 @@ impl Running {
         policy: &Path,
         folder: &Path,
     ) -> Result<Self> {
+        Self::proxy_of(&[guest], programs, policy, folder)
+    }
+
+    /// As [`Self::proxy`], in front of several guests.
+    ///
+    /// # Errors
+    /// When it ends before it listens.
+    pub(crate) fn proxy_of(
+        guests: &[SocketAddr],
+        programs: &Programs,
+        policy: &Path,
+        folder: &Path,
+    ) -> Result<Self> {
         let mut command = programs.confide();
-        command.args(["proxy", "--upstream", &format!("https://{guest}"), "--listen", "127.0.0.1:0"]);
+        command.args(["proxy", "--listen", "127.0.0.1:0"]);
+        for guest in guests {
+            command.args(["--upstream", &format!("https://{guest}")]);
+        }
         command.arg("--danger-policy").arg(policy);
         Self::start(&mut command, &folder.join("proxy.log"), json_address)
     }
@@ -83,6 +118,11 @@ impl Running {
         self.address
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Checks that it has not ended.
     ///
     /// # Errors
@@ -103,6 +143,13 @@ impl Running {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()).context("no resident memory")?;
         Ok(kib.parse()?)
+    }
+
+    /// Kills it, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        // Whoever has ended already needs no signal.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// Closes its standard input and returns what it says before it ends.
@@ -137,9 +184,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Whoever has ended already needs no signal.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

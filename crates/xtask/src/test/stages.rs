@@ -10,7 +10,7 @@ use super::{Length, Stage};
 use crate::packages::{self, TO_TEST};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, demo, deny, fuzz, kills, layers, load, mutants, plain, process, python};
+use crate::{cargo, demo, deny, failover, fuzz, kills, layers, load, mutants, plain, process, python};
 
 pub(super) const STAGES: &[Stage] = &[
     Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
@@ -41,6 +41,11 @@ pub(super) const STAGES: &[Stage] = &[
         name: "kills",
         about: "the guest killed while it answers, an impostor in its place",
         run: kills::run,
+    },
+    Stage {
+        name: "failover",
+        about: "streams through one proxy whose guests are killed and come back, an attacker among them",
+        run: failover::run,
     },
     Stage {
         name: "mutants",
