@@ -340,7 +340,7 @@ fn costly_files() -> Result<PathBuf> {
 
 /// The largest resident set that `confide verify quote` has had, of accepted, rejected and malformed evidence.
 fn memory() -> Result<String> {
-    let programs = Programs::build(Flavour::Simulator)?;
+    let programs = Programs::build(Flavour::Optimised)?;
     let folder = costly_files()?;
     let mut cases = Vec::new();
     for (sample, status) in
@@ -406,7 +406,7 @@ fn worst() -> Result<String> {
 /// What costs most of those inputs that a program reads.
 fn costly_for_programs() -> Result<Vec<Row>> {
     const SIZE: usize = 4 << 20;
-    let programs = Programs::build(Flavour::Simulator)?;
+    let programs = Programs::build(Flavour::Optimised)?;
     let folder = costly_files()?;
     let fixtures = cargo::root().join("fixtures/tdx");
     let case = std::fs::read_to_string(fixtures.join("accept-v4/case.json"))?;
@@ -440,7 +440,7 @@ fn row(name: String, runs: &[Run]) -> Result<Row> {
 }
 
 fn connection() -> Result<String> {
-    let programs = Programs::build(Flavour::Simulator)?;
+    let programs = Programs::build(Flavour::Optimised)?;
     let folder = running::folder("bench")?;
     let guest = Running::guest(&programs, &folder)?;
     let mut command = cargo_bench("connection")?;
