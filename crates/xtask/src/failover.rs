@@ -12,11 +12,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::api::{Delivery, request};
-use crate::demo;
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
 use crate::test::{Length, Tally, note};
-use crate::traffic;
+use crate::{demo, process, traffic};
 
 const QUESTION: &str = "What is an RTMR?";
 /// An answer of 20 tokens that takes a second.
@@ -67,7 +66,9 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
     let mut guests = [guest(None, &programs, &folder)?, guest(None, &programs, &folder)?];
     let attacker = Running::attacker(&programs, "relay", guests[0].address(), &folder)?;
     let upstreams = [attacker.address(), guests[0].address(), guests[1].address()];
-    let mut proxy = Running::proxy_of(&upstreams, &programs, &policy, &folder)?;
+    let records = folder.join("records");
+    std::fs::create_dir_all(&records)?;
+    let mut proxy = Running::proxy_of(&upstreams, Some(&records), &programs, &policy, &folder)?;
 
     let ends = Ends::default();
     let end = Instant::now() + duration;
@@ -96,12 +97,23 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
         anyhow::Ok(())
     })?;
     proxy.require_alive().context("the proxy")?;
+    proxy.kill();
+    // Killed in the middle of whatever it did, it has left a folder in which everything fits.
+    let audit = process::output(programs.confide().args(["audit", "--json"]).arg(&records))?;
+    let audit: Value = serde_json::from_str(&audit).context("an audit")?;
     let seen = demo::seen(attacker)?;
     ensure!(seen.beyond_attestation == 0, "the attacker got {} bytes", seen.beyond_attestation);
     let count = |one: &AtomicUsize| one.load(Ordering::Relaxed);
+    let receipts = audit["receipts"]["count"].as_u64().context("an audit without receipts")?;
+    ensure!(
+        receipts >= count(&ends.whole) as u64,
+        "{receipts} receipts of {} whole answers",
+        count(&ends.whole)
+    );
     note(format!(
         "{streams} streams at once for {} s, {kills} kills: {} whole, {} refused with a code, {} ended by an error event, {} \
-         broken off within an event; none in silence, none hung, no byte of a request at the attacker",
+         broken off within an event; none in silence, none hung, no byte of a request at the attacker; {receipts} receipts \
+         audited",
         duration.as_secs(),
         count(&ends.whole),
         count(&ends.refused),

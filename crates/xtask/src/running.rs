@@ -76,15 +76,16 @@ impl Running {
         policy: &Path,
         folder: &Path,
     ) -> Result<Self> {
-        Self::proxy_of(&[guest], programs, policy, folder)
+        Self::proxy_of(&[guest], None, programs, policy, folder)
     }
 
-    /// As [`Self::proxy`], in front of several guests.
+    /// As [`Self::proxy`], in front of several guests, with a folder of records where one is named.
     ///
     /// # Errors
     /// When it ends before it listens.
     pub(crate) fn proxy_of(
         guests: &[SocketAddr],
+        records: Option<&Path>,
         programs: &Programs,
         policy: &Path,
         folder: &Path,
@@ -93,6 +94,9 @@ impl Running {
         command.args(["proxy", "--listen", "127.0.0.1:0"]);
         for guest in guests {
             command.args(["--upstream", &format!("https://{guest}")]);
+        }
+        if let Some(records) = records {
+            command.arg("--record").arg(records);
         }
         command.arg("--danger-policy").arg(policy);
         Self::start(&mut command, &folder.join("proxy.log"), json_address)
