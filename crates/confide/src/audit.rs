@@ -38,7 +38,7 @@ pub(crate) struct Audit {
     /// Ed25519 public key, PEM, that signs heads
     #[arg(long, value_name = "PEM", requires = "head")]
     head_key: Option<PathBuf>,
-    /// Ed25519 private key, PKCS#8 in PEM or DER, to sign a head with; it is written where nothing is wrong
+    /// Ed25519 private key, PKCS#8 in PEM or DER, to sign a head with; it is written where nothing is wrong or torn
     #[arg(long, value_name = "FILE", requires = "out")]
     sign_head: Option<PathBuf>,
     /// File for the signed head
@@ -68,6 +68,7 @@ impl Audit {
         }
         let status = status(&found.findings);
         if let (Status::Accepted, Some(signer), Some(out)) = (status, &signer, &self.out) {
+            whole(&found)?;
             sign::write(out, &signed(&found, signer).encode())?;
         }
         Ok(status)
@@ -154,6 +155,18 @@ fn signer(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     let signer = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der.secret_pkcs8_der());
     der.zeroize();
     signer.map_err(|_| unusable())
+}
+
+/// Whether both files end with whole entries. What is torn may be all that is left of entries that were: no head passes
+/// over it.
+fn whole(found: &Found) -> Result<(), Failure> {
+    let torn = found.torn_records.saturating_add(found.torn_receipts);
+    if torn == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("no head was signed: {torn} bytes at the end of the folder's files are part of no entry");
+    Err(Failure::new(Status::Rejected, "head_torn", message))
 }
 
 /// The head of what was audited.

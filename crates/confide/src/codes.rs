@@ -144,6 +144,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "give the head and the public key that belong together",
     ),
     (
+        "head_torn",
+        "a file of the folder ends with a part of an entry, and no head is signed over that",
+        "let the program that records end, or open the folder once more: it moves the part into a file beside",
+    ),
+    (
         "head_truncated",
         "the folder has fewer entries than a head that was signed of it",
         "its end was removed: use the copy that the head was signed of",

@@ -1,10 +1,11 @@
 //! What a client saw on the disk: in a record file, or in a folder with the receipts of its answers.
 
 use crate::record;
+use crate::render;
 use crate::replay;
 use crate::status::{Failure, Status};
 use confide_client::{Appraised, ClientBuilder, VerifiedReceipt};
-use confide_record::{Folder, Keep, RecordError};
+use confide_record::{Folder, Keep, RecordError, SetAside};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +41,16 @@ impl Recorder {
         let path: Arc<Path> = path.into();
         let to = if is_folder(&path) {
             match Folder::open(&path) {
-                Ok(folder) => To::Folder(path, Arc::new(folder)),
+                Ok(folder) => {
+                    for SetAside { path, bytes } in folder.set_aside() {
+                        let what = "an append that was broken off, or what somebody cut";
+                        render::note(&format!(
+                            "moved {bytes} bytes that are part of no entry to {}: {what}",
+                            path.display()
+                        ));
+                    }
+                    To::Folder(path, Arc::new(folder))
+                }
                 Err(error) => {
                     lost.note(fault(&path, error));
                     // Nothing is written there; whoever does not check learns of it at the first appraisal.

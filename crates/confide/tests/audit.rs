@@ -208,6 +208,26 @@ fn write_over(rig: &Rig) {
     std::fs::write(path, bytes).unwrap();
 }
 
+/// Makes the quote of the first document longer than the file: one bit, and the entries that follow stand as they were.
+fn lengthen(rig: &Rig) {
+    let path = rig.records().join(APPRAISALS);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // A byte string with a length of two bytes becomes one with a length of eight.
+    let long = |at: &usize| {
+        bytes[*at] == 0x59 && bytes.len() > 3000 && {
+            let mut changed = bytes.clone();
+            changed[*at] = 0x5b;
+            Entries::<_, Record>::new(changed.as_slice())
+                .next()
+                .unwrap()
+                .is_err_and(|error| error.to_string().contains("ends behind the end of the file"))
+        }
+    };
+    let at = (0..bytes.len()).find(long).unwrap();
+    bytes[at] = 0x5b;
+    std::fs::write(path, bytes).unwrap();
+}
+
 fn receipts(rig: &Rig) -> Vec<KeptReceipt> {
     rig.entries(RECEIPTS)
 }
@@ -285,12 +305,13 @@ fn sent_before_the_verdict(rig: &Rig) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_changed_in_a_folder_is_found() {
-    let cases: [(&str, Damage, i32, &str); 17] = [
+    let cases: [(&str, Damage, i32, &str); 18] = [
         ("an edited policy", edit_policy, 10, "record_chain"),
         ("an edited outcome of the last record", edit_outcome, 10, "replay_mismatch"),
         ("a removed record", remove_record, 10, "record_chain"),
         ("exchanged records", exchange_records, 10, "record_chain"),
         ("a record that was written over", write_over, 30, "record_malformed"),
+        ("a length that passes the end of the file", lengthen, 30, "record_malformed"),
         ("an edited receipt", edit_receipt, 10, "receipt_invalid"),
         ("a removed receipt", remove_receipt, 10, "record_chain"),
         ("exchanged receipts", exchange_receipts, 10, "record_chain"),
@@ -393,6 +414,16 @@ async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_passes_the_end_of_the_file_cuts_nothing_off() {
+    let rig = Rig::recorded().await;
+    lengthen(&rig);
+    let changed = std::fs::read(rig.records().join(APPRAISALS)).unwrap();
+    let told = err(&run(rig.chat().arg("--record").arg(rig.records()).arg("x"), 30));
+    assert!(told.contains("[record_malformed]") && told.contains("another entry begins"), "{told}");
+    assert_eq!(std::fs::read(rig.records().join(APPRAISALS)).unwrap(), changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_amid_an_append_leaves_a_folder_that_can_be_audited_and_written_to() {
     let rig = Rig::recorded().await;
     for file in [APPRAISALS, RECEIPTS] {
@@ -405,7 +436,17 @@ async fn a_crash_amid_an_append_leaves_a_folder_that_can_be_audited_and_written_
             assert!(torn.contains(&&json!(part.len())), "{torn:?}");
         }
         assert!(out(&run(&mut rig.audit(), 0)).contains("; 400 bytes behind the last were never written to"));
-        run(rig.chat().arg("--record").arg(rig.records()).arg("again"), 0);
+        let (private, _) = rig.keys("auditor");
+        let mut sign = rig.audit();
+        sign.arg("--sign-head").arg(private).arg("--out").arg(rig.path("torn.head"));
+        assert!(err(&run(&mut sign, 10)).contains("[head_torn]") && !rig.path("torn.head").exists());
+        let told = err(&run(rig.chat().arg("--record").arg(rig.records()).arg("again"), 0));
+        assert!(told.contains("note: moved 400 bytes") && told.contains(&format!("{file}.torn-")), "{told}");
+        let names = std::fs::read_dir(rig.records()).unwrap().map(|entry| entry.unwrap());
+        let aside =
+            names.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&format!("{file}.torn-")));
+        let aside: Vec<_> = aside.map(|entry| std::fs::read(entry.path()).unwrap()).collect();
+        assert_eq!(aside, [[0; 400]]);
         let found = report(&mut rig.audit(), 0);
         assert_eq!(
             (&found["records"]["torn_bytes"], &found["receipts"]["torn_bytes"]),
