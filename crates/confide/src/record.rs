@@ -12,6 +12,7 @@ use confide_evidence::record::{Record, Subject};
 use confide_record::{MAX_FILE, Recording};
 use confide_verifier::{AttestationResult, Inputs, evaluate};
 use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Appraise a guest, or evidence from files, and write the whole appraisal to a file
@@ -132,7 +133,7 @@ fn record_quote(
 }
 
 /// Appends a recording to a file, after the chain of what it already holds has been checked. The file is locked
-/// meanwhile: another process that appends to it would break the chain.
+/// meanwhile: another process that appends to it would break the chain. A new file is its user's alone (mode 0600).
 pub(crate) fn append(
     recording: Recording<'_>,
     result: &AttestationResult,
@@ -141,7 +142,7 @@ pub(crate) fn append(
     let unwritable = |error: std::io::Error| {
         Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
     };
-    let file = OpenOptions::new().create(true).append(true).open(out).map_err(unwritable)?;
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(out).map_err(unwritable)?;
     file.lock().map_err(unwritable)?;
     let previous = last(out)?;
     confide_record::append(&file, &recording.record(result, previous.as_ref())).map_err(replay::fault)?;

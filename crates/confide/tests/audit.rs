@@ -11,6 +11,7 @@ use confide_testkit::guest::{self, Attestation, Guest, Listening, MODEL, Receipt
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -411,6 +412,20 @@ async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
     assert!(err(&run(confide().args(["audit", "/nonexistent"]), 1)).contains("[file_unreadable]"));
     run(rig.audit().arg("--head").arg(&head), 2);
     run(rig.audit().arg("--sign-head").arg(&private), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_recorded_is_its_users_alone() {
+    let rig = Rig::new(Receipts::Honest).await;
+    run(rig.chat().arg("--record").arg(rig.new_records()).arg("x"), 0);
+    run(rig.chat().arg("--record").arg(rig.path("one.cbor")).arg("x"), 0);
+    let (appraisals, kept) = (rig.records().join(APPRAISALS), rig.records().join(RECEIPTS));
+    let expected =
+        [(rig.records(), 0o700), (appraisals, 0o600), (kept, 0o600), (rig.path("one.cbor"), 0o600)];
+    for (path, mode) in expected {
+        let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}: {found:o}", path.display());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

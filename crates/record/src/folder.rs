@@ -8,8 +8,9 @@ use confide_evidence::record::{MAX_RECORD, Record};
 use confide_verifier::{AttestationResult, SaltedBodies};
 use rustls_pki_types::UnixTime;
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -21,6 +22,10 @@ pub const RECEIPTS: &str = "receipts.cbor";
 /// The most appraisals of this process that receipts can still be kept for, the youngest ones. A verdict holds for minutes,
 /// and a client holds some hundred connections at most.
 const MAX_VOUCHERS: usize = 16 * 1024;
+/// Permissions of a new file: its user's alone. With the salts of the receipts a body can be guessed.
+const FILE_MODE: u32 = 0o600;
+/// Permissions of a new folder.
+const FOLDER_MODE: u32 = 0o700;
 
 /// A folder that this process writes to, and no other one meanwhile. Shared by everything that records.
 ///
@@ -65,12 +70,13 @@ struct Vouchers {
 
 impl Folder {
     /// Opens a folder, which is made where it is missing. What a program that was stopped left of its last entry is moved
-    /// into a file beside, `<file>.torn-<Unix seconds>`: nothing is deleted.
+    /// into a file beside, `<file>.torn-<Unix seconds>`: nothing is deleted. New folders and files are their user's alone (modes
+    /// 0700 and 0600); others keep what permissions they have.
     ///
     /// # Errors
     /// [`RecordError::InUse`] while another process writes to it; [`RecordError`] where a file is not a chain of its kind.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        fs::create_dir_all(path)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
         let appraisals = open(&path.join(APPRAISALS))?;
         match appraisals.try_lock() {
             Ok(()) => {}
@@ -156,7 +162,7 @@ fn keep_aside(folder: &Path, name: &str, torn: &[u8]) -> io::Result<PathBuf> {
     let mut path = folder.join(format!("{name}.torn-{now}"));
     let mut again: u64 = 1;
     let mut file = loop {
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Ok(file) => break file,
             // There was another one in the same second.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -173,7 +179,7 @@ fn keep_aside(folder: &Path, name: &str, torn: &[u8]) -> io::Result<PathBuf> {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).read(true).append(true).open(path)
+    OpenOptions::new().create(true).read(true).append(true).mode(FILE_MODE).open(path)
 }
 
 /// A file that entries are appended to.
@@ -292,6 +298,8 @@ mod tests {
     use super::*;
     use confide_evidence::receipt::Usage;
     use confide_evidence::record::FIRST;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
     fn receipt(sequence: u64) -> Receipt {
@@ -377,6 +385,25 @@ mod tests {
             let expected: &[u64] = if cut < one { &[7] } else { &[0, 7] };
             assert_eq!(sequences(folder.path()), expected, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn new_folders_and_files_are_their_users_alone_and_others_stay_as_they_are() {
+        let above = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = above.path().join("new");
+        keep(&opened(&path), 0).unwrap();
+        let file = path.join(RECEIPTS);
+        fs::write(&file, &fs::read(&file).unwrap()[..9]).unwrap();
+        let aside = opened(&path).set_aside().first().unwrap().path.clone();
+        assert_eq!(mode(&path), 0o700);
+        for file in [&path.join(APPRAISALS), &file, &aside] {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        opened(&path);
+        assert_eq!((mode(&path), mode(&file)), (0o750, 0o640));
     }
 
     #[test]
