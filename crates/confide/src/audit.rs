@@ -12,7 +12,7 @@ use confide_evidence::hex;
 use confide_evidence::text::escape_json;
 use confide_evidence::time::format_seconds;
 use confide_policy::ReferenceKey;
-use confide_record::{Audit as Found, Fault, Finding, Place, RecordError, Span};
+use confide_record::{Against, Audit as Found, Fault, Finding, Place, RecordError, Span};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -32,6 +32,9 @@ const MAX_KEY: usize = 16 * 1024;
 pub(crate) struct Audit {
     /// The folder
     folder: PathBuf,
+    /// Appraisal policy that every verdict is to be made by, to the byte
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Signed head of the folder, kept elsewhere
     #[arg(long, value_name = "FILE", requires = "head_key")]
     head: Option<PathBuf>,
@@ -57,7 +60,9 @@ impl Audit {
         };
         // Before the work: a key that cannot sign is told at once.
         let signer = self.sign_head.as_deref().map(signer).transpose()?;
-        let found = confide_record::audit(&self.folder, head.as_ref(), &ALGORITHMS)
+        let policy = self.policy.as_deref().map(input::policy_text).transpose()?;
+        let against = Against { head: head.as_ref(), policy: policy.as_deref() };
+        let found = confide_record::audit(&self.folder, against, &ALGORITHMS)
             .map_err(|error| unreadable(&self.folder, error))?;
         let report = Report::of(&found, head.as_ref());
         if self.json {
@@ -93,6 +98,7 @@ fn kind(fault: &Fault) -> (Status, &'static str) {
         Fault::Format(_) | Fault::Policy(_) => (Status::Malformed, "record_malformed"),
         Fault::Danger => (Status::Unsupported, "danger_policy_unsupported"),
         Fault::Chain { .. } => (Status::Rejected, "record_chain"),
+        Fault::OtherPolicy { .. } => (Status::Rejected, "record_policy"),
         Fault::Outcome { .. } => (Status::Rejected, "replay_mismatch"),
         Fault::NoRecord(_) | Fault::NotAccepted(_) | Fault::Time { .. } => {
             (Status::Rejected, "receipt_unvouched")
@@ -192,6 +198,8 @@ struct Report {
     /// The head that the folder was held against.
     head: Option<Head>,
     verdicts: Vec<Verdicts>,
+    policies: Vec<Policy>,
+    models: Vec<Model>,
     instances: Vec<Instance>,
     boots: Vec<Boot>,
     findings: Vec<Shown>,
@@ -215,6 +223,23 @@ struct Head {
 struct Verdicts {
     outcome: &'static str,
     code: Option<&'static str>,
+    #[serde(flatten)]
+    span: Times,
+}
+
+#[derive(Serialize)]
+struct Policy {
+    name: String,
+    sha256: String,
+    accepted: u64,
+    #[serde(flatten)]
+    span: Times,
+}
+
+#[derive(Serialize)]
+struct Model {
+    manifest: String,
+    accepted: u64,
     #[serde(flatten)]
     span: Times,
 }
@@ -256,6 +281,17 @@ impl Report {
     fn of(found: &Found, head: Option<&SignedHead>) -> Self {
         let verdicts = found.verdicts.iter();
         let instances = found.instances.iter();
+        let policies = found.policies.iter().map(|(sha256, by)| Policy {
+            name: by.name.clone(),
+            sha256: sha256.to_string(),
+            accepted: by.verdicts.accepted,
+            span: (&by.verdicts.all).into(),
+        });
+        let models = found.models.iter().map(|(manifest, one)| Model {
+            manifest: manifest.to_string(),
+            accepted: one.accepted,
+            span: (&one.all).into(),
+        });
         let boots = found.boots.iter().filter_map(|((boot_id, key_set), numbers)| {
             let (lowest, highest) = numbers.range()?;
             Some(Boot {
@@ -279,11 +315,13 @@ impl Report {
             verdicts: verdicts
                 .map(|((outcome, code), span)| Verdicts { outcome, code: *code, span: span.into() })
                 .collect(),
+            policies: policies.collect(),
+            models: models.collect(),
             instances: instances
                 .map(|(spki, one)| Instance {
                     spki: hex::encode(spki),
                     accepted: one.accepted,
-                    span: (&one.verdicts).into(),
+                    span: (&one.all).into(),
                 })
                 .collect(),
             boots: boots.collect(),
@@ -308,6 +346,12 @@ impl Report {
         for Verdicts { outcome, code, span } in &self.verdicts {
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
             render::prose(&format!("  {outcome}{code}: {span}"));
+        }
+        for Policy { name, sha256, accepted, span } in &self.policies {
+            render::prose(&format!("  policy {name}, SHA-256 {sha256}: {accepted} accepted of {span}"));
+        }
+        for Model { manifest, accepted, span } in &self.models {
+            render::prose(&format!("  model manifest {manifest}: {accepted} accepted of {span}"));
         }
         for Instance { spki, accepted, span } in &self.instances {
             render::prose(&format!("  key {spki}: {accepted} accepted of {span}"));

@@ -123,6 +123,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "records were removed, put in or changed: use an unchanged copy",
     ),
     (
+        "record_policy",
+        "a verdict was made by another policy than the one that was given",
+        "compare the recorded policy with the one that was agreed on: the verdict says nothing of that one",
+    ),
+    (
         "record_folder_in_use",
         "another program records in the folder",
         "end that program, or name another folder",

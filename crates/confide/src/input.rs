@@ -211,11 +211,16 @@ pub(crate) fn load_danger(path: &Path) -> Result<LoadedPolicy, Failure> {
     load(path, Loaded::AsDanger)
 }
 
+/// Reads the text of a policy file, which need not be one that this build takes.
+pub(crate) fn policy_text(path: &Path) -> Result<String, Failure> {
+    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    String::from_utf8(bytes).map_err(|_| malformed_policy(&path.display().to_string(), "not UTF-8 text"))
+}
+
 /// Reads a policy file.
 pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
-    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    let text = policy_text(path)?;
     let name = path.display().to_string();
-    let text = String::from_utf8(bytes).map_err(|_| malformed_policy(&name, "not UTF-8 text"))?;
     let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| refused_policy(&name, &error))?;
     Ok(LoadedPolicy::new(policy, text))
 }

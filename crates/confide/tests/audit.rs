@@ -3,6 +3,7 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::hash::sha256;
 use confide_evidence::pem::base64_text;
 use confide_evidence::receipt::{KeptReceipt, Receipt};
 use confide_evidence::record::{FIRST, Record};
@@ -173,6 +174,42 @@ async fn a_folder_holds_verdicts_and_receipts_and_the_audit_says_what_happened()
     }
     // The file of records is one as every other.
     run(confide().arg("replay").arg(rig.records().join(APPRAISALS)), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_says_by_which_policies_and_of_which_models_and_takes_one_policy_alone() {
+    let rig = Rig::recorded().await;
+    let agreed = rig.path("agreed.toml");
+    std::fs::copy(rig.path("danger-test.toml"), &agreed).unwrap();
+    let text = std::fs::read_to_string(&agreed).unwrap();
+    let name = rig.entries::<Record>(APPRAISALS)[0].policy.clone();
+    assert_eq!(name, text);
+    let policy = ["--policy", agreed.to_str().unwrap()];
+    assert_eq!(rig.codes(&policy, 0), Vec::<String>::new());
+    let found = report(&mut rig.audit(), 0);
+    let hash = sha256(text.as_bytes()).to_string();
+    let [by] = found["policies"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&by["sha256"], &by["accepted"], &by["count"]), (&json!(hash), &json!(3), &json!(4)));
+    let [model] = found["models"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    let manifest = receipts(&rig)[0].receipt.manifest.to_string();
+    assert_eq!((&model["manifest"], &model["accepted"]), (&json!(manifest), &json!(3)));
+    let told = out(&run(&mut rig.audit(), 0));
+    let named = format!("  policy {}, SHA-256 {hash}: 3 accepted of 4, ", by["name"].as_str().unwrap());
+    assert!(
+        told.contains(&named) && told.contains(&format!("  model manifest {manifest}: 3 accepted")),
+        "{told}"
+    );
+
+    // One more verdict, by a policy that differs by a comment.
+    std::fs::write(rig.path("danger-test.toml"), format!("{text}\n# another\n")).unwrap();
+    run(rig.chat().arg("--record").arg(rig.records()).arg("four"), 0);
+    let found = report(rig.audit().args(policy), 10);
+    assert_eq!(found["policies"].as_array().unwrap().len(), 2);
+    let finding = json!([found["findings"][0]["code"], found["findings"][0]["where"]]);
+    assert_eq!((finding, &found["findings"][1]), (json!(["record_policy", "record 4"]), &Value::Null));
+    assert_eq!(rig.codes(&[], 0), Vec::<String>::new());
+    let told = err(&run(rig.audit().args(["--policy", "/nonexistent"]), 1));
+    assert!(told.contains("[file_unreadable]"), "{told}");
 }
 
 type Damage = fn(&Rig);
