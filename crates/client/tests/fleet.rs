@@ -325,6 +325,34 @@ async fn what_is_not_repeatable_is_sent_once() {
     assert_eq!(seen(&one) + seen(&two), 1);
 }
 
+/// Neither status says that nothing came of the request: the program is told, and nobody else is asked.
+#[tokio::test]
+async fn what_is_not_repeatable_is_sent_once_though_the_guest_is_overloaded() {
+    for (status, line) in [(503, "503 Service Unavailable"), (429, "429 Too Many Requests")] {
+        let (one, two) = (guest(0, ONE).await, guest(1, ONE).await);
+        let endpoint = before(&[&one, &two]).await;
+        let refusal = format!("HTTP/1.1 {line}\r\nretry-after: 30\r\ncontent-length: 4\r\n\r\nlate");
+        for guest in [&one, &two] {
+            let _ = guest.guest.clone().chatting(instead(&refusal, Then::Wait));
+        }
+        for (method, target) in [("POST", "/v1/files"), ("PATCH", "/v1/files/7")] {
+            let answer = endpoint.send(method, target, &[], question(ONE)).await;
+            assert_eq!(answer.status().as_u16(), status);
+            assert_eq!(answer.headers()["retry-after"], "30");
+            assert_eq!(whole(answer).await, b"late", "the guest's own words");
+            let seen = |guest: &Listening| {
+                let line = format!("{method} {target}");
+                guest.guest.requests().iter().filter(|request| request.line == line).count()
+            };
+            assert_eq!(seen(&one) + seen(&two), 1, "{method} {status}");
+        }
+        // Each was asked once: the first that said so is left alone.
+        for guest in [&one, &two] {
+            assert_eq!(endpoint.instance(guest.address).await["state"], "overloaded");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_without_a_readable_model_goes_where_all_have_the_same_one() {
     let (one, two) = (guest(0, ONE).await, guest(1, TWO).await);

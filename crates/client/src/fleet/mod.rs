@@ -212,8 +212,9 @@ impl Fleet {
     /// Sends a request to the least busy of the attested instances that have its model, and to another one where that
     /// does not answer: it is overloaded, cannot be reached, or breaks off before the head of its answer.
     ///
-    /// Where a request may have reached a guest that broke off, it goes on to another one only if `repeat` says that this
-    /// does no harm. Once the head of an answer is there, nothing is sent again.
+    /// Where a request may have reached a guest that broke off, or was answered with 503 or 429, it goes on to another one
+    /// only if `repeat` says that this does no harm: else such an answer is handed over. Once the head of another answer is
+    /// there, nothing is sent again.
     ///
     /// # Errors
     /// [`FleetError`].
@@ -243,6 +244,10 @@ impl Fleet {
                     true => {
                         let retry_in = backoff::retry_after(&response.headers, SystemTime::now());
                         instance.overload(retry_in);
+                        // What answers so may stand behind the guest's API, and the request have had its effect.
+                        if repeat == Repeat::Never {
+                            return Ok(Delivery { response, slot });
+                        }
                         finish(response).await;
                         last = Some(FleetError::Overloaded { retry_in });
                     }
@@ -440,7 +445,8 @@ impl Fleet {
     }
 }
 
-/// Whether a status says that the guest has not taken the request (RFC 9110 section 15.6.4, RFC 6585 section 4).
+/// Whether a status asks to come back later (RFC 9110 section 15.6.4, RFC 6585 section 4). Neither says that the request has
+/// had no effect.
 fn refuses(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
