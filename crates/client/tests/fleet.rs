@@ -372,6 +372,55 @@ async fn a_body_without_a_readable_model_goes_where_all_have_the_same_one() {
     assert!(three.guest.saw(b"form-data") || four.guest.saw(b"form-data"));
 }
 
+/// Behind the one address there is a second guest, which answers as soon as the first is busy.
+#[tokio::test]
+async fn a_body_without_a_readable_model_stays_with_the_model_that_was_looked_for() {
+    let gate = Arc::new(Semaphore::new(0));
+    let one = Guest::serving(0, ONE).unwrap().chatting(Chat::Gated(Arc::clone(&gate)));
+    let two = Guest::serving(1, TWO).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let guests = [one.clone(), two.clone()];
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            let guest = guests[turn.min(1)].clone();
+            tokio::spawn(async move { guest.serve(stream).await });
+        }
+    });
+    let endpoint = Endpoint::new(fleet(policy(), &[format!("https://{address}")]).build().unwrap()).await;
+    endpoint.until(address, "attested").await;
+    let body = || SECRET.as_bytes().to_vec();
+    // It has the connection on which the first guest was attested, and keeps it.
+    let busy = endpoint.send("POST", CHAT, &[], body()).await;
+    let told = error(endpoint.send("POST", CHAT, &[], body()).await, 400).await;
+    assert_eq!(told.1, "model_required");
+    assert!(was_only_attested(&two) && two.attestations() == 1, "it was reached, and told nothing");
+    gate.add_permits(1000);
+    assert!(whole(busy).await.ends_with(b"data: [DONE]\n\n") && one.saw(SECRET.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_body_without_a_readable_model_goes_to_none_that_the_table_does_not_name() {
+    let (one, two) = (guest(0, ONE).await, guest(1, TWO).await);
+    let table = || policy_with(&[("small", &[ONE])]);
+    let endpoint = Endpoint::new(fleet(table(), &urls(&[&one, &two])).build().unwrap()).await;
+    for guest in [&one, &two] {
+        endpoint.until(guest.address, "attested").await;
+    }
+    for _ in 0..4 {
+        let answer = endpoint.send("POST", "/v1/audio/transcriptions", &[], b"sound".to_vec()).await;
+        assert_eq!(model_of(answer).await, ONE);
+    }
+    let alone = Endpoint::new(fleet(table(), &urls(&[&two])).build().unwrap()).await;
+    alone.until(two.address, "attested").await;
+    let told =
+        fields(alone.send("POST", "/v1/audio/transcriptions", &[], b"sound".to_vec()).await, 404).await;
+    assert_eq!(told["code"], "model_not_found");
+    assert_eq!(told["message"], "no attested instance has a model of the policy's table");
+    assert!(was_only_attested(&two.guest));
+}
+
 #[tokio::test]
 async fn every_method_of_the_api_passes_through_with_its_body() {
     let one = guest(0, ONE).await;
