@@ -627,7 +627,7 @@ impl FleetBuilder {
         if listed.len() > MAX_INSTANCES {
             return Err(FleetSetupError::TooMany(listed.len()));
         }
-        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener });
+        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener, ledger: Arc::default() });
         let mut ids = BTreeSet::new();
         let mut instances = Vec::with_capacity(listed.len());
         for endpoint in &listed {
