@@ -61,7 +61,7 @@ where
     serve_stream(tls, limit, lifecycle, answering).await;
 }
 
-/// An answer, and what it holds until it is out.
+/// An answer, and the place that it holds until the last of it is handed over.
 type Held = (Response<Body>, Option<OwnedSemaphorePermit>);
 
 async fn answer<S>(
@@ -74,8 +74,8 @@ async fn answer<S>(
         let turn = attesting.acquire_owned().await.expect("it is never closed");
         return (server.answer(exporter, request).await, Some(turn));
     }
-    match server.requests.try_acquire() {
-        Ok(_place) => (server.answer(exporter, request).await, None),
+    match Arc::clone(&server.requests).try_acquire_owned() {
+        Ok(place) => (server.answer(exporter, request).await, Some(place)),
         Err(_) => (api::overloaded().map(Either::Right), None),
     }
 }
@@ -93,8 +93,8 @@ where
     let service = service_fn(move |request| {
         let (exchange, answer) = (Exchange::begin(&begun), answering(request));
         async move {
-            let (answer, turn) = answer.await;
-            Ok::<_, Infallible>(answer.map(|body| Taken { body, rest: Bytes::new(), exchange, _turn: turn }))
+            let (answer, place) = answer.await;
+            Ok::<_, Infallible>(answer.map(|body| Taken { body, rest: Bytes::new(), exchange, place }))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -222,7 +222,8 @@ struct Taken {
     /// What has not been handed over yet.
     rest: Bytes,
     exchange: Exchange,
-    _turn: Option<OwnedSemaphorePermit>,
+    /// Given back before the peer can know that the answer is at its end: its next request finds it.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpBody for Taken {
@@ -236,17 +237,25 @@ impl HttpBody for Taken {
         self.exchange.taken();
         if self.rest.is_empty() {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
+                self.place = None;
                 return Poll::Ready(None);
             };
             match frame.into_data() {
                 Ok(data) => self.rest = data,
-                // Trailers stand outside of flow control.
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                // Trailers stand outside of flow control, and nothing follows them.
+                Err(trailers) => {
+                    self.place = None;
+                    return Poll::Ready(Some(Ok(trailers)));
+                }
             }
         }
         self.exchange.handed();
         let length = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        let piece = self.rest.split_to(length);
+        if self.is_end_stream() {
+            self.place = None;
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
