@@ -89,6 +89,8 @@ pub enum Place {
     Record(usize),
     /// A kept receipt, by its position from 0.
     Receipt(usize),
+    /// The file of records as a whole.
+    Records,
     /// What a signed head says of the records.
     HeadOfRecords,
     /// What a signed head says of the receipts.
@@ -110,6 +112,9 @@ pub enum Fault {
         /// What the entry says.
         found: String,
     },
+    /// There is a file of receipts and none of records.
+    #[error("{RECEIPTS} is there and {APPRAISALS} is missing")]
+    NoAppraisals,
     /// The recorded policy cannot be read.
     #[error("the recorded policy cannot be read: {0}")]
     Policy(String),
@@ -235,8 +240,8 @@ struct Vouching {
 /// Audits a folder. With a head, whose signature is the caller's to verify, it is held against that too.
 ///
 /// # Errors
-/// [`RecordError::Io`] where a file cannot be read. A file of receipts may be missing; everything else that is wrong is a
-/// [`Finding`].
+/// [`RecordError::Io`], which names the file, where one cannot be read, and where there is neither. A file of receipts may be
+/// missing; everything else that is wrong is a [`Finding`].
 pub fn audit(
     folder: &Path,
     head: Option<&SignedHead>,
@@ -245,22 +250,35 @@ pub fn audit(
     // A program may be writing: what vouches for a receipt is recorded before it, so that is read later.
     let receipts = receipts(folder)?;
     let mut auditor = Auditor { audit: Audit::empty(), records: HashMap::new(), algorithms };
-    let file = File::open(folder.join(APPRAISALS))?;
+    let file: Box<dyn Read> = match File::open(folder.join(APPRAISALS)) {
+        Ok(file) => Box::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && receipts.is_some() => {
+            auditor.find(Place::Records, Fault::NoAppraisals);
+            Box::new(io::empty())
+        }
+        Err(error) => return Err(named(APPRAISALS, &error).into()),
+    };
     auditor.records(file, head.map(|head| head.records))?;
+    let receipts = receipts.unwrap_or_else(|| Box::new(io::empty()));
     auditor.receipts(receipts, head.map(|head| head.receipts))?;
     Ok(auditor.audit)
 }
 
-/// The kept receipts that there are now.
-fn receipts(folder: &Path) -> io::Result<Box<dyn Read>> {
+/// An error of reading, with the name of the file.
+fn named(file: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{file}: {error}"))
+}
+
+/// The kept receipts that there are now; nothing where there is no file of them.
+fn receipts(folder: &Path) -> io::Result<Option<Box<dyn Read>>> {
     match File::open(folder.join(RECEIPTS)) {
         Ok(mut file) => {
             let length = file.seek(SeekFrom::End(0))?;
             file.seek(SeekFrom::Start(0))?;
-            Ok(Box::new(file.take(length)))
+            Ok(Some(Box::new(file.take(length))))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(io::empty())),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(RECEIPTS, &error)),
     }
 }
 
