@@ -226,6 +226,8 @@ async fn an_overloaded_instance_is_left_alone_and_another_one_answers() {
         assert_eq!((asked(&one), asked(&two)), (1, 6), "asked once, and left alone for 30 seconds");
         let instance = endpoint.instance(one.address).await;
         assert_eq!(instance["state"], "overloaded");
+        assert_eq!(instance["reason"]["code"], "instance_overloaded");
+        assert!(instance["reason"]["what_to_do"].is_string(), "{instance}");
         let wait = instance["retry_in_seconds"].as_f64().unwrap();
         assert!((25.0..=37.5).contains(&wait), "30 seconds and a random part: {wait}");
         let metrics = endpoint.metrics().await;

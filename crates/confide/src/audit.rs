@@ -16,6 +16,8 @@ use confide_record::{Against, Audit as Found, Fault, Finding, Place, RecordError
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize as _;
 
@@ -60,6 +62,9 @@ impl Audit {
         };
         // Before the work: a key that cannot sign is told at once.
         let signer = self.sign_head.as_deref().map(signer).transpose()?;
+        if let Some(out) = self.out.as_deref().filter(|out| out.exists()) {
+            return Err(occupied(out));
+        }
         let policy = self.policy.as_deref().map(input::policy_text).transpose()?;
         let against = Against { head: head.as_ref(), policy: policy.as_deref() };
         let found = confide_record::audit(&self.folder, against, &ALGORITHMS)
@@ -74,7 +79,8 @@ impl Audit {
         let status = status(&found.findings);
         if let (Status::Accepted, Some(signer), Some(out)) = (status, &signer, &self.out) {
             whole(&found)?;
-            sign::write(out, &signed(&found, signer).encode())?;
+            write_new(out, &signed(&found, signer).encode())?;
+            render::note(&format!("the signed head is in {}", out.display()));
         }
         Ok(status)
     }
@@ -97,7 +103,7 @@ fn kind(fault: &Fault) -> (Status, &'static str) {
     match fault {
         Fault::Format(_) | Fault::Policy(_) => (Status::Malformed, "record_malformed"),
         Fault::Danger => (Status::Unsupported, "danger_policy_unsupported"),
-        Fault::Chain { .. } => (Status::Rejected, "record_chain"),
+        Fault::Chain { .. } | Fault::NoAppraisals => (Status::Rejected, "record_chain"),
         Fault::OtherPolicy { .. } => (Status::Rejected, "record_policy"),
         Fault::Outcome { .. } => (Status::Rejected, "replay_mismatch"),
         Fault::NoRecord(_) | Fault::NotAccepted(_) | Fault::Time { .. } => {
@@ -186,6 +192,22 @@ fn signed(found: &Found, signer: &Ed25519KeyPair) -> SignedHead {
     let signature = signer.sign(&unsigned.signing_input());
     let signature = Bytes::try_from(signature.as_ref()).expect("an Ed25519 signature has 64 bytes");
     SignedHead { signature, ..unsigned }
+}
+
+/// Writes a file that is not there yet, to the disk.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let created = File::options().write(true).create_new(true).open(path);
+    let written = created.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => occupied(path),
+        _ => Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", path.display())),
+    })
+}
+
+/// An earlier head is not overwritten: it may be the only one.
+fn occupied(path: &Path) -> Failure {
+    let message = format!("{} is there already, and is left as it is", path.display());
+    Failure::new(Status::Internal, "file_unwritable", message).hint("name another file with --out")
 }
 
 /// What is printed.
@@ -390,7 +412,7 @@ impl Shown {
         let place = match finding.place {
             Place::Record(index) => format!("record {index}"),
             Place::Receipt(index) => format!("receipt {index}"),
-            Place::HeadOfRecords => "records".to_owned(),
+            Place::Records | Place::HeadOfRecords => "records".to_owned(),
             Place::HeadOfReceipts => "receipts".to_owned(),
         };
         Self { code: kind(&finding.fault).1, place, message: finding.fault.to_string() }

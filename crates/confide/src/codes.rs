@@ -129,8 +129,8 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "record_folder_in_use",
-        "another program records in the folder",
-        "end that program, or name another folder",
+        "another program records in the folder, or to the file",
+        "end that program, or name another folder or file",
     ),
     (
         "receipt_unvouched",

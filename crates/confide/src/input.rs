@@ -44,6 +44,20 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// Reads a file of entries; of a folder, says which of its files that may be.
+pub(crate) fn read_entries(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    read(path, limit).map_err(|failure| {
+        if !path.is_dir() {
+            return failure;
+        }
+        let records = path.join(confide_record::APPRAISALS);
+        failure.hint(format!(
+            "give a file: `confide audit` reads a folder of records, and {} is the file of its appraisals",
+            records.display()
+        ))
+    })
+}
+
 /// Takes standard input for one of the command's files. A second one would read nothing.
 pub(crate) fn claim_stdin() -> Result<(), Failure> {
     static CLAIMED: AtomicBool = AtomicBool::new(false);

@@ -21,7 +21,8 @@ pub(crate) struct Recorder {
 
 #[derive(Clone)]
 enum To {
-    File(Arc<Path>),
+    /// One append at a time: those of several instances would wait for each other's lock.
+    File(Arc<Mutex<PathBuf>>),
     Folder(Arc<Path>, Arc<Folder>),
 }
 
@@ -34,11 +35,10 @@ struct Lost {
 
 impl Recorder {
     /// Records to this path, where there is one. It is a folder where one is there or the path ends with a slash, and a file
-    /// otherwise. A folder that cannot be written to is told by [`Self::check`].
+    /// otherwise. What cannot be recorded to is told by [`Self::check`].
     pub(crate) fn new(path: Option<PathBuf>) -> Self {
         let lost = Arc::<Lost>::default();
         let Some(path) = path else { return Self { to: None, lost } };
-        let path: Arc<Path> = path.into();
         let to = if is_folder(&path) {
             match Folder::open(&path) {
                 Ok(folder) => {
@@ -49,16 +49,19 @@ impl Recorder {
                             path.display()
                         ));
                     }
-                    To::Folder(path, Arc::new(folder))
+                    To::Folder(path.into(), Arc::new(folder))
                 }
                 Err(error) => {
                     lost.note(fault(&path, error));
                     // Nothing is written there; whoever does not check learns of it at the first appraisal.
-                    To::File(path)
+                    To::file(path)
                 }
             }
         } else {
-            To::File(path)
+            if let Err(failure) = record::check(&path) {
+                lost.note(failure);
+            }
+            To::file(path)
         };
         Self { to: Some(to), lost }
     }
@@ -91,9 +94,16 @@ impl Recorder {
 }
 
 impl To {
+    fn file(path: PathBuf) -> Self {
+        Self::File(Arc::new(Mutex::new(path)))
+    }
+
     fn record(&self, appraised: &Appraised) -> Result<(), Failure> {
         match self {
-            Self::File(file) => record::append(appraised.recording(), &appraised.result, file),
+            Self::File(file) => {
+                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                record::append(appraised.recording(), &appraised.result, &file)
+            }
             Self::Folder(path, folder) => {
                 let recorded = folder.record(appraised.recording(), &appraised.result);
                 recorded.map_err(|error| fault(path, error))
@@ -141,6 +151,6 @@ pub(crate) fn fault(path: &Path, error: RecordError) -> Failure {
         RecordError::Io(error) => {
             Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", path.display()))
         }
-        error => replay::fault(error),
+        error => replay::fault(path, error),
     }
 }

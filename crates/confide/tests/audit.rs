@@ -425,7 +425,12 @@ async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
         command
     };
     assert!(err(&run(&mut sign(&public), 30)).contains("[signing_key]"));
-    run(&mut sign(&private), 0);
+    let told = err(&run(&mut sign(&private), 0));
+    assert!(told.contains("the signed head is in ") && told.contains(head.to_str().unwrap()), "{told}");
+    let written = std::fs::read(&head).unwrap();
+    let told = err(&run(&mut sign(&private), 1));
+    assert!(told.contains("is there already") && told.contains("[file_unwritable]"), "{told}");
+    assert_eq!(std::fs::read(&head).unwrap(), written);
     let against = |head: &Path, key: &Path| {
         let mut command = rig.audit();
         command.arg("--head").arg(head).arg("--head-key").arg(key);
@@ -577,4 +582,20 @@ async fn answers_without_receipts_are_refused_where_they_are_required() {
     // One that comes and does not hold is refused in any case.
     let _ = rig.guest.guest.clone().signing(Receipts::OtherKey);
     assert!(err(&run(rig.chat().arg("x"), 10)).contains("[receipt_invalid]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_file_of_appraisals_is_named_and_beside_receipts_a_finding() {
+    let rig = Rig::recorded().await;
+    std::fs::remove_file(rig.records().join(APPRAISALS)).unwrap();
+    let mut expected = vec!["record_chain"];
+    expected.extend(["receipt_unvouched"; 3]);
+    assert_eq!(rig.codes(&[], 10), expected);
+    let told = out(&run(&mut rig.audit(), 10));
+    assert!(told.contains("receipts.cbor is there and appraisals.cbor is missing [record_chain]"), "{told}");
+    std::fs::write(rig.records().join(RECEIPTS), b"").unwrap();
+    assert_eq!(rig.codes(&[], 10), ["record_chain"]);
+    std::fs::remove_file(rig.records().join(RECEIPTS)).unwrap();
+    let told = err(&run(&mut rig.audit(), 1));
+    assert!(told.contains("appraisals.cbor: ") && told.contains("[file_unreadable]"), "{told}");
 }

@@ -113,6 +113,8 @@ pub enum Place {
     Record(usize),
     /// A kept receipt, by its position from 0.
     Receipt(usize),
+    /// The file of records as a whole.
+    Records,
     /// What a signed head says of the records.
     HeadOfRecords,
     /// What a signed head says of the receipts.
@@ -134,6 +136,9 @@ pub enum Fault {
         /// What the entry says.
         found: String,
     },
+    /// There is a file of receipts and none of records.
+    #[error("{RECEIPTS} is there and {APPRAISALS} is missing")]
+    NoAppraisals,
     /// The recorded policy cannot be read.
     #[error("the recorded policy cannot be read: {0}")]
     Policy(String),
@@ -276,30 +281,43 @@ struct Vouching {
 /// Audits a folder: holds it against itself, and against what else is given.
 ///
 /// # Errors
-/// [`RecordError::Io`] where a file cannot be read. A file of receipts may be missing; everything else that is wrong is a
-/// [`Finding`].
+/// [`RecordError::Io`], which names the file, where one cannot be read, and where there is neither. A file of receipts may be
+/// missing; everything else that is wrong is a [`Finding`].
 pub fn audit(folder: &Path, against: Against<'_>, algorithms: &Algorithms) -> Result<Audit, RecordError> {
     // A program may be writing: what vouches for a receipt is recorded before it, so that is read later.
     let receipts = receipts(folder)?;
     let Against { head, policy } = against;
     let policy = policy.map(|text| sha256(text.as_bytes()));
     let mut auditor = Auditor { audit: Audit::empty(), records: HashMap::new(), policy, algorithms };
-    let file = File::open(folder.join(APPRAISALS))?;
+    let file: Box<dyn Read> = match File::open(folder.join(APPRAISALS)) {
+        Ok(file) => Box::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && receipts.is_some() => {
+            auditor.find(Place::Records, Fault::NoAppraisals);
+            Box::new(io::empty())
+        }
+        Err(error) => return Err(named(APPRAISALS, &error).into()),
+    };
     auditor.records(file, head.map(|head| head.records))?;
+    let receipts = receipts.unwrap_or_else(|| Box::new(io::empty()));
     auditor.receipts(receipts, head.map(|head| head.receipts))?;
     Ok(auditor.audit)
 }
 
-/// The kept receipts that there are now.
-fn receipts(folder: &Path) -> io::Result<Box<dyn Read>> {
+/// An error of reading, with the name of the file.
+fn named(file: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{file}: {error}"))
+}
+
+/// The kept receipts that there are now; nothing where there is no file of them.
+fn receipts(folder: &Path) -> io::Result<Option<Box<dyn Read>>> {
     match File::open(folder.join(RECEIPTS)) {
         Ok(mut file) => {
             let length = file.seek(SeekFrom::End(0))?;
             file.seek(SeekFrom::Start(0))?;
-            Ok(Box::new(file.take(length)))
+            Ok(Some(Box::new(file.take(length))))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(io::empty())),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(RECEIPTS, &error)),
     }
 }
 
