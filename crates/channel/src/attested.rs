@@ -151,7 +151,8 @@ impl AttestedChannel {
     /// # Errors
     /// [`SendError`]; the connection is then closed, or over HTTP/2 this request's part in it. [`ChannelError::VerdictExpired`] or
     /// [`ChannelError::VerdictRevoked`] when the verdict no longer holds: before a byte is written, or, where the peer is
-    /// slow to take it, before the rest of it is.
+    /// slow to take it, before the rest of it is. Over HTTP/2 a request for which the peer allows no stream before the verdict's
+    /// end ends the connection, for every handle on it: also one whose future was dropped.
     pub async fn send(mut self, mut request: Request) -> Result<Answer, SendError> {
         if let Err(error) = self.verdict.check(Moment::now()) {
             return Err(SendError { error, unsent: Some(request) });
@@ -159,7 +160,14 @@ impl AttestedChannel {
         request.0.body_mut().rest_on(&self.verdict);
         // Receipts of streamed answers are trailer fields (RFC 9110 section 6.5.1).
         request.0.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
-        match self.live.send(request.0).await {
+        let mut held = self.live.hold(request.0.body_mut(), &self.verdict);
+        let sent = tokio::select! {
+            biased;
+            sent = self.live.send(request.0) => sent,
+            error = held.ended() => Err((error, None)),
+        };
+        held.settle();
+        match sent {
             Ok(response) => Ok(Answer::new(response, self)),
             Err((error, unsent)) => {
                 let error = self.verdict.check(Moment::now()).err().unwrap_or(error);

@@ -1,8 +1,9 @@
 //! One live TLS connection with HTTP on it, whatever it may be used for.
 
 use crate::error::ChannelError;
-use crate::protocol::{self, Protocols, Received, Sender};
+use crate::protocol::{self, Protocols, Received, Sender, Streams};
 use crate::request::Body;
+use crate::verdict::Verdict;
 use crate::{HANDSHAKE_LIMIT, tls};
 use confide_evidence::transcript::EXPORTER_LABEL;
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -10,13 +11,14 @@ use http::{HeaderValue, Response, Uri, Version, header};
 use hyper_util::rt::TokioIo;
 use rustls::{NamedGroup, ProtocolVersion};
 use rustls_pki_types::ServerName;
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -172,6 +174,14 @@ impl Live {
         ready.map_err(ChannelError::connection)
     }
 
+    /// What ends an HTTP/2 connection while a request waits for the peer to allow its stream, or was given up while it did,
+    /// and its verdict ends: hyper would send it whenever the peer allows it, even when nobody waits for it any more.
+    pub(crate) fn hold(&self, body: &mut Body, verdict: &Arc<Verdict>) -> Held {
+        let Sender::Http2(_, streams) = &self.sender else { return Held { waiting: None } };
+        let (streams, verdict) = (Arc::clone(streams), Arc::clone(verdict));
+        Held { waiting: Some(Waiting { opened: body.opened(), streams, verdict }) }
+    }
+
     /// Sends one request. The error carries the request where nothing of it was written.
     pub(crate) async fn send(
         &mut self,
@@ -189,6 +199,62 @@ impl Live {
                 let unsent = failure.take_message();
                 Err((ChannelError::connection(failure.into_error()), unsent))
             }
+        }
+    }
+}
+
+/// A request that may wait for its stream.
+pub(crate) struct Held {
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    opened: oneshot::Receiver<Infallible>,
+    streams: Arc<dyn Streams>,
+    verdict: Arc<Verdict>,
+}
+
+impl Held {
+    /// Resolves when the verdict ended first, and the connection with it; never where the stream was open before.
+    pub(crate) async fn ended(&mut self) -> ChannelError {
+        if let Some(waiting) = &mut self.waiting {
+            let outcome = waiting.outcome().await;
+            self.waiting = None;
+            if let Some(error) = outcome {
+                return error;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// The request was answered or came back.
+    pub(crate) fn settle(&mut self) {
+        self.waiting = None;
+    }
+}
+
+impl Waiting {
+    async fn outcome(&mut self) -> Option<ChannelError> {
+        let error = tokio::select! {
+            biased;
+            _ = &mut self.opened => return None,
+            error = self.verdict.end() => error,
+        };
+        self.streams.abort();
+        Some(error)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        if waiting.opened.try_recv() == Err(TryRecvError::Closed) {
+            return;
+        }
+        // Given up before its stream was open.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move { waiting.outcome().await })),
+            Err(_) => waiting.streams.abort(),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// Which versions of HTTP are offered to a peer in the TLS handshake (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,10 +54,13 @@ pub(crate) enum Sender {
     Http2(http2::SendRequest<Body>, Arc<dyn Streams>),
 }
 
-/// What the peer of an HTTP/2 connection allows.
+/// What all handles on an HTTP/2 connection share.
 pub(crate) trait Streams: Send + Sync {
-    /// How many requests at a time.
+    /// How many requests at a time the peer allows.
     fn allowed(&self) -> usize;
+
+    /// Ends the connection at once: nothing that still waits is written.
+    fn abort(&self);
 }
 
 /// Speaks HTTP/1.1 on a stream until it ends, or a while after `gone` is dropped.
@@ -93,7 +96,7 @@ where
         .keep_alive_timeout(PING_LIMIT)
         .handshake(stream)
         .await?;
-    let shared = Arc::new(Dispatch(Mutex::new(Some(connection))));
+    let shared = Arc::new(Dispatch { connection: Mutex::new(Some(connection)), aborted: Notify::new() });
     let dispatch = Arc::clone(&shared);
     tokio::spawn(async move {
         let work = async {
@@ -101,7 +104,11 @@ where
             // Answers under way are read to their end by tasks of their own.
             end.closed().await;
         };
-        until(work, gone).await;
+        tokio::select! {
+            biased;
+            () = dispatch.aborted.notified() => {}
+            () = until(work, gone) => {}
+        }
         // With `end` whatever is left of them ends.
         drop(end);
     });
@@ -128,9 +135,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
         let mut end = self.0.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = task => {}
+                // First, so that a task does nothing more after the end.
+                biased;
                 // Nothing is ever sent on it.
                 _ = end.changed() => {}
+                () = task => {}
             }
         });
     }
@@ -139,9 +148,13 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Tasks {
 /// The half of an HTTP/2 connection that takes requests. Empty when it has ended.
 ///
 /// The lock is held for one poll or one question at a time and never across an `await`.
-struct Dispatch<S>(Mutex<Option<Connection<S>>>)
+struct Dispatch<S>
 where
-    S: Read + Write + Send + Unpin + 'static;
+    S: Read + Write + Send + Unpin + 'static,
+{
+    connection: Mutex<Option<Connection<S>>>,
+    aborted: Notify,
+}
 
 type Connection<S> = http2::Connection<S, Body, Tasks>;
 
@@ -157,13 +170,19 @@ impl<S: Read + Write + Send + Unpin + 'static> Dispatch<S> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Connection<S>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<S: Read + Write + Send + Unpin + 'static> Streams for Dispatch<S> {
     fn allowed(&self) -> usize {
         self.lock().as_ref().map_or(0, |connection| connection.current_max_send_streams().min(MAX_STREAMS))
+    }
+
+    fn abort(&self) {
+        self.aborted.notify_one();
+        let connection = self.lock().take();
+        drop(connection);
     }
 }
 

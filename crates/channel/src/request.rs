@@ -10,10 +10,12 @@ use http::header::{self, HeaderName};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Uri};
 use hyper::body::{Frame, SizeHint};
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use thiserror::Error;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 /// The body of a request: what must not be seen by anybody but an attested guest.
@@ -216,16 +218,27 @@ pub(crate) struct Body {
     bytes: Bytes,
     /// What must hold while it is sent.
     verdict: Option<Arc<Verdict>>,
+    /// Dropped when the head is on its way: over HTTP/2 nobody asks for the body before.
+    held: Option<oneshot::Sender<Infallible>>,
 }
 
 impl Body {
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self { bytes, verdict: None }
+        Self { bytes, verdict: None, held: None }
     }
 
     /// Sends no piece once this verdict no longer holds.
     pub(crate) fn rest_on(&mut self, verdict: &Arc<Verdict>) {
         self.verdict = Some(Arc::clone(verdict));
+        self.held = None;
+    }
+
+    /// Resolves when the request's stream (RFC 9113 section 5.1) is open, or the request is no more. For HTTP/2: an empty
+    /// body is then sent as one, as the end of the stream would otherwise go with the head, and nothing would tell.
+    pub(crate) fn opened(&mut self) -> oneshot::Receiver<Infallible> {
+        let (held, opened) = oneshot::channel();
+        self.held = Some(held);
+        opened
     }
 }
 
@@ -237,6 +250,7 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         _cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ChannelError>>> {
+        self.held = None;
         if self.bytes.is_empty() {
             return Poll::Ready(None);
         }
@@ -248,7 +262,7 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.is_empty() && self.held.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

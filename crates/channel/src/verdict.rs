@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What a channel rests on: the witness of an appraisal that one connection was opened with.
 ///
@@ -22,12 +23,18 @@ pub struct Verdict {
     attest: Attest,
     /// Whether later evidence for the same key was refused.
     revoked: AtomicBool,
+    /// Tells those who wait for that.
+    revocation: Notify,
 }
+
+/// How long a wait for a verdict's end lasts before the clocks are asked again: a timer knows neither of a suspension nor of a
+/// wall clock that is set.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Verdict {
     pub(crate) fn new(attested: Attested, asked: Moment, attest: Attest) -> Self {
         let voucher = Voucher::new(attested.boot_id(), attested.claims(), attested.key_set());
-        Self { attested, voucher, asked, attest, revoked: AtomicBool::new(false) }
+        Self { attested, voucher, asked, attest, revoked: AtomicBool::new(false), revocation: Notify::new() }
     }
 
     /// SHA-256 of the SubjectPublicKeyInfo of the TLS key that the verdict is about.
@@ -97,6 +104,18 @@ impl Verdict {
         }
     }
 
+    /// Waits until the verdict no longer holds.
+    pub(crate) async fn end(&self) -> ChannelError {
+        loop {
+            let revoked = self.revocation.notified();
+            let now = Moment::now();
+            if let Err(error) = self.check(now) {
+                return error;
+            }
+            let _ = tokio::time::timeout(self.left(now).min(LOOK), revoked).await;
+        }
+    }
+
     /// Whether a further connection to `spki` may rest on this verdict.
     pub(crate) fn check_ride(&self, spki: &[u8; 32], now: Moment) -> Result<(), ChannelError> {
         if self.attest == Attest::EveryConnection {
@@ -163,6 +182,7 @@ impl VerdictCache {
         let resting = self.resting.iter().filter_map(Weak::upgrade);
         for verdict in resting.filter(|verdict| verdict.spki() == spki) {
             verdict.revoked.store(true, Ordering::Release);
+            verdict.revocation.notify_waiters();
         }
         self.forget(spki);
     }

@@ -4,7 +4,9 @@
 mod common;
 
 use common::{LONG, connect_offering, judge, open_http2, opened, policy};
-use confide_channel::{Answer, AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request};
+use confide_channel::{
+    Answer, AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request, VerdictCache,
+};
 use confide_policy::Attest;
 use confide_testkit::guest::{Attestation, Chat, Guest, Raw, Then, WORDS};
 use http_body_util::BodyExt;
@@ -150,6 +152,71 @@ async fn a_live_connection_is_attested_again_beside_its_requests() {
     assert!(whole(under_way).await.unwrap().contains(WORDS[3].trim_end_matches('.')));
     assert_eq!(younger.send(prompt()).await.unwrap().status, 200);
     assert_eq!((guest.attestations(), guest.seen().len()), (2, 1));
+}
+
+/// A connection whose peer allows one request at a time: an answer that has it until the gate opens, and a handle with a
+/// verdict of its own of this age, in seconds.
+async fn full(gate: &Arc<Semaphore>, age: u64) -> (Guest, Answer, AttestedChannel) {
+    let guest = Guest::new(0).unwrap().with_http2(1).chatting(Chat::Gated(Arc::clone(gate)));
+    let channel = open_http2(&guest, Attest::PerKey, LONG).await;
+    let beside = opened(channel.challenge_beside().unwrap().await.unwrap(), Attest::PerKey, age);
+    let first = channel.send(prompt()).await.unwrap();
+    assert_eq!(guest.requests().len(), 3, "two attestations and the first request");
+    (guest, first, beside)
+}
+
+/// One whose head is all of it, and one with a body.
+fn both() -> [Request; 2] {
+    [Request::get("/v1/models").unwrap(), prompt()]
+}
+
+#[tokio::test]
+async fn a_request_that_the_peer_holds_back_is_sent_while_the_verdict_holds() {
+    for request in both() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (guest, first, beside) = full(&gate, LONG).await;
+        let waiting = tokio::spawn(beside.send(request));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(guest.requests().len(), 3, "it waits");
+        gate.add_permits(1000);
+        whole(first).await.unwrap();
+        assert_eq!(waiting.await.unwrap().unwrap().status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_the_peer_holds_back_beyond_its_verdict_is_not_sent() {
+    for request in both() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (guest, first, beside) = full(&gate, 2).await;
+        let sent = tokio::time::timeout(Duration::from_secs(20), beside.send(request));
+        let Err(failure) = sent.await.expect("it does not wait beyond the verdict") else { panic!("sent") };
+        assert!(matches!(failure.error, ChannelError::VerdictExpired), "{}", failure.error);
+        gate.add_permits(1000);
+        assert!(whole(first).await.is_err(), "the connection has ended");
+        assert_eq!(guest.requests().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_was_given_up_is_not_sent_beyond_its_verdict() {
+    for request in both() {
+        let gate = Arc::new(Semaphore::new(0));
+        let (guest, first, beside) = full(&gate, LONG).await;
+        let verdict = Arc::clone(beside.verdict());
+        let waiting = tokio::spawn(beside.send(request));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        waiting.abort();
+        assert!(waiting.await.is_err_and(|error| error.is_cancelled()));
+        let mut cache = VerdictCache::default();
+        cache.insert(Arc::clone(&verdict));
+        cache.revoke(verdict.spki());
+        // What is waited for is told at once.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        gate.add_permits(1000);
+        assert!(whole(first).await.is_err(), "the connection has ended");
+        assert_eq!(guest.requests().len(), 3);
+    }
 }
 
 #[tokio::test]

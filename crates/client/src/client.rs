@@ -7,7 +7,7 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::pool::{Keeper, Lease, Observer, Pool, Recorder, SecondVerifier, Target};
-use crate::receipts::{Receipts, VerifiedReceipt};
+use crate::receipts::{Ledger, Receipts, VerifiedReceipt};
 use crate::response::Response;
 use confide_channel::{Protocols, Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -39,6 +39,7 @@ pub struct ClientBuilder {
     keeper: Option<Keeper>,
     second_verifier: Option<SecondVerifier>,
     references: Option<RecordedReferences>,
+    ledger: Arc<Ledger>,
 }
 
 /// What a second verifier is asked: the quote of a guest's evidence document.
@@ -72,6 +73,7 @@ impl Client {
             keeper: None,
             second_verifier: None,
             references: None,
+            ledger: Arc::default(),
         })
     }
 
@@ -223,6 +225,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Remembers receipts in a ledger that it shares with other clients.
+    pub(crate) fn ledger(mut self, ledger: Arc<Ledger>) -> Self {
+        self.ledger = ledger;
+        self
+    }
+
     /// The client. It connects when it is first used.
     #[must_use]
     pub fn build(self) -> Client {
@@ -245,6 +253,7 @@ impl ClientBuilder {
             receipts: self.receipts,
             keeper: self.keeper,
             second_verifier: self.second_verifier,
+            ledger: self.ledger,
         });
         Client { pool }
     }

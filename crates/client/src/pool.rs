@@ -70,6 +70,8 @@ pub(crate) struct Target {
     pub(crate) receipts: Receipts,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) second_verifier: Option<SecondVerifier>,
+    /// The receipts that came.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) references: Option<Arc<RecordedReferences>>,
     /// The same, its signature verified.
     pub(crate) prepared_references: Option<PreparedReferences>,
@@ -79,8 +81,6 @@ pub(crate) struct Pool {
     target: Target,
     /// What earlier appraisals have established of the guest's platform, its collateral and its devices' endorsements.
     memo: Memo,
-    /// The receipts that came.
-    ledger: Ledger,
     state: Mutex<State>,
     /// One connection at a time is made for requests that may share it.
     opening: Turn,
@@ -227,13 +227,7 @@ impl Target {
 
 impl Pool {
     pub(crate) fn new(target: Target) -> Arc<Self> {
-        Arc::new(Self {
-            target,
-            memo: Memo::new(),
-            ledger: Ledger::default(),
-            state: Mutex::default(),
-            opening: Turn::default(),
-        })
+        Arc::new(Self { target, memo: Memo::new(), state: Mutex::default(), opening: Turn::default() })
     }
 
     /// What is done about receipts.
@@ -242,7 +236,7 @@ impl Pool {
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
-        &self.ledger
+        &self.target.ledger
     }
 
     pub(crate) fn keeps_receipts(&self) -> bool {

@@ -17,8 +17,9 @@ use thiserror::Error;
 /// The most receipts of one boot that are remembered. Those with the lowest numbers are forgotten first, and then no receipt
 /// with a number as low is taken. 64 Ki numbers take about 1 MiB.
 const MAX_SEEN: usize = 64 * 1024;
-/// The most boots whose receipts are remembered: instances of one service. The one with the oldest receipt makes way.
-const MAX_BOOTS: usize = 64;
+/// The most boots whose receipts are remembered: two of each instance of the largest fleet. The one with the oldest receipt
+/// makes way.
+const MAX_BOOTS: usize = 256;
 
 /// What a client does about receipts. One that comes is verified in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,7 +90,7 @@ enum Found {
     Several,
 }
 
-/// The numbers that a client's receipts had.
+/// The numbers that the receipts of a client had, or of all clients of a fleet.
 #[derive(Default)]
 pub(crate) struct Ledger(Mutex<Vec<Boot>>);
 
@@ -235,12 +236,15 @@ mod tests {
     use super::*;
     use confide_evidence::receipt::Usage;
 
-    fn receipt(boot: u8, sequence: u64) -> Receipt {
+    fn receipt(boot: u16, sequence: u64) -> Receipt {
+        let [high, low] = boot.to_be_bytes();
+        let mut boot_id = [low; 16];
+        boot_id[0] = high;
         Receipt {
             salt: Fixed([0; 32]),
             time: 0,
             usage: Usage::default(),
-            boot_id: Fixed([boot; 16]),
+            boot_id: Fixed(boot_id),
             key_set: Fixed([0; 32]),
             manifest: Fixed([0; 32]),
             sequence,
@@ -283,7 +287,7 @@ mod tests {
         ledger.note(&receipt(1, 3)).unwrap();
         assert!(ledger.note(&receipt(1, 2)).is_err());
         assert_eq!(ledger.0.lock().unwrap()[0].numbers.len(), MAX_SEEN);
-        for boot in 2..=200 {
+        for boot in 2..=300 {
             ledger.note(&receipt(boot, 0)).unwrap();
         }
         assert_eq!(ledger.0.lock().unwrap().len(), MAX_BOOTS);

@@ -226,6 +226,8 @@ async fn an_overloaded_instance_is_left_alone_and_another_one_answers() {
         assert_eq!((asked(&one), asked(&two)), (1, 6), "asked once, and left alone for 30 seconds");
         let instance = endpoint.instance(one.address).await;
         assert_eq!(instance["state"], "overloaded");
+        assert_eq!(instance["reason"]["code"], "instance_overloaded");
+        assert!(instance["reason"]["what_to_do"].is_string(), "{instance}");
         let wait = instance["retry_in_seconds"].as_f64().unwrap();
         assert!((25.0..=37.5).contains(&wait), "30 seconds and a random part: {wait}");
         let metrics = endpoint.metrics().await;
@@ -325,6 +327,34 @@ async fn what_is_not_repeatable_is_sent_once() {
     assert_eq!(seen(&one) + seen(&two), 1);
 }
 
+/// Neither status says that nothing came of the request: the program is told, and nobody else is asked.
+#[tokio::test]
+async fn what_is_not_repeatable_is_sent_once_though_the_guest_is_overloaded() {
+    for (status, line) in [(503, "503 Service Unavailable"), (429, "429 Too Many Requests")] {
+        let (one, two) = (guest(0, ONE).await, guest(1, ONE).await);
+        let endpoint = before(&[&one, &two]).await;
+        let refusal = format!("HTTP/1.1 {line}\r\nretry-after: 30\r\ncontent-length: 4\r\n\r\nlate");
+        for guest in [&one, &two] {
+            let _ = guest.guest.clone().chatting(instead(&refusal, Then::Wait));
+        }
+        for (method, target) in [("POST", "/v1/files"), ("PATCH", "/v1/files/7")] {
+            let answer = endpoint.send(method, target, &[], question(ONE)).await;
+            assert_eq!(answer.status().as_u16(), status);
+            assert_eq!(answer.headers()["retry-after"], "30");
+            assert_eq!(whole(answer).await, b"late", "the guest's own words");
+            let seen = |guest: &Listening| {
+                let line = format!("{method} {target}");
+                guest.guest.requests().iter().filter(|request| request.line == line).count()
+            };
+            assert_eq!(seen(&one) + seen(&two), 1, "{method} {status}");
+        }
+        // Each was asked once: the first that said so is left alone.
+        for guest in [&one, &two] {
+            assert_eq!(endpoint.instance(guest.address).await["state"], "overloaded");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_without_a_readable_model_goes_where_all_have_the_same_one() {
     let (one, two) = (guest(0, ONE).await, guest(1, TWO).await);
@@ -342,6 +372,55 @@ async fn a_body_without_a_readable_model_goes_where_all_have_the_same_one() {
     let answer = same.send("POST", "/v1/audio/transcriptions", &upload, body()).await;
     assert_eq!(answer.status(), 200);
     assert!(three.guest.saw(b"form-data") || four.guest.saw(b"form-data"));
+}
+
+/// Behind the one address there is a second guest, which answers as soon as the first is busy.
+#[tokio::test]
+async fn a_body_without_a_readable_model_stays_with_the_model_that_was_looked_for() {
+    let gate = Arc::new(Semaphore::new(0));
+    let one = Guest::serving(0, ONE).unwrap().chatting(Chat::Gated(Arc::clone(&gate)));
+    let two = Guest::serving(1, TWO).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let guests = [one.clone(), two.clone()];
+    tokio::spawn(async move {
+        for turn in 0.. {
+            let (stream, _) = listener.accept().await.unwrap();
+            let guest = guests[turn.min(1)].clone();
+            tokio::spawn(async move { guest.serve(stream).await });
+        }
+    });
+    let endpoint = Endpoint::new(fleet(policy(), &[format!("https://{address}")]).build().unwrap()).await;
+    endpoint.until(address, "attested").await;
+    let body = || SECRET.as_bytes().to_vec();
+    // It has the connection on which the first guest was attested, and keeps it.
+    let busy = endpoint.send("POST", CHAT, &[], body()).await;
+    let told = error(endpoint.send("POST", CHAT, &[], body()).await, 400).await;
+    assert_eq!(told.1, "model_required");
+    assert!(was_only_attested(&two) && two.attestations() == 1, "it was reached, and told nothing");
+    gate.add_permits(1000);
+    assert!(whole(busy).await.ends_with(b"data: [DONE]\n\n") && one.saw(SECRET.as_bytes()));
+}
+
+#[tokio::test]
+async fn a_body_without_a_readable_model_goes_to_none_that_the_table_does_not_name() {
+    let (one, two) = (guest(0, ONE).await, guest(1, TWO).await);
+    let table = || policy_with(&[("small", &[ONE])]);
+    let endpoint = Endpoint::new(fleet(table(), &urls(&[&one, &two])).build().unwrap()).await;
+    for guest in [&one, &two] {
+        endpoint.until(guest.address, "attested").await;
+    }
+    for _ in 0..4 {
+        let answer = endpoint.send("POST", "/v1/audio/transcriptions", &[], b"sound".to_vec()).await;
+        assert_eq!(model_of(answer).await, ONE);
+    }
+    let alone = Endpoint::new(fleet(table(), &urls(&[&two])).build().unwrap()).await;
+    alone.until(two.address, "attested").await;
+    let told =
+        fields(alone.send("POST", "/v1/audio/transcriptions", &[], b"sound".to_vec()).await, 404).await;
+    assert_eq!(told["code"], "model_not_found");
+    assert_eq!(told["message"], "no attested instance has a model of the policy's table");
+    assert!(was_only_attested(&two.guest));
 }
 
 #[tokio::test]

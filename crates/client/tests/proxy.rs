@@ -186,7 +186,7 @@ async fn network_faults_are_errors_of_the_api() {
     assert!(message.contains(&format!("{gone} is unreachable (dial_failed)")), "{message}");
     let path = format!("/_confide/verdicts/{gone}");
     let told = error(send(endpoint.address, "GET", &path, &[], vec![]).await, 503).await;
-    assert_eq!(told.1, "no_verdict");
+    assert_eq!(told, ("upstream_error".to_owned(), "no_verdict".to_owned()));
 
     let rig = Rig::new(Guest::new(0).unwrap().attesting(Attestation::Status(503))).await;
     let told = fields(rig.ask().await, 503).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use bytes::Bytes;
+use confide_client::fleet::{FleetError, ModelChoice, Repeat};
 use confide_client::proxy::{Access, Exposure, Proxy};
 use confide_client::{
     Appraised, ChatRequest, Client, ClientBuilder, ClientError, Fleet, PolicyText, Prompt, Protocols,
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -189,6 +191,36 @@ async fn a_stream_that_is_cut_short_has_no_receipt() {
     let client = builder(&guest).keep_receipts(move |receipt| keep(receipt.clone())).build();
     assert_eq!(streamed(&client).await.unwrap_err().code(), "connection_failed");
     assert!(receipts.lock().unwrap().is_empty());
+}
+
+/// A guest behind two addresses, of which each is asked once.
+#[tokio::test]
+async fn a_number_is_taken_once_from_whatever_address_of_a_fleet_it_comes() {
+    for (signing, code) in [(Signing::Honest, None), (Signing::OneNumber, Some("receipt_repeated"))] {
+        let one = guest(signing).await;
+        let two = one.guest.clone().listen().await.unwrap();
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let fleet = Fleet::builder(move |endpoint| Client::builder(&endpoint.to_string(), policy.clone()));
+        let fleet = fleet.max_in_flight(1).upstream(&one.url()).unwrap().upstream(&two.url()).unwrap();
+        let fleet = fleet.build().unwrap();
+        while one.guest.attestations() < 2 || fleet.instances().iter().any(|one| one.view().verdict.is_none())
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let (mut answers, mut slots) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            let body = json!({ "model": MODEL, "messages": [] }).to_string();
+            let request = Request::post(CHAT, Prompt::from(body)).unwrap();
+            let delivery = fleet.send(ModelChoice::Named(MODEL), Repeat::Never, request).await;
+            answers.push(delivery.as_ref().err().map(|error| match error {
+                FleetError::Client(error) => error.code(),
+                other => panic!("{other}"),
+            }));
+            // As long as it is held, the other address is asked.
+            slots.push(delivery.map(|delivery| delivery.slot));
+        }
+        assert_eq!(answers, [None, code], "{signing:?}");
+    }
 }
 
 /// What a local program gets of the proxy: status, fields and body, or nothing of a body that breaks off.

@@ -12,10 +12,12 @@ use confide_evidence::hex;
 use confide_evidence::text::escape_json;
 use confide_evidence::time::format_seconds;
 use confide_policy::ReferenceKey;
-use confide_record::{Audit as Found, Fault, Finding, Place, RecordError, Span};
+use confide_record::{Against, Audit as Found, Fault, Finding, Place, RecordError, Span};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroize as _;
 
@@ -32,13 +34,16 @@ const MAX_KEY: usize = 16 * 1024;
 pub(crate) struct Audit {
     /// The folder
     folder: PathBuf,
+    /// Appraisal policy that every verdict is to be made by, to the byte
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Signed head of the folder, kept elsewhere
     #[arg(long, value_name = "FILE", requires = "head_key")]
     head: Option<PathBuf>,
     /// Ed25519 public key, PEM, that signs heads
     #[arg(long, value_name = "PEM", requires = "head")]
     head_key: Option<PathBuf>,
-    /// Ed25519 private key, PKCS#8 in PEM or DER, to sign a head with; it is written where nothing is wrong
+    /// Ed25519 private key, PKCS#8 in PEM or DER, to sign a head with; it is written where nothing is wrong or torn
     #[arg(long, value_name = "FILE", requires = "out")]
     sign_head: Option<PathBuf>,
     /// File for the signed head
@@ -57,7 +62,12 @@ impl Audit {
         };
         // Before the work: a key that cannot sign is told at once.
         let signer = self.sign_head.as_deref().map(signer).transpose()?;
-        let found = confide_record::audit(&self.folder, head.as_ref(), &ALGORITHMS)
+        if let Some(out) = self.out.as_deref().filter(|out| out.exists()) {
+            return Err(occupied(out));
+        }
+        let policy = self.policy.as_deref().map(input::policy_text).transpose()?;
+        let against = Against { head: head.as_ref(), policy: policy.as_deref() };
+        let found = confide_record::audit(&self.folder, against, &ALGORITHMS)
             .map_err(|error| unreadable(&self.folder, error))?;
         let report = Report::of(&found, head.as_ref());
         if self.json {
@@ -68,7 +78,9 @@ impl Audit {
         }
         let status = status(&found.findings);
         if let (Status::Accepted, Some(signer), Some(out)) = (status, &signer, &self.out) {
-            sign::write(out, &signed(&found, signer).encode())?;
+            whole(&found)?;
+            write_new(out, &signed(&found, signer).encode())?;
+            render::note(&format!("the signed head is in {}", out.display()));
         }
         Ok(status)
     }
@@ -91,7 +103,8 @@ fn kind(fault: &Fault) -> (Status, &'static str) {
     match fault {
         Fault::Format(_) | Fault::Policy(_) => (Status::Malformed, "record_malformed"),
         Fault::Danger => (Status::Unsupported, "danger_policy_unsupported"),
-        Fault::Chain { .. } => (Status::Rejected, "record_chain"),
+        Fault::Chain { .. } | Fault::NoAppraisals => (Status::Rejected, "record_chain"),
+        Fault::OtherPolicy { .. } => (Status::Rejected, "record_policy"),
         Fault::Outcome { .. } => (Status::Rejected, "replay_mismatch"),
         Fault::NoRecord(_) | Fault::NotAccepted(_) | Fault::Time { .. } => {
             (Status::Rejected, "receipt_unvouched")
@@ -156,6 +169,18 @@ fn signer(path: &Path) -> Result<Ed25519KeyPair, Failure> {
     signer.map_err(|_| unusable())
 }
 
+/// Whether both files end with whole entries. What is torn may be all that is left of entries that were: no head passes
+/// over it.
+fn whole(found: &Found) -> Result<(), Failure> {
+    let torn = found.torn_records.saturating_add(found.torn_receipts);
+    if torn == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("no head was signed: {torn} bytes at the end of the folder's files are part of no entry");
+    Err(Failure::new(Status::Rejected, "head_torn", message))
+}
+
 /// The head of what was audited.
 fn signed(found: &Found, signer: &Ed25519KeyPair) -> SignedHead {
     let unsigned = SignedHead {
@@ -169,6 +194,22 @@ fn signed(found: &Found, signer: &Ed25519KeyPair) -> SignedHead {
     SignedHead { signature, ..unsigned }
 }
 
+/// Writes a file that is not there yet, to the disk.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let created = File::options().write(true).create_new(true).open(path);
+    let written = created.and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => occupied(path),
+        _ => Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", path.display())),
+    })
+}
+
+/// An earlier head is not overwritten: it may be the only one.
+fn occupied(path: &Path) -> Failure {
+    let message = format!("{} is there already, and is left as it is", path.display());
+    Failure::new(Status::Internal, "file_unwritable", message).hint("name another file with --out")
+}
+
 /// What is printed.
 #[derive(Serialize)]
 struct Report {
@@ -179,6 +220,8 @@ struct Report {
     /// The head that the folder was held against.
     head: Option<Head>,
     verdicts: Vec<Verdicts>,
+    policies: Vec<Policy>,
+    models: Vec<Model>,
     instances: Vec<Instance>,
     boots: Vec<Boot>,
     findings: Vec<Shown>,
@@ -202,6 +245,23 @@ struct Head {
 struct Verdicts {
     outcome: &'static str,
     code: Option<&'static str>,
+    #[serde(flatten)]
+    span: Times,
+}
+
+#[derive(Serialize)]
+struct Policy {
+    name: String,
+    sha256: String,
+    accepted: u64,
+    #[serde(flatten)]
+    span: Times,
+}
+
+#[derive(Serialize)]
+struct Model {
+    manifest: String,
+    accepted: u64,
     #[serde(flatten)]
     span: Times,
 }
@@ -243,6 +303,17 @@ impl Report {
     fn of(found: &Found, head: Option<&SignedHead>) -> Self {
         let verdicts = found.verdicts.iter();
         let instances = found.instances.iter();
+        let policies = found.policies.iter().map(|(sha256, by)| Policy {
+            name: by.name.clone(),
+            sha256: sha256.to_string(),
+            accepted: by.verdicts.accepted,
+            span: (&by.verdicts.all).into(),
+        });
+        let models = found.models.iter().map(|(manifest, one)| Model {
+            manifest: manifest.to_string(),
+            accepted: one.accepted,
+            span: (&one.all).into(),
+        });
         let boots = found.boots.iter().filter_map(|((boot_id, key_set), numbers)| {
             let (lowest, highest) = numbers.range()?;
             Some(Boot {
@@ -266,11 +337,13 @@ impl Report {
             verdicts: verdicts
                 .map(|((outcome, code), span)| Verdicts { outcome, code: *code, span: span.into() })
                 .collect(),
+            policies: policies.collect(),
+            models: models.collect(),
             instances: instances
                 .map(|(spki, one)| Instance {
                     spki: hex::encode(spki),
                     accepted: one.accepted,
-                    span: (&one.verdicts).into(),
+                    span: (&one.all).into(),
                 })
                 .collect(),
             boots: boots.collect(),
@@ -295,6 +368,12 @@ impl Report {
         for Verdicts { outcome, code, span } in &self.verdicts {
             let code = code.map(|code| format!(" ({code})")).unwrap_or_default();
             render::prose(&format!("  {outcome}{code}: {span}"));
+        }
+        for Policy { name, sha256, accepted, span } in &self.policies {
+            render::prose(&format!("  policy {name}, SHA-256 {sha256}: {accepted} accepted of {span}"));
+        }
+        for Model { manifest, accepted, span } in &self.models {
+            render::prose(&format!("  model manifest {manifest}: {accepted} accepted of {span}"));
         }
         for Instance { spki, accepted, span } in &self.instances {
             render::prose(&format!("  key {spki}: {accepted} accepted of {span}"));
@@ -333,7 +412,7 @@ impl Shown {
         let place = match finding.place {
             Place::Record(index) => format!("record {index}"),
             Place::Receipt(index) => format!("receipt {index}"),
-            Place::HeadOfRecords => "records".to_owned(),
+            Place::Records | Place::HeadOfRecords => "records".to_owned(),
             Place::HeadOfReceipts => "receipts".to_owned(),
         };
         Self { code: kind(&finding.fault).1, place, message: finding.fault.to_string() }

@@ -64,7 +64,7 @@ pub(crate) struct Chat {
     #[command(flatten)]
     receipts: ReceiptFlags,
     /// Folder to record the appraisal and the receipts of answers to. A folder that is not there yet is named with a slash at
-    /// its end; any other path is a file, which gets the appraisal alone
+    /// its end; any other path is a file, which gets the appraisal alone and takes at most 256 MiB
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// The question; without it, or with -, it is read from standard input, and a terminal starts a conversation. Other users of
@@ -423,6 +423,9 @@ fn temperature(text: &str) -> Result<f32, String> {
 
 fn read_prompt() -> Result<Zeroizing<String>, Failure> {
     input::claim_stdin()?;
+    if io::stdin().is_terminal() {
+        let _ = writeln!(io::stderr(), "(the question is read from standard input; Ctrl-D ends it)");
+    }
     let mut bytes = Vec::new();
     let most = MAX_PROMPT as u64 + 1;
     io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;

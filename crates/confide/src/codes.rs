@@ -123,9 +123,14 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "records were removed, put in or changed: use an unchanged copy",
     ),
     (
+        "record_policy",
+        "a verdict was made by another policy than the one that was given",
+        "compare the recorded policy with the one that was agreed on: the verdict says nothing of that one",
+    ),
+    (
         "record_folder_in_use",
-        "another program records in the folder",
-        "end that program, or name another folder",
+        "another program records in the folder, or to the file",
+        "end that program, or name another folder or file",
     ),
     (
         "receipt_unvouched",
@@ -142,6 +147,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "head_signature",
         "the key that was given did not sign the head",
         "give the head and the public key that belong together",
+    ),
+    (
+        "head_torn",
+        "a file of the folder ends with a part of an entry, and no head is signed over that",
+        "let the program that records end, or open the folder once more: it moves the part into a file beside",
     ),
     (
         "head_truncated",

@@ -175,7 +175,7 @@ const FURTHER: &[Further] = &[
             ("A folder by itself", "confide audit records"),
             (
                 "Against a head that was kept elsewhere",
-                "confide audit records --head head.cbor --head-key auditor.pem --json",
+                "confide audit records --head head.cbor --head-key auditor.pub --json",
             ),
         ],
     ),
@@ -222,7 +222,13 @@ const FURTHER: &[Further] = &[
     described("policy diff", &[("Before a policy is replaced", "confide policy diff old.toml new.toml")]),
     of("policy explain", &[("In sentences", "confide policy explain my-guest.toml")]),
     of("policy sign", &[("With an Ed25519 key", "confide policy sign --key key.pem releases.toml")]),
-    described("conformance", &[("The cases of a folder", "confide conformance --base fixtures/tdx")]),
+    described(
+        "conformance",
+        &[(
+            "The cases of a folder",
+            "cat fixtures/tdx/*/case.json | confide conformance --danger --base fixtures/tdx",
+        )],
+    ),
     described("doctor", &[("On a guest or on its host, as root", "confide doctor")]),
     of("config", &[("What the settings are, and from where", "confide config show")]),
     of("config check", &[("Before a file is installed", "confide config check confide.toml")]),
@@ -294,6 +300,8 @@ mod tests {
             assert!(!further.examples.is_empty(), "{}", further.command);
             for (what, line) in further.examples {
                 let begins = format!("confide {}", further.command);
+                // What another program writes to standard input stands before it.
+                let line = line.rsplit(" | ").next().unwrap();
                 assert!(line.starts_with(begins.trim_end()), "{line}");
                 assert!(!what.is_empty(), "{line}");
                 let parsed = crate::command().try_get_matches_from(words(line));

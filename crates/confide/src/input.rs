@@ -44,6 +44,20 @@ pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
+/// Reads a file of entries; of a folder, says which of its files that may be.
+pub(crate) fn read_entries(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    read(path, limit).map_err(|failure| {
+        if !path.is_dir() {
+            return failure;
+        }
+        let records = path.join(confide_record::APPRAISALS);
+        failure.hint(format!(
+            "give a file: `confide audit` reads a folder of records, and {} is the file of its appraisals",
+            records.display()
+        ))
+    })
+}
+
 /// Takes standard input for one of the command's files. A second one would read nothing.
 pub(crate) fn claim_stdin() -> Result<(), Failure> {
     static CLAIMED: AtomicBool = AtomicBool::new(false);
@@ -211,11 +225,16 @@ pub(crate) fn load_danger(path: &Path) -> Result<LoadedPolicy, Failure> {
     load(path, Loaded::AsDanger)
 }
 
+/// Reads the text of a policy file, which need not be one that this build takes.
+pub(crate) fn policy_text(path: &Path) -> Result<String, Failure> {
+    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    String::from_utf8(bytes).map_err(|_| malformed_policy(&path.display().to_string(), "not UTF-8 text"))
+}
+
 /// Reads a policy file.
 pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
-    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    let text = policy_text(path)?;
     let name = path.display().to_string();
-    let text = String::from_utf8(bytes).map_err(|_| malformed_policy(&name, "not UTF-8 text"))?;
     let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| refused_policy(&name, &error))?;
     Ok(LoadedPolicy::new(policy, text))
 }

@@ -64,7 +64,7 @@ pub(crate) struct Proxy {
     receipts: ReceiptFlags,
     /// Folder to record to: every appraisal before a request rests on it, every receipt before the end of its answer is
     /// handed over; where they cannot be written, the endpoint ends. A folder that is not there yet is named with a slash
-    /// at its end; any other path is a file, which gets the appraisals alone
+    /// at its end; any other path is a file, which gets the appraisals alone, 256 MiB of them at most
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
 }
@@ -120,7 +120,7 @@ impl Proxy {
                 }
             };
             endpoint.serve(end).await;
-            recorder.check()?;
+            recorder.check().map_err(Failure::at_work)?;
             Ok(Status::Accepted)
         })
     }

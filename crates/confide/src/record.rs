@@ -9,10 +9,13 @@ use crate::{gpu, render, replay, snp};
 use clap::Subcommand;
 use confide_evidence::document::Endorsements;
 use confide_evidence::record::{Record, Subject};
-use confide_record::{MAX_FILE, Recording};
+use confide_record::{MAX_FILE, RecordError, Recording};
 use confide_verifier::{AttestationResult, Inputs, evaluate};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Appraise a guest, or evidence from files, and write the whole appraisal to a file
 ///
@@ -131,27 +134,75 @@ fn record_quote(
     Ok(Status::from(&result))
 }
 
+/// How long is waited for another program that appends to the file: that takes milliseconds. A program that records in a
+/// folder has its files until it ends.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the file is free.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Appends a recording to a file, after the chain of what it already holds has been checked. The file is locked
-/// meanwhile: another process that appends to it would break the chain.
+/// meanwhile: another process that appends to it would break the chain. A new file is its user's alone (mode 0600).
 pub(crate) fn append(
     recording: Recording<'_>,
     result: &AttestationResult,
     out: &Path,
 ) -> Result<(), Failure> {
-    let unwritable = |error: std::io::Error| {
-        Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
-    };
-    let file = OpenOptions::new().create(true).append(true).open(out).map_err(unwritable)?;
-    file.lock().map_err(unwritable)?;
-    let previous = last(out)?;
-    confide_record::append(&file, &recording.record(result, previous.as_ref())).map_err(replay::fault)?;
-    file.sync_all().map_err(unwritable)
+    let mut file = locked(out)?;
+    let Held { last, length } = held(out)?;
+    let mut entry = Vec::new();
+    let written = confide_record::append(&mut entry, &recording.record(result, last.as_ref()));
+    written.map_err(|error| replay::fault(out, error))?;
+    let whole = length.saturating_add(entry.len());
+    if whole > MAX_FILE {
+        // Nobody could read any of it any more.
+        return Err(replay::fault(out, RecordError::TooLarge(whole)));
+    }
+    file.write_all(&entry).and_then(|()| file.sync_all()).map_err(|error| unwritable(out, &error))
 }
 
-fn last(out: &Path) -> Result<Option<Record>, Failure> {
+/// Whether recordings can be appended to a file, which is made where it is missing.
+///
+/// # Errors
+/// Of [`append`], before there is anything to append.
+pub(crate) fn check(out: &Path) -> Result<(), Failure> {
+    let _file = locked(out)?;
+    held(out).map(drop)
+}
+
+/// Opens a file to append to it, and locks it.
+fn locked(out: &Path) -> Result<File, Failure> {
+    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(out);
+    let file = opened.map_err(|error| unwritable(out, &error))?;
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("{}: another program records to it", out.display());
+                return Err(Failure::new(Status::Internal, "record_folder_in_use", message));
+            }
+            Err(TryLockError::Error(error)) => return Err(unwritable(out, &error)),
+        }
+    }
+}
+
+fn unwritable(out: &Path, error: &io::Error) -> Failure {
+    Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
+}
+
+/// What a file holds.
+struct Held {
+    last: Option<Record>,
+    /// In bytes.
+    length: usize,
+}
+
+fn held(out: &Path) -> Result<Held, Failure> {
     let bytes = input::read(out, MAX_FILE)?;
     if bytes.is_empty() {
-        return Ok(None);
+        return Ok(Held { last: None, length: 0 });
     }
-    Ok(confide_record::read(&bytes).map_err(replay::fault)?.pop())
+    let records = confide_record::read(&bytes).map_err(|error| replay::fault(out, error));
+    Ok(Held { last: records?.pop(), length: bytes.len() })
 }

@@ -1,10 +1,11 @@
 //! What a client saw on the disk: in a record file, or in a folder with the receipts of its answers.
 
 use crate::record;
+use crate::render;
 use crate::replay;
 use crate::status::{Failure, Status};
 use confide_client::{Appraised, ClientBuilder, VerifiedReceipt};
-use confide_record::{Folder, Keep, RecordError};
+use confide_record::{Folder, Keep, RecordError, SetAside};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,7 +21,8 @@ pub(crate) struct Recorder {
 
 #[derive(Clone)]
 enum To {
-    File(Arc<Path>),
+    /// One append at a time: those of several instances would wait for each other's lock.
+    File(Arc<Mutex<PathBuf>>),
     Folder(Arc<Path>, Arc<Folder>),
 }
 
@@ -33,22 +35,33 @@ struct Lost {
 
 impl Recorder {
     /// Records to this path, where there is one. It is a folder where one is there or the path ends with a slash, and a file
-    /// otherwise. A folder that cannot be written to is told by [`Self::check`].
+    /// otherwise. What cannot be recorded to is told by [`Self::check`].
     pub(crate) fn new(path: Option<PathBuf>) -> Self {
         let lost = Arc::<Lost>::default();
         let Some(path) = path else { return Self { to: None, lost } };
-        let path: Arc<Path> = path.into();
         let to = if is_folder(&path) {
             match Folder::open(&path) {
-                Ok(folder) => To::Folder(path, Arc::new(folder)),
+                Ok(folder) => {
+                    for SetAside { path, bytes } in folder.set_aside() {
+                        let what = "an append that was broken off, or what somebody cut";
+                        render::note(&format!(
+                            "moved {bytes} bytes that are part of no entry to {}: {what}",
+                            path.display()
+                        ));
+                    }
+                    To::Folder(path.into(), Arc::new(folder))
+                }
                 Err(error) => {
                     lost.note(fault(&path, error));
                     // Nothing is written there; whoever does not check learns of it at the first appraisal.
-                    To::File(path)
+                    To::file(path)
                 }
             }
         } else {
-            To::File(path)
+            if let Err(failure) = record::check(&path) {
+                lost.note(failure);
+            }
+            To::file(path)
         };
         Self { to: Some(to), lost }
     }
@@ -81,9 +94,16 @@ impl Recorder {
 }
 
 impl To {
+    fn file(path: PathBuf) -> Self {
+        Self::File(Arc::new(Mutex::new(path)))
+    }
+
     fn record(&self, appraised: &Appraised) -> Result<(), Failure> {
         match self {
-            Self::File(file) => record::append(appraised.recording(), &appraised.result, file),
+            Self::File(file) => {
+                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                record::append(appraised.recording(), &appraised.result, &file)
+            }
             Self::Folder(path, folder) => {
                 let recorded = folder.record(appraised.recording(), &appraised.result);
                 recorded.map_err(|error| fault(path, error))
@@ -131,6 +151,6 @@ pub(crate) fn fault(path: &Path, error: RecordError) -> Failure {
         RecordError::Io(error) => {
             Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", path.display()))
         }
-        error => replay::fault(error),
+        error => replay::fault(path, error),
     }
 }

@@ -8,6 +8,7 @@ use crate::status::{Failure, Status};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, Id};
+use confide_client::{Endpoint, EndpointError};
 use confide_service::config::{self, ConfigError, MAX_CONFIG};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -52,7 +53,7 @@ enum Scope {
 /// Every setting, in the order of the documentation.
 pub const SETTINGS: [Setting; 19] = [
     of_guests(
-        "url",
+        GUEST,
         Kind::Text,
         "the guest, https://HOST:PORT: `--url` of chat, `--upstream` of proxy, URL of verify and record",
     ),
@@ -98,6 +99,8 @@ const fn of_all(name: &'static str, kind: Kind, meaning: &'static str) -> Settin
     Setting { name, meaning, kind, scope: Scope::All, part_of: None }
 }
 
+/// The setting that names the guest.
+const GUEST: &str = "url";
 /// What the names of settings in the environment begin with.
 pub(crate) const PREFIX: &str = "CONFIDE_";
 /// The flag, and the variable, that name the file.
@@ -242,7 +245,7 @@ impl Setting {
 
     fn is(&self, argument: &Arg) -> bool {
         let id = argument.get_id().as_str();
-        id == self.name || (self.name == "url" && id == "upstream")
+        id == self.name || (self.name == GUEST && id == "upstream")
     }
 
     /// The argument of a command that the setting stands for.
@@ -272,6 +275,13 @@ impl Setting {
 /// has given.
 fn check(command: &Command, setting: &Setting, value: &Value, word: Option<&OsStr>) -> Result<(), Failure> {
     let Some(word) = word else { return Ok(()) };
+    if setting.name == GUEST {
+        // The word may stand without a flag: what is no address there would be read as a flag or a subcommand.
+        let endpoint = value.text.to_str().map_or(Err(EndpointError::Malformed), str::parse::<Endpoint>);
+        endpoint.map_err(|error| {
+            invalid(setting, &value.from, &format!("{error}; expected https://HOST:PORT"))
+        })?;
+    }
     let line = [OsStr::new(command.get_name()), word];
     let Err(error) = with_optional_arguments(command.clone()).try_get_matches_from(line) else {
         return Ok(());

@@ -94,6 +94,12 @@ impl Failure {
         Self { hint: Some(hint.into()), ..self }
     }
 
+    /// The same failure of a program that was at work: it ends with 1, whatever the status that it would have begun with.
+    #[must_use]
+    pub(crate) fn at_work(self) -> Self {
+        Self { status: Status::Internal, ..self }
+    }
+
     /// The exit status.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -3,6 +3,7 @@
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::hash::sha256;
 use confide_evidence::pem::base64_text;
 use confide_evidence::receipt::{KeptReceipt, Receipt};
 use confide_evidence::record::{FIRST, Record};
@@ -11,6 +12,7 @@ use confide_testkit::guest::{self, Attestation, Guest, Listening, MODEL, Receipt
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -174,6 +176,42 @@ async fn a_folder_holds_verdicts_and_receipts_and_the_audit_says_what_happened()
     run(confide().arg("replay").arg(rig.records().join(APPRAISALS)), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_says_by_which_policies_and_of_which_models_and_takes_one_policy_alone() {
+    let rig = Rig::recorded().await;
+    let agreed = rig.path("agreed.toml");
+    std::fs::copy(rig.path("danger-test.toml"), &agreed).unwrap();
+    let text = std::fs::read_to_string(&agreed).unwrap();
+    let name = rig.entries::<Record>(APPRAISALS)[0].policy.clone();
+    assert_eq!(name, text);
+    let policy = ["--policy", agreed.to_str().unwrap()];
+    assert_eq!(rig.codes(&policy, 0), Vec::<String>::new());
+    let found = report(&mut rig.audit(), 0);
+    let hash = sha256(text.as_bytes()).to_string();
+    let [by] = found["policies"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&by["sha256"], &by["accepted"], &by["count"]), (&json!(hash), &json!(3), &json!(4)));
+    let [model] = found["models"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    let manifest = receipts(&rig)[0].receipt.manifest.to_string();
+    assert_eq!((&model["manifest"], &model["accepted"]), (&json!(manifest), &json!(3)));
+    let told = out(&run(&mut rig.audit(), 0));
+    let named = format!("  policy {}, SHA-256 {hash}: 3 accepted of 4, ", by["name"].as_str().unwrap());
+    assert!(
+        told.contains(&named) && told.contains(&format!("  model manifest {manifest}: 3 accepted")),
+        "{told}"
+    );
+
+    // One more verdict, by a policy that differs by a comment.
+    std::fs::write(rig.path("danger-test.toml"), format!("{text}\n# another\n")).unwrap();
+    run(rig.chat().arg("--record").arg(rig.records()).arg("four"), 0);
+    let found = report(rig.audit().args(policy), 10);
+    assert_eq!(found["policies"].as_array().unwrap().len(), 2);
+    let finding = json!([found["findings"][0]["code"], found["findings"][0]["where"]]);
+    assert_eq!((finding, &found["findings"][1]), (json!(["record_policy", "record 4"]), &Value::Null));
+    assert_eq!(rig.codes(&[], 0), Vec::<String>::new());
+    let told = err(&run(rig.audit().args(["--policy", "/nonexistent"]), 1));
+    assert!(told.contains("[file_unreadable]"), "{told}");
+}
+
 type Damage = fn(&Rig);
 
 fn edit_policy(rig: &Rig) {
@@ -205,6 +243,26 @@ fn write_over(rig: &Rig) {
     let path = rig.records().join(APPRAISALS);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[0] = 0xff;
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Makes the quote of the first document longer than the file: one bit, and the entries that follow stand as they were.
+fn lengthen(rig: &Rig) {
+    let path = rig.records().join(APPRAISALS);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // A byte string with a length of two bytes becomes one with a length of eight.
+    let long = |at: &usize| {
+        bytes[*at] == 0x59 && bytes.len() > 3000 && {
+            let mut changed = bytes.clone();
+            changed[*at] = 0x5b;
+            Entries::<_, Record>::new(changed.as_slice())
+                .next()
+                .unwrap()
+                .is_err_and(|error| error.to_string().contains("ends behind the end of the file"))
+        }
+    };
+    let at = (0..bytes.len()).find(long).unwrap();
+    bytes[at] = 0x5b;
     std::fs::write(path, bytes).unwrap();
 }
 
@@ -285,12 +343,13 @@ fn sent_before_the_verdict(rig: &Rig) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_changed_in_a_folder_is_found() {
-    let cases: [(&str, Damage, i32, &str); 17] = [
+    let cases: [(&str, Damage, i32, &str); 18] = [
         ("an edited policy", edit_policy, 10, "record_chain"),
         ("an edited outcome of the last record", edit_outcome, 10, "replay_mismatch"),
         ("a removed record", remove_record, 10, "record_chain"),
         ("exchanged records", exchange_records, 10, "record_chain"),
         ("a record that was written over", write_over, 30, "record_malformed"),
+        ("a length that passes the end of the file", lengthen, 30, "record_malformed"),
         ("an edited receipt", edit_receipt, 10, "receipt_invalid"),
         ("a removed receipt", remove_receipt, 10, "record_chain"),
         ("exchanged receipts", exchange_receipts, 10, "record_chain"),
@@ -366,7 +425,12 @@ async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
         command
     };
     assert!(err(&run(&mut sign(&public), 30)).contains("[signing_key]"));
-    run(&mut sign(&private), 0);
+    let told = err(&run(&mut sign(&private), 0));
+    assert!(told.contains("the signed head is in ") && told.contains(head.to_str().unwrap()), "{told}");
+    let written = std::fs::read(&head).unwrap();
+    let told = err(&run(&mut sign(&private), 1));
+    assert!(told.contains("is there already") && told.contains("[file_unwritable]"), "{told}");
+    assert_eq!(std::fs::read(&head).unwrap(), written);
     let against = |head: &Path, key: &Path| {
         let mut command = rig.audit();
         command.arg("--head").arg(head).arg("--head-key").arg(key);
@@ -393,6 +457,30 @@ async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_recorded_is_its_users_alone() {
+    let rig = Rig::new(Receipts::Honest).await;
+    run(rig.chat().arg("--record").arg(rig.new_records()).arg("x"), 0);
+    run(rig.chat().arg("--record").arg(rig.path("one.cbor")).arg("x"), 0);
+    let (appraisals, kept) = (rig.records().join(APPRAISALS), rig.records().join(RECEIPTS));
+    let expected =
+        [(rig.records(), 0o700), (appraisals, 0o600), (kept, 0o600), (rig.path("one.cbor"), 0o600)];
+    for (path, mode) in expected {
+        let found = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}: {found:o}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_passes_the_end_of_the_file_cuts_nothing_off() {
+    let rig = Rig::recorded().await;
+    lengthen(&rig);
+    let changed = std::fs::read(rig.records().join(APPRAISALS)).unwrap();
+    let told = err(&run(rig.chat().arg("--record").arg(rig.records()).arg("x"), 30));
+    assert!(told.contains("[record_malformed]") && told.contains("another entry begins"), "{told}");
+    assert_eq!(std::fs::read(rig.records().join(APPRAISALS)).unwrap(), changed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_crash_amid_an_append_leaves_a_folder_that_can_be_audited_and_written_to() {
     let rig = Rig::recorded().await;
     for file in [APPRAISALS, RECEIPTS] {
@@ -405,7 +493,17 @@ async fn a_crash_amid_an_append_leaves_a_folder_that_can_be_audited_and_written_
             assert!(torn.contains(&&json!(part.len())), "{torn:?}");
         }
         assert!(out(&run(&mut rig.audit(), 0)).contains("; 400 bytes behind the last were never written to"));
-        run(rig.chat().arg("--record").arg(rig.records()).arg("again"), 0);
+        let (private, _) = rig.keys("auditor");
+        let mut sign = rig.audit();
+        sign.arg("--sign-head").arg(private).arg("--out").arg(rig.path("torn.head"));
+        assert!(err(&run(&mut sign, 10)).contains("[head_torn]") && !rig.path("torn.head").exists());
+        let told = err(&run(rig.chat().arg("--record").arg(rig.records()).arg("again"), 0));
+        assert!(told.contains("note: moved 400 bytes") && told.contains(&format!("{file}.torn-")), "{told}");
+        let names = std::fs::read_dir(rig.records()).unwrap().map(|entry| entry.unwrap());
+        let aside =
+            names.filter(|entry| entry.file_name().to_str().unwrap().starts_with(&format!("{file}.torn-")));
+        let aside: Vec<_> = aside.map(|entry| std::fs::read(entry.path()).unwrap()).collect();
+        assert_eq!(aside, [[0; 400]]);
         let found = report(&mut rig.audit(), 0);
         assert_eq!(
             (&found["records"]["torn_bytes"], &found["receipts"]["torn_bytes"]),
@@ -484,4 +582,20 @@ async fn answers_without_receipts_are_refused_where_they_are_required() {
     // One that comes and does not hold is refused in any case.
     let _ = rig.guest.guest.clone().signing(Receipts::OtherKey);
     assert!(err(&run(rig.chat().arg("x"), 10)).contains("[receipt_invalid]"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_file_of_appraisals_is_named_and_beside_receipts_a_finding() {
+    let rig = Rig::recorded().await;
+    std::fs::remove_file(rig.records().join(APPRAISALS)).unwrap();
+    let mut expected = vec!["record_chain"];
+    expected.extend(["receipt_unvouched"; 3]);
+    assert_eq!(rig.codes(&[], 10), expected);
+    let told = out(&run(&mut rig.audit(), 10));
+    assert!(told.contains("receipts.cbor is there and appraisals.cbor is missing [record_chain]"), "{told}");
+    std::fs::write(rig.records().join(RECEIPTS), b"").unwrap();
+    assert_eq!(rig.codes(&[], 10), ["record_chain"]);
+    std::fs::remove_file(rig.records().join(RECEIPTS)).unwrap();
+    let told = err(&run(&mut rig.audit(), 1));
+    assert!(told.contains("appraisals.cbor: ") && told.contains("[file_unreadable]"), "{told}");
 }

@@ -174,6 +174,54 @@ fn an_error_names_the_file_the_line_and_the_field() {
     refused(&command.env("CONFIDE_OFFLINE", "perhaps").output().unwrap(), 2, &["CONFIDE_OFFLINE: offline: "]);
 }
 
+/// The address may stand on a command line as a word of its own, and is an address all the same.
+#[test]
+fn the_address_of_a_guest_is_no_flag_and_no_subcommand() {
+    let home = Home::new();
+    let lines = [
+        &["verify"][..],
+        &["record", "--out", "record.cbor"],
+        &["chat", "question"],
+        &["proxy"],
+        &["config", "check"],
+    ];
+    for (text, why) in [
+        ("--help", "does not begin with https://"),
+        ("-V", "does not begin with https://"),
+        ("--offline", "does not begin with https://"),
+        ("quote", "does not begin with https://"),
+        ("help", "does not begin with https://"),
+        ("127.0.0.1:1", "does not begin with https://"),
+        ("http://127.0.0.1:1", "plain http is refused"),
+        ("https://a@127.0.0.1:1", "user name"),
+        ("https://127.0.0.1:1/--help", "path"),
+        (" --help", "is not a URL"),
+    ] {
+        for words in lines {
+            home.configure(&format!("\nurl = \"{text}\"\n"));
+            let expected = ["config.toml:2: url: ", why, "expected https://HOST:PORT", "[setting_invalid]"];
+            refused(&home.run(words), 2, &expected);
+            home.configure("");
+            let output = home.command(words).env("CONFIDE_URL", text).output().unwrap();
+            refused(&output, 2, &["CONFIDE_URL: url: ", why, "[setting_invalid]"]);
+            assert_eq!(stdout(&output), "", "{words:?}");
+        }
+    }
+    // Whoever names a guest by flag is not held up by it.
+    let mut command = home.command(&["verify", "https://127.0.0.1:1"]);
+    refused(&command.env("CONFIDE_URL", "--help").output().unwrap(), 1, &["[dial_failed]"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_address_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+    let home = Home::new();
+    let mut command = home.command(&["verify"]);
+    let output = command.env("CONFIDE_URL", std::ffi::OsStr::from_bytes(b"https://\xff")).output().unwrap();
+    refused(&output, 2, &["CONFIDE_URL: url: ", "[setting_invalid]"]);
+}
+
 #[test]
 fn a_file_is_found_by_flag_variable_or_place() {
     let home = Home::new();

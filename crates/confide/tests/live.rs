@@ -623,7 +623,10 @@ async fn a_record_file_that_holds_no_records_is_left_as_it_was_and_nothing_is_se
     let mut proxy = rig.command(&["proxy"], "--upstream");
     proxy.args(["--listen", "127.0.0.1:0", "--record"]).arg(&file);
     for command in [&mut chat, &mut record, &mut proxy] {
-        let told = err(&run(command, 30));
+        let output = run(command, 30);
+        let told = err(&output);
+        assert!(out(&output).is_empty(), "it says that it listens: {}", out(&output));
+        assert!(told.contains(file.to_str().unwrap()), "{told}");
         assert!(told.contains("[record_malformed]"), "{told}");
         assert_eq!(std::fs::read(&file).unwrap(), b"notes of somebody\n");
     }
@@ -637,4 +640,59 @@ async fn a_proxy_whose_record_cannot_be_written_ends() {
     command.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.path("missing").join("record.cbor"));
     let output = run(&mut command, 1);
     assert!(err(&output).contains("[file_unwritable]"), "{}", err(&output));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_file_that_is_broken_while_the_proxy_serves_ends_it_with_1() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let (record, fleet) = (rig.path("record.cbor"), rig.path("fleet.toml"));
+    std::fs::write(&fleet, "").unwrap();
+    let mut command = confide();
+    command.args(["proxy", "--listen", "127.0.0.1:0", "--danger-policy"]).arg(rig.path("danger-test.toml"));
+    command.arg("--upstreams").arg(&fleet).arg("--record").arg(&record);
+    let (mut proxy, _) = start(&mut command);
+    std::fs::write(&record, "notes of somebody\n").unwrap();
+    std::fs::write(&fleet, format!("[[instance]]\nurl = \"{}\"\n", rig.guest.url())).unwrap();
+    assert_eq!(proxy.0.wait().unwrap().code(), Some(1));
+    let mut told = String::new();
+    proxy.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert!(told.contains("[record_malformed]") && told.contains(record.to_str().unwrap()), "{told}");
+    assert_eq!(std::fs::read(&record).unwrap(), b"notes of somebody\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_a_folder_that_is_recorded_to_is_refused_at_once() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let mut holder = rig.command(&["proxy"], "--upstream");
+    let (holder, _) = start(holder.args(["--listen", "127.0.0.1:0", "--record"]).arg(rig.path("hold/")));
+    let file = rig.path("hold").join("appraisals.cbor");
+    let mut chat = rig.chat();
+    chat.arg("--record").arg(&file).arg(SECRET);
+    let mut record = rig.guest_of(&["record"]);
+    record.arg("--out").arg(&file);
+    let mut proxy = rig.command(&["proxy"], "--upstream");
+    proxy.args(["--listen", "127.0.0.1:0", "--record"]).arg(&file);
+    for command in [&mut chat, &mut record, &mut proxy] {
+        let output = run(command, 1);
+        assert!(err(&output).contains("[record_folder_in_use]"), "{}", err(&output));
+        assert!(out(&output).is_empty(), "{}", out(&output));
+    }
+    assert!(!rig.guest.guest.saw(SECRET.as_bytes()));
+    end(holder);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_told_that_the_question_is_read_from_it() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let (mut controller, terminal) = terminal();
+    let mut command = rig.chat();
+    command.arg("--json").stdin(terminal).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(command);
+    controller.write_all(b"first\n\x04").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(err(&output).contains("the question is read from standard input"), "{}", err(&output));
+    let piped = run_with_input(rig.chat().arg("--json"), b"second", 0);
+    assert!(!err(&piped).contains("standard input"), "{}", err(&piped));
 }

@@ -207,6 +207,46 @@ fn records_of_many_processes_are_one_chain() {
 }
 
 #[test]
+fn a_file_that_another_program_holds_is_refused_and_not_waited_for() {
+    let file = File::recorded();
+    let before = std::fs::read(file.path()).unwrap();
+    let holder = std::fs::File::open(file.path()).unwrap();
+    holder.try_lock().unwrap();
+    let begun = std::time::Instant::now();
+    let refused = file.append();
+    assert_eq!(status(&refused), 1, "{}", stderr(&refused));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "it waits for the lock");
+    let told = stderr(&refused);
+    assert!(told.contains("[record_folder_in_use]"), "{told}");
+    assert!(told.contains(file.path().to_str().unwrap()), "{told}");
+    assert_eq!(std::fs::read(file.path()).unwrap(), before);
+    drop(holder);
+    assert_eq!(status(&file.append()), 0);
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_told_what_reads_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["replay", "inspect"] {
+        let output = confide(&[command, folder.path().to_str().unwrap()]);
+        let told = stderr(&output);
+        assert_eq!(status(&output), 1, "{told}");
+        assert!(told.contains("confide audit") && told.contains("appraisals.cbor"), "{told}");
+    }
+}
+
+#[test]
+fn faults_of_a_record_file_name_it() {
+    let file = File::recorded();
+    let path = file.path().display().to_string();
+    std::fs::write(file.path(), "notes of somebody\n").unwrap();
+    for output in [file.append(), file.replay(&[]), confide(&["inspect", &path])] {
+        assert_eq!(status(&output), 30, "{}", stderr(&output));
+        assert!(stderr(&output).contains(&format!("{path}: ")), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn a_record_that_nobody_could_read_is_not_written() {
     let file = File::recorded();
     let mut record = file.records().remove(0);

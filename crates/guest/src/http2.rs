@@ -2,10 +2,10 @@
 //!
 //! Of the frames hyper and h2 bound what a peer can make them keep: streams, header lists and their continuations, resets,
 //! pongs and acknowledgements. The rest is here. Requests over HTTP/2 have places of their own, as many as connections
-//! have. One attestation at a time is under way on a connection. A peer that takes nothing of an answer for too long loses
-//! its connection, and so does one without requests: over HTTP/1.1 the socket tells, here flow control hides it.
+//! have. One attestation at a time is under way on a connection. A peer that all answers wait for, and that takes nothing of
+//! any for too long, loses its connection, and so does one without requests: over HTTP/1.1 the socket tells, here flow
+//! control hides it. One that reads some of its answers keeps it: they may be those of many users.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +61,7 @@ where
     serve_stream(tls, limit, lifecycle, answering).await;
 }
 
-/// An answer, and what it holds until it is out.
+/// An answer, and the place that it holds until the last of it is handed over.
 type Held = (Response<Body>, Option<OwnedSemaphorePermit>);
 
 async fn answer<S>(
@@ -74,14 +74,14 @@ async fn answer<S>(
         let turn = attesting.acquire_owned().await.expect("it is never closed");
         return (server.answer(exporter, request).await, Some(turn));
     }
-    match server.requests.try_acquire() {
-        Ok(_place) => (server.answer(exporter, request).await, None),
+    match Arc::clone(&server.requests).try_acquire_owned() {
+        Ok(place) => (server.answer(exporter, request).await, Some(place)),
         Err(_) => (api::overloaded().map(Either::Right), None),
     }
 }
 
-/// Speaks HTTP/2 on a stream. A peer that has no request open for `limit`, or takes nothing of an answer for as long, is
-/// given up.
+/// Speaks HTTP/2 on a stream. A peer that has no request open for `limit`, or takes nothing of any answer for as long while
+/// all are for it to take, is given up.
 async fn serve_stream<S, A, F>(stream: S, limit: Duration, lifecycle: Lifecycle, answering: A)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -93,8 +93,8 @@ where
     let service = service_fn(move |request| {
         let (exchange, answer) = (Exchange::begin(&begun), answering(request));
         async move {
-            let (answer, turn) = answer.await;
-            Ok::<_, Infallible>(answer.map(|body| Taken { body, rest: Bytes::new(), exchange, _turn: turn }))
+            let (answer, place) = answer.await;
+            Ok::<_, Infallible>(answer.map(|body| Taken { body, rest: Bytes::new(), exchange, place }))
         }
     });
     let connection = http2::Builder::new(TokioExecutor::new())
@@ -138,11 +138,11 @@ where
 /// What the peer of a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Peer {
-    /// It has requests open, and takes what it is answered.
+    /// It has requests open, and the guest makes an answer or the peer takes one.
     Busy,
     /// It has had none open for too long.
     Idle,
-    /// It has taken nothing of an answer for too long.
+    /// It has taken nothing of any answer for too long.
     Deaf,
 }
 
@@ -150,30 +150,29 @@ enum Peer {
 struct Ledger(Mutex<Entries>);
 
 struct Entries {
-    begun: u64,
     open: usize,
-    /// Since when none is open.
-    idle: Instant,
-    /// Since when the peer could take the piece of an answer that was handed over.
-    handed: BTreeMap<u64, Instant>,
+    /// Of these, whose next piece was handed over, and is for the peer to take.
+    handed: usize,
+    /// When a request began or was over, or a piece was handed over or taken.
+    moved: Instant,
 }
 
 impl Ledger {
     fn new() -> Self {
-        Self(Mutex::new(Entries { begun: 0, open: 0, idle: Instant::now(), handed: BTreeMap::new() }))
+        Self(Mutex::new(Entries { open: 0, handed: 0, moved: Instant::now() }))
     }
 
     /// Counts idleness from now on.
     fn rest(&self) {
-        self.lock().idle = Instant::now();
+        self.lock().moved = Instant::now();
     }
 
     fn peer(&self, limit: Duration) -> Peer {
         let entries = self.lock();
         match () {
-            () if entries.handed.values().any(|since| since.elapsed() >= limit) => Peer::Deaf,
-            () if entries.open == 0 && entries.idle.elapsed() >= limit => Peer::Idle,
-            () => Peer::Busy,
+            () if entries.moved.elapsed() < limit || entries.handed < entries.open => Peer::Busy,
+            () if entries.open == 0 => Peer::Idle,
+            () => Peer::Deaf,
         }
     }
 
@@ -185,34 +184,43 @@ impl Ledger {
 /// One request and its answer: over when dropped.
 struct Exchange {
     ledger: Arc<Ledger>,
-    number: u64,
+    /// Whether a piece of the answer is for the peer to take.
+    handed: bool,
 }
 
 impl Exchange {
     fn begin(ledger: &Arc<Ledger>) -> Self {
         let mut entries = ledger.lock();
-        entries.begun += 1;
         entries.open += 1;
-        Self { number: entries.begun, ledger: Arc::clone(ledger) }
+        entries.moved = Instant::now();
+        Self { ledger: Arc::clone(ledger), handed: false }
     }
 
     /// It is for the peer to take a piece.
-    fn handed(&self) {
-        self.ledger.lock().handed.insert(self.number, Instant::now());
+    fn handed(&mut self) {
+        let mut entries = self.ledger.lock();
+        entries.handed += usize::from(!self.handed);
+        entries.moved = Instant::now();
+        self.handed = true;
     }
 
     /// It is for the guest to make the next one.
-    fn taken(&self) {
-        self.ledger.lock().handed.remove(&self.number);
+    fn taken(&mut self) {
+        if self.handed {
+            let mut entries = self.ledger.lock();
+            entries.handed -= 1;
+            entries.moved = Instant::now();
+            self.handed = false;
+        }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.taken();
         let mut entries = self.ledger.lock();
-        entries.handed.remove(&self.number);
         entries.open -= 1;
-        entries.idle = Instant::now();
+        entries.moved = Instant::now();
     }
 }
 
@@ -222,7 +230,8 @@ struct Taken {
     /// What has not been handed over yet.
     rest: Bytes,
     exchange: Exchange,
-    _turn: Option<OwnedSemaphorePermit>,
+    /// Given back before the peer can know that the answer is at its end: its next request finds it.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl HttpBody for Taken {
@@ -236,17 +245,25 @@ impl HttpBody for Taken {
         self.exchange.taken();
         if self.rest.is_empty() {
             let Some(frame) = ready!(Pin::new(&mut self.body).poll_frame(cx)?) else {
+                self.place = None;
                 return Poll::Ready(None);
             };
             match frame.into_data() {
                 Ok(data) => self.rest = data,
-                // Trailers stand outside of flow control.
-                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                // Trailers stand outside of flow control, and nothing follows them.
+                Err(trailers) => {
+                    self.place = None;
+                    return Poll::Ready(Some(Ok(trailers)));
+                }
             }
         }
         self.exchange.handed();
         let length = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+        let piece = self.rest.split_to(length);
+        if self.is_end_stream() {
+            self.place = None;
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -315,6 +332,46 @@ mod tests {
         serving.await.unwrap();
         assert!((LIMIT..LIMIT * 2).contains(&start.elapsed()), "{:?}", start.elapsed());
         assert!(answer.into_body().collect().await.is_err(), "what was cut is an error");
+    }
+
+    /// One connection may carry the answers of many users, one of whom has stopped to read.
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_ends_no_other() {
+        let (stream, serving, _) = serve(50_000);
+        let mut sender = client(stream, 1000).await;
+        let unread = sender.send_request(get()).await.unwrap();
+        let start = Instant::now();
+        while start.elapsed() < LIMIT * 5 {
+            let mut body = sender.send_request(get()).await.unwrap().into_body();
+            while let Some(frame) = body.frame().await {
+                frame.unwrap();
+                tokio::time::sleep(LIMIT / 60).await;
+            }
+        }
+        assert!(!serving.is_finished());
+        let start = Instant::now();
+        serving.await.unwrap();
+        assert!(start.elapsed() < LIMIT * 2, "{:?}: it is alone now", start.elapsed());
+        assert!(unread.into_body().collect().await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_reads_ends_none_that_the_guest_still_makes() {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let lifecycle = Lifecycle::new();
+        lifecycle.ready();
+        let answering = |request: Request<Incoming>| async move {
+            if request.uri().path() == "/slow" {
+                tokio::time::sleep(LIMIT * 3).await;
+            }
+            (Response::new(Either::Left(Full::from(vec![7; 50_000]))), None)
+        };
+        tokio::spawn(serve_stream(theirs, LIMIT, lifecycle, answering));
+        let mut sender = client(ours, 1000).await;
+        let _unread = sender.send_request(get()).await.unwrap();
+        let slow = Request::get("https://a/slow").body(Empty::new()).unwrap();
+        let answer = sender.send_request(slow).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 50_000);
     }
 
     #[tokio::test(start_paused = true)]

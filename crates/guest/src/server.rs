@@ -43,13 +43,13 @@ pub(crate) struct Server {
     pub(crate) api: Api,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
-    /// Requests over HTTP/2 at a time, on all connections together.
-    pub(crate) requests: Semaphore,
+    /// Requests over HTTP/2 whose answers are not out, on all connections together.
+    pub(crate) requests: Arc<Semaphore>,
 }
 
 /// Accepts connections until the guest drains, then waits for the open ones.
 pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
-    let places = Arc::new(places(&server.limits));
+    let places = places(&server.limits);
     let mut connections = JoinSet::new();
     let mut draining = pin!(server.lifecycle.draining());
     loop {
@@ -77,8 +77,8 @@ pub(crate) async fn serve(listener: TcpListener, server: Arc<Server>) {
 }
 
 /// One place for each connection that there may be.
-pub(crate) fn places(limits: &Limits) -> Semaphore {
-    Semaphore::new(limits.connections.get().min(Semaphore::MAX_PERMITS))
+pub(crate) fn places(limits: &Limits) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(limits.connections.get().min(Semaphore::MAX_PERMITS)))
 }
 
 impl Server {

@@ -302,6 +302,24 @@ async fn requests_over_http_2_have_as_many_places_as_connections() {
     assert_eq!(models().await.status, StatusCode::OK, "the place is free again");
 }
 
+/// Also once its head is there: what an answer keeps, it keeps until the last of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_streamed_answer_over_http_2_keeps_its_place_to_its_end() {
+    let guest = Guest::start("[limits]\nconnections = 1\n");
+    let client = guest.client_offering(Protocols::Http2OrHttp1);
+    let models = async || client.send(confide_client::Request::get("/v1/models").unwrap()).await.unwrap();
+    let question = ChatRequest::new(MODEL).turn(Turn::user("abc")).max_tokens(200);
+    let mut stream = client.chat_stream(question).await.unwrap();
+    assert!(stream.next().await.unwrap().is_some());
+    assert_eq!(models().await.status, StatusCode::TOO_MANY_REQUESTS);
+    let mut last = None;
+    while let Some(piece) = stream.next().await.unwrap() {
+        last = piece.finish_reason.or(last);
+    }
+    assert_eq!(last.as_deref(), Some("length"));
+    assert_eq!(models().await.status, StatusCode::OK, "the place is free again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_over_http_2_lets_a_running_answer_end() {
     let mut guest = Guest::start("");

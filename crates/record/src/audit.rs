@@ -5,6 +5,7 @@ use crate::folder::{APPRAISALS, RECEIPTS};
 use crate::{Agreement, EVALUATOR, RecordError, Replayed, replay};
 use confide_evidence::bytes::{Bytes, Digest};
 use confide_evidence::document::EvidenceDocument;
+use confide_evidence::hash::sha256;
 use confide_evidence::head::{ChainHead, SignedHead};
 use confide_evidence::receipt::KeptReceipt;
 use confide_evidence::record::{FIRST, Record, Subject};
@@ -37,7 +38,12 @@ pub struct Audit {
     /// Counts of verdicts, by outcome and code.
     pub verdicts: BTreeMap<(&'static str, Option<&'static str>), Span>,
     /// Counts of verdicts by the SHA-256 of the SubjectPublicKeyInfo of the key that they are about.
-    pub instances: BTreeMap<Vec<u8>, Instance>,
+    pub instances: BTreeMap<Vec<u8>, Verdicts>,
+    /// Counts of verdicts by the SHA-256 of the text of the policy that they were made by.
+    pub policies: BTreeMap<Digest, ByPolicy>,
+    /// Counts of verdicts by the digest of the model manifest in the document's claims, which a verdict that accepts holds
+    /// against its policy.
+    pub models: BTreeMap<Digest, Verdicts>,
     /// Kept receipts by boot id and digest of the key set.
     pub boots: BTreeMap<(Bytes<16>, Digest), Numbers>,
     /// Everything that is wrong, in the order of the files.
@@ -55,11 +61,29 @@ pub struct Span {
     pub last: u64,
 }
 
-/// Verdicts about one key.
+/// What a folder is held against besides itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Against<'a> {
+    /// A head of it, whose signature is the caller's to verify.
+    pub head: Option<&'a SignedHead>,
+    /// Text of the policy that every verdict is to be made by.
+    pub policy: Option<&'a str>,
+}
+
+/// Verdicts by one policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ByPolicy {
+    /// The policy's name.
+    pub name: String,
+    /// The verdicts.
+    pub verdicts: Verdicts,
+}
+
+/// Verdicts about one key or model, or by one policy.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Instance {
+pub struct Verdicts {
     /// All of them.
-    pub verdicts: Span,
+    pub all: Span,
     /// How many of them accept.
     pub accepted: u64,
 }
@@ -89,6 +113,8 @@ pub enum Place {
     Record(usize),
     /// A kept receipt, by its position from 0.
     Receipt(usize),
+    /// The file of records as a whole.
+    Records,
     /// What a signed head says of the records.
     HeadOfRecords,
     /// What a signed head says of the receipts.
@@ -110,9 +136,20 @@ pub enum Fault {
         /// What the entry says.
         found: String,
     },
+    /// There is a file of receipts and none of records.
+    #[error("{RECEIPTS} is there and {APPRAISALS} is missing")]
+    NoAppraisals,
     /// The recorded policy cannot be read.
     #[error("the recorded policy cannot be read: {0}")]
     Policy(String),
+    /// The record was made by another policy than it is to be.
+    #[error("its policy has the SHA-256 {found}, expected {expected}")]
+    OtherPolicy {
+        /// SHA-256 of the policy's text that was given.
+        expected: String,
+        /// SHA-256 of the recorded one.
+        found: String,
+    },
     /// The recorded policy accepts simulated evidence, and this build does not.
     #[error("the recorded policy accepts simulated evidence, which this build does not read")]
     Danger,
@@ -184,6 +221,8 @@ impl Audit {
             simulated: 0,
             verdicts: BTreeMap::new(),
             instances: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            models: BTreeMap::new(),
             boots: BTreeMap::new(),
             findings: Vec::new(),
         }
@@ -213,6 +252,13 @@ impl Numbers {
     }
 }
 
+impl Verdicts {
+    fn add(&mut self, time: u64, result: &AttestationResult) {
+        self.all.add(time);
+        self.accepted += u64::from(result.accepted());
+    }
+}
+
 impl Span {
     fn add(&mut self, time: u64) {
         (self.first, self.last) = match self.count {
@@ -232,41 +278,54 @@ struct Vouching {
     until: u64,
 }
 
-/// Audits a folder. With a head, whose signature is the caller's to verify, it is held against that too.
+/// Audits a folder: holds it against itself, and against what else is given.
 ///
 /// # Errors
-/// [`RecordError::Io`] where a file cannot be read. A file of receipts may be missing; everything else that is wrong is a
-/// [`Finding`].
-pub fn audit(
-    folder: &Path,
-    head: Option<&SignedHead>,
-    algorithms: &Algorithms,
-) -> Result<Audit, RecordError> {
+/// [`RecordError::Io`], which names the file, where one cannot be read, and where there is neither. A file of receipts may be
+/// missing; everything else that is wrong is a [`Finding`].
+pub fn audit(folder: &Path, against: Against<'_>, algorithms: &Algorithms) -> Result<Audit, RecordError> {
     // A program may be writing: what vouches for a receipt is recorded before it, so that is read later.
     let receipts = receipts(folder)?;
-    let mut auditor = Auditor { audit: Audit::empty(), records: HashMap::new(), algorithms };
-    let file = File::open(folder.join(APPRAISALS))?;
+    let Against { head, policy } = against;
+    let policy = policy.map(|text| sha256(text.as_bytes()));
+    let mut auditor = Auditor { audit: Audit::empty(), records: HashMap::new(), policy, algorithms };
+    let file: Box<dyn Read> = match File::open(folder.join(APPRAISALS)) {
+        Ok(file) => Box::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && receipts.is_some() => {
+            auditor.find(Place::Records, Fault::NoAppraisals);
+            Box::new(io::empty())
+        }
+        Err(error) => return Err(named(APPRAISALS, &error).into()),
+    };
     auditor.records(file, head.map(|head| head.records))?;
+    let receipts = receipts.unwrap_or_else(|| Box::new(io::empty()));
     auditor.receipts(receipts, head.map(|head| head.receipts))?;
     Ok(auditor.audit)
 }
 
-/// The kept receipts that there are now.
-fn receipts(folder: &Path) -> io::Result<Box<dyn Read>> {
+/// An error of reading, with the name of the file.
+fn named(file: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{file}: {error}"))
+}
+
+/// The kept receipts that there are now; nothing where there is no file of them.
+fn receipts(folder: &Path) -> io::Result<Option<Box<dyn Read>>> {
     match File::open(folder.join(RECEIPTS)) {
         Ok(mut file) => {
             let length = file.seek(SeekFrom::End(0))?;
             file.seek(SeekFrom::Start(0))?;
-            Ok(Box::new(file.take(length)))
+            Ok(Some(Box::new(file.take(length))))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(io::empty())),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(named(RECEIPTS, &error)),
     }
 }
 
 struct Auditor<'a> {
     audit: Audit,
     records: HashMap<Digest, Vouching>,
+    /// SHA-256 of the policy's text that every record is to have.
+    policy: Option<Digest>,
     algorithms: &'a Algorithms,
 }
 
@@ -300,13 +359,20 @@ impl Auditor<'_> {
         if let Err(RecordError::Chain { expected, found, .. }) = link.check() {
             self.find(place, Fault::Chain { expected, found });
         }
+        let policy = sha256(record.policy.as_bytes());
+        if let Some(expected) = self.policy
+            && expected != policy
+        {
+            let (expected, found) = (expected.to_string(), policy.to_string());
+            self.find(place, Fault::OtherPolicy { expected, found });
+        }
         let mut vouching = Vouching { index: *index, voucher: None, from: record.time, until: record.time };
         match replay(*index, record, self.algorithms) {
             Ok(Replayed { result, agreement }) => {
                 if let Agreement::Differs { recorded_by } = agreement {
                     self.find(place, Fault::Outcome { recorded_by });
                 }
-                self.count(record, &result);
+                self.count(record, policy, &result);
                 vouching.voucher = voucher(record, &result);
                 vouching.until = until(&result).unwrap_or(record.time);
             }
@@ -318,7 +384,7 @@ impl Auditor<'_> {
         self.records.insert(*hash, vouching);
     }
 
-    fn count(&mut self, record: &Record, result: &AttestationResult) {
+    fn count(&mut self, record: &Record, policy: Digest, result: &AttestationResult) {
         let outcome = match result.outcome {
             Outcome::Accepted => "accepted",
             Outcome::Rejected => "rejected",
@@ -327,10 +393,14 @@ impl Auditor<'_> {
         };
         self.audit.simulated += u64::from(result.simulated);
         self.audit.verdicts.entry((outcome, result.code)).or_default().add(record.time);
+        let by = self.audit.policies.entry(policy).or_default();
+        by.name.clone_from(&result.policy);
+        by.verdicts.add(record.time, result);
+        if let Some(manifest) = manifest(record) {
+            self.audit.models.entry(manifest).or_default().add(record.time, result);
+        }
         if let Some(challenge) = &record.challenge {
-            let instance = self.audit.instances.entry(challenge.spki.0.clone()).or_default();
-            instance.verdicts.add(record.time);
-            instance.accepted += u64::from(result.accepted());
+            self.audit.instances.entry(challenge.spki.0.clone()).or_default().add(record.time, result);
         }
     }
 
@@ -404,6 +474,12 @@ fn voucher(record: &Record, result: &AttestationResult) -> Option<Voucher> {
         return None;
     }
     EvidenceDocument::decode(document.as_bytes()).ok().map(|document| Voucher::of(&document))
+}
+
+/// The model manifest that a document claims, where it can be read.
+fn manifest(record: &Record) -> Option<Digest> {
+    let Subject::Document(document) = &record.subject else { return None };
+    EvidenceDocument::decode(document.as_bytes()).ok().map(|document| document.claims.model.manifest)
 }
 
 fn until(result: &AttestationResult) -> Option<u64> {

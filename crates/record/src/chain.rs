@@ -106,7 +106,8 @@ impl<E: Entry> Link<E> {
 /// The entries of a file, in turn. Holds at most one of them and what is read ahead. After an error there are none.
 ///
 /// Where a program was stopped amid an append, the file ends with a part of an entry, or with zeros that the file system
-/// had not written over: [`Self::torn`] says how many bytes, and they are no error. Nothing rested on that entry.
+/// had not written over: [`Self::torn`] says how many bytes, and they are no error. Nothing rested on that entry. Appends
+/// go one after the other, so no entry begins behind a torn one: where one does, a length was changed, and that is an error.
 #[derive(Debug)]
 pub struct Entries<R, E> {
     from: R,
@@ -153,7 +154,8 @@ impl<R: Read, E: Entry> Entries<R, E> {
         self.rest().len()
     }
 
-    fn rest(&self) -> &[u8] {
+    /// After the last entry: the bytes that are part of none.
+    pub(crate) fn rest(&self) -> &[u8] {
         self.buffer.get(self.start..).unwrap_or_default()
     }
 
@@ -172,7 +174,7 @@ impl<R: Read, E: Entry> Entries<R, E> {
                     return Err(self.oversized(self.rest().len()));
                 }
                 (None | Some(Err(CborError::Truncated { .. })), End::NotRead) => self.read_on()?,
-                (Some(Err(CborError::Truncated { .. })), End::Read) if self.begins() => return Ok(None),
+                (Some(Err(CborError::Truncated { .. })), End::Read) if self.begins() => return self.tear(),
                 (Some(Err(source)), _) => return Err(RecordError::Format { index: self.count, source }),
             }
         }
@@ -181,6 +183,22 @@ impl<R: Read, E: Entry> Entries<R, E> {
     /// Whether the rest of the file is the beginning of an entry, and not of something else.
     fn begins(&self) -> bool {
         self.rest().starts_with(E::START) || E::START.starts_with(self.rest())
+    }
+
+    /// Whether a part of an entry is all that is left. An entry whose length was changed so that it passes the end of the
+    /// file has those that follow it in the rest; what is torn has none.
+    fn tear(&self) -> Result<Option<Vec<u8>>, RecordError> {
+        let within = self.rest().get(1..).unwrap_or_default();
+        match within.windows(E::START.len()).position(|window| window == E::START) {
+            None => Ok(None),
+            Some(at) => {
+                let what = format!(
+                    "it ends behind the end of the file, and another entry begins {} bytes into it",
+                    at + 1
+                );
+                Err(RecordError::Format { index: self.count, source: CborError::Shape(what) })
+            }
+        }
     }
 
     /// Whether zeros to the end of the file are what was never written.
@@ -300,6 +318,30 @@ mod tests {
         let zeros = [whole.as_slice(), &[0; 1000]].concat();
         let (records, torn) = read(&zeros);
         assert_eq!((records.unwrap().len(), torn), (2, 1000));
+    }
+
+    #[test]
+    fn an_entry_whose_length_passes_the_end_of_the_file_is_no_tear_while_others_follow() {
+        let [first, second] = two(300, 300);
+        let entries = [first.encode(), second.encode()];
+        let file = entries.concat();
+        let mut refused = 0;
+        for (at, bit) in (0..file.len()).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+            let mut changed = file.clone();
+            changed[at] ^= 1 << bit;
+            let (read, torn) = read(&changed);
+            // What is changed in the last entry looks like a tear of that one; in the others it never does.
+            let allowed = if at < entries[0].len() { 0 } else { entries[1].len() };
+            assert!(torn <= allowed || read.is_err(), "bit {bit} of byte {at}: {torn} bytes torn");
+            let passes = "ends behind the end of the file";
+            refused += usize::from(read.is_err_and(|error| error.to_string().contains(passes)));
+        }
+        assert!(refused > 0, "no change made an entry pass the end");
+        // With the last one torn besides.
+        let mut changed = file[..file.len() - 50].to_vec();
+        let quote = first.encode().windows(3).position(|window| window == [0x59, 0x01, 0x2c]).unwrap();
+        changed[quote] = 0x5b;
+        assert!(matches!(read(&changed).0, Err(RecordError::Format { index: 0, .. })));
     }
 
     #[test]

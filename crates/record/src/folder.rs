@@ -8,10 +8,12 @@ use confide_evidence::record::{MAX_RECORD, Record};
 use confide_verifier::{AttestationResult, SaltedBodies};
 use rustls_pki_types::UnixTime;
 use std::collections::{HashMap, VecDeque};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 /// The file of records in a folder.
 pub const APPRAISALS: &str = "appraisals.cbor";
@@ -20,6 +22,10 @@ pub const RECEIPTS: &str = "receipts.cbor";
 /// The most appraisals of this process that receipts can still be kept for, the youngest ones. A verdict holds for minutes,
 /// and a client holds some hundred connections at most.
 const MAX_VOUCHERS: usize = 16 * 1024;
+/// Permissions of a new file: its user's alone. With the salts of the receipts a body can be guessed.
+const FILE_MODE: u32 = 0o600;
+/// Permissions of a new folder.
+const FOLDER_MODE: u32 = 0o700;
 
 /// A folder that this process writes to, and no other one meanwhile. Shared by everything that records.
 ///
@@ -29,6 +35,16 @@ pub struct Folder {
     appraisals: Chain,
     receipts: Chain,
     vouchers: Mutex<Vouchers>,
+    set_aside: Vec<SetAside>,
+}
+
+/// Part of an entry that was moved from the end of a file into one of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The new file.
+    pub path: PathBuf,
+    /// How many bytes it has.
+    pub bytes: usize,
 }
 
 /// A receipt that was verified, to be kept.
@@ -53,23 +69,32 @@ struct Vouchers {
 }
 
 impl Folder {
-    /// Opens a folder, which is made where it is missing. What a program that was stopped left of its last entry is cut off.
+    /// Opens a folder, which is made where it is missing. What a program that was stopped left of its last entry is moved
+    /// into a file beside, `<file>.torn-<Unix seconds>`: nothing is deleted. New folders and files are their user's alone (modes
+    /// 0700 and 0600); others keep what permissions they have.
     ///
     /// # Errors
     /// [`RecordError::InUse`] while another process writes to it; [`RecordError`] where a file is not a chain of its kind.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
-        fs::create_dir_all(path)?;
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
         let appraisals = open(&path.join(APPRAISALS))?;
         match appraisals.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(RecordError::InUse),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let appraisals = Chain::resume::<Record>(appraisals)?;
-        let receipts = Chain::resume::<KeptReceipt>(open(&path.join(RECEIPTS))?)?;
+        let receipts = open(&path.join(RECEIPTS))?;
         // The names of new files.
         File::open(path)?.sync_all()?;
-        Ok(Self { appraisals, receipts, vouchers: Mutex::default() })
+        let mut set_aside = Vec::new();
+        let appraisals = Chain::resume::<Record>(appraisals, path, APPRAISALS, &mut set_aside)?;
+        let receipts = Chain::resume::<KeptReceipt>(receipts, path, RECEIPTS, &mut set_aside)?;
+        Ok(Self { appraisals, receipts, vouchers: Mutex::default(), set_aside })
+    }
+
+    /// What was moved aside when the folder was opened.
+    pub fn set_aside(&self) -> &[SetAside] {
+        &self.set_aside
     }
 
     /// Writes the record of an appraisal.
@@ -131,8 +156,30 @@ impl Vouchers {
     }
 }
 
+/// Writes what is torn into a new file of the folder, on the disk before this returns.
+fn keep_aside(folder: &Path, name: &str, torn: &[u8]) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let mut path = folder.join(format!("{name}.torn-{now}"));
+    let mut again: u64 = 1;
+    let mut file = loop {
+        match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
+            Ok(file) => break file,
+            // There was another one in the same second.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                path = folder.join(format!("{name}.torn-{now}-{again}"));
+                again += 1;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    file.write_all(torn)?;
+    file.sync_all()?;
+    File::open(folder)?.sync_all()?;
+    Ok(path)
+}
+
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).read(true).append(true).open(path)
+    OpenOptions::new().create(true).read(true).append(true).mode(FILE_MODE).open(path)
 }
 
 /// A file that entries are appended to.
@@ -165,14 +212,21 @@ enum Disk {
 }
 
 impl Chain {
-    /// Follows the chain of a file to its end.
-    fn resume<E: Entry>(file: File) -> Result<Self, RecordError> {
+    /// Follows the chain of a file of the folder to its end.
+    fn resume<E: Entry>(
+        file: File,
+        folder: &Path,
+        name: &str,
+        set_aside: &mut Vec<SetAside>,
+    ) -> Result<Self, RecordError> {
         let mut entries = Entries::<_, E>::new(&file);
         for link in entries.by_ref() {
             link?.check()?;
         }
         let (head, length) = (entries.head(), entries.length());
         if entries.torn() > 0 {
+            let path = keep_aside(folder, name, entries.rest())?;
+            set_aside.push(SetAside { path, bytes: entries.torn() });
             file.set_len(length)?;
         }
         file.sync_all()?;
@@ -244,6 +298,8 @@ mod tests {
     use super::*;
     use confide_evidence::receipt::Usage;
     use confide_evidence::record::FIRST;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
     use std::time::Duration;
 
     fn receipt(sequence: u64) -> Receipt {
@@ -307,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_in_an_append_is_left_out_wherever_it_was_cut() {
+    fn what_was_cut_off_in_an_append_is_moved_aside_wherever_it_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(RECEIPTS);
         let writer = opened(folder.path());
@@ -318,10 +374,51 @@ mod tests {
         let whole = fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
-            keep(&opened(folder.path()), 7).unwrap();
+            let writer = opened(folder.path());
+            keep(&writer, 7).unwrap();
+            let torn = if cut < one { &whole[..cut] } else { &whole[one..cut] };
+            let aside: Vec<_> =
+                writer.set_aside().iter().map(|one| (fs::read(&one.path).unwrap(), one.bytes)).collect();
+            let moved = (!torn.is_empty()).then(|| (torn.to_vec(), torn.len()));
+            assert_eq!(aside, Vec::from_iter(moved), "cut at {cut}");
+            writer.set_aside().iter().for_each(|one| fs::remove_file(&one.path).unwrap());
             let expected: &[u64] = if cut < one { &[7] } else { &[0, 7] };
             assert_eq!(sequences(folder.path()), expected, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn new_folders_and_files_are_their_users_alone_and_others_stay_as_they_are() {
+        let above = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let path = above.path().join("new");
+        keep(&opened(&path), 0).unwrap();
+        let file = path.join(RECEIPTS);
+        fs::write(&file, &fs::read(&file).unwrap()[..9]).unwrap();
+        let aside = opened(&path).set_aside().first().unwrap().path.clone();
+        assert_eq!(mode(&path), 0o700);
+        for file in [&path.join(APPRAISALS), &file, &aside] {
+            assert_eq!(mode(file), 0o600, "{}", file.display());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o750)).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+        opened(&path);
+        assert_eq!((mode(&path), mode(&file)), (0o750, 0o640));
+    }
+
+    #[test]
+    fn what_is_moved_aside_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts: Vec<&[u8]> = vec![b"\xa6", b"\xa6\x64", b"\xa6\x64p"];
+        for part in &parts {
+            fs::write(folder.path().join(RECEIPTS), part).unwrap();
+            assert_eq!(opened(folder.path()).set_aside().len(), 1);
+        }
+        let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap());
+        let torn = files.filter(|file| file.file_name().to_str().unwrap().starts_with("receipts.cbor.torn-"));
+        let mut found: Vec<_> = torn.map(|file| fs::read(file.path()).unwrap()).collect();
+        found.sort_unstable();
+        assert_eq!(found, parts);
     }
 
     #[test]

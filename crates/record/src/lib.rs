@@ -11,9 +11,9 @@ mod audit;
 mod chain;
 mod folder;
 
-pub use audit::{Audit, Fault, Finding, Instance, Numbers, Place, Span, audit};
+pub use audit::{Against, Audit, ByPolicy, Fault, Finding, Numbers, Place, Span, Verdicts, audit};
 pub use chain::{Entries, Entry, Link};
-pub use folder::{APPRAISALS, Folder, Keep, RECEIPTS};
+pub use folder::{APPRAISALS, Folder, Keep, RECEIPTS, SetAside};
 
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;

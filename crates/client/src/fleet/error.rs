@@ -11,10 +11,10 @@ use thiserror::Error;
 #[non_exhaustive]
 pub enum FleetError {
     /// No attested instance has the model, and none that is not attested could change that.
-    #[error("no attested instance has the model {model:?}{}", listed(" and there are ", known))]
+    #[error("no attested instance has {}{}", wanted(model.as_deref()), listed(" and there are ", known))]
     ModelNotFound {
-        /// What the request named, or its beginning.
-        model: String,
+        /// What the request named, or its beginning; nothing where it named none.
+        model: Option<String>,
         /// The models that there are.
         known: Vec<String>,
     },
@@ -49,6 +49,10 @@ pub enum FleetError {
     /// The request failed at an instance and may not be repeated, or there is no other.
     #[error(transparent)]
     Client(#[from] ClientError),
+}
+
+fn wanted(model: Option<&str>) -> String {
+    model.map_or("a model of the policy's table".to_owned(), |name| format!("the model {name:?}"))
 }
 
 fn listed(before: &str, names: &[String]) -> String {

@@ -5,6 +5,7 @@ use super::event::{FleetEvent, Listener};
 use super::meters::Meters;
 use crate::client::{Client, ClientBuilder};
 use crate::error::ClientError;
+use crate::receipts::Ledger;
 use confide_channel::{ChannelError, Moment, Verdict};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     /// Whoever waits for an instance looks again.
     pub(super) changed: watch::Sender<()>,
     pub(super) listener: Option<Listener>,
+    /// The receipts that came from any of them: one guest may stand behind several addresses.
+    pub(super) ledger: Arc<Ledger>,
 }
 
 impl Shared {
@@ -160,7 +163,7 @@ impl Instance {
             });
             Self {
                 id,
-                client: builder.build(),
+                client: builder.ledger(Arc::clone(&shared.ledger)).build(),
                 rules,
                 shared: Arc::clone(shared),
                 in_flight: AtomicUsize::new(0),
@@ -431,7 +434,8 @@ mod tests {
             quarantine: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) },
             unreachable: Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(30) },
         };
-        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener: None });
+        let shared =
+            Arc::new(Shared { changed: watch::Sender::new(()), listener: None, ledger: Arc::default() });
         Instance::new(builder, rules, &shared)
     }
 

@@ -44,6 +44,7 @@ use crate::receipts::Sent;
 use crate::response::Response;
 use backoff::jittered;
 use confide_channel::{ChannelError, Request, SendError, Verdict};
+use confide_evidence::bytes::Digest;
 use discovery::Edition;
 use event::Listener;
 use http::StatusCode;
@@ -140,9 +141,17 @@ enum Reached {
     Answer,
 }
 
+/// Where a request goes.
+struct Place {
+    slot: Slot,
+    /// For a request that names no model, the manifest that all attested instances had: the channel's own verdict must
+    /// have it.
+    manifest: Option<Digest>,
+}
+
 /// What a look at all instances comes to.
 enum Look {
-    Go(Slot),
+    Go(Place),
     Wait,
     Stop(FleetError),
 }
@@ -212,8 +221,9 @@ impl Fleet {
     /// Sends a request to the least busy of the attested instances that have its model, and to another one where that
     /// does not answer: it is overloaded, cannot be reached, or breaks off before the head of its answer.
     ///
-    /// Where a request may have reached a guest that broke off, it goes on to another one only if `repeat` says that this
-    /// does no harm. Once the head of an answer is there, nothing is sent again.
+    /// Where a request may have reached a guest that broke off, or was answered with 503 or 429, it goes on to another one
+    /// only if `repeat` says that this does no harm: else such an answer is handed over. Once the head of another answer is
+    /// there, nothing is sent again.
     ///
     /// # Errors
     /// [`FleetError`].
@@ -227,8 +237,8 @@ impl Fleet {
         let mut tried: Vec<Arc<Instance>> = Vec::new();
         let mut last: Option<FleetError> = None;
         loop {
-            let slot = match self.slot(model, &tried).await {
-                Ok(slot) => slot,
+            let Place { slot, manifest } = match self.place(model, &tried).await {
+                Ok(place) => place,
                 Err(error) => return Err(last.map_or(error, |last| self.conclude(last))),
             };
             let instance = Arc::clone(slot.instance());
@@ -237,12 +247,16 @@ impl Fleet {
             {
                 before.meters.failovers.count([reason(last.as_ref())]);
             }
-            match self.try_at(&instance, model, &request, &mut sent).await {
+            match self.try_at(&instance, (model, manifest), &request, &mut sent).await {
                 Ok(Some(response)) => match refuses(response.status) {
                     false => return Ok(Delivery { response, slot }),
                     true => {
                         let retry_in = backoff::retry_after(&response.headers, SystemTime::now());
                         instance.overload(retry_in);
+                        // What answers so may stand behind the guest's API, and the request have had its effect.
+                        if repeat == Repeat::Never {
+                            return Ok(Delivery { response, slot });
+                        }
                         finish(response).await;
                         last = Some(FleetError::Overloaded { retry_in });
                     }
@@ -273,13 +287,13 @@ impl Fleet {
         }
     }
 
-    /// Sends a request over a channel whose own verdict attests the model; nothing where it attests another one. A
+    /// Sends a request over a channel whose own verdict attests the model, and the manifest; nothing where it does not. A
     /// request of which nothing was written, because the guest had closed the idle connection or its verdict no longer
     /// holds, is sent over another channel, once.
     async fn try_at(
         &self,
         instance: &Instance,
-        model: ModelChoice<'_>,
+        (model, manifest): (ModelChoice<'_>, Option<Digest>),
         request: &Request,
         sent: &mut Sent,
     ) -> Result<Option<Response>, Missed> {
@@ -287,7 +301,10 @@ impl Fleet {
         let mut stale = false;
         loop {
             let mut lease = instance.client().lease().await.map_err(unsent)?;
-            if !model.fits(instance.client().policy(), lease.verdict()) {
+            let attested = lease.verdict();
+            if !model.fits(instance.client().policy(), attested)
+                || manifest.is_some_and(|manifest| manifest != attested.claims().model.manifest)
+            {
                 return Ok(None);
             }
             *sent = sent.again();
@@ -310,9 +327,9 @@ impl Fleet {
     }
 
     /// A place at the least busy attested instance that has the model.
-    async fn slot(&self, model: ModelChoice<'_>, tried: &[Arc<Instance>]) -> Result<Slot, FleetError> {
+    async fn place(&self, model: ModelChoice<'_>, tried: &[Arc<Instance>]) -> Result<Place, FleetError> {
         let look = |waiting: &mut Waiting| match self.look(model, tried, waiting) {
-            Look::Go(slot) => Ok(Some(slot)),
+            Look::Go(place) => Ok(Some(place)),
             Look::Wait => Ok(None),
             Look::Stop(error) => Err(error),
         };
@@ -344,17 +361,23 @@ impl Fleet {
         let instances = self.instances();
         let attested: Vec<(&Arc<Instance>, Arc<Verdict>)> =
             instances.iter().filter_map(|one| Some((one, one.attested()?))).collect();
-        if model == ModelChoice::Unnamed && model::differ(attested.iter().map(|(_, verdict)| verdict)) {
-            let models = self.models().into_iter().map(|(name, _)| name).collect();
-            return Look::Stop(FleetError::ModelRequired { models });
-        }
-        let untried = |one: &Arc<Instance>| !tried.iter().any(|tried| Arc::ptr_eq(tried, one));
         let has =
-            |(one, verdict): &(&Arc<Instance>, Arc<Verdict>)| model.fits(one.client().policy(), verdict);
-        let able: Vec<&Arc<Instance>> =
-            attested.iter().filter(|one| has(one)).map(|(one, _)| *one).filter(|one| untried(one)).collect();
+            |(one, verdict): &&(&Arc<Instance>, Arc<Verdict>)| model.fits(one.client().policy(), verdict);
+        let having: Vec<&(&Arc<Instance>, Arc<Verdict>)> = attested.iter().filter(has).collect();
+        if model == ModelChoice::Unnamed && model::differ(having.iter().map(|(_, verdict)| verdict)) {
+            return Look::Stop(self.model_required());
+        }
+        let untried = |one: &&Arc<Instance>| !tried.iter().any(|tried| Arc::ptr_eq(tried, one));
+        let able: Vec<&Arc<Instance>> = having.iter().map(|(one, _)| *one).filter(untried).collect();
         if !able.is_empty() {
-            return self.least_busy(&able);
+            let manifest = match model {
+                ModelChoice::Named(_) => None,
+                ModelChoice::Unnamed => having.first().map(|(_, verdict)| verdict.claims().model.manifest),
+            };
+            return match self.least_busy(&able) {
+                Ok(slot) => Look::Go(Place { slot, manifest }),
+                Err(error) => Look::Stop(error),
+            };
         }
         if model::is_unknown(model, &instances) {
             return Look::Stop(self.not_found(model));
@@ -362,13 +385,17 @@ impl Fleet {
         if waiting.awaits(&instances, tried) {
             return Look::Wait;
         }
+        // Behind the address of one there are guests with several models.
+        if model == ModelChoice::Unnamed && !having.is_empty() {
+            return Look::Stop(self.model_required());
+        }
         match attested.len() == instances.len() && !instances.is_empty() {
             true => Look::Stop(self.not_found(model)),
             false => Look::Stop(self.none_attested(&instances)),
         }
     }
 
-    fn least_busy(&self, able: &[&Arc<Instance>]) -> Look {
+    fn least_busy(&self, able: &[&Arc<Instance>]) -> Result<Slot, FleetError> {
         let mut retry_in = None::<Duration>;
         let mut free: Vec<&Arc<Instance>> = Vec::with_capacity(able.len());
         for one in able {
@@ -384,10 +411,14 @@ impl Fleet {
         }
         free.sort_by_key(|one| one.in_flight());
         if let Some(slot) = free.iter().find_map(|one| one.slot()) {
-            return Look::Go(slot);
+            return Ok(slot);
         }
         let retry_in = if free.is_empty() { retry_in.unwrap_or(FULL) } else { jittered(FULL) };
-        Look::Stop(FleetError::Overloaded { retry_in })
+        Err(FleetError::Overloaded { retry_in })
+    }
+
+    fn model_required(&self) -> FleetError {
+        FleetError::ModelRequired { models: self.models().into_iter().map(|(name, _)| name).collect() }
     }
 
     fn not_found(&self, model: ModelChoice<'_>) -> FleetError {
@@ -440,7 +471,8 @@ impl Fleet {
     }
 }
 
-/// Whether a status says that the guest has not taken the request (RFC 9110 section 15.6.4, RFC 6585 section 4).
+/// Whether a status asks to come back later (RFC 9110 section 15.6.4, RFC 6585 section 4). Neither says that the request has
+/// had no effect.
 fn refuses(status: StatusCode) -> bool {
     matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
@@ -595,7 +627,7 @@ impl FleetBuilder {
         if listed.len() > MAX_INSTANCES {
             return Err(FleetSetupError::TooMany(listed.len()));
         }
-        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener });
+        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener, ledger: Arc::default() });
         let mut ids = BTreeSet::new();
         let mut instances = Vec::with_capacity(listed.len());
         for endpoint in &listed {

@@ -14,29 +14,32 @@ const MAX_SHOWN_MODEL: usize = 120;
 pub enum ModelChoice<'a> {
     /// The name that the request gives.
     Named(&'a str),
-    /// The request names none that can be read: any instance will do where all have the same model.
+    /// The request names none that can be read: any instance will do where all have the same model, and that is one of the
+    /// policy's table, where it has one.
     Unnamed,
 }
 
 impl ModelChoice<'_> {
     /// Whether a verdict attests the model: its manifest is one that the policy lists under the name, or, where the policy
-    /// has no table of models, its claims have this very name.
+    /// has no table of models, its claims have this very name. Of a request that names none, whether the manifest is one
+    /// that any name of the table stands for.
     pub(super) fn fits(self, policy: &AppraisalPolicy, verdict: &Verdict) -> bool {
-        let Self::Named(name) = self else { return true };
         let attested = &verdict.claims().model;
-        match &policy.models {
-            Some(models) => models
+        match (self, &policy.models) {
+            (Self::Named(name), Some(models)) => models
                 .manifests(name)
                 .is_some_and(|digests| digests.iter().any(|digest| digest.0 == attested.manifest.0)),
-            None => attested.name == name,
+            (Self::Named(name), None) => attested.name == name,
+            (Self::Unnamed, Some(models)) => models.names(&attested.manifest.0).next().is_some(),
+            (Self::Unnamed, None) => true,
         }
     }
 
     /// The name, or its beginning.
-    pub(super) fn shown(self) -> String {
+    pub(super) fn shown(self) -> Option<String> {
         match self {
-            Self::Named(name) => name.chars().take(MAX_SHOWN_MODEL).collect(),
-            Self::Unnamed => String::new(),
+            Self::Named(name) => Some(name.chars().take(MAX_SHOWN_MODEL).collect()),
+            Self::Unnamed => None,
         }
     }
 }

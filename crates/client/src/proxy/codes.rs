@@ -67,6 +67,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "use a name of /_confide/status: host and port, percent-encoded where it has brackets",
     ),
     (
+        "instance_overloaded",
+        "the instance answered 503 or 429 and is left alone for the time that it asked for",
+        "it is asked again by itself; where it happens often, add instances or let the guest take more requests",
+    ),
+    (
         "no_verdict",
         "the instance has shown no evidence yet",
         "see /_confide/status for the reason; it is tried again by itself",

@@ -323,7 +323,7 @@ impl Fault {
         Self::new(status, "invalid_request_error", code, message.to_owned())
     }
 
-    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: String) -> Self {
+    pub(super) fn new(status: StatusCode, kind: &'static str, code: &'static str, message: String) -> Self {
         Self { status, kind, code, message, check: None, allow: None, retry_in: None }
     }
 

@@ -1,7 +1,9 @@
 //! What the endpoint answers itself: status, verdicts, metrics, health, and the models of several instances.
 
+use super::codes::CODES;
 use super::forward::{Answer, Fault, json};
 use super::server::Endpoint;
+use crate::error::ClientError;
 use crate::fleet::{Fleet, Instance, InstanceState, InstanceView};
 use confide_channel::Moment;
 use confide_evidence::hex;
@@ -42,6 +44,27 @@ struct Reason {
     code: &'static str,
     message: String,
     what_to_do: Option<String>,
+}
+
+impl Reason {
+    fn of(error: &ClientError) -> Self {
+        let what_to_do = error.what_to_do().map(std::borrow::Cow::into_owned);
+        Self { code: error.code(), message: error.to_string(), what_to_do }
+    }
+
+    /// Of a state that is no error of the instance.
+    fn of_state(state: InstanceState) -> Option<Self> {
+        if state != InstanceState::Overloaded {
+            return None;
+        }
+        let code = "instance_overloaded";
+        let listed = CODES.iter().find(|(known, ..)| *known == code);
+        Some(Self {
+            code,
+            message: "it answered 503 or 429 and is left alone for the time that it asked for".to_owned(),
+            what_to_do: listed.map(|(_, _, what_to_do)| (*what_to_do).to_owned()),
+        })
+    }
 }
 
 /// The verdict that holds.
@@ -99,6 +122,7 @@ pub(super) fn status(endpoint: &Endpoint) -> Answer {
 
 fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
     let InstanceView { state, reason, retry_in, verdict } = instance.view();
+    let reason = reason.as_ref().map(Reason::of).or_else(|| Reason::of_state(state));
     let now = Moment::now();
     let standing = verdict.map(|verdict| {
         let (result, model) = (verdict.result(), &verdict.claims().model);
@@ -117,11 +141,7 @@ fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
         instance: instance.id().to_owned(),
         url: instance.client().endpoint().to_string(),
         state: state.as_str(),
-        reason: reason.map(|error| Reason {
-            code: error.code(),
-            message: error.to_string(),
-            what_to_do: error.what_to_do().map(std::borrow::Cow::into_owned),
-        }),
+        reason,
         retry_in_seconds: retry_in.map(|time| time.as_secs_f64()),
         verdict: standing,
         in_flight: instance.in_flight(),
@@ -147,7 +167,7 @@ pub(super) fn verdict(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
     let view = instance.view();
     let why = view.reason.map_or_else(|| view.state.as_str().to_owned(), |error| error.to_string());
     let message = format!("there is no verdict yet: {why}");
-    Err(Fault::refused(StatusCode::SERVICE_UNAVAILABLE, "no_verdict", &message))
+    Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_error", "no_verdict", message))
 }
 
 /// The models of attested instances, as the OpenAI API lists them.

@@ -22,7 +22,7 @@ use confide_evidence::text::escape_json;
 use confide_evidence::time::format_seconds;
 use confide_record::{Entries, Link, MAX_FILE};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Show evidence, endorsements, records or policies field by field, without appraising them
 ///
@@ -61,8 +61,8 @@ impl Form {
 
 impl Inspect {
     pub(crate) fn run(self) -> Result<Status, Failure> {
-        let bytes = input::read(&self.file, MAX_FILE)?;
-        let Form { name, shown } = recognised(&bytes)?;
+        let bytes = input::read_entries(&self.file, MAX_FILE)?;
+        let Form { name, shown } = recognised(&bytes).ok_or_else(|| unknown(&self.file, &bytes))?;
         for shown in shown {
             let shown = with_its_form(name, shown);
             if self.json {
@@ -78,7 +78,7 @@ impl Inspect {
 /// The lines that are printed of a file, as text and as JSON; none where it has no form.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<String> {
     let mut lines = Vec::new();
-    let Ok(Form { name, shown }) = recognised(bytes) else { return lines };
+    let Some(Form { name, shown }) = recognised(bytes) else { return lines };
     for shown in shown {
         let shown = with_its_form(name, shown);
         fields(&shown, "", &mut |line| lines.push(line.to_owned()));
@@ -142,12 +142,9 @@ fn fields(value: &Value, path: &str, print: &mut impl FnMut(&str)) {
 }
 
 /// The file's contents, by the first form that it has.
-fn recognised(bytes: &[u8]) -> Result<Form, Failure> {
+fn recognised(bytes: &[u8]) -> Option<Form> {
     let found = binary(bytes).or_else(|| text::form(bytes));
-    if let Some(form) = found.or_else(|| encoded(bytes).and_then(|bytes| binary(&bytes))) {
-        return Ok(form);
-    }
-    Err(unknown(bytes))
+    found.or_else(|| encoded(bytes).and_then(|bytes| binary(&bytes)))
 }
 
 /// A form of bytes.
@@ -267,12 +264,12 @@ fn simulated(record: &Record) -> Value {
 }
 
 /// Why the file is of no form, as far as its first bytes tell what it was meant to be.
-fn unknown(bytes: &[u8]) -> Failure {
+fn unknown(path: &Path, bytes: &[u8]) -> Failure {
     let why = text::why_not(bytes).unwrap_or_else(|| match EvidenceDocument::decode(bytes) {
         Err(error) => format!("as an evidence document: {error}"),
         Ok(_) => String::new(),
     });
-    let message = format!("of no form that is known ({why})");
+    let message = format!("{}: of no form that is known ({why})", path.display());
     Failure::new(Status::Malformed, "document_format", message)
         .hint("`confide inspect --help` lists the forms; give the file as the guest, the kernel, the vendor or `confide` gave it")
 }

@@ -15,7 +15,7 @@ use difference::{Change, changes};
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Reproduce the verdicts of a record file, without network and clock
 ///
@@ -74,7 +74,8 @@ struct Compared<'a> {
 impl Replay {
     pub(crate) fn run(self) -> Result<Status, Failure> {
         let replacement = self.other.load()?;
-        let bytes = input::read(&self.file, MAX_FILE)?;
+        let bytes = input::read_entries(&self.file, MAX_FILE)?;
+        let fault = |error| fault(&self.file, error);
         let records = confide_record::read(&bytes).map_err(fault)?;
         if let (Some(head), Some(last)) = (&self.head, records.last()) {
             let (head, found) = (Bytes(*head), last.hash());
@@ -207,8 +208,9 @@ fn shown(value: &Value) -> String {
     }
 }
 
-pub(crate) fn fault(error: RecordError) -> Failure {
-    let (status, code) = match error {
+/// What is wrong with a record file, as a failure of the program.
+pub(crate) fn fault(path: &Path, error: RecordError) -> Failure {
+    let (status, code) = match &error {
         RecordError::Io(_) => (Status::Internal, "file_unwritable"),
         RecordError::Chain { .. } => (Status::Rejected, "record_chain"),
         RecordError::Policy { source: confide_policy::PolicyError::DangerNotBuilt, .. } => {
@@ -220,5 +222,11 @@ pub(crate) fn fault(error: RecordError) -> Failure {
         RecordError::Format { index: 0, .. } => format!("this is no record file: {error}"),
         _ => error.to_string(),
     };
-    Failure::new(status, code, message)
+    let failure = Failure::new(status, code, format!("{}: {message}", path.display()));
+    match error {
+        RecordError::TooLarge(_) => failure.hint(
+            "begin a new file, or record to a folder, a path that ends with a slash, which `confide audit` reads whole",
+        ),
+        _ => failure,
+    }
 }

@@ -8,6 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::Limits;
 use super::fault::Fault;
 
+/// After how many seconds a request that found the queue full may come again.
+const FULL_SECONDS: u64 = 1;
+
 /// Bounds the requests in the engine, and the queue in front of it.
 pub(super) struct Admission {
     running: Arc<Semaphore>,
@@ -37,10 +40,12 @@ impl Admission {
         if let Ok(place) = Arc::clone(&self.running).try_acquire_owned() {
             return Ok(Slot { _place: place });
         }
-        let overloaded = || Fault::Overloaded { retry_after: self.wait.as_secs().max(1) };
-        let _queued = self.waiting.try_acquire().map_err(|_| overloaded())?;
+        // Of a full queue the next place may be free at once, and who did not wait has lost nothing by asking again.
+        let full = |_| Fault::Overloaded { retry_after: FULL_SECONDS };
+        let _queued = self.waiting.try_acquire().map_err(full)?;
         let place = tokio::time::timeout(self.wait, Arc::clone(&self.running).acquire_owned()).await;
-        let place = place.map_err(|_| overloaded())?.expect("the semaphore is never closed");
+        let late = |_| Fault::Overloaded { retry_after: self.wait.as_secs().max(FULL_SECONDS) };
+        let place = place.map_err(late)?.expect("the semaphore is never closed");
         Ok(Slot { _place: place })
     }
 }
