@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Recomputes every output of vectors.json and checks every sample against the CDDL files beside it.
+"""Recomputes every output of vectors.json and release-vectors.json and checks every sample against the CDDL files beside it.
 
 Uses the standard library alone and shares nothing with the Rust code: it has its own CBOR encoder and decoder, its
 own reader of the CDDL subset that these files use, and its own hashing. Exits 1 on the first kind of disagreement.
@@ -7,6 +7,7 @@ own reader of the CDDL subset that these files use, and its own hashing. Exits 1
 
 import base64
 import hashlib
+import hmac
 import json
 import pathlib
 import re
@@ -73,10 +74,10 @@ def decode_item(data, at):
     return (items if major == 4 else dict(zip(items[::2], items[1::2]))), at
 
 
-# The subset of CDDL (RFC 8610) that the files use: maps, arrays, choices, literals, occurrences, .size and .cbor.
+# The subset of CDDL (RFC 8610) that the files use: maps, arrays, choices, literals, occurrences, .size, .regexp and .cbor.
 
 class Cddl:
-    TOKEN = re.compile(r'\s+|;[^\n]*|(?P<t>"[^"]*"|\.[a-z]+|\d*\*\d*|\d+|[A-Za-z_][\w-]*|[{}\[\]/,:?=])')
+    TOKEN = re.compile(r'\s+|;[^\n]*|(?P<t>"[^"]*"|\.\.|\.[a-z]+|\d*\*\d*|\d+|[A-Za-z_][\w-]*|[{}\[\]()/,:?=])')
 
     def __init__(self, text):
         self.tokens, at = [], 0
@@ -116,11 +117,24 @@ class Cddl:
         inner = self.plain()
         if self.peek() == ".size":
             self.take()
-            return ("size", inner, int(self.take()))
+            return ("size", inner, *self.bounds())
+        if self.peek() == ".regexp":
+            self.take()
+            return ("regexp", inner, self.take()[1:-1])
         if self.peek() == ".cbor":
             self.take()
             return ("cbor", inner, self.take())
         return inner
+
+    def bounds(self):
+        """A number, or a range (low..high): the least and the most bytes."""
+        if self.peek() != "(":
+            size = int(self.take())
+            return size, size
+        self.take("(")
+        low, high = int(self.take()), int(self.take("..") and self.take())
+        self.take(")")
+        return low, high
 
     def plain(self):
         token = self.take()
@@ -161,7 +175,10 @@ class Cddl:
         if kind == "literal":
             return type(value) is type(type_[1]) and value == type_[1]
         if kind == "size":
-            return self.matches(value, type_[1]) and len(value) == type_[2]
+            size = len(value.encode() if isinstance(value, str) else value) if isinstance(value, (str, bytes)) else -1
+            return self.matches(value, type_[1]) and type_[2] <= size <= type_[3]
+        if kind == "regexp":
+            return self.matches(value, type_[1]) and re.fullmatch(type_[2], value) is not None
         if kind == "cbor":
             return self.matches(value, type_[1]) and encode(decode(value)) == value and self.matches(decode(value), ("name", type_[2]))
         if kind == "map":
@@ -308,10 +325,51 @@ def head_signing_input(head):
     return lp(b"confide/record-head/v1", struct.pack(">Q", head["time"]), *fields)
 
 
-def release_signing_input(i):
-    sealed = [field for item in i["sealed"] for field in (item["aad"], item["ciphertext"])]
-    time = struct.pack(">Q", i["time"])
-    return lp(b"confide/release/v1", sha256(encode(i["document"])), i["nonce"], i["recipient_key"], time, *sealed)
+def release(i):
+    """What the signature of an answer covers. It must be there, for what the request's document binds, and all must open."""
+    request, answer, document = i["request"], i["answer"], decode(i["request"]["document"])
+    boot, recipient_key = decode(document["events"][0][1]), document["key_set"]["kem"]["public"]
+    # RFC 8410 section 4.
+    if boot["broker_key"] != bytes.fromhex("302a300506032b6570032100") + i["identity_key"]:
+        raise ValueError("the guest measured another broker's key")
+    data = [lp(request["nonce"], item["id"].encode()) for item in answer["volumes"]]
+    sealed = [field for aad, item in zip(data, answer["volumes"]) for field in (aad, item["encapsulated"], item["ciphertext"])]
+    time = struct.pack(">Q", answer["time"])
+    signed = lp(b"confide/release/v1", sha256(request["document"]), request["nonce"], recipient_key, time, *sealed)
+    if not ed25519_verifies(i["identity_key"], signed, answer["signature"]):
+        raise ValueError("the signature does not verify")
+    if [item["id"] for item in answer["volumes"]] != request["volumes"]:
+        raise ValueError("the answer is about other volumes")
+    for aad, item, secrets in zip(data, answer["volumes"], i["secrets"], strict=True):
+        shared = xwing_shared(i["recipient_seed"], recipient_key, item["encapsulated"])
+        if hpke_open(shared, b"confide/release/v1", aad, item["ciphertext"]) != encode(secrets):
+            raise ValueError("the ciphertext holds other secrets")
+    return signed
+
+
+def header_digest(i):
+    """Of a copy of a LUKS2 header, without what differs between its two copies, and of its keyslot."""
+    fields, text, pattern, size = i["fields"], i["json"].encode(), i["area"]["repeat"], i["area"]["size"]
+    copy = fields + bytes(4096 - len(fields)) + text + bytes(16384 - 4096 - len(text))
+    if copy[448:480] != sha256(copy[:448] + bytes(64) + copy[512:]):
+        raise ValueError("the checksum is wrong")
+    for start, end in ((0, 6), (104, 168), (256, 264), (448, 512)):
+        copy = copy[:start] + bytes(end - start) + copy[end:]
+    return sha256(copy + (pattern * (size // len(pattern) + 1))[:size])
+
+
+def audit_chain(entries):
+    prev = bytes(32)
+    for place, entry in enumerate(entries):
+        if entry["prev"] != prev or entry["seq"] != place:
+            raise ValueError("the chain is broken")
+        prev = sha256(lp(b"confide/broker-audit/v1", encode(entry)))
+    return prev
+
+
+def audit_head_signing_input(head):
+    numbers = [struct.pack(">Q", head[name]) for name in ("time", "count")]
+    return lp(b"confide/broker-audit-head/v1", *numbers, head["last"])
 
 
 COMPUTE = {
@@ -333,7 +391,10 @@ COMPUTE = {
     "receipt-signing-input": receipt_signing_input,
     "kept-receipt-chain": lambda i: kept_receipt_chain(i["receipts"]),
     "head-signing-input": lambda i: head_signing_input(i["value"]),
-    "release-signing-input": release_signing_input,
+    "release": release,
+    "header-digest": header_digest,
+    "audit-chain": lambda i: audit_chain(i["entries"]),
+    "audit-head-signing-input": lambda i: audit_head_signing_input(i["value"]),
 }
 
 
@@ -372,7 +433,122 @@ def check_that_cddl_refuses(cddl, document):
     return [name for name, changed in changes.items() if cddl.matches(changed, ("name", "evidence"))]
 
 
-# Signatures over files of reference values: Ed25519 (RFC 8032 section 5.1.7) and ECDSA on P-256 (FIPS 186-5 section 6.4).
+def check_that_cddl_refuses_entries(cddl, entry):
+    changes = {
+        "entry of an unknown kind": {**entry, "what": "deleted"},
+        "entry without its place": {key: value for key, value in entry.items() if key != "seq"},
+        "entry with a name that is none": {**entry, "volumes": [["../x", []]]},
+        "entry with a negative generation": {**entry, "volumes": [["x", [-1]]]},
+    }
+    return [name for name, changed in changes.items() if cddl.matches(changed, ("name", "audit-entry"))]
+
+
+# What a guest opens: HPKE (RFC 9180) in base mode with X-Wing (draft-connolly-cfrg-xwing-kem), HKDF-SHA256, ChaCha20Poly1305.
+
+def ml_kem_768_shared(seed, key, ciphertext):
+    """The key that the ciphertext holds (FIPS 203 sections 5.3 and 6.3), if it is a genuine one: what was sealed under it shows that."""
+    q = 3329
+
+    def noise(number):
+        bits = int.from_bytes(hashlib.shake_256(sigma + bytes([number])).digest(128), "little")
+        pairs = [(bits >> 4 * i & 3, bits >> 4 * i + 2 & 3) for i in range(256)]
+        return [one.bit_count() - other.bit_count() for one, other in pairs]
+
+    def decompressed(data, width):
+        packed = int.from_bytes(data, "little")
+        values = [packed >> width * i & (1 << width) - 1 for i in range(256)]
+        return [(q * value + (1 << width - 1)) >> width for value in values]
+
+    sigma = hashlib.sha3_512(seed + b"\x03").digest()[32:]
+    w = decompressed(ciphertext[960:], 4)
+    for row in range(3):
+        secret, u = noise(row), decompressed(ciphertext[320 * row:320 * row + 320], 10)
+        for i, one in enumerate(secret):
+            for j, other in enumerate(u):
+                place, sign = (i + j, 1) if i + j < 256 else (i + j - 256, -1)
+                w[place] -= sign * one * other
+    bits = [(4 * (value % q) + q) // (2 * q) & 1 for value in w]
+    message = sum(bit << i for i, bit in enumerate(bits)).to_bytes(32, "little")
+    return hashlib.sha3_512(message + hashlib.sha3_256(key).digest()).digest()[:32]
+
+
+def x25519(scalar, point):
+    """RFC 7748 section 5."""
+    p = 2**255 - 19
+    k = int.from_bytes(scalar, "little") & ~7 & (1 << 255) - 1 | 1 << 254
+    x = int.from_bytes(point, "little") & (1 << 255) - 1
+    x2, z2, x3, z3 = 1, 0, x, 1
+    for t in range(254, -1, -1):
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
+        aa, bb, da, cb = a * a % p, b * b % p, d * a % p, c * b % p
+        e = aa - bb
+        x3, z3, x2, z2 = (da + cb) ** 2 % p, x * (da - cb) ** 2 % p, aa * bb % p, e * (aa + 121665 * e) % p
+        if k >> t & 1:
+            x2, z2, x3, z3 = x3, z3, x2, z2
+    return (x2 * pow(z2, -1, p) % p).to_bytes(32, "little")
+
+
+def xwing_shared(seed, key, ciphertext):
+    expanded = hashlib.shake_256(seed).digest(96)
+    inner = ml_kem_768_shared(expanded[:32], key[:1184], ciphertext[:1088])
+    outer = x25519(expanded[64:], ciphertext[1088:])
+    return hashlib.sha3_256(inner + outer + ciphertext[1088:] + key[1184:] + b"\\.//^\\").digest()
+
+
+def hpke_open(shared, info, aad, ciphertext):
+    suite = b"HPKE" + bytes.fromhex("647a00010003")
+
+    def extract(salt, label, data):
+        return hmac.digest(salt, b"HPKE-v1" + suite + label + data, "sha256")
+
+    def expand(label, size):
+        return hmac.digest(secret, bytes([0, size]) + b"HPKE-v1" + suite + label + context + b"\x01", "sha256")[:size]
+
+    context = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+    secret = extract(shared, b"secret", b"")
+    return chacha20_poly1305_open(expand(b"key", 32), expand(b"base_nonce", 12), aad, ciphertext)
+
+
+def chacha20(key, nonce, counter, size):
+    """RFC 8439 section 2.4: so many bytes of the key stream."""
+    def turn(a, b, c, d):
+        for one, other, into, by in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+            state[one] = state[one] + state[other] & 0xFFFFFFFF
+            mixed = state[into] ^ state[one]
+            state[into] = (mixed << by | mixed >> 32 - by) & 0xFFFFFFFF
+
+    stream = b""
+    while len(stream) < size:
+        begun = [*struct.unpack("<4I", b"expand 32-byte k"), *struct.unpack("<8I", key), counter, *struct.unpack("<3I", nonce)]
+        state = begun.copy()
+        for _ in range(10):
+            for column in range(4):
+                turn(column, 4 + column, 8 + column, 12 + column)
+            for column in range(4):
+                turn(column, 4 + (column + 1) % 4, 8 + (column + 2) % 4, 12 + (column + 3) % 4)
+        stream += struct.pack("<16I", *[one + other & 0xFFFFFFFF for one, other in zip(begun, state)])
+        counter += 1
+    return stream[:size]
+
+
+def chacha20_poly1305_open(key, nonce, aad, sealed):
+    """RFC 8439 section 2.8."""
+    ciphertext, tag = sealed[:-16], sealed[-16:]
+    once = chacha20(key, nonce, 0, 32)
+    r, s = int.from_bytes(once[:16], "little") & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF, int.from_bytes(once[16:], "little")
+    padded = [part + bytes(-len(part) % 16) for part in (aad, ciphertext)]
+    message = b"".join(padded) + struct.pack("<QQ", len(aad), len(ciphertext))
+    sum_ = 0
+    for at in range(0, len(message), 16):
+        sum_ = (sum_ + int.from_bytes(message[at:at + 16] + b"\x01", "little")) * r % (2**130 - 5)
+    if (sum_ + s & (1 << 128) - 1).to_bytes(16, "little") != tag:
+        raise ValueError("what was sealed does not open")
+    return bytes(one ^ other for one, other in zip(ciphertext, chacha20(key, nonce, 1, len(ciphertext))))
+
+
+# Signatures, of brokers and over files of reference values: Ed25519 (RFC 8032 section 5.1.7) and ECDSA on P-256 (FIPS 186-5 section 6.4).
 
 def pem(text):
     return base64.b64decode("".join(line for line in text.splitlines() if not line.startswith("-----")))
@@ -475,11 +651,14 @@ def check_domains():
 
 def main():
     cddl = Cddl("\n".join(path.read_text() for path in sorted(HERE.glob("*.cddl"))))
-    vectors = json.loads((HERE / "vectors.json").read_text(), object_hook=restore)["vectors"]
+    files = [json.loads((HERE / name).read_text(), object_hook=restore) for name in ("vectors.json", "release-vectors.json")]
+    vectors = [vector for file in files for vector in file["vectors"]]
     failures = [(vector["name"], problem) for vector in vectors if (problem := check(vector, cddl))]
     failures += [(kind, "has no vector") for kind in COMPUTE if kind not in {vector["kind"] for vector in vectors}]
     samples = [vector["inputs"]["value"] for vector in vectors if vector["inputs"].get("rule") == "evidence"]
     failures += [(f"CDDL: {name}", "is accepted") for name in check_that_cddl_refuses(cddl, samples[0])]
+    entries = [vector["inputs"]["value"] for vector in vectors if vector["inputs"].get("rule") == "audit-entry"]
+    failures += [(f"CDDL: {name}", "is accepted") for name in check_that_cddl_refuses_entries(cddl, entries[0])]
     failures += check_domains()
     failures += check_references()
     for name, problem in failures:

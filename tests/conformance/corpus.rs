@@ -199,19 +199,28 @@ fn every_recorded_nvidia_device_is_met() {
 fn opinions(items: &[Item]) -> Vec<Value> {
     let jwks = include_str!("../../fixtures/nvidia/accept-nras/jwks.json");
     let answers = [
-        ("google-go-nvattest-tools/hopper-550.90.07-full/", "hopper-claims-v3-detached-eat.json"),
-        ("nvidia-attestation-sdk/ls10-96.10.55.00.01/", "switch-detached-eat-STAGING.json"),
+        (
+            "google-go-nvattest-tools/hopper-550.90.07-full/",
+            "hopper-claims-v3-detached-eat.json",
+            "refused by nras_key: no key of that day is recorded",
+        ),
+        (
+            "nvidia-attestation-sdk/ls10-96.10.55.00.01/",
+            "switch-detached-eat-STAGING.json",
+            "refused by nras_key, as no key of that day is recorded, before nras_issuer, which would refuse NVIDIA's staging \
+             service: who issued a token that nobody is known to have signed decides nothing",
+        ),
     ];
-    let case = |(device, answer): (&str, &str)| {
+    let case = |(device, answer, why): (&str, &str, &str)| {
         let item = items.iter().find(|item| item.source.starts_with(device)).unwrap();
         let expected = json!({
             "outcome": "rejected",
             "checks": {
                 "device_report_signature": "pass", "nras_format": "pass", "nras_key": "fail",
-                "nras_signature": "not_run", "nras": "not_run",
+                "nras_signature": "not_run", "nras_issuer": "not_run", "nras": "not_run",
             },
         });
-        let mut case = nvidia_case(answer, "no key of that day is recorded", &[item], expected);
+        let mut case = nvidia_case(answer, why, &[item], expected);
         let answer = format!("nvidia-attestation-sdk/nras/{answer}");
         case["evidence"]["nras"] = json!({ "jwks": { "text": jwks }, "answers": [{ "file": answer }] });
         case

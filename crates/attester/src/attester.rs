@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::{
-    Claims, CpuEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
+    Claims, CpuEvidence, DeviceEvidence, EvidenceDocument, Gpus, KeySet, Platform, VERSION, devices_digest,
 };
 use confide_evidence::event::{DevicesInUse, EventLog, EventLogError, RuntimeEvent};
 use confide_evidence::tdx::{Padding, Quote};
@@ -12,8 +12,9 @@ use confide_evidence::transcript::{Binding, Transcript};
 
 use crate::device::{Cpu, Device, Devices, Nature, Separate};
 use crate::error::AttesterError;
-use crate::gpu::{Node, Ready};
+use crate::gpu::{Found, Node, Ready};
 use crate::tsm::ConfigfsTdx;
+use crate::vsock::VsockTdx;
 
 /// The machine that this guest runs on, and what has been measured on it.
 ///
@@ -43,6 +44,15 @@ impl Attester {
     /// [`AttesterError::NoPlatform`] when the kernel offers no TDX interfaces.
     pub fn tdx() -> Result<Self, AttesterError> {
         Ok(Self::new(Box::new(ConfigfsTdx::open()?), Vec::new()))
+    }
+
+    /// As [`Attester::tdx`], with quotes from the host's quote generation service on this vsock port, instead of the kernel's
+    /// configfs-tsm.
+    ///
+    /// # Errors
+    /// [`AttesterError::NoPlatform`] when the kernel offers no TDX interfaces.
+    pub fn tdx_over_vsock(port: u32) -> Result<Self, AttesterError> {
+        Ok(Self::new(Box::new(VsockTdx::open(port)?), Vec::new()))
     }
 
     pub(crate) fn new(cpu: Box<dyn Cpu>, devices: Vec<Box<dyn Device>>) -> Self {
@@ -112,6 +122,32 @@ impl Attester {
         claims: &Claims,
     ) -> Result<EvidenceDocument, AttesterError> {
         let devices = self.devices.evidence(&|position| binding.gpu_nonce(position))?;
+        self.attest_over(devices, binding, key_set, claims)
+    }
+
+    /// As [`Attester::attest`], with evidence of GPUs and switches that are found and not ready, in place of those of this
+    /// machine: before keys are released nothing takes work.
+    ///
+    /// # Errors
+    /// As [`Attester::attest`].
+    pub fn attest_with(
+        &self,
+        binding: &Binding,
+        key_set: &KeySet,
+        claims: &Claims,
+        node: &Node<Found>,
+    ) -> Result<EvidenceDocument, AttesterError> {
+        let devices = node.evidence(|position| binding.gpu_nonce(position))?;
+        self.attest_over(devices, binding, key_set, claims)
+    }
+
+    fn attest_over(
+        &self,
+        devices: Vec<DeviceEvidence>,
+        binding: &Binding,
+        key_set: &KeySet,
+        claims: &Claims,
+    ) -> Result<EvidenceDocument, AttesterError> {
         let mut measured = lock(&self.measured);
         let log = measured.exact_log()?;
         log.check_complete(binding.role(), claims.egress.mode)?;
@@ -258,7 +294,7 @@ mod tests {
             gpus,
             build: build(),
             model: Model { name: "m".into(), manifest: digest(2) },
-            egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: vec![] },
+            egress: Egress::open(),
             engine: Engine { kind: "builtin".into(), flags: vec![], environment: vec![] },
             volumes: vec![],
             changing: Changing { drops: 0, locked_at: None, guest_time: 1 },

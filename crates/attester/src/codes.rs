@@ -20,6 +20,12 @@ codes! {
         "check the quoting service on the host";
     QUOTING_INTERFERENCE = "quoting_interference", "another process wrote to the same quoting request",
         "let no other process of this machine use configfs-tsm requests of the guest";
+    QUOTING_REFUSED = "quoting_refused", "the host's quote generation service refused to quote",
+        "look in the service's log on the host: it runs as `qgsd`, and its platform must be registered";
+    QUOTING_LATE = "quoting_late", "the host's quote generation service did not answer in time",
+        "check the quote generation service on the host";
+    QUOTING_MALFORMED = "quoting_malformed", "what the host's quote generation service said is no answer of its protocol",
+        "check that the quote generation service listens on the configured port of the host, and its version";
     QUOTE_INVALID = "quote_invalid", "the host's quoting service returned no TDX quote",
         "check the version of the quoting service on the host";
     EVENTS_INVALID = "events_invalid", "a measured event may not stand where it does, or one is missing",

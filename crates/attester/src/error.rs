@@ -62,6 +62,24 @@ pub enum AttesterError {
         /// The generation that the kernel counted.
         found: String,
     },
+    /// The host's quote generation service refused.
+    #[error("the host's quote generation service refused, with the error {number:#x} of qgs_msg_lib.h")]
+    QuotingRefused {
+        /// Its number of the reason.
+        number: u32,
+    },
+    /// The host's quote generation service did not answer in time.
+    #[error("the host's quote generation service gave no whole answer within {seconds} seconds")]
+    QuotingLate {
+        /// How long the attester waited.
+        seconds: u64,
+    },
+    /// What the host's quote generation service said is no answer.
+    #[error("the answer of the host's quote generation service is none: {reason}")]
+    QuotingMessage {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// What the quoting service returned is no quote.
     #[error("the quoting service returned no TDX quote")]
     Quote(#[from] QuoteError),
@@ -97,6 +115,9 @@ impl AttesterError {
             Self::Device { .. } => codes::DEVICE_FAILED,
             Self::Busy { .. } => codes::QUOTING_BUSY,
             Self::Interference { .. } => codes::QUOTING_INTERFERENCE,
+            Self::QuotingRefused { .. } => codes::QUOTING_REFUSED,
+            Self::QuotingLate { .. } => codes::QUOTING_LATE,
+            Self::QuotingMessage { .. } => codes::QUOTING_MALFORMED,
             Self::Quote(_) => codes::QUOTE_INVALID,
             Self::Events(_) => codes::EVENTS_INVALID,
             Self::RegisterUsed => codes::REGISTER_USED,

@@ -4,7 +4,8 @@
 //! [`Binding`](confide_evidence::transcript::Binding) with an evidence document whose transcript it composes
 //! itself: no interface signs report data that a caller chose. A [`gpu::Node`] takes the GPUs to the ready state.
 //!
-//! Two platforms exist: Intel TDX through the kernel's configfs-tsm ([`Attester::tdx`]), and, behind the feature
+//! Two platforms exist: Intel TDX, whose quotes come through the kernel's configfs-tsm ([`Attester::tdx`]) or from the host's
+//! service over vsock ([`Attester::tdx_over_vsock`]), and, behind the feature
 //! `danger-simulator` that is off in every image, a software TDX module with software GPUs
 //! (`Attester::simulated`). Neither falls back to the other.
 
@@ -13,14 +14,18 @@ mod boot_log;
 mod codes;
 mod deadline;
 mod device;
+pub mod entropy;
 mod error;
 pub mod gpu;
 pub mod kernel;
+mod qgs;
+pub mod readers;
 #[cfg(feature = "danger-simulator")]
 mod served;
 #[cfg(feature = "danger-simulator")]
 mod simulated;
 mod tsm;
+mod vsock;
 
 pub use attester::Attester;
 pub use codes::CODES;
@@ -28,3 +33,4 @@ pub use device::Nature;
 pub use error::AttesterError;
 #[cfg(feature = "danger-simulator")]
 pub use simulated::SimulatedMachine;
+pub use tsm::WRITTEN;

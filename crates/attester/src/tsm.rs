@@ -18,6 +18,8 @@ use crate::error::AttesterError;
 pub(crate) const REPORTS: &str = "/sys/kernel/config/tsm/report";
 /// What extends RTMR3 when exactly 48 bytes are written to it.
 pub(crate) const RTMR3: &str = "/sys/devices/virtual/misc/tdx_guest/measurements/rtmr3:sha384";
+/// What evidence of hardware is made by writing to: a folder, in which others are made and removed, and a file.
+pub const WRITTEN: [&str; 2] = [REPORTS, RTMR3];
 /// What the kernel calls TDX.
 pub(crate) const PROVIDER: &str = "tdx_guest";
 /// How long to wait for a quoting service that is busy with an earlier request. The kernel gives up on one request
@@ -53,7 +55,7 @@ impl Requests for Configfs {
 /// The TDX module, as the kernel offers it.
 pub(crate) struct ConfigfsTdx {
     reports: PathBuf,
-    rtmr3: PathBuf,
+    register: Register,
     boot_log: Option<Vec<u8>>,
     requests: Box<dyn Requests>,
     patience: Duration,
@@ -76,18 +78,8 @@ impl ConfigfsTdx {
         requests: Box<dyn Requests>,
         patience: Duration,
     ) -> Result<Self, AttesterError> {
-        for path in [&reports, &rtmr3] {
-            fs::metadata(path).map_err(|source| AttesterError::NoPlatform { path: path.clone(), source })?;
-        }
-        let register = fs::read(&rtmr3).map_err(|source| AttesterError::Device {
-            action: "read",
-            path: rtmr3.clone(),
-            source,
-        })?;
-        if register != [0; 48] {
-            return Err(AttesterError::RegisterUsed);
-        }
-        Ok(Self { reports, rtmr3, boot_log: None, requests, patience, count: 0 })
+        require(&reports)?;
+        Ok(Self { reports, register: Register::unused(rtmr3)?, boot_log: None, requests, patience, count: 0 })
     }
 
     /// A name that no other process uses: the kernel shares the directory between all of them.
@@ -103,7 +95,7 @@ impl Cpu for ConfigfsTdx {
     }
 
     fn extend_rtmr3(&mut self, digest: &[u8; 48]) -> Result<(), AttesterError> {
-        write_once(&self.rtmr3, digest)
+        self.register.extend(digest)
     }
 
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
@@ -123,6 +115,31 @@ impl Cpu for ConfigfsTdx {
     fn endorsements(&self) -> Option<Endorsements> {
         None
     }
+}
+
+/// The file of RTMR3.
+pub(crate) struct Register(PathBuf);
+
+impl Register {
+    /// The register in this file, which nobody has extended before.
+    pub(crate) fn unused(file: PathBuf) -> Result<Self, AttesterError> {
+        require(&file)?;
+        let fault = |source| AttesterError::Device { action: "read", path: file.clone(), source };
+        if fs::read(&file).map_err(fault)? != [0; 48] {
+            return Err(AttesterError::RegisterUsed);
+        }
+        Ok(Self(file))
+    }
+
+    /// RTMR3 := SHA-384(RTMR3 ‖ digest).
+    pub(crate) fn extend(&self, digest: &[u8; 48]) -> Result<(), AttesterError> {
+        write_once(&self.0, digest)
+    }
+}
+
+fn require(path: &Path) -> Result<(), AttesterError> {
+    let fault = |source| AttesterError::NoPlatform { path: path.to_owned(), source };
+    fs::metadata(path).map(drop).map_err(fault)
 }
 
 /// A quote without the zeros behind it.
@@ -352,12 +369,13 @@ mod tests {
     #[test]
     fn a_busy_service_is_tried_again_until_patience_ends() {
         let busy = || io::Error::from_raw_os_error(16);
-        let mut attempts = 0;
+        let (mut attempts, begun) = (0, Instant::now());
         let outcome = patiently(PATIENCE, || {
             attempts += 1;
             if attempts < 3 { Err(busy()) } else { Ok(attempts) }
         });
         assert_eq!(outcome.unwrap(), 3);
+        assert!(begun.elapsed() < Duration::from_secs(1), "no quote waits for the next second");
         let error = patiently(Duration::from_millis(30), || Err::<(), _>(busy())).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(16));
     }

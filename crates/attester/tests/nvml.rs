@@ -16,8 +16,8 @@ use confide_attester::gpu::{
 use confide_attester::{Attester, CODES, SimulatedMachine};
 use confide_evidence::bytes::Bytes;
 use confide_evidence::document::{
-    Build, Changing, Claims, DeviceEvidence, DeviceKind, Egress, EgressMode, Engine, Gpus, KemAlgorithm,
-    KemKey, KeySet, Model,
+    Build, Changing, Claims, DeviceEvidence, DeviceKind, Egress, Engine, Gpus, KemAlgorithm, KemKey, KeySet,
+    Model,
 };
 use confide_evidence::event::{Boot, Configuration, LoadedModel, RuntimeEvent};
 use confide_evidence::hash::sha256;
@@ -145,7 +145,7 @@ fn claims(gpus: Gpus) -> Claims {
         gpus,
         build: build(),
         model: Model { name: "m".into(), manifest: Bytes([1; 32]) },
-        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: vec![] },
+        egress: Egress::open(),
         engine: Engine { kind: "builtin".into(), flags: vec![], environment: vec![] },
         volumes: vec![],
         changing: Changing { drops: 0, locked_at: None, guest_time: 1 },
@@ -719,6 +719,31 @@ fn a_ready_node_reports_in_the_evidence_document() {
             assert_eq!(device.report.as_bytes(), gpu.report(binding.gpu_nonce(position)));
         }
         assert_eq!(document.devices.len(), 2);
+    });
+}
+
+#[test]
+fn a_found_node_reports_for_the_release_of_keys_and_takes_no_work() {
+    let test = "a_found_node_reports_for_the_release_of_keys_and_takes_no_work";
+    emulated(test, &Scenario::of_gpus(2), || {
+        let machine = SimulatedMachine { seed: 1, gpus: 0, quote_time: Duration::ZERO };
+        let attester = Attester::simulated(machine).unwrap();
+        let digest = Bytes([1; 32]);
+        let boot = Boot { build: build(), boot_id: Bytes([7; 16]), broker_key: None };
+        attester.measure(RuntimeEvent::Boot(boot)).unwrap();
+        attester.measure(RuntimeEvent::Configuration(Configuration { digest })).unwrap();
+        let node = find().unwrap();
+        let binding = Binding::KeyRelease { nonce: digest };
+        let keys = KeySet::Recipient(KemKey { alg: KemAlgorithm::XWing, public: Bytes([3; 1216]) });
+        let claims = claims(node.claims());
+        assert_eq!((claims.gpus.count, claims.gpus.ready), (2, false));
+        let document = attester.attest_with(&binding, &keys, &claims, &node).unwrap();
+        for (position, device) in (0..).zip(&document.devices) {
+            let gpu = SimulatedGpu::new(u64::from(position)).unwrap();
+            assert_eq!(device.report.as_bytes(), gpu.report(binding.gpu_nonce(position)));
+        }
+        assert_eq!(document.devices.len(), 2);
+        assert!(!told().contains(&1));
     });
 }
 

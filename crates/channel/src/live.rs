@@ -1,7 +1,7 @@
 //! One live TLS connection with HTTP on it, whatever it may be used for.
 
 use crate::error::ChannelError;
-use crate::protocol::{self, Protocols, Received, Sender, Streams};
+use crate::protocol::{self, Protocols, Received, Sender, Streams, Working};
 use crate::request::Body;
 use crate::verdict::Verdict;
 use crate::{HANDSHAKE_LIMIT, tls};
@@ -160,7 +160,7 @@ impl Live {
     /// Whether the connection has ended.
     pub(crate) fn is_closed(&self) -> bool {
         match &self.sender {
-            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http1(sender, _) => sender.is_closed(),
             Sender::Http2(sender, _) => sender.is_closed(),
         }
     }
@@ -168,7 +168,7 @@ impl Live {
     /// Waits until the connection takes a request: over HTTP/1.1, until the answer before has been read to its end.
     pub(crate) async fn ready(&mut self) -> Result<(), ChannelError> {
         let ready = match &mut self.sender {
-            Sender::Http1(sender) => sender.ready().await,
+            Sender::Http1(sender, work) => Working::on(work).until(sender.ready()).await,
             Sender::Http2(sender, _) => sender.ready().await,
         };
         ready.map_err(ChannelError::connection)
@@ -188,13 +188,16 @@ impl Live {
         mut request: http::Request<Body>,
     ) -> Result<Response<Received>, (ChannelError, Option<http::Request<Body>>)> {
         self.connection.address(&mut request);
-        let answer = match &mut self.sender {
-            Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender, _) => sender.try_send_request(request).await,
+        let (answer, working) = match &mut self.sender {
+            Sender::Http1(sender, work) => {
+                let working = Working::on(work);
+                (working.until(sender.try_send_request(request)).await, Some(working))
+            }
+            Sender::Http2(sender, _) => (sender.try_send_request(request).await, None),
         };
         let version = self.connection.facts.version;
         match answer {
-            Ok(answer) => Ok(answer.map(|incoming| Received::new(incoming, version))),
+            Ok(answer) => Ok(answer.map(|incoming| Received::new(incoming, version, working))),
             Err(mut failure) => {
                 let unsent = failure.take_message();
                 Err((ChannelError::connection(failure.into_error()), unsent))

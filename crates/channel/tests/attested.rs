@@ -3,19 +3,21 @@
 
 mod common;
 
-use common::{LONG, challenged, connect, connect_watched, judge, open, policy};
+use bytes::Bytes;
+use common::{LONG, challenged, connect, connect_offering, connect_watched, judge, open, opened, policy};
 use confide_channel::{
-    AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request, UnattestedChannel, VerdictCache,
+    AnswerBody, AttestedChannel, Challenged, ChannelError, Prompt, Protocols, Request, UnattestedChannel,
+    VerdictCache,
 };
 use confide_policy::Attest;
-use confide_testkit::guest::{Attestation, Chat, Guest};
+use confide_testkit::guest::{Attestation, Chat, Guest, WORDS};
 use confide_verifier::Challenge;
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 const SECRET: &str = "the secret question";
 
@@ -227,6 +229,49 @@ async fn a_channel_comes_back_only_from_an_answer_that_was_read() {
     let mut answer = open(&guest, Attest::PerKey, LONG).await.send(prompt()).await.unwrap();
     assert!((&mut answer.body).collect().await.is_err());
     assert!(answer.body.reclaim().is_none());
+}
+
+/// The next piece of a body, where one comes in this time.
+async fn piece(mut body: AnswerBody, time: Duration) -> (AnswerBody, Option<Option<Bytes>>) {
+    let waited = tokio::time::timeout(time, body.frame()).await;
+    let data = waited.map(|frame| frame.map(|frame| frame.unwrap().into_data().unwrap_or_default()));
+    (body, data.ok())
+}
+
+/// Who awaits a piece works on the connection itself (HTTP/1.1): what comes has to wake the task that waits now.
+#[tokio::test]
+async fn an_answer_is_read_by_other_tasks_than_the_one_that_asked() {
+    const MOMENT: Duration = Duration::from_millis(20);
+    for protocols in [Protocols::Http1, Protocols::Http2OrHttp1] {
+        let gate = Arc::new(Semaphore::new(0));
+        let guest = Guest::new(0).unwrap().with_http2(10).chatting(Chat::Gated(Arc::clone(&gate)));
+        let connection = connect_offering(&guest, protocols).await.0.unwrap();
+        let channel = opened(connection.attest().await.unwrap(), Attest::PerKey, LONG);
+        assert_eq!(channel.is_multiplexed(), protocols == Protocols::Http2OrHttp1);
+        let mut body = tokio::spawn(channel.send(prompt())).await.unwrap().unwrap().body;
+        let (mut text, mut in_vain) = (Vec::new(), 0);
+        loop {
+            let (back, mut found) = tokio::spawn(piece(body, MOMENT)).await.unwrap();
+            body = back;
+            if found.is_none() {
+                // One task has waited in vain, and has ended. Another one waits when the piece comes.
+                in_vain += 1;
+                let waiting = tokio::spawn(piece(body, Duration::from_secs(20)));
+                tokio::time::sleep(MOMENT).await;
+                gate.add_permits(1);
+                (body, found) = waiting.await.unwrap();
+            }
+            let Some(data) = found.expect("the task that waits is woken") else { break };
+            text.extend(data);
+        }
+        assert!(in_vain >= WORDS.len(), "{in_vain} of the pieces came to a task that waited");
+        assert!(text.ends_with(b"data: [DONE]\n\n"), "{}", String::from_utf8_lossy(&text));
+        gate.add_permits(1000);
+        let channel = body.reclaim().unwrap();
+        let again = tokio::spawn(async move { channel.ready().await.unwrap().send(prompt()).await });
+        assert_eq!(again.await.unwrap().unwrap().status, 200);
+        assert_eq!(guest.seen().len(), 1, "all of it over one connection");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::pool::{Keeper, Lease, Observer, Pool, Recorder, SecondVerifier, Target};
 use crate::receipts::{Ledger, Receipts, VerifiedReceipt};
+use crate::refusals::Refusals;
 use crate::response::Response;
 use confide_channel::{Protocols, Request, Verdict};
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -18,6 +19,7 @@ use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// A client of one guest, or of several behind one address, under one policy. Cheap to clone; clones share channels
 /// and verdicts. Its methods need a Tokio runtime.
@@ -90,6 +92,12 @@ impl Client {
     #[must_use]
     pub fn latest_appraisal(&self) -> Option<Arc<Appraised>> {
         self.pool.latest()
+    }
+
+    /// How many refused appraisals were not recorded: see [`ClientBuilder::record_appraisals`].
+    #[must_use]
+    pub fn unrecorded_refusals(&self) -> u64 {
+        self.pool.unrecorded_refusals()
     }
 
     /// An attested channel, for one request that is made ready only once the channel is there.
@@ -172,8 +180,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Gives every appraisal, accepted or not, to `recorder` before anything rests on it. One that is not recorded opens
+    /// Gives appraisals, accepted or not, to `recorder` before anything rests on them. One that is not recorded opens
     /// nothing: whoever wanted it gets [`ClientError::NotRecorded`].
+    ///
+    /// Whoever answers at the guest's address may show documents of 4 MiB that are refused. Of those, 64 MiB are recorded at
+    /// once and as much again in a day, each counted with at least 64 KiB; [`Client::unrecorded_refusals`] counts the others.
+    /// Nothing rests on them.
     ///
     /// There is no queue. Each appraisal waits for its own record, on a thread for work that blocks, so that a recorder
     /// that is slow holds new channels up; those that are open go on.
@@ -250,6 +262,7 @@ impl ClientBuilder {
             endorsing: self.endorsing,
             observers: self.observers,
             recorder: self.recorder,
+            refusals: Refusals::new(Instant::now()),
             receipts: self.receipts,
             keeper: self.keeper,
             second_verifier: self.second_verifier,

@@ -33,7 +33,10 @@ mod openai;
 mod policy;
 mod pool;
 pub mod proxy;
+#[doc(hidden)]
+pub mod readers;
 mod receipts;
+mod refusals;
 mod response;
 mod sse;
 

@@ -8,6 +8,7 @@ use crate::endpoint::Endpoint;
 use crate::error::ClientError;
 use crate::policy::PolicyText;
 use crate::receipts::{Ledger, ReceiptError, Receipts, Sent, VerifiedReceipt};
+use crate::refusals::{PassedOver, Refusals};
 use crate::response::Response;
 use confide_channel::{
     Answer, AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Protocols, Request, SendError,
@@ -67,6 +68,8 @@ pub(crate) struct Target {
     pub(crate) endorsing: Option<Endorsing>,
     pub(crate) observers: Vec<Observer>,
     pub(crate) recorder: Option<Recorder>,
+    /// How much of what is refused goes to it.
+    pub(crate) refusals: Refusals,
     pub(crate) receipts: Receipts,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) second_verifier: Option<SecondVerifier>,
@@ -204,12 +207,19 @@ impl Target {
             key_exchange,
             elapsed: Duration::ZERO,
         };
-        let recorded = self.recorder.as_ref().map_or(Ok(()), |record| record(&appraised));
-        Judged {
-            verdict,
-            appraised,
-            recorded: recorded.map_err(|error| ClientError::NotRecorded(Arc::new(error))),
+        let recorded = self.record(&appraised);
+        Judged { verdict, appraised, recorded }
+    }
+
+    /// Records an appraisal. Nothing rests on one that is refused, so that of those no more is recorded than there is room for.
+    fn record(&self, appraised: &Appraised) -> Result<(), ClientError> {
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        if !appraised.result.accepted()
+            && let Err(PassedOver) = self.refusals.room(appraised.document.len(), Instant::now())
+        {
+            return Ok(());
         }
+        recorder(appraised).map_err(|error| ClientError::NotRecorded(Arc::new(error)))
     }
 
     fn second_opinion(
@@ -251,6 +261,11 @@ impl Pool {
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.target.endpoint
+    }
+
+    /// How many refusals were not recorded.
+    pub(crate) fn unrecorded_refusals(&self) -> u64 {
+        self.target.refusals.passed_over()
     }
 
     /// The last appraisal, accepted or not.

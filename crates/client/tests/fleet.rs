@@ -3,8 +3,11 @@
 
 mod endpoint;
 
-use confide_client::fleet::Backoff;
+use confide_client::fleet::{Backoff, Fleet};
 use confide_client::proxy::Access;
+use confide_client::{Client, PolicyText};
+use confide_evidence::document::MAX_DOCUMENT;
+use confide_policy::Loaded;
 use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, Raw, Then};
 use endpoint::{
     Answer, CHAT, Endpoint, SECRET, error, eventually, fields, fleet, question, was_only_attested, whole,
@@ -12,8 +15,9 @@ use endpoint::{
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -199,6 +203,39 @@ async fn a_quarantined_instance_is_tried_again_after_its_time_and_not_for_those_
     assert!(instance["retry_in_seconds"].as_f64().unwrap() > 3000.0, "{instance}");
 }
 
+/// Whoever answers at a listed address may show the largest document there is, again and again.
+#[tokio::test]
+async fn refused_evidence_fills_no_disk() {
+    let large = Attestation::Fixed(vec![0; MAX_DOCUMENT]);
+    let one = Guest::serving(0, ONE).unwrap().attesting(large).listen().await.unwrap();
+    let policy = PolicyText::parse(policy(), Loaded::AsDanger).unwrap();
+    let records = Arc::new(AtomicUsize::new(0));
+    let kept = Arc::clone(&records);
+    let begin = move |endpoint: &confide_client::Endpoint| {
+        let records = Arc::clone(&kept);
+        let builder = Client::builder(&endpoint.to_string(), policy.clone())?;
+        Ok(builder.record_appraisals(move |_| {
+            records.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }))
+    };
+    let soon = Backoff { first: Duration::from_millis(1), longest: Duration::from_millis(1) };
+    let fleet = Fleet::builder(begin).quarantine(soon).unreachable(soon).upstream(&one.url()).unwrap();
+    let endpoint = Endpoint::new(fleet.build().unwrap()).await;
+    let client = endpoint.fleet.instances()[0].client().clone();
+    eventually("some are not recorded", || client.unrecorded_refusals() > 2).await;
+    assert_eq!(records.load(Ordering::Relaxed), 16, "64 MiB");
+    let metrics = endpoint.metrics().await;
+    let counted =
+        samples(&metrics)[&format!("confide_unrecorded_refusals_total{{instance=\"{}\"}}", one.address)];
+    assert!(counted > 2.0, "{metrics}");
+    assert!(endpoint.instance(one.address).await["unrecorded_refusals"].as_u64().unwrap() > 2);
+    // An appraisal on which something rests is recorded all the same.
+    let _ = one.guest.clone().attesting(Attestation::Honest);
+    endpoint.until(one.address, "attested").await;
+    assert_eq!(records.load(Ordering::Relaxed), 17);
+}
+
 #[tokio::test]
 async fn nobody_attested_is_told_with_each_reason_and_when_to_ask_again() {
     let bad = Guest::serving(0, ONE).unwrap().attesting(Attestation::ForeignSigner).listen().await.unwrap();
@@ -274,6 +311,38 @@ async fn a_connection_that_is_lost_before_the_answer_begins_leads_to_another_ins
         assert!(asked(&one) >= 1 && asked(&two) == 4, "{} {}", asked(&one), asked(&two));
         let metrics = endpoint.metrics().await;
         assert!(metrics.contains("reason=\"connection_failed\"} "), "{metrics}");
+    }
+}
+
+/// It asks to come again in a second, each time; a request waits for a tenth of what a single instance is given.
+#[tokio::test]
+async fn an_instance_that_cannot_attest_now_is_not_waited_for_where_another_can_answer() {
+    let (one, two) = (guest(0, guest::MODEL).await, guest(1, guest::MODEL).await);
+    let gate = Arc::new(Semaphore::new(0));
+    let guests = [&one, &two];
+    for guest in guests {
+        let _ = guest.guest.clone().chatting(Chat::Gated(Arc::clone(&gate)));
+    }
+    let policy = guest::policy("every-connection", 300);
+    let endpoint = Endpoint::new(fleet(policy, &urls(&guests)).build().unwrap()).await;
+    for guest in guests {
+        endpoint.until(guest.address, "attested").await;
+    }
+    // One request at each has the connection that is attested; the next one there needs another.
+    let answers = [endpoint.ask(guest::MODEL).await, endpoint.ask(guest::MODEL).await];
+    assert_eq!((asked(&one), asked(&two)), (1, 1));
+    let _ = one.guest.clone().attesting(Attestation::Busy(Arc::new(AtomicUsize::new(usize::MAX))));
+    let begun = Instant::now();
+    let more = [endpoint.ask(guest::MODEL).await, endpoint.ask(guest::MODEL).await];
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!((asked(&one), asked(&two)), (1, 3));
+    let metrics = endpoint.metrics().await;
+    let failover =
+        format!("confide_failovers_total{{instance=\"{}\",reason=\"timed_out\"}} 1\n", one.address);
+    assert!(metrics.contains(&failover), "{metrics}");
+    gate.add_permits(1000);
+    for answer in answers.into_iter().chain(more) {
+        assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"));
     }
 }
 
@@ -604,10 +673,11 @@ async fn health_has_three_answers() {
     assert_eq!(endpoint.get("/_confide/health/attested").await, (503, unattested));
     let _ = one.guest.clone().attesting(Attestation::Honest);
     endpoint.until(one.address, "attested").await;
-    let attested = json!({ "status": "attested", "attested": 1, "instances": 1 });
+    let attested = json!({ "status": "attested", "evidence": "SIMULATED", "attested": 1, "instances": 1 });
     assert_eq!(endpoint.get("/_confide/health/attested").await, (200, attested));
 
-    // A connection with a request under way is still answered while the endpoint drains.
+    // While the endpoint drains, a request under way is still answered, and a probe whose connection was open, too: one whose
+    // head had begun is told so.
     let gate = Arc::new(Semaphore::new(0));
     let _ = one.guest.clone().chatting(Chat::Gated(Arc::clone(&gate)));
     let mut stream = TcpStream::connect(endpoint.address).await.unwrap();
@@ -615,8 +685,18 @@ async fn health_has_three_answers() {
     let ask =
         format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     stream.write_all(ask.as_bytes()).await.unwrap();
+    let mut probe = TcpStream::connect(endpoint.address).await.unwrap();
+    probe.write_all(b"GET /_confide/health/ready HTTP/1.1\r\nhost: localhost\r\n").await.unwrap();
     eventually("it is asked", || asked(&one) == 1).await;
+    // What was written is taken up before the shutdown: else an idle connection would be closed.
+    tokio::time::sleep(Duration::from_millis(100)).await;
     drop(endpoint.stop.take());
+    eventually("it drains", || std::net::TcpStream::connect(endpoint.address).is_err()).await;
+    probe.write_all(b"\r\n").await.unwrap();
+    let mut told = String::new();
+    probe.read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{told}");
+    assert!(told.ends_with(r#"{"status":"draining"}"#), "{told}");
     gate.add_permits(1000);
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
@@ -635,6 +715,7 @@ async fn the_status_tells_of_every_instance() {
     let verdict = &instance["verdict"];
     assert_eq!((&instance["url"], &instance["in_flight"]), (&json!(two.url()), &json!(0)));
     assert_eq!((&verdict["model"], &verdict["simulated"]), (&json!(TWO), &json!(true)));
+    assert_eq!((&status["evidence"], &verdict["evidence"]), (&json!("SIMULATED"), &json!("SIMULATED")));
     assert_eq!(verdict["manifest"], guest::manifest(TWO).to_string());
     let left = verdict["left_seconds"].as_u64().unwrap();
     assert!((200..=300).contains(&left) && verdict["age_seconds"].as_u64().unwrap() < 60, "{verdict}");
@@ -643,6 +724,40 @@ async fn the_status_tells_of_every_instance() {
     let path = format!("/_confide/verdicts/{}", two.address).replace(':', "%3A");
     let (found, verdict) = endpoint.get(&path).await;
     assert_eq!((found, &verdict["outcome"], &verdict["simulated"]), (200, &json!("accepted"), &json!(true)));
+}
+
+/// Whatever tells of an instance whose verdict is about simulated evidence has the word, or the field of answers; what
+/// rests on no verdict has neither.
+#[tokio::test]
+async fn what_rests_on_a_simulated_verdict_says_so() {
+    let one = Guest::serving(0, ONE).unwrap().attesting(Attestation::OtherNonce).listen().await.unwrap();
+    let endpoint = Endpoint::new(fleet(policy(), &urls(&[&one])).build().unwrap()).await;
+    endpoint.until(one.address, "quarantined").await;
+    let told = async |path: &str| {
+        let answer = endpoint.send("GET", path, &[], vec![]).await;
+        let marked = answer.headers().get("x-confide-simulated").cloned();
+        (marked.is_some_and(|value| value == "true"), String::from_utf8(whole(answer).await).unwrap())
+    };
+    let paths = ["/_confide/status", "/_confide/metrics", "/_confide/health/attested"];
+    for path in paths {
+        let (marked, text) = told(path).await;
+        let quarantined = text.replace("the guest's SIMULATED evidence was not accepted", "");
+        assert!(
+            !marked && !quarantined.contains("evidence=") && !quarantined.contains("SIMULATED"),
+            "{path}: {text}"
+        );
+    }
+    let _ = one.guest.clone().attesting(Attestation::Honest);
+    endpoint.until(one.address, "attested").await;
+    for path in paths {
+        let (marked, text) = told(path).await;
+        assert!(marked && text.contains("\"SIMULATED\"") && !text.contains("genuine"), "{path}: {text}");
+    }
+    let (marked, verdict) = told(&format!("/_confide/verdicts/{}", one.address)).await;
+    assert!(marked && verdict.contains("\"simulated\":true"), "{verdict}");
+    for path in ["/_confide/health/live", "/_confide/health/ready"] {
+        assert!(!told(path).await.0, "{path}");
+    }
 }
 
 /// Read by a parser that knows nothing of the writer.
@@ -675,6 +790,7 @@ async fn the_metrics_are_in_the_text_format_and_say_what_happened() {
         assert_eq!(value("confide_instance_state", &format!("{instance},state=\"{state}\"")), 1.0);
     }
     assert_eq!(value("confide_instance_state", &format!("{one},state=\"quarantined\"")), 0.0);
+    assert_eq!(value("confide_verdict_evidence", &format!("{two},evidence=\"SIMULATED\"")), 1.0);
     assert_eq!(value("confide_verdicts_total", &format!("{one},outcome=\"accepted\",code=\"\"")), 1.0);
     assert!(
         value("confide_verdicts_total", &format!("{bad},outcome=\"rejected\",code=\"report_data\"")) >= 1.0
@@ -737,6 +853,12 @@ async fn a_discovery_file_suggests_addresses_and_nothing_else() {
     assert_eq!(model_of(endpoint.ask(ONE).await).await, ONE);
     assert_eq!(error(endpoint.ask(TWO).await, 404).await.1, "model_not_found");
 
+    let used = async |used: u8| {
+        let (status, metrics) = (endpoint.status().await, endpoint.metrics().await);
+        assert!(metrics.contains(&format!("\nconfide_discovery_used {used}\n")), "{metrics}");
+        status["discovery_error"].as_str().map(str::to_owned)
+    };
+    assert_eq!(used(1).await, None);
     let heard = |words: &str| events.lock().unwrap().iter().any(|event: &String| event.contains(words));
     std::fs::write(&file, entry(&one) + &entry(&two) + &entry(&bad)).unwrap();
     eventually("two is added", || heard(&format!("{} added by the discovery file", two.address))).await;
@@ -757,6 +879,7 @@ async fn a_discovery_file_suggests_addresses_and_nothing_else() {
     ] {
         std::fs::write(&file, &hostile).unwrap();
         eventually(why, || heard(why)).await;
+        assert!(used(0).await.unwrap().contains(why), "{why}");
         assert_eq!(
             endpoint.status().await["instances"].as_array().unwrap().len(),
             3,
@@ -771,6 +894,7 @@ async fn a_discovery_file_suggests_addresses_and_nothing_else() {
     eventually("one is removed", || heard(&format!("{} removed from the discovery file", one.address))).await;
     assert_eq!(error(endpoint.ask(ONE).await, 404).await.1, "model_not_found");
     assert_eq!(model_of(endpoint.ask(TWO).await).await, TWO);
+    assert_eq!(used(1).await, None, "a file that can be used again is no error any more");
 }
 
 /// Of one address behind which there are two guests, a request goes to the one whose own verdict has its model.

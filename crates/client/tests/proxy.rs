@@ -228,6 +228,29 @@ async fn an_answer_that_breaks_within_an_event_breaks_here() {
     assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");
 }
 
+/// The guest's kernel answers, and nothing else does.
+#[tokio::test]
+async fn a_stream_in_which_the_guest_falls_silent_ends_with_an_error_event() {
+    let gate = Arc::new(Semaphore::new(2));
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let mut body = rig.ask().await.into_body();
+    let mut text = Vec::new();
+    while text.windows(6).filter(|window| window == b"data: ").count() < 2 {
+        text.extend(body.frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+    // From here on the clock leaps to whatever is waited for next.
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let rest = body.collect().await.unwrap().to_bytes();
+    let silent = begun.elapsed();
+    assert!((Duration::from_secs(590)..Duration::from_secs(620)).contains(&silent), "{silent:?}");
+    let event = std::str::from_utf8(&rest).unwrap().strip_prefix("data: ").unwrap().trim_end();
+    let event: Value = serde_json::from_str(event).unwrap();
+    assert_eq!(event["error"]["code"], "timed_out", "{event}");
+    let message = event["error"]["message"].as_str().unwrap();
+    assert!(message.contains("the next piece of the answer took longer than 600 seconds"), "{message}");
+}
+
 /// An error event would fill up what is announced, and its end would be missing.
 #[tokio::test]
 async fn a_stream_of_announced_length_that_breaks_off_breaks_here() {

@@ -38,6 +38,10 @@ async fn the_example_asks_a_guest_that_is_attested_and_tells_another_one_nothing
     let other = Guest::new(0).unwrap().attesting(Attestation::OtherExporter).listen().await.unwrap();
     let refused = example::ask(&other.url(), policy(), SECRET).await.unwrap_err();
     assert_eq!(refused.code(), "report_data");
+    let said = example::told(&refused);
+    assert!(said.starts_with("error: the guest's SIMULATED evidence was not accepted: "), "{said}");
+    let what_to_do = refused.what_to_do().unwrap();
+    assert!(said.ends_with(&format!(" [report_data]\n  {what_to_do}")), "{said}");
     assert!(!other.guest.saw(SECRET.as_bytes()));
 }
 

@@ -3,7 +3,7 @@
 use crate::input::{self, ALGORITHMS};
 use crate::policy::sign;
 use crate::recorder;
-use crate::render;
+use crate::render::{self, counted};
 use crate::status::{Failure, Status};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use confide_evidence::bytes::Bytes;
@@ -12,7 +12,7 @@ use confide_evidence::hex;
 use confide_evidence::text::escape_json;
 use confide_evidence::time::format_seconds;
 use confide_policy::ReferenceKey;
-use confide_record::{Against, Audit as Found, Fault, Finding, Place, RecordError, Span};
+use confide_record::{Against, Audit as Found, Fault, Finding, Place, RECEIPTS, RecordError, Span};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -121,7 +121,14 @@ fn kind(fault: &Fault) -> (Status, &'static str) {
 fn unreadable(folder: &Path, error: RecordError) -> Failure {
     match error {
         RecordError::Io(error) => {
-            let hint = "give the folder that `confide proxy --record DIR/` wrote; a record file is for `confide replay`";
+            let hint = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "give this user read access to the folder and what is in it"
+                }
+                _ => {
+                    "give the folder that `confide proxy --record DIR/` wrote; a record file is for `confide replay`"
+                }
+            };
             Failure::new(Status::Internal, "file_unreadable", format!("{}: {error}", folder.display()))
                 .hint(hint)
         }
@@ -148,7 +155,8 @@ fn read_head(path: &Path, key: &Path) -> Result<SignedHead, Failure> {
 
 fn public_key(path: &Path) -> Result<[u8; 32], Failure> {
     let bytes = input::read(path, MAX_KEY)?;
-    let spki = SubjectPublicKeyInfoDer::from_pem_slice(&bytes).ok();
+    let spki = Some(&bytes).filter(|bytes| bytes.len() <= MAX_KEY);
+    let spki = spki.and_then(|bytes| SubjectPublicKeyInfoDer::from_pem_slice(bytes).ok());
     match spki.and_then(|spki| ReferenceKey::from_spki(&spki)) {
         Some(ReferenceKey::Ed25519(key)) => Ok(key),
         _ => {
@@ -176,8 +184,10 @@ fn whole(found: &Found) -> Result<(), Failure> {
     if torn == 0 {
         return Ok(());
     }
-    let message =
-        format!("no head was signed: {torn} bytes at the end of the folder's files are part of no entry");
+    let message = format!(
+        "no head was signed: of the folder's files {} at the end are part of no entry",
+        counted(torn, "byte")
+    );
     Err(Failure::new(Status::Rejected, "head_torn", message))
 }
 
@@ -355,11 +365,17 @@ impl Report {
         let outcome = if self.findings.is_empty() { "NOTHING WRONG" } else { "WRONG" };
         let simulated = if self.simulated { "SIMULATED " } else { "" };
         render::prose(&format!("{simulated}{outcome}  {}", folder.display()));
-        self.records.print("records");
-        self.receipts.print("receipts");
+        self.records.print("record");
+        self.receipts.print("receipt");
+        if self.receipts.count == 0 {
+            render::prose(&format!(
+                "  without receipts no answer is accounted for: a folder that has lost {RECEIPTS} looks the same"
+            ));
+        }
         match &self.head {
             Some(Head { time, records, receipts }) => {
-                render::prose(&format!("  head of {time}: {records} records, {receipts} receipts"));
+                let (records, receipts) = (counted(*records, "record"), counted(*receipts, "receipt"));
+                render::prose(&format!("  head of {time}: {records}, {receipts}"));
             }
             None => {
                 render::prose("  no head given: that the folder was truncated or written anew would not show")
@@ -383,7 +399,10 @@ impl Report {
                 0 => "none between them is missing".to_owned(),
                 missing => format!("{missing} between them went to others or were not kept"),
             };
-            let numbers = format!("{receipts} receipts, numbers {lowest} to {highest}");
+            let numbers = match receipts {
+                1 => format!("1 receipt, number {lowest}"),
+                receipts => format!("{receipts} receipts, numbers {lowest} to {highest}"),
+            };
             render::prose(&format!("  boot {boot_id}: {numbers}, {missing}"));
         }
         for Shown { code, place, message } in &self.findings {
@@ -401,9 +420,14 @@ impl Chain {
         let Self { count, last, torn_bytes } = self;
         let torn = match torn_bytes {
             0 => String::new(),
-            torn => format!("; {torn} bytes behind the last were never written to their end"),
+            torn => {
+                format!(
+                    "; {} behind the last: an entry that was never written to its end",
+                    counted(*torn, "byte")
+                )
+            }
         };
-        render::prose(&format!("  {count} {what}, the last hashes to {last}{torn}"));
+        render::prose(&format!("  {}, the last hashes to {last}{torn}", counted(*count, what)));
     }
 }
 

@@ -13,7 +13,7 @@ use confide_verifier::AttestationResult;
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -169,17 +169,21 @@ struct Printed<'a> {
 #[derive(Serialize)]
 struct PrintedError<'a> {
     code: &'a str,
-    message: String,
+    message: &'a str,
+    what_to_do: Option<&'a str>,
 }
 
 impl Chat {
     pub(crate) fn run(self) -> Result<Status, Failure> {
+        if self.prompt.as_ref().is_some_and(|prompt| prompt.0.trim().is_empty()) {
+            return Err(no_prompt());
+        }
         let policy = self.policy.load(Otherwise::Client, input::now())?;
         let recorder = Recorder::new(self.record);
         recorder.check()?;
         let builder = guest::client(&self.url, policy, &self.endorser, self.cross_check)?;
         let builder = recorder.watch(self.receipts.watch(builder));
-        let key = self.api_key_file.as_deref().map(|path| input::read(path, MAX_KEY)).transpose()?;
+        let key = self.api_key_file.as_deref().map(api_key).transpose()?;
         let session = Session {
             client: builder.build(),
             recorder,
@@ -187,7 +191,7 @@ impl Chat {
             model: self.model,
             temperature: self.temperature,
             max_tokens: self.max_tokens,
-            key: key.map(|key| text(key, "api_key_file", MAX_KEY)).transpose()?.map(trimmed),
+            key,
             said: self.system.into_iter().map(|system| (Speaker::System, system.0)).collect(),
             form: if self.json { Form::Json } else { Form::Text },
         };
@@ -210,7 +214,6 @@ impl Session {
         }
         self.model.get_or_insert_with(|| verdict.claims().model.name.clone());
         match prompt {
-            Some(prompt) if prompt.trim().is_empty() => Err(no_prompt()),
             Some(prompt) if *prompt != "-" => self.ask(prompt).await,
             None if io::stdin().is_terminal() && self.form == Form::Text => self.converse().await,
             _ => {
@@ -352,22 +355,28 @@ impl Session {
         if self.form == Form::Text {
             return guest::report(error);
         }
-        let verdict = match &error {
+        let (failure, latest) = (guest::failure(&error), self.client.latest_appraisal());
+        let rejected = match &error {
             ClientError::Rejected(appraised) => Some(&appraised.result),
             _ => None,
         };
-        let message = PrintedError { code: error.code(), message: error.to_string() };
+        // Where the guest was accepted and the request failed, the verdict stands.
+        let accepted = latest.as_ref().map(|latest| &latest.result).filter(|result| result.accepted());
         print_json(&Printed {
-            verdict,
+            verdict: rejected.or(accepted),
             model: None,
             content: None,
             finish_reason: None,
             usage: None,
-            error: Some(message),
+            error: Some(PrintedError {
+                code: failure.code(),
+                message: failure.message(),
+                what_to_do: failure.what_to_do(),
+            }),
         });
-        match verdict {
+        match rejected {
             Some(result) => Ok(Status::from(result)),
-            None => Err(guest::failure(&error)),
+            None => Err(failure),
         }
     }
 }
@@ -451,6 +460,19 @@ fn text(bytes: Vec<u8>, code: &'static str, most: usize) -> Result<Zeroizing<Str
             Err(Failure::new(Status::Malformed, code, "not UTF-8 text"))
         }
     }
+}
+
+/// The key of a file, without the white space around it.
+fn api_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let named = |failure: Failure| failure.behind(&format!("{}: ", path.display()));
+    let none = |why: &str| named(Failure::new(Status::Malformed, "api_key_file", why));
+    let key = trimmed(text(input::read(path, MAX_KEY)?, "api_key_file", MAX_KEY).map_err(named)?);
+    if key.is_empty() {
+        return Err(none("it holds no key"));
+    }
+    // Before the guest is asked for anything.
+    ApiKey::bearer(&key).map_err(|_| none("a key has no control characters"))?;
+    Ok(key)
 }
 
 fn trimmed(text: Zeroizing<String>) -> Zeroizing<String> {

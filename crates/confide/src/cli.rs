@@ -4,13 +4,15 @@ use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
 use crate::render::Shown;
 use crate::rim::RimCommand;
+use crate::settings::Named;
 use crate::status::{Failure, Status};
 use crate::{
-    audit, chat, config, conformance, doctor, help, inspect, policy, proxy, record, render, replay, settings,
-    verify,
+    audit, chat, config, conformance, doctor, help, inspect, manual, policy, proxy, record, render, replay,
+    settings, verify,
 };
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rustls_pki_types::UnixTime;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Verify confidential inference on your own machine, then use it
@@ -78,15 +80,16 @@ pub fn command() -> clap::Command {
 }
 
 impl Cli {
-    /// Reads the process's arguments and the settings that stand for those that are not given. Wrong usage ends the
-    /// process, and so does a question for help.
+    /// Reads the process's arguments and the settings that stand for those that are not given, and gives the files that
+    /// settings name. Wrong usage ends the process, and so does a question for help.
     ///
     /// # Errors
     /// A configuration that cannot be used.
-    pub(crate) fn read() -> Result<Self, Failure> {
-        let words = settings::with_settings(&command(), std::env::args_os().collect())?;
+    pub(crate) fn read(given: Vec<OsString>) -> Result<(Self, Vec<Named>), Failure> {
+        let (words, named) = settings::with_settings(&command(), given)?;
         let parsed = command().try_get_matches_from(words);
-        Ok(parsed.and_then(|matches| Self::from_arg_matches(&matches)).unwrap_or_else(|error| error.exit()))
+        let parsed = parsed.and_then(|matches| Self::from_arg_matches(&matches));
+        Ok((parsed.unwrap_or_else(|error| error.exit()), named))
     }
 
     pub(crate) fn run(self) -> Result<Status, Failure> {
@@ -111,24 +114,7 @@ impl Cli {
                 render::bytes(&script);
                 Ok(Status::Accepted)
             }
-            Command::Man { dir } => manual(dir),
+            Command::Man { dir } => manual::run(dir.as_deref()),
         }
     }
-}
-
-fn manual(dir: Option<PathBuf>) -> Result<Status, Failure> {
-    if let Some(dir) = dir {
-        let fault = |error: std::io::Error| {
-            Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", dir.display()))
-        };
-        std::fs::create_dir_all(&dir).map_err(fault)?;
-        clap_mangen::generate_to(command(), &dir).map_err(fault)?;
-        return Ok(Status::Accepted);
-    }
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command())
-        .render(&mut page)
-        .map_err(|error| Failure::new(Status::Internal, "file_unwritable", error.to_string()))?;
-    render::bytes(&page);
-    Ok(Status::Accepted)
 }

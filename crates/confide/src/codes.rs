@@ -32,8 +32,13 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "policy_malformed",
         "the policy is not one that this build reads",
-        "correct the line that the message names, or use a version of `confide` that knows what stands there; `confide \
-         policy check` tells the same",
+        "correct what the message names, or use a version of `confide` that knows what stands there; `confide policy check` \
+         tells the same",
+    ),
+    (
+        "egress_serving_wider",
+        "the egress policy allows something while serving that it does not allow before",
+        "remove the rule from the serving phase, or give bootstrap one that covers it in ports, mode and caps",
     ),
     (
         "danger_policy_flag",

@@ -183,7 +183,8 @@ impl PruneCommand {
             return Ok(Status::Accepted);
         }
         let folder = cache.folder().display();
-        render::line(&format!("{folder}: {} objects of {} bytes removed", pruned.objects, pruned.bytes));
+        let objects = render::counted(pruned.objects, "object");
+        render::line(&format!("{folder}: {objects} of {} bytes removed", pruned.bytes));
         Ok(Status::Accepted)
     }
 }

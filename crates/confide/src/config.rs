@@ -71,7 +71,9 @@ impl Check {
             print(json!({ "file": file, "settings": given }));
         } else {
             let file = file.as_str().unwrap_or("no file").to_owned();
-            render::prose(&format!("{file}: {} settings: {}", given.len(), given.join(", ")));
+            let settings = render::counted(given.len(), "setting");
+            let names = if given.is_empty() { String::new() } else { format!(": {}", given.join(", ")) };
+            render::prose(&format!("{file}: {settings}{names}"));
         }
         Ok(Status::Accepted)
     }
@@ -127,12 +129,16 @@ fn print(value: Value) {
 fn files_are_there(settings: &Settings) -> Result<(), Failure> {
     for setting in &SETTINGS {
         let Some(path) = settings.value(setting).map(|value| Path::new(&value.text)) else { continue };
-        match setting.name {
-            "policy" => drop(input::load(path, Loaded::Normally)?),
+        let read = match setting.name {
+            "policy" => input::load(path, Loaded::Normally).map(drop),
             "upstreams" | "references" | "token_file" | "upstream_key_file" | "api_key_file"
-            | "pccs_certificate" => drop(input::read(path, 0)?),
-            _ => {}
-        }
+            | "pccs_certificate" => input::read(path, 0).map(drop),
+            _ => continue,
+        };
+        read.map_err(|failure| match settings.named(setting) {
+            Some(named) => named.tell(failure),
+            None => failure,
+        })?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use confide_evidence::document::{
 };
 use confide_evidence::nvidia::{
     FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER,
-    MAX_REPORT, MAX_RIM, decoded, device_of, evidence_list,
+    MAX_REPORT, MAX_RIM, decoded, decoded_rim, device_of, evidence_list,
 };
 use confide_evidence::ocsp::MAX_OCSP;
 use confide_evidence::pem::MAX_PEM;
@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 const REPORT_FILE: usize = 3 * MAX_REPORT;
 /// The largest file of a chain whose PEM stands in hexadecimal digits with line ends, in bytes.
 const CHAIN_FILE: usize = 3 * MAX_PEM;
+/// The largest file of a manifest in hexadecimal digits with line ends, in bytes.
+pub(crate) const RIM_FILE: usize = 3 * MAX_RIM;
 /// The largest file of an OCSP answer in hexadecimal digits with line ends, in bytes.
 pub(crate) const OCSP_FILE: usize = 3 * MAX_OCSP;
 /// The largest file of a revocation list, in bytes.
@@ -43,7 +45,7 @@ pub(crate) struct Files {
     /// The five certificates of the device that has signed the report, leaf first: PEM or DER
     #[arg(long, value_name = "FILE", requires = "report")]
     chain: Option<PathBuf>,
-    /// Reference integrity manifests of driver, VBIOS and switch firmware, XML as NVIDIA serves them
+    /// Reference integrity manifests of driver, VBIOS and switch firmware, one in a file: XML, hexadecimal digits, base64 or PEM
     #[arg(long = "rim", value_name = "FILE", num_args = 1..)]
     manifests: Vec<PathBuf>,
     /// OCSP answers, one in a file: DER, hexadecimal digits, base64 or PEM
@@ -149,7 +151,7 @@ impl Files {
         let all = |paths: &[PathBuf], limit| {
             paths.iter().map(|path| input::read(path, limit)).collect::<Result<Vec<_>, Failure>>()
         };
-        let nvidia = endorsements(all(manifests, MAX_RIM)?, all(answers, OCSP_FILE)?, all(lists, CRL_FILE)?);
+        let nvidia = endorsements(all(manifests, RIM_FILE)?, all(answers, OCSP_FILE)?, all(lists, CRL_FILE)?);
         let endorsements = Endorsements { nvidia, ..Endorsements::default() };
         Ok(Ok(Read { devices, endorsements, rim_at: *rim_at, nras: self.nras()? }))
     }
@@ -202,7 +204,9 @@ impl Files {
 
 fn of_list(path: &Path, error: &ListError) -> NoDevices {
     let outcome = match error {
-        ListError::Item { source: ItemError::Version(_), .. } => Outcome::Unsupported,
+        ListError::Item { source: ItemError::Version(_) | ItemError::Architecture(_), .. } => {
+            Outcome::Unsupported
+        }
         _ => Outcome::Malformed,
     };
     NoDevices { error: format!("{}: {error}", path.display()), outcome }
@@ -251,14 +255,14 @@ pub(crate) fn endorsements(
         return None;
     }
     Some(NvidiaEndorsements {
-        crls: lists.into_iter().map(|file| binary(file, CRL_FILE)).collect(),
-        ocsp: answers.into_iter().map(|file| binary(file, OCSP_FILE)).collect(),
-        rims: manifests.into_iter().map(ByteString).collect(),
+        crls: lists.into_iter().map(|file| content(file, CRL_FILE, decoded)).collect(),
+        ocsp: answers.into_iter().map(|file| content(file, OCSP_FILE, decoded)).collect(),
+        rims: manifests.into_iter().map(|file| content(file, RIM_FILE, decoded_rim)).collect(),
     })
 }
 
 /// The content of a file; the file itself where it is too large or nothing is recognised: the verifier says why.
-fn binary(file: Vec<u8>, limit: usize) -> ByteString {
+fn content(file: Vec<u8>, limit: usize, decoded: impl Fn(&[u8]) -> Result<Vec<u8>, FileError>) -> ByteString {
     let content = if file.len() > limit { None } else { decoded(&file).ok() };
     ByteString(content.unwrap_or(file))
 }

@@ -18,6 +18,20 @@ const fn of(command: &'static str, examples: &'static [(&'static str, &'static s
     Further { command, examples, statuses: Some(WORK_STATUSES) }
 }
 
+/// What the statuses mean of `proxy`, which reads the file or folder that it records to before it listens.
+const PROXY_STATUSES: &[(&str, Status)] = &[
+    ("done", Status::Accepted),
+    ("a chain of records that does not hold", Status::Rejected),
+    ("unsupported format", Status::Unsupported),
+    ("malformed input", Status::Malformed),
+    ("wrong usage or configuration", Status::Usage),
+    ("internal error (unreadable file, network fault)", Status::Internal),
+];
+
+const fn serving(command: &'static str, examples: &'static [(&'static str, &'static str)]) -> Further {
+    Further { command, examples, statuses: Some(PROXY_STATUSES) }
+}
+
 const fn appraising(command: &'static str, examples: &'static [(&'static str, &'static str)]) -> Further {
     Further { command, examples, statuses: Some(VERDICT_STATUSES) }
 }
@@ -110,7 +124,7 @@ const FURTHER: &[Further] = &[
             ),
         ],
     ),
-    of(
+    serving(
         "proxy",
         &[
             (

@@ -1,7 +1,7 @@
 //! Files that the user names: bounded reads, policies, collateral, algorithms.
 
 use crate::references::{Given, ReferenceFlags};
-use crate::status::{Failure, Status};
+use crate::status::{Failure, Status, shortened};
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::bytes::ByteString;
 use confide_evidence::document::TdxCollateral;
@@ -9,7 +9,8 @@ use confide_evidence::hex;
 use confide_evidence::record::{RecordedReferences, Subject};
 use confide_evidence::tdx::{CollateralError, MAX_QUOTE, collateral_from_json};
 use confide_evidence::time::parse_rfc3339;
-use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, PolicyError};
+use confide_policy::egress::EgressPolicy;
+use confide_policy::{AppraisalPolicy, CLIENT, INSPECT, Loaded, MAX_POLICY, PolicyError};
 use confide_verifier::{Algorithms, PreparedReferences};
 use rustls_pki_types::UnixTime;
 use std::fs::File;
@@ -128,7 +129,8 @@ pub(crate) fn now() -> UnixTime {
 
 /// Parses `--at`.
 pub(crate) fn time(text: &str) -> Result<UnixTime, String> {
-    parse_rfc3339(text).ok_or_else(|| "expected an RFC 3339 time such as 2026-06-08T11:32:35Z".to_owned())
+    parse_rfc3339(text)
+        .ok_or_else(|| "expected an RFC 3339 time from 1970 on, such as 2026-06-08T11:32:35Z".to_owned())
 }
 
 /// Parses an address to listen on.
@@ -201,6 +203,11 @@ impl PolicyFlags {
         Ok(LoadedPolicy { references, ..loaded })
     }
 
+    /// What errors call the named policy.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.policy.as_ref().or(self.danger_policy.as_ref()).map(|path| path.display().to_string())
+    }
+
     fn load_policy(&self, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
         match (&self.policy, &self.danger_policy, otherwise) {
             (Some(path), _, _) => load(path, Loaded::Normally),
@@ -217,26 +224,56 @@ impl PolicyFlags {
 
 /// Reads a danger policy, whose file name must say what it is.
 pub(crate) fn load_danger(path: &Path) -> Result<LoadedPolicy, Failure> {
+    check_danger_name(path)?;
+    load(path, Loaded::AsDanger)
+}
+
+/// The file name of a danger policy says what it is.
+pub(crate) fn check_danger_name(path: &Path) -> Result<(), Failure> {
     let named = path.file_name().and_then(|name| name.to_str());
     if !named.is_some_and(|name| name.starts_with("danger-") && name.ends_with(".toml")) {
         let message = format!("{}: --danger-policy takes a file named danger-*.toml", path.display());
         return Err(Failure::new(Status::Usage, "danger_policy_name", message));
     }
-    load(path, Loaded::AsDanger)
+    Ok(())
 }
 
 /// Reads the text of a policy file, which need not be one that this build takes.
 pub(crate) fn policy_text(path: &Path) -> Result<String, Failure> {
-    let bytes = read(path, confide_policy::MAX_POLICY)?;
+    let bytes = read(path, MAX_POLICY)?;
+    if bytes.len() > MAX_POLICY {
+        let why = PolicyError::TooLarge(bytes.len()).to_string();
+        return Err(malformed_policy(&path.display().to_string(), &why));
+    }
     String::from_utf8(bytes).map_err(|_| malformed_policy(&path.display().to_string(), "not UTF-8 text"))
 }
 
 /// Reads a policy file.
 pub(crate) fn load(path: &Path, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
-    let text = policy_text(path)?;
+    parse(path, policy_text(path)?, loaded)
+}
+
+/// Reads the policy text of a file.
+pub(crate) fn parse(path: &Path, text: String, loaded: Loaded) -> Result<LoadedPolicy, Failure> {
     let name = path.display().to_string();
+    if EgressPolicy::is_meant_by(&text) {
+        return Err(malformed_policy(&name, "expected an appraisal policy, found an egress policy").hint(
+            "give an appraisal policy; egress policies are for `confide policy check` and `confide-guest egress`",
+        ));
+    }
     let policy = AppraisalPolicy::parse(&text, loaded).map_err(|error| refused_policy(&name, &error))?;
     Ok(LoadedPolicy::new(policy, text))
+}
+
+/// Reads the text of an egress policy.
+pub(crate) fn parse_egress(path: &Path, text: &str) -> Result<EgressPolicy, Failure> {
+    let name = path.display().to_string();
+    EgressPolicy::parse(text).map_err(|error| match error {
+        PolicyError::EgressServingWider(_) => {
+            Failure::new(Status::Malformed, "egress_serving_wider", format!("{name}: {error}"))
+        }
+        other => malformed_policy(&name, &other.to_string()),
+    })
 }
 
 /// Whether the policies of a conformance suite's cases may have a [danger] table.
@@ -267,7 +304,8 @@ pub(crate) fn parse_case_policy(
     })
 }
 
-fn refused_policy(name: &str, error: &PolicyError) -> Failure {
+/// What is wrong with a policy.
+pub(crate) fn refused_policy(name: &str, error: &PolicyError) -> Failure {
     let message = format!("{name}: {error}");
     match error {
         PolicyError::DangerNotAsked | PolicyError::NotDanger => {
@@ -280,6 +318,10 @@ fn refused_policy(name: &str, error: &PolicyError) -> Failure {
     }
 }
 
+/// The most bytes that are told of what is wrong with a policy. Half of a message: the other half is for where it lies.
+const MAX_WHY: usize = 2048;
+
 fn malformed_policy(name: &str, why: &str) -> Failure {
+    let why = shortened(why.to_owned(), MAX_WHY);
     Failure::new(Status::Malformed, "policy_malformed", format!("{name}: {why}"))
 }

@@ -19,6 +19,7 @@ mod help;
 mod input;
 mod inspect;
 mod live;
+mod manual;
 mod policy;
 mod proxy;
 pub mod readers;
@@ -39,16 +40,24 @@ pub use doctor::DOCTOR;
 pub use settings::{SETTINGS, Setting};
 pub use status::{Failure, Status, VERDICT_STATUSES, WORK_STATUSES};
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Runs the program with the process's arguments.
 #[must_use]
 pub fn run() -> ExitCode {
-    let done = cli::Cli::read().and_then(cli::Cli::run);
+    let given: Vec<OsString> = std::env::args_os().collect();
+    let done = cli::Cli::read(given.clone()).and_then(|(command, named)| {
+        let told = |failure| named.iter().fold(failure, |failure, named| named.tell(failure));
+        command.run().map_err(told)
+    });
     match done.and_then(|status| render::unwritten().map_or(Ok(status), Err)) {
         Ok(status) => status.into(),
         Err(failure) => {
             render::failure(&failure);
+            if settings::asks_for_json(&command(), &given) {
+                render::failure_as_json(&failure);
+            }
             failure.status().into()
         }
     }

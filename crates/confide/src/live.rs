@@ -7,6 +7,7 @@ use crate::input::{self, Otherwise, PolicyFlags};
 use crate::recorder::Recorder;
 use crate::render::{self, Shown};
 use crate::status::{Failure, Status};
+use crate::verify;
 use confide_client::ClientError;
 use std::path::PathBuf;
 
@@ -31,7 +32,9 @@ impl LiveGuest {
     /// for evidence is all that is sent.
     pub(crate) fn run(self, record: Option<PathBuf>) -> Result<Status, Failure> {
         let url = self.url.expect("the command line requires it where no subcommand is given");
-        let policy = self.policy.load(Otherwise::Client, input::now())?;
+        let (now, form) = (input::now(), self.shown.form());
+        let told = |failure: &Failure| verify::show_unusable(failure, self.policy.name(), now, form);
+        let policy = self.policy.load(Otherwise::Client, now).inspect_err(told)?;
         let recorder = Recorder::new(record);
         recorder.check()?;
         let client = recorder.watch(guest::client(&url, policy, &self.endorser, self.cross_check)?).build();
@@ -43,7 +46,7 @@ impl LiveGuest {
                 Err(ClientError::Rejected(appraised)) => appraised.result.clone(),
                 Err(error) => return Err(guest::failure(&error)),
             };
-            render::verdict(&result, self.shown.form());
+            render::verdict(&result, form);
             Ok(Status::from(&result))
         })
     }

@@ -13,7 +13,6 @@ use confide_client::{Appraised, ClientBuilder, ClientError};
 use serde::Serialize;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,8 +39,8 @@ pub(crate) struct Proxy {
     #[arg(long, value_name = "FILE")]
     upstreams: Option<PathBuf>,
     /// The most requests under way at one instance
-    #[arg(long, value_name = "NUMBER", default_value_t = NonZeroUsize::new(MAX_IN_FLIGHT).expect("it is not zero"))]
-    max_in_flight: NonZeroUsize,
+    #[arg(long, value_name = "NUMBER", default_value_t = MAX_IN_FLIGHT, value_parser = at_least_one)]
+    max_in_flight: usize,
     /// Address to listen on, with port 0 on any free port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787", value_parser = input::listen_address)]
     listen: SocketAddr,
@@ -96,7 +95,7 @@ impl Proxy {
             Ok(builder.on_appraisal(shown(Arc::clone(&first), endpoint.authority().to_string())))
         };
         let mut builder = Fleet::builder(begin)
-            .max_in_flight(self.max_in_flight.get())
+            .max_in_flight(self.max_in_flight)
             .on_event(|event| render::note(&event.to_string()));
         for url in &self.upstream {
             builder = builder.upstream(url).map_err(|error| guest::failure(&error))?;
@@ -140,13 +139,21 @@ impl Proxy {
     }
 }
 
+/// Parses a number of things of which there must be some.
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
 /// The one word of a file.
 fn secret(file: &Path, code: &'static str) -> Result<Zeroizing<String>, Failure> {
     let bytes = Zeroizing::new(input::read(file, MAX_SECRET)?);
     let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-    if text.is_empty() || text.len() > MAX_SECRET || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let message =
-            format!("{}: expected one word of at most {MAX_SECRET} visible ASCII characters", file.display());
+    if text.is_empty() || bytes.len() > MAX_SECRET || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let message = format!(
+            "{}: expected one word of visible ASCII characters, in at most {MAX_SECRET} bytes",
+            file.display()
+        );
         return Err(Failure::new(Status::Malformed, code, message));
     }
     Ok(Zeroizing::new(text.to_owned()))
@@ -220,10 +227,9 @@ fn fault(error: &ProxyError) -> Failure {
 fn unusable(error: &FleetSetupError) -> Failure {
     let status = match error {
         FleetSetupError::Client(error) => return guest::failure(error),
-        FleetSetupError::Discovery(_) => Status::Malformed,
+        _ if error.code() == "config_unreadable" => Status::Internal,
         _ => Status::Usage,
     };
-    let status = if error.code() == "config_unreadable" { Status::Internal } else { status };
     let failure = Failure::new(status, error.code(), error.to_string());
     match error.what_to_do() {
         Some(what_to_do) => failure.hint(what_to_do),

@@ -2,14 +2,14 @@
 
 use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
-use crate::input::{self, ALGORITHMS, Otherwise, QuoteFiles};
+use crate::input::{ALGORITHMS, Otherwise, QuoteFiles};
 use crate::live::LiveGuest;
 use crate::status::{Failure, Status};
-use crate::{gpu, render, replay, snp};
+use crate::{gpu, recorder, render, replay, snp};
 use clap::Subcommand;
 use confide_evidence::document::Endorsements;
-use confide_evidence::record::{Record, Subject};
-use confide_record::{MAX_FILE, RecordError, Recording};
+use confide_evidence::record::Subject;
+use confide_record::{FileEnd, MAX_FILE, RecordError, Recording};
 use confide_verifier::{AttestationResult, Inputs, evaluate};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -28,7 +28,7 @@ pub(crate) struct RecordCommand {
     from: Option<From>,
     #[command(flatten)]
     guest: LiveGuest,
-    /// Record file to append to
+    /// Record file to append to, of at most 256 MiB
     #[arg(long, value_name = "FILE", required = true)]
     out: Option<PathBuf>,
 }
@@ -43,7 +43,7 @@ enum From {
         appraising: Appraising,
         #[command(flatten)]
         cross_check: CrossCheck,
-        /// Record file to append to
+        /// Record file to append to, of at most 256 MiB
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -53,7 +53,7 @@ enum From {
         files: snp::Files,
         #[command(flatten)]
         appraising: Appraising,
-        /// Record file to append to
+        /// Record file to append to, of at most 256 MiB
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -67,7 +67,7 @@ enum From {
         files: gpu::Files,
         #[command(flatten)]
         appraising: Appraising,
-        /// Record file to append to
+        /// Record file to append to, of at most 256 MiB
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
@@ -147,13 +147,24 @@ pub(crate) fn append(
     result: &AttestationResult,
     out: &Path,
 ) -> Result<(), Failure> {
+    append_within(MAX_FILE, recording, result, out)
+}
+
+/// The same, to a file that may have so many bytes.
+fn append_within(
+    most: usize,
+    recording: Recording<'_>,
+    result: &AttestationResult,
+    out: &Path,
+) -> Result<(), Failure> {
     let mut file = locked(out)?;
-    let Held { last, length } = held(out)?;
+    let FileEnd { last, length, .. } = end(&file, out, most)?;
+    let mut record = recording.record(result, None);
+    record.prev = last;
     let mut entry = Vec::new();
-    let written = confide_record::append(&mut entry, &recording.record(result, last.as_ref()));
-    written.map_err(|error| replay::fault(out, error))?;
-    let whole = length.saturating_add(entry.len());
-    if whole > MAX_FILE {
+    confide_record::append(&mut entry, &record).map_err(|error| replay::fault(out, error))?;
+    let whole = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(entry.len());
+    if whole > most {
         // Nobody could read any of it any more.
         return Err(replay::fault(out, RecordError::TooLarge(whole)));
     }
@@ -165,13 +176,12 @@ pub(crate) fn append(
 /// # Errors
 /// Of [`append`], before there is anything to append.
 pub(crate) fn check(out: &Path) -> Result<(), Failure> {
-    let _file = locked(out)?;
-    held(out).map(drop)
+    end(&locked(out)?, out, MAX_FILE).map(drop)
 }
 
 /// Opens a file to append to it, and locks it.
 fn locked(out: &Path) -> Result<File, Failure> {
-    let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(out);
+    let opened = OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(out);
     let file = opened.map_err(|error| unwritable(out, &error))?;
     let begun = Instant::now();
     loop {
@@ -191,18 +201,100 @@ fn unwritable(out: &Path, error: &io::Error) -> Failure {
     Failure::new(Status::Internal, "file_unwritable", format!("{}: {error}", out.display()))
 }
 
-/// What a file holds.
-struct Held {
-    last: Option<Record>,
-    /// In bytes.
-    length: usize,
+/// Where a file ends. A part of a record there is moved into a file beside it, which the person is told.
+fn end(file: &File, out: &Path, most: usize) -> Result<FileEnd, Failure> {
+    let length = file.metadata().map_err(|error| unwritable(out, &error))?.len();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length > most {
+        return Err(replay::fault(out, RecordError::TooLarge(length)));
+    }
+    let end = confide_record::resume_file(file, out).map_err(|error| replay::fault(out, error))?;
+    end.set_aside.iter().for_each(recorder::tell);
+    Ok(end)
 }
 
-fn held(out: &Path) -> Result<Held, Failure> {
-    let bytes = input::read(out, MAX_FILE)?;
-    if bytes.is_empty() {
-        return Ok(Held { last: None, length: 0 });
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use confide_policy::{AppraisalPolicy, INSPECT};
+    use rustls_pki_types::UnixTime;
+
+    /// A record of bytes that are no quote.
+    fn appended(out: &Path, most: usize) -> Result<(), Failure> {
+        let (subject, endorsements) = (Subject::Quote(vec![7; 100].into()), Endorsements::default());
+        let (policy, time) = (AppraisalPolicy::inspect(), UnixTime::since_unix_epoch(Duration::from_secs(1)));
+        let inputs = Inputs {
+            subject: confide_record::borrowed(&subject),
+            endorsements: &endorsements,
+            prepared: None,
+            prepared_devices: None,
+            memo: None,
+            second_opinion: None,
+            references: None,
+            policy: &policy,
+            challenge: None,
+            now: time,
+            algorithms: &ALGORITHMS,
+        };
+        let result = evaluate(&inputs).unwrap_or_else(|rejection| *rejection.result);
+        let recording = Recording {
+            subject: subject.clone(),
+            endorsements: endorsements.clone(),
+            policy: INSPECT,
+            challenge: None,
+            time,
+            references: None,
+            second_opinion: None,
+        };
+        append_within(most, recording, &result, out)
     }
-    let records = confide_record::read(&bytes).map_err(|error| replay::fault(out, error));
-    Ok(Held { last: records?.pop(), length: bytes.len() })
+
+    #[test]
+    fn no_record_is_appended_beyond_what_is_read_of_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("records.cbor");
+        appended(&out, MAX_FILE).unwrap();
+        let one = std::fs::read(&out).unwrap();
+        let most = 2 * one.len();
+        appended(&out, most).unwrap();
+        let two = std::fs::read(&out).unwrap();
+        assert_eq!(two.len(), most, "as much as may be");
+        for (most, length) in [(most, most + one.len()), (most - 1, most)] {
+            let failure = appended(&out, most).unwrap_err();
+            assert_eq!((failure.status(), failure.code()), (Status::Malformed, "record_malformed"));
+            let told = format!(
+                "{}: a record file of {length} bytes, at most {MAX_FILE} are accepted",
+                out.display()
+            );
+            assert_eq!(failure.message(), told);
+            assert!(failure.what_to_do().unwrap().starts_with("begin a new file"));
+        }
+        assert_eq!(std::fs::read(&out).unwrap(), two, "the file is left as it was");
+        assert_eq!(confide_record::read(&two).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_moved_aside_wherever_the_append_was_broken_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("records.cbor");
+        for _ in 0..2 {
+            appended(&out, MAX_FILE).unwrap();
+        }
+        let whole = std::fs::read(&out).unwrap();
+        let one = whole.len() / 2;
+        for cut in (1..whole.len()).step_by(97).chain([one - 1, one + 1, whole.len() - 1]) {
+            std::fs::write(&out, &whole[..cut]).unwrap();
+            appended(&out, MAX_FILE).unwrap();
+            let before = if cut < one { 0 } else { one };
+            assert_eq!(confide_record::read(&std::fs::read(&out).unwrap()).unwrap().len(), 1 + before / one);
+            let others = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+            let aside: Vec<PathBuf> = others.filter(|path| *path != out).collect();
+            assert_eq!(aside.len(), usize::from(cut != before), "cut at {cut}: {aside:?}");
+            for path in aside {
+                assert!(path.to_str().unwrap().contains("/records.cbor.torn-"), "{}", path.display());
+                assert_eq!(std::fs::read(&path).unwrap(), whole[before..cut], "nothing is deleted");
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
 }

@@ -42,13 +42,7 @@ impl Recorder {
         let to = if is_folder(&path) {
             match Folder::open(&path) {
                 Ok(folder) => {
-                    for SetAside { path, bytes } in folder.set_aside() {
-                        let what = "an append that was broken off, or what somebody cut";
-                        render::note(&format!(
-                            "moved {bytes} bytes that are part of no entry to {}: {what}",
-                            path.display()
-                        ));
-                    }
+                    folder.set_aside().iter().for_each(tell);
                     To::Folder(path.into(), Arc::new(folder))
                 }
                 Err(error) => {
@@ -135,6 +129,12 @@ impl Lost {
 fn keep(folder: &Folder, verified: &VerifiedReceipt) -> Result<(), RecordError> {
     let VerifiedReceipt { receipt, bodies, sent, nonce } = verified;
     folder.keep(Keep { receipt, bodies, sent: *sent, nonce })
+}
+
+/// Tells what was moved aside.
+pub(crate) fn tell(SetAside { path, bytes }: &SetAside) {
+    let what = "an append that was broken off, or what somebody cut";
+    render::note(&format!("moved {bytes} bytes that are part of no entry to {}: {what}", path.display()));
 }
 
 fn is_folder(path: &Path) -> bool {

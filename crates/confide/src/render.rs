@@ -1,12 +1,14 @@
 //! Verdicts for people: a tree on standard output, colour only on a terminal.
 
 use crate::status::{self, Failure};
-use confide_evidence::text::steers;
+use confide_evidence::text::{escape_json, steers};
 use confide_verifier::{AttestationResult, Check, Measurements, Outcome, Status};
+use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Whether to colour.
@@ -89,6 +91,14 @@ pub(crate) fn verdict(result: &AttestationResult, form: Form) {
     bytes(text.as_bytes());
 }
 
+/// A number of things, each of which is called `one` by itself: `1 record`, `2 records`.
+pub(crate) fn counted(number: impl TryInto<u64>, one: &str) -> String {
+    match number.try_into().unwrap_or(u64::MAX) {
+        1 => format!("1 {one}"),
+        number => format!("{number} {one}s"),
+    }
+}
+
 /// Prints one line to standard output.
 pub(crate) fn line(text: &str) {
     bytes(format!("{text}\n").as_bytes());
@@ -102,10 +112,13 @@ pub(crate) fn prose(text: &str) {
 
 /// Prints to standard output.
 pub(crate) fn bytes(bytes: &[u8]) {
+    PRINTED.store(true, Ordering::Relaxed);
     let mut out = io::stdout().lock();
     written(out.write_all(bytes).and_then(|()| out.flush()));
 }
 
+/// Whether anything was printed to standard output.
+static PRINTED: AtomicBool = AtomicBool::new(false);
 /// The first error of standard output.
 static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 
@@ -147,6 +160,35 @@ pub(crate) fn failure(failure: &Failure) {
         let _ = writeln!(text, "  {hint}");
     }
     let _ = out.write_all(text.as_bytes());
+}
+
+/// A failure in the place of the object that was asked for.
+#[derive(Serialize)]
+struct PrintedFailure<'a> {
+    error: PrintedError<'a>,
+}
+
+#[derive(Serialize)]
+struct PrintedError<'a> {
+    code: &'a str,
+    message: &'a str,
+    what_to_do: Option<&'a str>,
+}
+
+/// Prints a failure that is no verdict to standard output as one JSON object, where nothing stands there yet: what was printed
+/// before tells what there is to tell.
+pub(crate) fn failure_as_json(failure: &Failure) {
+    if !PRINTED.load(Ordering::Relaxed) {
+        failure_line(failure);
+    }
+}
+
+/// Prints a failure to standard output as one JSON object behind those that stand there.
+pub(crate) fn failure_line(failure: &Failure) {
+    let (code, message, what_to_do) = (failure.code(), failure.message(), failure.what_to_do());
+    let printed = PrintedFailure { error: PrintedError { code, message, what_to_do } };
+    let json = serde_json::to_string(&printed).expect("texts always serialise");
+    line(&escape_json(json));
 }
 
 /// Prints to standard error what a verdict does not say of itself.
@@ -284,6 +326,14 @@ pub(crate) fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_a_thing_is_called_by_its_name() {
+        assert_eq!(
+            [0, 1, 2].map(|number: u8| counted(number, "record")),
+            ["0 records", "1 record", "2 records"]
+        );
+    }
 
     #[test]
     fn a_terminal_neither_obeys_nor_reorders_what_evidence_says() {

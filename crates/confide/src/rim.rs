@@ -362,7 +362,16 @@ impl Import {
         let (store, at) = (self.store.store(), now());
         let mut done = Done::default();
         for path in &self.paths {
-            for imported in store.import(path).map_err(|error| failed(&error))? {
+            let found = store.import(path).map_err(|error| failed(&error))?;
+            if found.is_empty() {
+                let message =
+                    format!("{}: no file with an extension of those that are taken", path.display());
+                let failure = Failure::new(Status::Malformed, "store_file_unknown", message);
+                done.failures.push(failure.hint(
+                    "files of a folder are taken by their extensions swidtag, xml, ocsp, crl and der; name others one by one",
+                ));
+            }
+            for imported in found {
                 match imported.outcome {
                     Ok((kept, change)) => {
                         let object = Shown::of(&kept, at);
@@ -437,7 +446,8 @@ impl PruneCommand {
             render::line(&json(&json!({ "store": folder, "removed": removed })));
             return Ok(Status::Accepted);
         }
-        render::line(&format!("{folder}: {} objects of {} bytes removed", pruned.objects, pruned.bytes));
+        let objects = render::counted(pruned.objects, "object");
+        render::line(&format!("{folder}: {objects} of {} bytes removed", pruned.bytes));
         Ok(Status::Accepted)
     }
 }

@@ -4,6 +4,7 @@
 //! flags, environment and file mean the same and are held to the same rules, and a flag comes before the environment, which
 //! comes before the file. What is dangerous is never a setting: it has to be asked for each time.
 
+use crate::render::Form;
 use crate::status::{Failure, Status};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -51,7 +52,7 @@ enum Scope {
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: [Setting; 19] = [
+pub const SETTINGS: [Setting; 20] = [
     of_guests(
         GUEST,
         Kind::Text,
@@ -70,6 +71,7 @@ pub const SETTINGS: [Setting; 19] = [
         Kind::Switch,
         "whether answers without a receipt that the guest signed are refused",
     ),
+    of_guests("max_in_flight", Kind::Text, "the most requests of the proxy under way at one guest"),
     of_guests("listen", Kind::Text, "address that the proxy listens on, IP:PORT"),
     of_guests("token_file", Kind::Path, "file with the token that programs must send to the proxy"),
     of_guests("upstream_key_file", Kind::Path, "file with the key that the proxy sends to its guests"),
@@ -118,6 +120,7 @@ struct File {
     cross_check: Option<Spanned<bool>>,
     record: Option<Spanned<String>>,
     require_receipts: Option<Spanned<bool>>,
+    max_in_flight: Option<Spanned<u32>>,
     listen: Option<Spanned<String>>,
     token_file: Option<Spanned<String>>,
     upstream_key_file: Option<Spanned<String>>,
@@ -171,6 +174,37 @@ pub(crate) struct Settings {
     /// The file that was read, where there is one.
     pub(crate) file: Option<PathBuf>,
     values: BTreeMap<&'static str, Value>,
+    /// Parts of what the same place does not name.
+    alone: Vec<(&'static Setting, Source)>,
+}
+
+/// A file or folder that a setting names for a command.
+#[derive(Debug, Clone)]
+pub(crate) struct Named {
+    path: PathBuf,
+    setting: &'static Setting,
+    from: Source,
+}
+
+impl Named {
+    /// The setting's value as a path; nothing where it is none.
+    fn of(setting: &'static Setting, value: &Value) -> Option<Self> {
+        let path = PathBuf::from(&value.text);
+        (setting.kind == Kind::Path).then(|| Self { path, setting, from: value.from.clone() })
+    }
+
+    /// The failure with the line or variable that names its file, where it is about this one: such messages begin with the
+    /// path, or that of a file beside or below it.
+    pub(crate) fn tell(&self, failure: Failure) -> Failure {
+        let path = self.path.display().to_string();
+        match failure.message().strip_prefix(&path) {
+            Some(rest) if rest.starts_with([':', ' ', '.', '/']) => {
+                let before = format!("{}: {}: ", self.from, self.setting.name);
+                failure.behind(&before)
+            }
+            _ => failure,
+        }
+    }
 }
 
 /// The command line with the settings that it leaves open, as the flags that they stand for.
@@ -178,22 +212,36 @@ pub(crate) struct Settings {
 /// # Errors
 /// A configuration that cannot be used. A command line that cannot be read is given back as it is: who reads it next says
 /// why.
-pub(crate) fn with_settings(command: &Command, given: Vec<OsString>) -> Result<Vec<OsString>, Failure> {
+pub(crate) fn with_settings(
+    command: &Command,
+    given: Vec<OsString>,
+) -> Result<(Vec<OsString>, Vec<Named>), Failure> {
     let mut lenient = with_optional_arguments(command.clone());
-    let Ok(matches) = lenient.try_get_matches_from_mut(&given) else { return Ok(given) };
+    let Ok(matches) = lenient.try_get_matches_from_mut(&given) else { return Ok((given, Vec::new())) };
     let (names, matches) = leaf(&matches);
-    let Some(command) = below(&lenient, &names) else { return Ok(given) };
+    let Some(command) = below(&lenient, &names) else { return Ok((given, Vec::new())) };
     if !SETTINGS.iter().any(|setting| setting.argument(command).is_some()) {
-        return Ok(given);
+        return Ok((given, Vec::new()));
     }
     let settings = Settings::load(matches.try_get_one::<PathBuf>(FLAG).ok().flatten().map(PathBuf::as_path))?;
-    let mut words = Vec::new();
+    settings.whole(|setting| setting.argument(command).is_some())?;
+    let (mut words, mut named) = (Vec::new(), Vec::new());
     for (setting, value) in settings.open(command, matches) {
         let word = setting.word(command, value);
         check(command, setting, value, word.as_deref())?;
         words.extend(word);
+        named.extend(Named::of(setting, value));
     }
-    Ok(inserted(given, &names, words))
+    Ok((inserted(given, &names, words), named))
+}
+
+/// Whether the command line asks for one JSON object. One that cannot be read asks for nothing.
+pub(crate) fn asks_for_json(command: &Command, given: &[OsString]) -> bool {
+    let lenient = with_optional_arguments(command.clone());
+    let Ok(matches) = lenient.try_get_matches_from(given) else { return false };
+    let (_, matches) = leaf(&matches);
+    let is_set = matches.try_get_one::<bool>("json").ok().flatten() == Some(&true);
+    is_set || matches.try_get_one::<Form>("format").ok().flatten() == Some(&Form::Json)
 }
 
 /// The names of the subcommands down to the last one, and its matches.
@@ -308,15 +356,19 @@ impl Settings {
             && (must == Must::Exist || path.exists())
         {
             settings.values = of_file(&path)?;
+            settings.alone = alone(&settings.values);
             settings.file = Some(path);
         }
-        settings.values.extend(of_environment(std::env::vars_os())?);
+        let environment = of_environment(std::env::vars_os())?;
+        settings.alone.extend(alone(&environment));
+        settings.values.extend(environment);
         Ok(settings)
     }
 
     /// The settings of one file alone.
     pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
-        Ok(Self { values: of_file(path)?, file: Some(path.to_owned()) })
+        let values = of_file(path)?;
+        Ok(Self { alone: alone(&values), values, file: Some(path.to_owned()) })
     }
 
     /// The value of a setting.
@@ -324,6 +376,26 @@ impl Settings {
         let value = self.values.get(setting.name)?;
         let Some(whole) = setting.part_of else { return Some(value) };
         self.values.get(whole).filter(|whole| same_place(&whole.from, &value.from)).map(|_| value)
+    }
+
+    /// The file or folder that a setting names.
+    pub(crate) fn named(&self, setting: &'static Setting) -> Option<Named> {
+        Named::of(setting, self.value(setting)?)
+    }
+
+    /// Refuses a part of what the same place does not name, of settings that `matter`: it would count for nothing.
+    fn whole(&self, matter: impl Fn(&Setting) -> bool) -> Result<(), Failure> {
+        let Some((part, from)) = self.alone.iter().find(|(setting, _)| matter(setting)) else {
+            return Ok(());
+        };
+        let whole = part.part_of.unwrap_or_default();
+        let why = match from {
+            Source::File { .. } => format!("it belongs to {whole}, which the file does not name"),
+            Source::Environment(_) => {
+                format!("it belongs to {PREFIX}{}, which is not set", whole.to_uppercase())
+            }
+        };
+        Err(invalid(part, from, &why))
     }
 
     /// What a command line leaves open: settings whose argument is not given and that can stand beside those that are.
@@ -358,6 +430,7 @@ impl Settings {
 
     /// Holds every value against what a command takes.
     pub(crate) fn check(&self, command: &Command) -> Result<(), Failure> {
+        self.whole(|_| true)?;
         let mut command = with_optional_arguments(command.clone());
         command.build();
         for setting in &SETTINGS {
@@ -376,6 +449,12 @@ fn user_of<'a>(setting: &Setting, command: &'a Command) -> Option<&'a Command> {
         return Some(command);
     }
     command.get_subcommands().find_map(|inner| user_of(setting, inner))
+}
+
+/// The settings of one place that are part of what it does not name.
+fn alone(values: &BTreeMap<&'static str, Value>) -> Vec<(&'static Setting, Source)> {
+    let parts = SETTINGS.iter().filter(|one| one.part_of.is_some_and(|whole| !values.contains_key(whole)));
+    parts.filter_map(|part| Some((part, values.get(part.name)?.from.clone()))).collect()
 }
 
 fn same_place(one: &Source, other: &Source) -> bool {
@@ -429,7 +508,7 @@ fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
 type Field = Option<(usize, OsString)>;
 
 impl File {
-    fn fields(self) -> [(&'static str, Field); 19] {
+    fn fields(self) -> [(&'static str, Field); 20] {
         fn field<T>(value: Option<Spanned<T>>, text: impl Fn(T) -> String) -> Field {
             value.map(|value| (value.span().start, text(value.into_inner()).into()))
         }
@@ -447,6 +526,7 @@ impl File {
             ("cross_check", switch(self.cross_check)),
             ("record", text(self.record)),
             ("require_receipts", switch(self.require_receipts)),
+            ("max_in_flight", field(self.max_in_flight, |value| value.to_string())),
             ("listen", text(self.listen)),
             ("token_file", text(self.token_file)),
             ("upstream_key_file", text(self.upstream_key_file)),

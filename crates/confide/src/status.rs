@@ -83,15 +83,21 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with a stable code.
+    /// A failure with a stable code. Of a message that a file has made longer than 4 KiB the beginning is kept.
     pub fn new(status: Status, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, message: message.into(), hint: None }
+        Self { status, code, message: shortened(message.into(), MAX_MESSAGE), hint: None }
     }
 
     /// Adds what to do about it.
     #[must_use]
     pub fn hint(self, hint: impl Into<Cow<'static, str>>) -> Self {
         Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The same failure, with these words before what happened.
+    #[must_use]
+    pub(crate) fn behind(self, words: &str) -> Self {
+        Self { message: format!("{words}{}", self.message), ..self }
     }
 
     /// The same failure of a program that was at work: it ends with 1, whatever the status that it would have begun with.
@@ -123,4 +129,16 @@ impl Failure {
     pub fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref().or_else(|| codes::what_to_do(self.code))
     }
+}
+/// The longest message of a failure, in bytes. As much as a verdict tells of what a check found.
+const MAX_MESSAGE: usize = 4096;
+
+/// The beginning of a message, of so many bytes, and how long the whole is: readers of files repeat lines of them.
+pub(crate) fn shortened(mut message: String, most: usize) -> String {
+    let whole = message.len();
+    if whole > most {
+        message.truncate(message.floor_char_boundary(most));
+        message.push_str(&format!(" ... ({whole} bytes)"));
+    }
+    message
 }

@@ -20,6 +20,7 @@ use confide_policy::AppraisalPolicy;
 use confide_verifier::{
     self as verifier, AttestationResult, Check, Inputs, Outcome, Subject, evaluate, malformed_collateral,
 };
+use rustls_pki_types::UnixTime;
 use std::path::PathBuf;
 
 /// Appraise a guest, or evidence from files
@@ -239,25 +240,38 @@ impl ChallengeFlags {
 
 /// Loads the policy. In a machine's format, one that cannot be used is told as an object of a verdict's form, too.
 pub(crate) fn policy(appraising: &Appraising, otherwise: Otherwise) -> Result<LoadedPolicy, Failure> {
-    appraising.policy.load(otherwise, appraising.at).inspect_err(|failure| {
-        let outcome = match failure.status() {
-            Status::Malformed => Outcome::Malformed,
-            Status::Unsupported => Outcome::Unsupported,
-            _ => return,
-        };
-        if appraising.shown.form() != Form::Text {
-            render::verdict(&nothing_appraised(outcome, failure, appraising), appraising.shown.form());
-        }
-    })
+    let Appraising { policy, at, shown } = appraising;
+    policy
+        .load(otherwise, *at)
+        .inspect_err(|failure| show_unusable(failure, policy.name(), *at, shown.form()))
 }
 
-/// The result of an appraisal that a failure kept from beginning.
-fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraising) -> AttestationResult {
+/// In a machine's format, shows a policy that cannot be used as an object of a verdict's form.
+pub(crate) fn show_unusable(failure: &Failure, name: Option<String>, at: UnixTime, form: Form) {
+    let outcome = match failure.status() {
+        Status::Malformed => Outcome::Malformed,
+        Status::Unsupported => Outcome::Unsupported,
+        _ => return,
+    };
+    if form != Form::Text {
+        render::verdict(&nothing_appraised(outcome, failure, name, at), form);
+    }
+}
+
+/// The result of an appraisal that a failure kept from beginning. Where the policy lay is not part of it.
+fn nothing_appraised(
+    outcome: Outcome,
+    failure: &Failure,
+    name: Option<String>,
+    at: UnixTime,
+) -> AttestationResult {
+    let message = failure.message();
+    let why = name.and_then(|name| message.strip_prefix(&format!("{name}: ")));
     let check = Check {
         code: failure.code(),
         status: verifier::Status::Fail,
         expected: "an appraisal policy that this build reads".into(),
-        actual: failure.message().to_owned().into(),
+        actual: why.unwrap_or(message).to_owned().into(),
         reference: "appraisal policy",
         remedy: failure.what_to_do().map(|hint| hint.to_owned().into()),
     };
@@ -267,7 +281,7 @@ fn nothing_appraised(outcome: Outcome, failure: &Failure, appraising: &Appraisin
         simulated: false,
         platform: None,
         policy: String::new(),
-        time: format_rfc3339(appraising.at),
+        time: format_rfc3339(at),
         rim_time: None,
         tcb_status: None,
         tcb_date: None,
@@ -293,7 +307,11 @@ fn mistaken(quote: &[u8]) -> Option<&'static str> {
             Some("this is an SGX quote; confide appraises TDX quotes")
         }
         _ if !quote.is_empty()
-            && quote.iter().all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace()) =>
+            && quote
+                .strip_prefix(b"0x")
+                .unwrap_or(quote)
+                .iter()
+                .all(|byte| byte.is_ascii_hexdigit() || byte.is_ascii_whitespace()) =>
         {
             Some(
                 "the quote is taken as binary, and these are hexadecimal digits: xxd -r -p turns them into bytes",

@@ -492,7 +492,10 @@ async fn a_crash_amid_an_append_leaves_a_folder_that_can_be_audited_and_written_
             let torn = [&found["records"]["torn_bytes"], &found["receipts"]["torn_bytes"]];
             assert!(torn.contains(&&json!(part.len())), "{torn:?}");
         }
-        assert!(out(&run(&mut rig.audit(), 0)).contains("; 400 bytes behind the last were never written to"));
+        assert!(
+            out(&run(&mut rig.audit(), 0))
+                .contains("; 400 bytes behind the last: an entry that was never written to")
+        );
         let (private, _) = rig.keys("auditor");
         let mut sign = rig.audit();
         sign.arg("--sign-head").arg(private).arg("--out").arg(rig.path("torn.head"));

@@ -4,8 +4,11 @@
 
 mod support;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use confide_evidence::boot_log::MAX_BOOT_LOG;
 use confide_evidence::document::{EvidenceDocument, MAX_DOCUMENT};
+use confide_evidence::head::MAX_HEAD;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{
     MAX_DECODED, MAX_EVIDENCE_LIST, MAX_JWKS, MAX_NRAS_ANSWER, MAX_REPORT, MAX_RIM,
@@ -16,7 +19,8 @@ use confide_evidence::snp::{MAX_FILE as MAX_SNP_FILE, REPORT};
 use confide_evidence::tdx::{MAX_COLLATERAL, MAX_QUOTE};
 use confide_evidence::x509::MAX_CRL;
 use confide_policy::MAX_POLICY;
-use confide_record::MAX_FILE;
+use confide_record::{APPRAISALS, MAX_FILE};
+use confide_service::config::MAX_CONFIG;
 use confide_simulator::{NrasDevice, NrasOptions, SimulatedGpu};
 use confide_testkit::gpu::{GpuEvidence, evidence_list};
 use std::fs::File;
@@ -37,7 +41,8 @@ type End = (i32, &'static str);
 
 /// How one file of one command ends it.
 struct Row {
-    /// The words of the command; the file stands at `{}`, or is standard input where no word is that.
+    /// The words of the command; the file stands at `{}`, its folder at `{folder}`, or it is standard input where no word is
+    /// either.
     words: Vec<String>,
     /// What the file is called.
     name: &'static str,
@@ -118,10 +123,15 @@ impl Row {
             wrong.extend(self.differs(&path, what, expected));
         }
         std::fs::remove_dir(&path).unwrap();
-        if self.words.iter().any(|word| word == "{}") {
+        if self.is_named() {
             wrong.extend(self.differs(&path, "missing", self.missing));
         }
         wrong
+    }
+
+    /// Whether a word names the file or its folder.
+    fn is_named(&self) -> bool {
+        self.words.iter().any(|word| word == "{}" || word == "{folder}")
     }
 
     fn differs(&self, path: &Path, what: &str, expected: End) -> Option<String> {
@@ -134,10 +144,14 @@ impl Row {
 
     fn run(&self, path: &Path) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
-        let name = path.to_str().unwrap();
-        command.args(self.words.iter().map(|word| if word == "{}" { name } else { word }));
-        command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", path.parent().unwrap().join("cache"));
-        let from = if self.words.iter().any(|word| word == "{}") { Path::new("/dev/null") } else { path };
+        let (name, folder) = (path.to_str().unwrap(), path.parent().unwrap());
+        command.args(self.words.iter().map(|word| match word.as_str() {
+            "{}" => name,
+            "{folder}" => folder.to_str().unwrap(),
+            word => word,
+        }));
+        command.env("NO_COLOR", "1").env("XDG_CACHE_HOME", folder.join("cache"));
+        let from = if self.is_named() { Path::new("/dev/null") } else { path };
         command.stdin(Stdio::from(File::open(from).unwrap())).output().unwrap()
     }
 }
@@ -324,9 +338,10 @@ fn bad_files_of_record_replay_and_inspect() {
             (30, "collateral_file"),
         ),
         Row::new(&["replay", "--json", "{}"], whole.clone(), MAX_FILE, (30, "record_malformed")),
-        // What is appended to: a file that is empty or missing becomes one of records.
+        // What is appended to: a file that is empty or missing becomes one of records, and a part of a record moves aside.
         Row {
             empty: GOOD,
+            cut: GOOD,
             missing: GOOD,
             folder: (1, "file_unwritable"),
             ..Row::new(
@@ -601,7 +616,7 @@ fn bad_files_of_verify_gpu() {
                 ..row(command, "chain", &[], chain, 3 * MAX_PEM, no_device)
             },
             row(command, "list", &[], list.as_bytes(), MAX_EVIDENCE_LIST, no_device),
-            row(command, "rim", &["--rim", "{}"], &manifests[0], MAX_RIM, (30, "rim_format")),
+            row(command, "rim", &["--rim", "{}"], &manifests[0], 3 * MAX_RIM, (30, "rim_format")),
             row(command, "ocsp", &["--ocsp", "{}"], &answers[0], 3 * MAX_OCSP, (30, "ocsp_format")),
             row(command, "crl", &["--crl", "{}"], &lists[0], MAX_DECODED, (30, "device_crl_format")),
             Row {
@@ -631,7 +646,7 @@ fn bad_files_of_rim_fetch_and_rim_import() {
     let pem = pem::encode(&[file("fixtures/snp/common/key.der")]).into_bytes();
     let imported = |whole: &[u8], limit: usize, bad: End| Row {
         // A folder is taken file by file; this one is empty.
-        folder: GOOD,
+        folder: unknown,
         missing: (1, "store_failed"),
         ..Row::new(&import, whole.to_vec(), limit, bad)
     };
@@ -898,9 +913,9 @@ fn bad_policies_of_the_commands_that_talk_to_a_guest() {
         },
         // What is a key is for the guest to say, which nobody reaches here.
         Row {
-            empty: (1, "dial_failed"),
+            empty: (30, "api_key_file"),
             cut: (1, "dial_failed"),
-            trailing: (1, "dial_failed"),
+            trailing: (30, "api_key_file"),
             whole: b"sk-0123456789".to_vec(),
             limit: MAX_KEY,
             oversized: (30, "api_key_file"),
@@ -931,4 +946,302 @@ fn bad_input_of_conformance() {
         MAX_CASES,
         (30, "case_malformed"),
     )]);
+}
+
+#[test]
+fn bad_policies_of_replay() {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let flags = sample.flags();
+    let recorded = |file: &str, words: &[&str]| {
+        let output = support::confide(&[&["record"], words, &["--out", file]].concat());
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+    };
+    let (quote, report, danger) = (path("quote.cbor"), path("report.cbor"), path("danger-snp.toml"));
+    recorded(&quote, &[&["quote"], &words(&flags, &[])[..]].concat());
+    std::fs::write(&danger, file("fixtures/snp/common/report.toml")).unwrap();
+    let (key, list) = (snp_file("common/key.der"), snp_file("common/list.der"));
+    let certificates = [&key, &snp_file("common/issuer.der"), &snp_file("common/root.der")];
+    let evidence = ["snp", "--at", Hopper::AT, "--report", &snp_report(), "--crl", &list, "--cert"];
+    let certificates = certificates.map(String::as_str);
+    recorded(&report, &[&evidence[..], &certificates, &["--danger-policy", &danger]].concat());
+    check(&[
+        policies(Row::new(&["replay", "--json", &quote, "--policy", "{}"], Vec::new(), 0, BAD_POLICY)),
+        danger_policies(Row::new(
+            &["replay", "--json", &report, "--danger-policy", "{}"],
+            file("fixtures/snp/common/report.toml"),
+            MAX_POLICY,
+            BAD_POLICY,
+        )),
+    ]);
+}
+
+/// A folder of records with one appraisal under `policies/inspect.toml`, beside it keys and a head that one of them signed.
+struct Records(tempfile::TempDir);
+
+impl Records {
+    fn new() -> Self {
+        let records = Self(tempfile::tempdir().unwrap());
+        std::fs::create_dir(records.path("records")).unwrap();
+        let sample = Sample::version_4();
+        let appraisals = format!("{}/{APPRAISALS}", records.path("records"));
+        let flags = sample.flags();
+        records.run(&[&["record", "quote", "--out", &appraisals], &words(&flags, &[])[..]].concat());
+        for name in ["auditor", "other"] {
+            let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+            let public = Ed25519KeyPair::from_pkcs8(key.as_ref()).unwrap();
+            // RFC 8410 section 4.
+            let prefix = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+            let public = [&prefix[..], public.public_key().as_ref()].concat();
+            records.write(&format!("{name}.pem"), pem_of("PRIVATE KEY", key.as_ref()).as_bytes());
+            records.write(&format!("{name}.pub"), pem_of("PUBLIC KEY", &public).as_bytes());
+        }
+        let (folder, key, head) =
+            (records.path("records"), records.path("auditor.pem"), records.path("head"));
+        records.run(&["audit", &folder, "--sign-head", &key, "--out", &head]);
+        records
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        std::fs::write(self.path(name), bytes).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    fn run(&self, words: &[&str]) {
+        let output = support::confide(words);
+        assert_eq!(status(&output), 0, "{words:?}: {}", stderr(&output));
+    }
+}
+
+fn pem_of(label: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", pem::base64_text(der))
+}
+
+#[test]
+fn bad_files_of_audit() {
+    let records = Records::new();
+    let (folder, head, public) = (records.path("records"), records.path("head"), records.path("auditor.pub"));
+    let row = |words: &[&str], whole: &[u8], limit: usize, bad: End| {
+        Row::new(&[&["audit", "--json"], words].concat(), whole.to_vec(), limit, bad)
+    };
+    // What is no policy of this build may have been one: every record under another text is a finding.
+    let (other_policy, key, head_key) = ((10, ""), (30, "signing_key"), (30, "head_key"));
+    let (appraisal, bad_head) = (records.read(&format!("records/{APPRAISALS}")), (30, "head_malformed"));
+    let mut altered = records.read("head");
+    *altered.last_mut().unwrap() ^= 1;
+    // A head is written once: what signs as well as the whole key finds one there.
+    let (out, is_there) = (records.path("out"), (1, "file_unwritable"));
+    let no_folder =
+        |whole: &[u8]| Row { good: UNREADABLE, empty: UNREADABLE, ..row(&["{}"], whole, 1000, UNREADABLE) };
+    check(&[
+        Row {
+            oversized: BAD_POLICY,
+            not_text: BAD_POLICY,
+            more: vec![
+                ("no UTF-8 within", [&file("policies/inspect.toml")[..], b"# \xff\n"].concat(), BAD_POLICY),
+                ("another policy", file("policies/client.toml"), other_policy),
+            ],
+            ..row(&[&folder, "--policy", "{}"], &file("policies/inspect.toml"), MAX_POLICY, other_policy)
+        },
+        Row {
+            more: vec![
+                ("a head that another key signed", altered, (10, "head_signature")),
+                ("a key", records.read("auditor.pub"), bad_head),
+                ("records", appraisal.clone(), bad_head),
+            ],
+            ..row(
+                &[&folder, "--head", "{}", "--head-key", &public],
+                &records.read("head"),
+                MAX_HEAD,
+                bad_head,
+            )
+        },
+        // Text behind a PEM block belongs to no key (RFC 7468, section 2).
+        Row {
+            trailing: GOOD,
+            more: vec![
+                ("another key", records.read("other.pub"), (10, "head_signature")),
+                ("a private key", records.read("auditor.pem"), head_key),
+                ("a certificate", pem::encode(&[file("fixtures/snp/common/key.der")]).into_bytes(), head_key),
+            ],
+            ..row(
+                &[&folder, "--head", &head, "--head-key", "{}"],
+                &records.read("auditor.pub"),
+                MAX_KEY,
+                head_key,
+            )
+        },
+        Row {
+            trailing: is_there,
+            more: vec![
+                ("a public key", records.read("auditor.pub"), key),
+                ("a certificate", file("fixtures/snp/common/key.der"), key),
+            ],
+            ..row(&[&folder, "--sign-head", "{}", "--out", &out], &records.read("auditor.pem"), MAX_KEY, key)
+        },
+        // A file in the place of the folder, and a folder without records.
+        no_folder(&appraisal),
+        // The part of an entry is what a broken append leaves; the audit tells its length.
+        Row {
+            name: APPRAISALS,
+            empty: GOOD,
+            cut: GOOD,
+            more: vec![
+                ("twice the same", appraisal.repeat(2), (10, "")),
+                ("a head", records.read("head"), (30, "")),
+            ],
+            ..row(&["{folder}"], &appraisal, appraisal.len() + 1000, (30, ""))
+        },
+    ]);
+}
+
+#[test]
+fn bad_files_of_the_proxy() {
+    // Where it would listen is looked at last: what is accepted of the files ends there.
+    let (url, client) = ("https://127.0.0.1:1", format!("{ROOT}/policies/client.toml"));
+    let good = (2, "listen_not_loopback");
+    let common = ["proxy", "--offline", "--policy", &client, "--listen", "0.0.0.0:0"];
+    let row = |words: &[&str], whole: &[u8], limit: usize, bad: End| Row {
+        good,
+        ..Row::new(&[&common, words].concat(), whole.to_vec(), limit, bad)
+    };
+    let instance = |fields: &str| format!("[[instance]]\n{fields}\n").into_bytes();
+    let (syntax, unknown, invalid) =
+        ((2, "config_syntax"), (2, "config_unknown_field"), (2, "config_invalid"));
+    let list = instance("url = \"https://127.0.0.1:1\"");
+    let secret = |words: &[&str], code: &'static str| Row {
+        // Half a word is one, and white space belongs to none.
+        cut: good,
+        trailing: (30, code),
+        more: vec![
+            ("two words", b"one two".to_vec(), (30, code)),
+            ("two lines", b"one\ntwo\n".to_vec(), (30, code)),
+            ("white space", b" \n".to_vec(), (30, code)),
+            ("no UTF-8 within", b"one\xff".to_vec(), (30, code)),
+        ],
+        ..row(&[&["--upstream", url], words].concat(), b"sk-0123456789\n", MAX_KEY, (30, code))
+    };
+    check(&[
+        Row {
+            // A list of nobody may grow.
+            empty: good,
+            oversized: (2, "config_too_large"),
+            not_text: (2, "config_not_utf8"),
+            folder: (1, "config_unreadable"),
+            missing: (1, "config_unreadable"),
+            more: vec![
+                ("no UTF-8 within", [&list[..], b"# \xff\n"].concat(), (2, "config_not_utf8")),
+                ("JSON", b"{\"instance\": []}".to_vec(), syntax),
+                ("another field", instance("url = \"https://127.0.0.1:1\"\nmodel = \"m\""), unknown),
+                ("another table", b"[[guest]]\n".to_vec(), unknown),
+                ("no address", instance(""), invalid),
+                ("a number", instance("url = 1"), invalid),
+                ("plain http", instance("url = \"http://127.0.0.1:1\""), invalid),
+                ("twice the same", list.repeat(2), (2, "instance_twice")),
+                (
+                    "too many",
+                    (0..129).flat_map(|at| instance(&format!("url = \"https://a{at}\""))).collect(),
+                    (2, "too_many_instances"),
+                ),
+            ],
+            ..row(&["--upstreams", "{}"], &list, MAX_CONFIG, syntax)
+        },
+        secret(&["--token-file", "{}"], "token_file"),
+        secret(&["--upstream-key-file", "{}"], "upstream_key_file"),
+    ]);
+}
+
+#[test]
+fn bad_policies_of_verify_url() {
+    let whole = file("policies/client.toml");
+    let row = Row::new(
+        &["verify", "--json", "--offline", "https://127.0.0.1:1", "--policy", "{}"],
+        whole.clone(),
+        MAX_POLICY,
+        BAD_POLICY,
+    );
+    let row = bad_policies(Row { good: (1, "dial_failed"), ..row });
+    let danger = Row::new(
+        &["verify", "--json", "--offline", "https://127.0.0.1:1", "--danger-policy", "{}"],
+        file("policies/danger-simulator.toml"),
+        MAX_POLICY,
+        BAD_POLICY,
+    );
+    check(&[row, danger_policies(Row { good: (1, "dial_failed"), ..danger })]);
+}
+
+#[test]
+fn bad_configurations() {
+    let syntax = (2, "config_syntax");
+    let row = |words: &[&str], good: End| Row {
+        good,
+        // Without a setting it is a configuration all the same.
+        empty: good,
+        oversized: (2, "config_too_large"),
+        not_text: (2, "config_not_utf8"),
+        more: vec![
+            ("no UTF-8 within", b"offline = true\n# \xff\n".to_vec(), (2, "config_not_utf8")),
+            ("JSON", b"{\"offline\": true}".to_vec(), syntax),
+            ("another field", b"onlin = true\n".to_vec(), (2, "config_unknown_field")),
+            ("a field twice", b"offline = true\noffline = true\n".to_vec(), syntax),
+            ("text for a switch", b"offline = \"true\"\n".to_vec(), (2, "config_invalid")),
+            ("a number for a path", b"policy = 1\n".to_vec(), (2, "config_invalid")),
+            ("a value that the flag does not take", b"listen = \"localhost\"\n".to_vec(), good),
+            ("something dangerous", b"danger_policy = \"danger-a.toml\"\n".to_vec(), (2, "setting_danger")),
+        ],
+        ..Row::new(words, b"offline = true\n".to_vec(), MAX_CONFIG, syntax)
+    };
+    let mut rows = vec![
+        row(&["config", "check", "--json", "{}"], GOOD),
+        row(&["config", "show", "--json", "--config", "{}"], GOOD),
+    ];
+    for row in &mut rows {
+        // What the command that asks a guest does not look at, these do.
+        let value = row.more.iter_mut().find(|(what, ..)| what.starts_with("a value")).unwrap();
+        value.2 = (2, "setting_invalid");
+    }
+    let asking = ["--config", "{}", "verify", "--json", "--offline", "https://127.0.0.1:1"];
+    rows.push(row(&asking, (1, "dial_failed")));
+    check(&rows);
+}
+
+#[test]
+fn bad_files_of_doctor() {
+    // A machine without anything, of which something is to be mended: every other one says the same.
+    let machine = tempfile::tempdir().unwrap();
+    let (root, library) =
+        (machine.path().display().to_string(), machine.path().join("none").display().to_string());
+    let doctor = ["doctor", "--json", "--offline", "--danger-root", &root, "--danger-nvml", &library];
+    let pem = pem::encode(&[file("fixtures/snp/common/key.der")]).into_bytes();
+    let row = |words: &[&str], whole: &[u8], limit: usize, bad: End| Row {
+        good: (10, ""),
+        ..Row::new(&[&doctor, words].concat(), whole.to_vec(), limit, bad)
+    };
+    let certificate = |words: &[&str]| Row {
+        more: vec![
+            ("DER", file("fixtures/snp/common/key.der"), (30, "endorser_certificate")),
+            ("a report", std::fs::read(snp_report()).unwrap(), (30, "endorser_certificate")),
+        ],
+        ..row(words, &pem, MAX_PEM, (30, "endorser_certificate"))
+    };
+    let url = "https://127.0.0.1:1";
+    check(&[
+        policies(row(&["--policy", "{}"], &[], 0, BAD_POLICY)),
+        danger_policies(row(
+            &["--danger-policy", "{}"],
+            &file("policies/danger-simulator.toml"),
+            MAX_POLICY,
+            BAD_POLICY,
+        )),
+        certificate(&["--pccs", url, "--pccs-certificate", "{}"]),
+        certificate(&["--rim-service", url, "--rim-service-certificate", "{}"]),
+    ]);
 }

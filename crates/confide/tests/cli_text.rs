@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::process::Command;
 use support::{confide, status, stderr, stdout};
 
 /// Every command below `command`, with the words that lead to it.
@@ -243,12 +244,75 @@ fn there_is_a_manual_page_for_every_command() {
     let folder = tempfile::tempdir().unwrap();
     let output = confide(&["man", "--dir", folder.path().to_str().unwrap()]);
     assert_eq!(status(&output), 0, "{}", stderr(&output));
-    for (words, _) in all(&confide::command(), &["confide".to_owned()]) {
+    let mut built = confide::command();
+    built.build();
+    for (words, command) in all(&built, &["confide".to_owned()]) {
         let page = folder.path().join(format!("{}.1", words.join("-")));
         let text =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         assert!(text.contains(".SH"), "{}", page.display());
+        let synopsis = text.split(".SH SYNOPSIS\n").nth(1).unwrap().split(".SH").next().unwrap();
+        let synopsis = synopsis.replace('\\', "");
+        let flags = command.get_arguments().filter(|argument| !argument.is_hide_set());
+        for flag in flags.filter(|_| command.get_overridden_usage().is_none()) {
+            assert!(synopsis.contains(&flag.to_string()), "{words:?} has no {flag}: {synopsis}");
+        }
     }
     let lost = confide(&["man", "--dir", "/dev/null/folder"]);
     assert_eq!(status(&lost), 1);
+}
+
+/// Where no result is printed, what kept it from being made is, in the same form; people are told as well.
+#[test]
+fn a_failure_is_one_json_object_where_json_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("broken.toml"), "schema = 1\n").unwrap();
+    std::fs::write(path("config.toml"), "polcy = \"a\"\n").unwrap();
+    let (url, broken, config, none) =
+        ("https://127.0.0.1:1", path("broken.toml"), path("config.toml"), path("none"));
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+        command.args(words).env("NO_COLOR", "1").env("XDG_CONFIG_HOME", folder.path());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CONFIDE_")) {
+            command.env_remove(name);
+        }
+        command.output().unwrap()
+    };
+    for (words, status, code) in [
+        (&["verify", "--offline", url][..], 1, "dial_failed"),
+        (&["verify", "--offline", "http://127.0.0.1:1"], 2, "plain_http_refused"),
+        (&["verify", "--offline", url, "--config", &config], 2, "config_unknown_field"),
+        (&["record", "--offline", url, "--out", &path("records.cbor")], 1, "dial_failed"),
+        (&["chat", "--offline", "--url", url, "--policy", &broken, "question"], 30, "policy_malformed"),
+        (&["inspect", &none], 1, "file_unreadable"),
+        (&["inspect", &broken], 30, "document_format"),
+        (&["config", "check", &config], 2, "config_unknown_field"),
+        (&["config", "show", "--config", &none], 1, "file_unreadable"),
+        (&["audit", &none], 1, "file_unreadable"),
+        (&["audit", &path(""), "--policy", &none], 1, "file_unreadable"),
+        (&["replay", &broken], 30, "record_malformed"),
+    ] {
+        let asked = run(&[words, &["--json"]].concat());
+        let told = String::from_utf8(asked.stderr).unwrap();
+        let out = String::from_utf8(asked.stdout).unwrap();
+        assert_eq!(asked.status.code(), Some(status), "{words:?}: {told}");
+        let printed: serde_json::Value =
+            serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?}: {error}: {out}"));
+        let error = &printed["error"];
+        assert_eq!(error["code"], code, "{words:?}: {out}");
+        assert!(
+            told.contains(&format!("{} [{code}]\n", error["message"].as_str().unwrap().trim_end())),
+            "{words:?}: {told}{out}"
+        );
+        assert!(out.ends_with("}\n") && out.lines().count() == 1, "{out}");
+        // For people alone nothing is printed.
+        assert!(run(words).stdout.is_empty(), "{words:?}");
+    }
+    // A verdict that could not be had for want of a policy has a verdict's form, as of evidence from files.
+    let words = ["verify", "--offline", url, "--policy", &broken];
+    let asked = run(&[&words[..], &["--json"]].concat());
+    let printed: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    assert_eq!((&printed["outcome"], &printed["code"]), (&"malformed".into(), &"policy_malformed".into()));
+    assert_eq!((asked.status.code(), run(&words).stdout.is_empty()), (Some(30), true));
 }

@@ -158,6 +158,12 @@ fn an_error_names_the_file_the_line_and_the_field() {
         ("update = \"weekly\"", "setting_invalid", &["config.toml:1: update: "]),
         ("temperature = 3.5", "setting_invalid", &["config.toml:1: temperature: ", "from 0 to 2"]),
         ("max_tokens = 0", "setting_invalid", &["config.toml:1: max_tokens: "]),
+        (
+            "max_in_flight = 0",
+            "setting_invalid",
+            &["config.toml:1: max_in_flight: ", "expected a whole number, 1 or more"],
+        ),
+        ("max_in_flight = -1", "config_invalid", &["config.toml:1:17: max_in_flight: "]),
         ("pccs = \"ftp://a\"", "setting_invalid", &["config.toml:1: pccs: "]),
     ] {
         home.configure(text);
@@ -295,6 +301,101 @@ fn check_reads_the_files_that_a_configuration_names() {
     assert_eq!(
         (status(&output), stderr(&output)),
         (0, "note: CONFIDE_POLCY is no setting of this program\n".to_owned())
+    );
+}
+
+/// Without its whole a part would count for nothing, and nobody would be told.
+#[test]
+fn a_part_of_what_its_place_does_not_name_is_an_error() {
+    let home = Home::new();
+    let verify = ["verify", "--offline", "https://127.0.0.1:1"];
+    for (part, whole, value) in
+        [("references", "policy", "good.toml"), ("pccs_certificate", "pccs", "https://pccs.example")]
+    {
+        home.write("confide/good.toml", include_str!("../../../policies/client.toml"));
+        let file = [
+            &format!("config.toml:2: {part}: it belongs to {whole}, which the file does not name")[..],
+            "[setting_invalid]",
+        ];
+        home.configure(&format!("\n{part} = \"a\"\n"));
+        for words in [&verify[..], &["config", "check"], &["config", "show"]] {
+            refused(&home.run(words), 2, &file);
+        }
+        // Nor does one of another place help it.
+        let variable = |name: &str| format!("CONFIDE_{}", name.to_uppercase());
+        let output = home.command(&verify).env(variable(whole), value).output().unwrap();
+        refused(&output, 2, &file);
+        // A command without the flag has no part in it.
+        assert_eq!(status(&home.run(&["policy", "explain", "confide/good.toml"])), 0);
+        home.configure("");
+        let told = format!("{}: {part}: it belongs to {}, which is not set", variable(part), variable(whole));
+        let output = home.command(&verify).env(variable(part), "a").output().unwrap();
+        refused(&output, 2, &[&told, "[setting_invalid]"]);
+        // Together with its whole it is taken, and what that says of the file is the next thing to be told.
+        home.configure(&format!("{whole} = \"{value}\"\n{part} = \"none\"\n"));
+        let told = format!("config.toml:2: {part}: ");
+        let output = home.run(&["config", "check"]);
+        refused(&output, 1, &[&told, "/confide/none: ", "[file_unreadable]"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_file_is_told_with_the_setting_that_names_it() {
+    let home = Home::new();
+    home.write("client.toml", include_str!("../../../policies/client.toml"));
+    home.write("confide/broken.toml", "schema = 1\n");
+    home.write("confide/list.toml", "[[instance]]\nurl = \"http://a\"\n");
+    home.write("confide/words", "one two\n");
+    home.write("confide/empty", "\n");
+    let url = "https://127.0.0.1:1";
+    let proxy = ["proxy", "--offline", "--listen", "0.0.0.0:0", "--upstream", url];
+    let proxy_of_list = ["proxy", "--offline", "--listen", "0.0.0.0:0"];
+    let verify = ["verify", "--offline", url];
+    let chat = ["chat", "--offline", "--url", url, "question"];
+    for (setting, value, words, code) in [
+        ("policy", "none.toml", &verify[..], "file_unreadable"),
+        ("policy", "broken.toml", &verify, "policy_malformed"),
+        ("policy", "broken.toml", &["config", "check"], "policy_malformed"),
+        ("upstreams", "none.toml", &proxy_of_list, "config_unreadable"),
+        ("upstreams", "list.toml", &proxy_of_list, "config_invalid"),
+        ("token_file", "none", &proxy, "file_unreadable"),
+        ("token_file", "words", &proxy, "token_file"),
+        ("upstream_key_file", "words", &proxy, "upstream_key_file"),
+        ("api_key_file", "none", &chat, "file_unreadable"),
+        ("api_key_file", "empty", &chat, "api_key_file"),
+        ("record", "none/records.cbor", &chat, "file_unwritable"),
+    ] {
+        home.configure(&format!("\n{setting} = \"{value}\"\n"));
+        let path = home.path("confide").join(value);
+        let told = format!("config.toml:2: {setting}: {}", path.display());
+        let output = home.run(words);
+        refused(&output, status(&output), &[&told, &format!("[{code}]")]);
+        assert_ne!(status(&output), 0);
+        home.configure("");
+        let variable = format!("CONFIDE_{}", setting.to_uppercase());
+        let output = home.command(words).env(&variable, &path).output().unwrap();
+        refused(&output, status(&output), &[&format!("{variable}: {setting}: {}", path.display())]);
+    }
+    // A flag's file is named by the flag, whatever settings there are.
+    home.configure("policy = \"none.toml\"\n");
+    let output = home.run(&["verify", "--offline", url, "--policy", "confide/broken.toml"]);
+    assert!(stderr(&output).starts_with("error: confide/broken.toml: "), "{}", stderr(&output));
+}
+
+#[test]
+fn the_proxy_takes_its_limit_of_requests_from_the_settings() {
+    let home = Home::new();
+    home.configure("max_in_flight = 7\n");
+    assert_eq!(home.shown("max_in_flight", &[])["value"], "7");
+    assert_eq!(home.shown("max_in_flight", &[("CONFIDE_MAX_IN_FLIGHT", "8")])["value"], "8");
+    let proxy = ["proxy", "--offline", "--listen", "0.0.0.0:0", "--upstream", "https://127.0.0.1:1"];
+    refused(&home.run(&proxy), 2, &["[listen_not_loopback]"]);
+    let output = home.command(&proxy).env("CONFIDE_MAX_IN_FLIGHT", "none").output().unwrap();
+    refused(&output, 2, &["CONFIDE_MAX_IN_FLIGHT: max_in_flight: ", "expected a whole number, 1 or more"]);
+    refused(
+        &home.run(&[&proxy[..], &["--max-in-flight", "0"]].concat()),
+        2,
+        &["expected a whole number, 1 or more"],
     );
 }
 

@@ -794,7 +794,7 @@ async fn what_gpus_lack_is_named() {
         (one().with(COUNT, 1, Effect::Return(999)), "doctor_gpu_driver", "[gpu_call_failed]"),
         (one().with("nvmlInit_v2", 1, Effect::Return(9)), "doctor_gpu_driver", "driver not loaded"),
         (one().with("nvmlDeviceGetArchitecture", 1, Effect::Number(8)), "doctor_gpu_driver", "number 8"),
-        (Scenario::of_gpus(0), "doctor_gpu_driver", "counts none of 1 GPUs"),
+        (Scenario::of_gpus(0), "doctor_gpu_driver", "counts no GPU, and 1 GPU on the PCI bus"),
     ] {
         let gpus = Gpus::new(&scenario).await;
         let told = gpus.told();
@@ -876,7 +876,7 @@ fn a_gpu_without_a_driver_is_told_where_one_is_needed() {
     let guest = Machine::of("hypervisor");
     guest.gpus_on_bus(1);
     let told = told(guest.offline().args(missing), 10);
-    holds(&told, "doctor_gpu_driver", "fail", "[gpu_library_missing]; 1 GPUs on the PCI bus");
+    holds(&told, "doctor_gpu_driver", "fail", "[gpu_library_missing]; 1 GPU on the PCI bus");
     assert!(remedy(&told, "doctor_gpu_driver").contains("install the NVIDIA driver"));
     holds(&told, "doctor_gpu_mode", "not_run", "the driver does not answer");
     let host = Machine::of("tdx_host_platform");

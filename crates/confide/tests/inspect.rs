@@ -290,11 +290,18 @@ fn what_has_no_form_is_told_why() {
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec(), "certificate 0: "),
         (
             b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec(),
-            "as certificates in PEM: ",
+            "a private key in PEM, which is no evidence",
         ),
+        (
+            b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_vec(),
+            "a public key in PEM, which is no evidence",
+        ),
+        (b"-----BEGIN X-----\nAAAA\n-----END X-----\n".to_vec(), "as certificates in PEM: "),
+        (b"00 0a\nFF\n".to_vec(), "hexadecimal digits of 3 bytes, which have none either"),
+        (b"00f".to_vec(), "3 hexadecimal digits: two make a byte"),
         (report[..report.len() - 1].to_vec(), "as an evidence document: "),
         (b"a.b.c".to_vec(), "as an evidence document: "),
-        (vec![0x30; 4096], "as an evidence document: "),
+        (vec![b'0'; 4096], "hexadecimal digits of 2048 bytes"),
         (b"[".repeat(1 << 20), "as an evidence document: "),
         (b"name = \"a policy\"\n".to_vec(), "as an evidence document: "),
     ] {

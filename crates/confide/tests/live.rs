@@ -143,7 +143,9 @@ async fn an_answer_that_is_cut_short_is_an_error() {
         assert!(!out(&output).is_empty() && out(&output) != whole, "what came is printed: {}", out(&output));
         let output = run(rig.chat().args(["--json", SECRET]), 1);
         let printed: Value = serde_json::from_str(&out(&output)).unwrap();
-        assert!(printed["content"].is_null() && !printed["error"].is_null(), "{printed}");
+        assert!(printed["content"].is_null() && printed["error"]["what_to_do"].is_string(), "{printed}");
+        // The guest was accepted before its answer broke off.
+        assert_eq!(printed["verdict"]["outcome"], "accepted", "{printed}");
     }
 }
 
@@ -216,6 +218,10 @@ async fn chat_reads_the_question_from_standard_input() {
     run_with_input(&mut rig.chat(), SECRET.as_bytes(), 0);
     assert!(rig.guest.guest.saw(SECRET.as_bytes()));
     assert!(err(&run_with_input(&mut rig.chat(), b" \n", 2)).contains("[prompt_missing]"));
+    // An argument that holds no question is told before the guest is asked for anything.
+    let asked = rig.guest.guest.requests().len();
+    assert!(err(&run(rig.chat().arg(" "), 2)).contains("[prompt_missing]"));
+    assert_eq!(rig.guest.guest.requests().len(), asked);
     assert!(err(&run_with_input(&mut rig.chat(), b"\xff", 30)).contains("[prompt_malformed]"));
     let (before, most) = (rig.guest.guest.requests().len(), 16 * 1024 * 1024);
     let told = err(&run_with_input(&mut rig.chat(), &vec![b'a'; most + 1], 30));
@@ -314,7 +320,7 @@ async fn a_refused_guest_ends_with_10_and_sees_nothing() {
         (&printed["verdict"]["code"], &printed["error"]["code"]),
         (&json!("report_data"), &json!("report_data"))
     );
-    assert!(printed["content"].is_null());
+    assert!(printed["content"].is_null() && printed["error"]["what_to_do"].is_string(), "{printed}");
 
     let mut ordinary = confide();
     let policy = concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/client.toml");
@@ -494,6 +500,68 @@ fn chat_body(model: &str) -> String {
     json!({ "model": model, "messages": [{ "role": "user", "content": SECRET }] }).to_string()
 }
 
+fn files_below(root: &std::path::Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Every folder that the program could find by its environment is below the one that is searched.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_record_the_proxy_leaves_no_prompt_and_no_answer_in_a_file_or_log() {
+    const MARK: &str = "zq7-marked-prompt";
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let home = rig.path("home");
+    std::fs::create_dir(&home).unwrap();
+    let mut command = rig.command(&["proxy"], "--upstream");
+    command.args(["--listen", "127.0.0.1:0"]).current_dir(&home).env("RUST_LOG", "trace");
+    for name in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
+        command.env(name, &home);
+    }
+    command.env("SSLKEYLOGFILE", home.join("keys"));
+    let (proxy, ready) = start(&mut command);
+    let listen = ready["listen"].as_str().unwrap();
+    let question = |stream: bool| {
+        let messages = json!([{ "role": "user", "content": MARK }, { "role": "system", "content": MARK }]);
+        json!({ "model": MODEL, "stream": stream, "messages": messages, "user": MARK }).to_string()
+    };
+    let chat = |body: &str| request(listen, "POST", "/v1/chat/completions", "", body);
+    for stream in [false, true] {
+        let (status, answer) = chat(&question(stream));
+        assert!(status == 200 && answer.contains(WORDS[2].trim()), "{answer}");
+    }
+    assert!(rig.guest.guest.saw(MARK.as_bytes()), "the control: prompts arrive");
+    // What is no request, or none that anybody serves, with the mark wherever a program could put it.
+    let bodies = [MARK.to_owned(), format!("{{\"model\": \"{MARK}\"}}"), format!("{{\"{MARK}\": ")];
+    let mut statuses: Vec<u16> = bodies.iter().map(|body| chat(body).0).collect();
+    for (method, path) in
+        [("GET", format!("/{MARK}")), ("POST", format!("/v1/{MARK}")), (MARK, "/".to_owned())]
+    {
+        statuses.push(request(listen, method, &path, &format!("x-mark: {MARK}\r\n"), MARK).0);
+    }
+    assert!(statuses.iter().filter(|status| **status >= 400).count() >= 3, "{statuses:?}");
+    for answer in [Chat::Refuse(500), Chat::Torn, Chat::TornEvent, Chat::Close] {
+        let _ = rig.guest.guest.clone().chatting(answer);
+        for stream in [false, true] {
+            chat(&question(stream));
+        }
+    }
+    request(listen, "GET", "/_confide/status", "", "");
+    let told = end(proxy);
+    assert!(told.starts_with("SIMULATED ACCEPTED\n"), "{told}");
+    std::fs::write(home.join("told"), &told).unwrap();
+    let files = files_below(&rig.path(""));
+    assert!(files.iter().any(|file| file.ends_with("home/told")) && files.len() > 1, "{files:?}");
+    for file in files {
+        let held = std::fs::read(&file).unwrap();
+        // Answers come in these pieces, or whole.
+        for said in [MARK, WORDS[0], &WORDS[2..].concat()] {
+            let found = held.windows(said.len()).any(|window| window == said.as_bytes());
+            assert!(!found, "{said:?} in {}", file.display());
+        }
+    }
+    assert!(!home.join("keys").exists(), "TLS secrets were written to a file that the environment names");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_proxy_stands_before_several_guests_and_tells_of_them() {
     let rig = Rig::new(Guest::new(0).unwrap()).await;
@@ -564,9 +632,9 @@ async fn what_names_no_instance_or_no_token_does_not_start() {
     let mut proxy = confide();
     run(proxy.args(["proxy", "--danger-policy"]).arg(rig.path("danger-test.toml")), 2);
     for (text, status, code) in [
-        ("[[instance]]\nurl = \"http://a.example\"\n", 30, "config_invalid"),
-        ("[[instance]]\nurl = \"https://a.example\"\nmodel = \"m\"\n", 30, "config_unknown_field"),
-        ("[[instance]]\nurl = \"https://a\"\n[[instance]]\nurl = \"https://a\"\n", 30, "instance_twice"),
+        ("[[instance]]\nurl = \"http://a.example\"\n", 2, "config_invalid"),
+        ("[[instance]]\nurl = \"https://a.example\"\nmodel = \"m\"\n", 2, "config_unknown_field"),
+        ("[[instance]]\nurl = \"https://a\"\n[[instance]]\nurl = \"https://a\"\n", 2, "instance_twice"),
     ] {
         std::fs::write(&file, text).unwrap();
         let mut proxy = rig.command(&["proxy"], "--upstream");

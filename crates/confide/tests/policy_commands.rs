@@ -427,3 +427,63 @@ fn every_command_about_policies_prints_json_where_asked() {
     let text = stdout(&confide(&["policy", "sign", "--key", &key, &references]));
     assert!(text.contains(&format!("keys = [\"{}\"]\n", signed["key"].as_str().unwrap())), "{text}");
 }
+
+fn shipped(name: &str) -> String {
+    format!("{}/../../policies/egress/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn check_takes_egress_policies_by_their_content_and_warns_of_what_the_host_sees() {
+    let nothing = confide(&["policy", "check", &shipped("deny-all.toml")]);
+    assert_eq!(status(&nothing), 0, "{}", stderr(&nothing));
+    let told = stdout(&nothing);
+    let head = "egress policy \"deny-all\", 0 bootstrap rules, 0 serving rules\n  digest: ";
+    assert!(told.contains(head) && !told.contains("warning"), "{told}");
+    let told = stdout(&confide(&["policy", "check", &shipped("example.toml")]));
+    for expected in [
+        "5 bootstrap rules, 1 serving rules\n",
+        "  warning: bootstrap: the host sees or may answer passthrough mirror.example.org:443\n",
+        "  warning: bootstrap: the host sees or may answer plain packages.example.org:80\n",
+        "  warning: bootstrap: the host sees or may answer tcp 198.51.100.0/24:8080,8443\n",
+        "  warning: bootstrap: whoever can have a name below tools.example.com gets what",
+    ] {
+        assert!(told.contains(expected), "{told}\nexpected {expected}");
+    }
+    assert_eq!(told.matches("warning").count(), 4, "{told}");
+    let listed = support::json(&confide(&["policy", "check", "--json", &shipped("example.toml")]));
+    assert_eq!(listed["egress_policy"], "example");
+    assert_eq!(listed["serving"][0], "terminate search.tools.example.com:443");
+    assert_eq!(listed["warnings"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn an_egress_policy_in_an_appraisal_policys_place_is_told_as_what_it_is() {
+    let (egress, client) =
+        (shipped("example.toml"), concat!(env!("CARGO_MANIFEST_DIR"), "/../../policies/client.toml"));
+    for words in [&["policy", "explain", &egress][..], &["policy", "diff", client, &egress]] {
+        let refused = confide(words);
+        assert_eq!(status(&refused), 30, "{words:?}");
+        let told = stderr(&refused);
+        assert!(
+            told.contains("expected an appraisal policy, found an egress policy [policy_malformed]"),
+            "{told}"
+        );
+        assert!(told.contains("egress policies are for `confide policy check`"), "{told}");
+    }
+}
+
+#[test]
+fn check_refuses_an_egress_policy_that_is_none_with_its_code() {
+    let folder = Folder::new();
+    let good = std::fs::read_to_string(shipped("example.toml")).unwrap();
+    for (from, to, code) in [
+        ("log = \"drops\"", "log = \"some\"", "[policy_malformed]"),
+        ("policy/1", "policy/2", "[policy_malformed]"),
+        ("connections = 8\n", "connections = 1000\n", "[egress_serving_wider]"),
+    ] {
+        let path = folder.write("egress.toml", &good.replacen(from, to, 1));
+        let output = confide(&["policy", "check", path.to_str().unwrap()]);
+        assert_eq!(status(&output), 30, "{from}");
+        assert!(stderr(&output).contains(code), "{}", stderr(&output));
+    }
+}

@@ -118,7 +118,7 @@ fn changed_inputs_give_what_verify_gives_for_them() {
         change(&mut records[0]);
         file.write(records.clone());
         let replayed = file.replay(&[]);
-        assert_eq!(replayed.stdout, verified.stdout, "{what}");
+        assert_eq!(support::verdict(&replayed), stdout(&verified), "{what}");
         assert_eq!(status(&replayed), 10, "{what}");
         assert!(stderr(&replayed).contains("[replay_mismatch]"), "{what}: {}", stderr(&replayed));
         records[0].outcome = None;
@@ -126,6 +126,20 @@ fn changed_inputs_give_what_verify_gives_for_them() {
         let replayed = file.replay(&[]);
         assert_eq!((replayed.stdout.clone(), status(&replayed)), (verified.stdout, 10), "{what}");
         assert!(!stderr(&replayed).contains("replay_mismatch"), "{what}");
+    }
+    // A policy that nobody can read, with a line that would be repeated whole.
+    for text in ["nonsense".to_owned(), format!("x=\"{}", "A".repeat(900_000))] {
+        std::fs::write(&policy_path, &text).unwrap();
+        let verified = file.verify(quote, file.sample.time, &["--policy", policy_path.to_str().unwrap()]);
+        let mut records = original.clone();
+        records[0].policy = text;
+        file.write(records);
+        let replayed = file.replay(&[]);
+        assert_eq!((status(&verified), status(&replayed)), (30, 30), "{}", stderr(&replayed));
+        let (verdict, json) = (stdout(&verified), support::json(&verified));
+        assert_eq!((&json["outcome"], &json["code"]), (&"malformed".into(), &"policy_malformed".into()));
+        assert!(verdict.len() < 10_000 && stderr(&verified).len() < 10_000, "{}", verdict.len());
+        assert_eq!(stdout(&replayed), verdict);
     }
 }
 
@@ -169,6 +183,14 @@ fn a_changed_outcome_is_a_mismatch() {
     let replayed = file.replay(&[]);
     assert_eq!(status(&replayed), 10);
     assert!(stderr(&replayed).contains("[replay_mismatch]"), "{}", stderr(&replayed));
+    // Programs read both: what the inputs give, and that something else was stored.
+    let lines: Vec<serde_json::Value> =
+        stdout(&replayed).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [verdict, error] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(
+        (&verdict["outcome"], &error["error"]["code"]),
+        (&"accepted".into(), &"replay_mismatch".into())
+    );
 }
 
 #[test]
@@ -504,6 +526,38 @@ fn a_file_that_is_no_record_file_is_told_so_in_words() {
     }
 }
 
+/// What a program that was killed amid an append leaves.
+#[test]
+fn a_record_file_that_ends_with_a_part_of_a_record_says_what_to_do_and_is_healed_by_the_next_record() {
+    let file = File::recorded();
+    assert_eq!(status(&file.append()), 0);
+    let whole = std::fs::read(file.path()).unwrap();
+    let (one, cut) = (whole.len() / 2, whole.len() - 100);
+    std::fs::write(file.path(), &whole[..cut]).unwrap();
+    let replayed = file.replay(&[]);
+    let told = stderr(&replayed);
+    assert_eq!(status(&replayed), 30, "{told}");
+    assert!(told.contains(": record 1: ") && told.contains("record to the file once more"), "{told}");
+
+    let appended = file.append();
+    let told = stderr(&appended);
+    assert_eq!(status(&appended), 0, "{told}");
+    assert!(
+        told.starts_with(&format!("note: moved {} bytes that are part of no entry to ", cut - one)),
+        "{told}"
+    );
+    let aside: Vec<PathBuf> = std::fs::read_dir(file.folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| *path != file.path())
+        .collect();
+    let [aside] = aside.as_slice() else { panic!("{aside:?}") };
+    assert!(aside.to_str().unwrap().contains("/appraisals.confide.torn-"), "{}", aside.display());
+    assert_eq!(std::fs::read(aside).unwrap(), whole[one..cut]);
+    assert_eq!(std::fs::read(file.path()).unwrap(), whole);
+    assert_eq!(status(&file.replay(&[])), 0);
+}
+
 #[test]
 fn another_time_shows_what_is_over_by_then() {
     let file = File::recorded();
@@ -586,6 +640,8 @@ fn a_record_that_was_altered_is_compared_with_nothing() {
     records[0].outcome = records[0].outcome.take().map(|outcome| outcome.replace("UpToDate", "OutOfDate"));
     file.write(records);
     let refused = file.replay(&["--at", "2030-01-01T00:00:00Z"]);
-    assert_eq!((status(&refused), stdout(&refused)), (10, String::new()));
+    let printed = support::json(&refused);
+    assert_eq!((status(&refused), &printed["error"]["code"]), (10, &"replay_mismatch".into()));
+    assert!(printed.get("changes").is_none() && stdout(&refused).lines().count() == 1, "{printed}");
     assert!(stderr(&refused).contains("[replay_mismatch]"), "{}", stderr(&refused));
 }

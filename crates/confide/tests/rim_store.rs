@@ -264,7 +264,7 @@ async fn what_is_there_is_not_asked_for_again_and_listed() {
     let removed = json(&run(&mut rig.rim(&["prune", "--json"], "store"), 0));
     assert_eq!(removed["removed"], json!({ "objects": 0, "bytes": 0 }));
     let removed = stdout(&run(&mut rig.rim(&["prune", "--all"], "store"), 0));
-    assert!(removed.contains(": 1 objects of "), "{removed}");
+    assert!(removed.contains(": 1 object of "), "{removed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -311,6 +311,11 @@ async fn bad_input_has_its_status_and_code() {
         refused.contains("under the id that it was asked for") && !refused.contains("address"),
         "{refused}"
     );
+    // A folder in which nothing is recognised is no silent success.
+    std::fs::create_dir(rig.path("other")).unwrap();
+    std::fs::write(rig.path("other").join("answer.dat"), "text").unwrap();
+    let refused = stderr(&run(&mut rig.rim(&["import", rig.path("other").to_str().unwrap()], "store"), 30));
+    assert!(refused.contains("[store_file_unknown]") && refused.contains("swidtag"), "{refused}");
     let missing = rig.path("missing");
     let refused = run(&mut rig.rim(&["import", missing.to_str().unwrap()], "store"), 1);
     assert!(stderr(&refused).contains("[store_failed]"));

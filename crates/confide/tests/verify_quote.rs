@@ -493,6 +493,7 @@ fn what_is_taken_for_a_tdx_quote_is_called_what_it_is() {
     for (bytes, words) in [
         (with(0, &[3, 0]), "note: this is an SGX quote; confide appraises TDX quotes\n"),
         (with(4, &[0; 4]), "note: this is an SGX quote; confide appraises TDX quotes\n"),
+        ([&b"0x"[..], &digits].concat(), "xxd -r -p"),
         (digits, "xxd -r -p"),
     ] {
         let path = folder.path().join("quote");

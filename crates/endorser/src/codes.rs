@@ -1,7 +1,7 @@
 //! Codes of endorsements that could not be had.
 
-/// Stable codes of [`crate::EndorserError`], [`crate::SetupError`], [`crate::StoreError`] and [`crate::StapleError`]: code, what it means, what to
-/// do.
+/// Stable codes of [`crate::EndorserError`], [`crate::SetupError`], [`crate::StoreError`], [`crate::StapleError`] and
+/// [`crate::GpuFolderError`]: code, what it means, what to do.
 pub const CODES: &[(&str, &str, &str)] = &[
     ("endorsement_offline", "the object is not in the cache, and the network may not be used", OFFLINE),
     ("endorsement_unreachable", "there is no connection to the service, or it broke", NETWORK),
@@ -132,6 +132,21 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "the guest does not know which platform it runs on",
         "see the cause in the message; the quoting service of the host must answer",
     ),
+    (
+        "gpu_endorsements_unreadable",
+        "the folder of the GPUs' endorsements, or a file in it, cannot be read",
+        "name a folder that exists and whose files this user may read",
+    ),
+    (
+        "gpu_endorsements_too_large",
+        "the folder of the GPUs' endorsements has more than 32 manifests, 128 OCSP answers, 32 revocation lists or 1 MiB",
+        "leave in the folder only the manifests, answers and lists of the GPUs and switches that it is for",
+    ),
+    (
+        "gpu_endorsements_invalid",
+        "a file of the GPUs' endorsements is no manifest, OCSP answer or revocation list",
+        "fetch the file that the error names again, or remove it",
+    ),
 ];
 
 const NETWORK: &str = "check the network; HTTPS_PROXY and NO_PROXY are kept; in place of the service stand Intel's collateral in a file or \
@@ -154,15 +169,20 @@ pub(crate) fn what_to_do(code: &str) -> &'static str {
 mod tests {
     use super::CODES;
 
+    /// What stands behind each arrow of a match, in braces or without.
+    fn arms(source: &str) -> impl Iterator<Item = &str> {
+        source.split("=>").skip(1).map(|rest| rest.trim_start().trim_start_matches('{').trim_start())
+    }
+
     #[test]
     fn every_code_of_the_errors_is_listed_and_no_other() {
-        let source = [include_str!("error.rs"), include_str!("staple.rs")].concat();
+        let source =
+            [include_str!("error.rs"), include_str!("staple.rs"), include_str!("gpu_folder.rs")].concat();
         let named: Vec<&str> =
-            source.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-        for code in named
-            .iter()
-            .filter(|text| ["endorse", "staple", "store_"].iter().any(|begin| text.starts_with(begin)))
-        {
+            arms(&source).filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect();
+        for code in named.iter().filter(|text| {
+            ["endorse", "staple", "store_", "gpu_"].iter().any(|begin| text.starts_with(begin))
+        }) {
             assert!(CODES.iter().any(|(listed, ..)| listed == code), "{code} is not listed");
         }
         for (code, meaning, what_to_do) in CODES {

@@ -31,6 +31,7 @@ mod edition;
 mod endorser;
 mod error;
 mod fetch;
+mod gpu_folder;
 mod intel;
 mod limits;
 mod nvidia;
@@ -48,6 +49,7 @@ pub use codes::CODES;
 pub use endorser::{Endorser, EndorserBuilder, Network, now};
 pub use error::{EndorserError, Fault, SetupError, StoreError};
 pub use fetch::ServiceTime;
+pub use gpu_folder::{GpuFolderError, MAX_GPU_FILES, MAX_GPU_STAPLE, gpu_endorsements};
 pub use intel::{Intel, Origin, Update};
 pub use limits::Limits;
 pub use nvidia::{

@@ -288,6 +288,8 @@ fn ended(error: io::Error) -> ProtocolError {
 mod tests {
     use super::*;
     use crate::request::Message;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
 
     fn chat() -> ToEngine {
         let request = ChatRequest::new(vec![Message::new("user", "What is an RTMR?")]);
@@ -334,6 +336,44 @@ mod tests {
         assert_eq!(failure.message.chars().count(), MAX_SENTENCE);
         assert!(!failure.message.contains(steers), "{}", failure.message);
         Frame::encode(&FromEngine::Refused(failure)).unwrap();
+    }
+
+    /// What either side makes of a message that the other one sent.
+    fn is_read_or_refused(message: &[u8]) {
+        let frame = [&u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat();
+        let written = match read::<FromEngine>(&mut &frame[..]) {
+            Ok(message) => Frame::encode(&message.unwrap()).map(drop),
+            Err(error) => Err(error),
+        };
+        let read = read::<ToEngine>(&mut &frame[..]).map(drop);
+        for outcome in [written, read] {
+            assert!(matches!(outcome, Ok(()) | Err(ProtocolError::Malformed)), "{outcome:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_of_a_message_are_read_or_refused(bytes: Vec<u8>) {
+            is_read_or_refused(&bytes);
+        }
+
+        #[test]
+        fn any_change_of_a_message_is_read_or_refused(
+            which in 0_usize..4, place: Index, length in 0_usize..4, piece in prop::collection::vec(any::<u8>(), 0..4),
+        ) {
+            let failure = Failure::engine(codes::ENGINE_BUSY, "busy".to_owned());
+            let event = |event| Frame::encode(&FromEngine::Event { id: RequestId(7), event });
+            let frame = match which {
+                0 => Frame::encode(&chat()),
+                1 => event(Event::Text("text".to_owned())),
+                2 => event(Event::Failed(failure)),
+                _ => Frame::encode(&FromEngine::Working),
+            };
+            let mut message = frame.unwrap().as_bytes()[PREFIX..].to_vec();
+            let begin = place.index(message.len());
+            message.splice(begin..(begin + length).min(message.len()), piece);
+            is_read_or_refused(&message);
+        }
     }
 
     #[test]

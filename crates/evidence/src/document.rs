@@ -386,10 +386,20 @@ pub struct Egress {
     pub mode: EgressMode,
     /// SHA-256 of the egress policy.
     pub policy: Option<Digest>,
+    /// Every rule of the policy's serving phase, in its order; at most [`MAX_LIST`]. An open guest has none, and lets out everything.
+    pub allowed: Vec<String>,
     /// SHA-256 of the ruleset.
     pub ruleset: Option<Digest>,
-    /// What of the policy lets the host see or answer; at most [`MAX_LIST`].
+    /// Those of `allowed` that let the host see or answer; at most [`MAX_LIST`].
     pub host_visible: Vec<String>,
+}
+
+impl Egress {
+    /// Of a guest without an allowlist in force.
+    #[must_use]
+    pub fn open() -> Self {
+        Self { mode: EgressMode::Open, policy: None, allowed: vec![], ruleset: None, host_visible: vec![] }
+    }
 }
 
 /// Whether an allowlist is in force.
@@ -434,11 +444,12 @@ pub struct Volume {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Changing {
-    /// Packets that the egress ruleset dropped.
+    /// What was refused on its way out: system calls of the engine, and packets that the egress ruleset dropped.
     pub drops: u64,
-    /// When egress was locked, Unix seconds of the guest's clock, which the host sets.
+    /// When egress was locked, Unix seconds of the guest's clock. Where the log has the event `released`, that is the broker's signed
+    /// time, counted on by the guest; else it is the host's.
     pub locked_at: Option<u64>,
-    /// When the document was made, Unix seconds of the guest's clock, which the host sets.
+    /// When the document was made, Unix seconds of the same clock.
     pub guest_time: u64,
 }
 
@@ -610,6 +621,7 @@ impl EvidenceDocument {
         let mut counts = vec![
             ("devices", self.devices.len(), MAX_DEVICES),
             ("claims.volumes", claims.volumes.len(), MAX_VOLUMES),
+            ("claims.egress.allowed", claims.egress.allowed.len(), MAX_LIST),
             ("claims.egress.host_visible", claims.egress.host_visible.len(), MAX_LIST),
             ("claims.engine.flags", claims.engine.flags.len(), MAX_LIST),
             ("claims.engine.environment", claims.engine.environment.len(), MAX_LIST),

@@ -1,4 +1,4 @@
-//! The transcript that a CPU quote signs, GPU nonces, the batch tree and the release signature's input.
+//! The transcript that a CPU quote signs, GPU nonces and the batch tree.
 //!
 //! All hashes are over length-prefixed fields ([`crate::hash::length_prefixed`]). Nothing here is taken from a peer's
 //! word: whoever relies on a quote recomputes these values from what it itself uses.
@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::{Bytes, Digest};
-use crate::hash::{length_prefixed, sha256_of, sha512_of};
+use crate::hash::{sha256_of, sha512_of};
 
 /// First field of the transcript.
 pub const REPORT_DATA_DOMAIN: &[u8] = b"confide/report-data/v1";
@@ -16,8 +16,6 @@ pub const GPU_NONCE_DOMAIN: &[u8] = b"confide/gpu-nonce/v1";
 pub const BATCH_LEAF_DOMAIN: &[u8] = b"confide/batch/v1/leaf";
 /// First field of an inner node of the batch tree.
 pub const BATCH_NODE_DOMAIN: &[u8] = b"confide/batch/v1/node";
-/// First field of what a broker signs when it releases keys.
-pub const RELEASE_DOMAIN: &[u8] = b"confide/release/v1";
 
 /// Label of the TLS exporter (RFC 8446 section 7.5) of an attested connection; the context is the nonce, the length
 /// 32 bytes.
@@ -283,21 +281,6 @@ pub enum BatchError {
     /// The path is longer or shorter than its index and size ask for.
     #[error("batch path of {0} hashes does not fit its index and size")]
     PathLength(usize),
-}
-
-/// What a broker signs when it releases keys: SHA-256 of the evidence document, its nonce, the recipient key, the
-/// time in Unix seconds, then every (AAD, ciphertext) in turn.
-pub fn release_signing_input(
-    document: &Digest,
-    nonce: &Bytes<32>,
-    recipient_key: &[u8],
-    time: u64,
-    sealed: &[(&[u8], &[u8])],
-) -> Vec<u8> {
-    let time = time.to_be_bytes();
-    let mut fields: Vec<&[u8]> = vec![RELEASE_DOMAIN, &document.0, &nonce.0, recipient_key, &time];
-    fields.extend(sealed.iter().flat_map(|(aad, ciphertext)| [*aad, *ciphertext]));
-    length_prefixed(&fields)
 }
 
 #[cfg(test)]

@@ -284,7 +284,14 @@ fn change_parts(parts: &mut Parts, edits: &mut Edits<'_>) {
     match edits.byte() % 16 {
         0 => edits.change_text(&mut claims.engine.kind),
         1 => claims.engine.flags.resize(edits.below(300), "--flag".to_owned()),
-        2 => claims.egress.host_visible.resize(edits.below(300), "example.org".to_owned()),
+        2 => {
+            let rules = vec!["plain example.org:80".to_owned(); edits.below(300)];
+            if edits.byte().is_multiple_of(2) {
+                claims.egress.allowed = rules
+            } else {
+                claims.egress.host_visible = rules
+            }
+        }
         3 => claims.egress.mode = EgressMode::Locked,
         4 => {
             let volume = Volume {

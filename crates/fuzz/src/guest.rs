@@ -3,9 +3,9 @@
 use crate::ways::COLLATERAL;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
-    Engine, EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm,
-    ReceiptKey, ServingKeys, VERSION, devices_digest,
+    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, Endorsements, Engine,
+    EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm, ReceiptKey,
+    ServingKeys, VERSION, devices_digest,
 };
 use confide_evidence::event::{
     Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
@@ -127,12 +127,7 @@ impl Parts {
                 gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".into() },
                 build: build.clone(),
                 model: Model { name: "tiny".into(), manifest: Bytes([5; 32]) },
-                egress: Egress {
-                    mode: EgressMode::Open,
-                    policy: None,
-                    ruleset: None,
-                    host_visible: Vec::new(),
-                },
+                egress: Egress::open(),
                 engine: Engine { kind: "builtin".into(), flags: Vec::new(), environment: Vec::new() },
                 volumes: Vec::new(),
                 changing: Changing { drops: 0, locked_at: None, guest_time: NOW },

@@ -14,11 +14,14 @@ mod evaluate;
 mod guest;
 mod mutate;
 mod parsers;
+mod release;
 mod rim;
 pub mod seeds;
 pub mod smoke;
 mod snp;
+mod volume;
 mod ways;
+mod wire;
 pub mod worst;
 
 use std::time::Duration;
@@ -61,6 +64,7 @@ pub static TARGETS: &[Target] = &[
     Target { name: "manifest", run: parsers::manifest },
     Target { name: "request", run: parsers::request },
     Target { name: "policy", run: parsers::policy },
+    Target { name: "egress_policy", run: parsers::egress_policy },
     Target { name: "references", run: parsers::references },
     Target { name: "text", run: parsers::text },
     Target { name: "nvidia_report", run: parsers::nvidia_report },
@@ -78,6 +82,20 @@ pub static TARGETS: &[Target] = &[
     Target { name: "snp_file", run: parsers::snp_file },
     Target { name: "cache_file", run: parsers::cache_file },
     Target { name: "reference_state", run: parsers::reference_state },
+    Target { name: "volume_header", run: volume::header },
+    Target { name: "volume_binary", run: volume::binary },
+    Target { name: "release_message", run: release::message },
+    Target { name: "release_request", run: release::request },
+    Target { name: "release_answer", run: release::answer },
+    Target { name: "volume_secrets", run: release::secrets },
+    Target { name: "audit_entry", run: release::audit },
+    Target { name: "dns", run: wire::dns },
+    Target { name: "server_name", run: wire::server_name },
+    Target { name: "proxied_request", run: wire::proxied },
+    Target { name: "quoting_answer", run: wire::quoting_answer },
+    Target { name: "discovery_file", run: wire::discovery },
+    Target { name: "event_stream", run: wire::event_stream },
+    Target { name: "api_body", run: wire::api_body },
     Target { name: "inspect", run: parsers::inspect },
     Target { name: "conformance_case", run: parsers::conformance_case },
     Target { name: "evaluate_bytes", run: evaluate::bytes },

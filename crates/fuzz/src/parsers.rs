@@ -1,7 +1,8 @@
 //! The parsers.
 
 use bergshamra_c14n::{C14nMode, canonicalize};
-use confide_endorser::{CacheEntry, rim_document};
+use confide_egress::Roots;
+use confide_endorser::{CacheEntry, TdxPlatform, rim_document};
 use confide_evidence::boot_log::BootLog;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::cbor;
@@ -17,18 +18,22 @@ use confide_evidence::nvidia::{
 };
 use confide_evidence::ocsp::{CertStatus, MAX_OCSP_RESPONSES, OcspResponse};
 use confide_evidence::receipt::{KeptReceipt, Receipt};
-use confide_evidence::record::{FIRST, Record};
+use confide_evidence::record::{FIRST, Record, read_all};
 use confide_evidence::snp::{
     self, EndorsementKey, MAX_CERTIFICATES, MAX_CRLS, Product, SigningKey, TcbVersion,
 };
 use confide_evidence::tdx::{
     MAX_CRL_ANSWER, Padding, PckExtension, QeIdentity, Quote, TcbInfo, collateral_from_json,
-    collateral_to_json, collateral_windows, crl_answer, issuer_chain, qe_identity_answer, tcb_info_answer,
+    collateral_to_json, collateral_windows, crl_answer, crl_window, issuer_chain, qe_identity_answer,
+    tcb_info_answer,
 };
 use confide_evidence::text::steers;
 use confide_evidence::transcript::Role;
 use confide_evidence::x509::{Certificate, Crl};
 use confide_evidence::{hex, pem as chains, percent, time};
+use confide_policy::egress::{
+    Decision, Destination, EgressPolicy, Host, HostName, NamePattern, Network, Phase, To,
+};
 use confide_policy::{AppraisalPolicy, ReferenceFile};
 use std::sync::LazyLock;
 
@@ -58,6 +63,7 @@ pub(crate) fn certificate(bytes: &[u8]) {
 pub(crate) fn crl(bytes: &[u8]) {
     if let Ok(list) = Crl::parse(bytes) {
         assert!(list.entries().all(|(serial, _)| list.revokes(serial) && list.entry(serial).is_some()));
+        assert_eq!(crl_window("a list", bytes).is_ok(), list.next_update.is_some());
     }
 }
 
@@ -87,6 +93,9 @@ pub(crate) fn pem(bytes: &[u8]) {
             assert_eq!(chains::certificates(text.as_bytes()), Ok(chain));
         }
     }
+    let _ = chains::bodies(bytes);
+    // Whatever the certificates are: an error at most.
+    let _ = (TdxPlatform::of_pck_chain(bytes), Roots::pem(bytes));
 }
 
 pub(crate) fn collateral(bytes: &[u8]) {
@@ -167,6 +176,7 @@ pub(crate) fn record(bytes: &[u8]) {
         assert_eq!(record.encode(), bytes, "a record has one encoding");
     }
     if let Ok(records) = confide_record::read(bytes) {
+        assert_eq!(read_all(bytes).filter(Result::is_ok).count(), records.len());
         let again: Vec<u8> = records.iter().flat_map(Record::encode).collect();
         assert_eq!(again, bytes, "a file of records has one encoding");
     }
@@ -181,6 +191,9 @@ pub(crate) fn receipt(bytes: &[u8]) {
 
 /// A file of kept receipts, read entry by entry: what is read and what is torn is all of it.
 pub(crate) fn kept_receipts(bytes: &[u8]) {
+    if let Ok(kept) = KeptReceipt::decode(bytes) {
+        assert_eq!(kept.encode(), bytes, "a kept receipt has one encoding");
+    }
     let mut entries = confide_record::Entries::<_, KeptReceipt>::new(bytes);
     let read: Result<Vec<_>, _> = entries.by_ref().collect();
     let Ok(links) = read else { return };
@@ -229,12 +242,41 @@ pub(crate) fn policy(bytes: &[u8]) {
     }
 }
 
+/// What is allowed while serving is allowed before, with at least the caps.
+pub(crate) fn egress_policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(policy) = EgressPolicy::parse(text) else { return };
+    assert!(EgressPolicy::is_meant_by(text), "a policy that does not say so");
+    for rule in policy.rules(Phase::Serving) {
+        let host = match &rule.to {
+            To::Name { pattern: NamePattern::Exact(name), .. } => Host::Name(name.clone()),
+            To::Name { pattern: NamePattern::OneLabel(parent), .. } => {
+                // A name that is as long as a name may be has none below it.
+                let Ok(name) = HostName::parse(&format!("x.{parent}")) else { continue };
+                Host::Name(name)
+            }
+            To::Network { network, .. } => Host::Ip(network.address()),
+        };
+        for port in &rule.ports {
+            let to = Destination { host: host.clone(), port: *port, transport: rule.transport() };
+            let decided = [Phase::Serving, Phase::Bootstrap].map(|phase| policy.decide(phase, &to));
+            let [Decision::Allowed(serving), Decision::Allowed(before)] = decided else {
+                panic!("{to} is not allowed in both phases")
+            };
+            let (now, then) = (serving.caps, before.caps);
+            assert!(now.connections <= then.connections && now.total_bytes <= then.total_bytes, "{to}");
+            assert!(now.bytes_per_second <= then.bytes_per_second, "{to}");
+            assert!(serving.is_host_visible() <= before.is_host_visible(), "{to}");
+        }
+    }
+}
+
 pub(crate) fn references(bytes: &[u8]) {
     let _ = ReferenceFile::parse(bytes);
 }
 
-/// Hexadecimal, base64, percent-encoding and times: seven readers, so that no more is read than the longest text that
-/// one of them gets by itself.
+/// Hexadecimal, base64, percent-encoding, times, names and networks: nine readers, so that no more is read than the longest text
+/// that one of them gets by itself.
 pub(crate) fn text(bytes: &[u8]) {
     let bytes = &bytes[..bytes.len().min(MAX_CRL_ANSWER)];
     assert_eq!(hex::decode(&hex::encode(bytes)).as_deref(), Some(bytes));
@@ -248,6 +290,7 @@ pub(crate) fn text(bytes: &[u8]) {
         assert_eq!(time::parse_seconds(&time::format_seconds(seconds)), Some(seconds));
     }
     let _ = time::parse_rfc3339(text);
+    let _ = (NamePattern::parse(text), Network::parse(text));
     let _ = serde_json::from_str::<ByteString>(text);
 }
 
@@ -322,6 +365,12 @@ pub(crate) fn evidence_list(bytes: &[u8]) {
         let digits = hex::encode(&found);
         if digits.len() <= MAX_DECODED {
             assert_eq!(nvidia::decoded(digits.as_bytes()), Ok(found), "its digits hold the same");
+        }
+    }
+    if let Ok(found) = nvidia::decoded_rim(bytes) {
+        let digits = hex::encode(&found);
+        if digits.len() <= MAX_DECODED {
+            assert_eq!(nvidia::decoded_rim(digits.as_bytes()), Ok(found), "its digits hold the same");
         }
     }
     let _ = nvidia::device_of(bytes, bytes);

@@ -4,7 +4,7 @@ use crate::beside::{BY_ED25519, REFERENCES, from_references};
 use crate::guest::{GPU, NOW, PLATFORM, POLICY, Parts, binding, challenge, documents, now, quotes};
 use crate::snp::{HONEST, Honest};
 use crate::worst::der;
-use crate::{devices, evaluate, rim};
+use crate::{devices, evaluate, release, rim, volume, wire};
 use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::document::{
     AttestationRequest, CpuEvidence, EvidenceDocument, KemAlgorithm, KemKey, KeySet, NvidiaEndorsements,
@@ -16,6 +16,7 @@ use confide_evidence::receipt::{KeptReceipt, Receipt, Usage};
 use confide_evidence::record::{FIRST, Finding, Record, SecondOpinion};
 use confide_evidence::x509::Certificate;
 use confide_evidence::{cbor, hex, pem};
+use confide_policy::egress::DENY_ALL;
 use confide_policy::{CLIENT, INSPECT};
 use confide_simulator::{
     NrasDevice, NrasOptions, PlatformOptions, QuoteForm, SimulatedBootLog, SimulatedGpu, SimulatedPlatform,
@@ -77,6 +78,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "manifest" => vec![manifest()],
         "request" => vec![AttestationRequest { nonce: Bytes([1; 32]) }.encode()],
         "policy" => [CLIENT, INSPECT, POLICY].map(|text| text.as_bytes().to_vec()).to_vec(),
+        "egress_policy" => [DENY_ALL, EGRESS].map(|text| text.as_bytes().to_vec()).to_vec(),
         "references" => vec![REFERENCES.as_bytes().to_vec()],
         "text" => [&b"2026-10-01T00:00:00Z"[..], b"-----BEGIN%20CERTIFICATE-----%0A", b"00ffAB", b"QUJD"]
             .map(<[u8]>::to_vec)
@@ -122,6 +124,13 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         }
         "cache_file" => cache_files(),
         "reference_state" => vec![reference_state()],
+        "volume_header" => volume::SEEDS.map(|json| json.as_bytes().to_vec()).to_vec(),
+        "volume_binary" => volume::binary_seeds(),
+        "dns" | "server_name" | "proxied_request" | "quoting_answer" | "discovery_file" | "event_stream"
+        | "api_body" => wire::seeds(target),
+        "release_message" | "release_request" | "release_answer" | "volume_secrets" | "audit_entry" => {
+            release::seeds(target)
+        }
         "inspect" => INSPECTED.iter().flat_map(|target| of(target)).collect(),
         "conformance_case" => cases().map(|case| case.to_string().into_bytes()).to_vec(),
         "evaluate_snp_files" => {
@@ -300,6 +309,8 @@ fn cache_files() -> Vec<Vec<u8>> {
         file("vcek-crl-Genoa", None, &HONEST.endorsements.crls[0].0),
     ]
 }
+
+const EGRESS: &str = include_str!("../../../policies/egress/example.toml");
 
 /// Targets whose seeds are forms that `confide inspect` shows.
 const INSPECTED: [&str; 16] = [

@@ -14,6 +14,7 @@ use confide_evidence::ocsp::{MAX_OCSP, MAX_OCSP_CERTIFICATES, MAX_OCSP_RESPONSES
 use confide_evidence::x509::Crl;
 use confide_evidence::{hex, pem};
 use confide_policy::MAX_REFERENCE_FILE;
+use confide_service::config::MAX_CONFIG;
 use confide_simulator::SimulatedGpu;
 use serde_json::{Value, json};
 
@@ -58,10 +59,12 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         }
         "collateral" => collaterals(),
         "policy" => vec![("many tables".to_owned(), tables()), ("many values".to_owned(), values())],
+        "egress_policy" => vec![("as many rules as there may be".to_owned(), egress_rules())],
         "cache_file" => vec![("a list of the shortest entries".to_owned(), cached_list())],
         "reference_state" => vec![("many series".to_owned(), series())],
         "conformance_case" => cases(),
         "references" => vec![("many sets".to_owned(), sets()), ("many values".to_owned(), set_values())],
+        "discovery_file" => vec![("as many instances as a file holds".to_owned(), instances())],
         "evaluate_snp_files" => lists(),
         "evaluate_device_files" => device_files(),
         "rim" | "rim_canonical" => rim::worst(),
@@ -69,6 +72,11 @@ pub fn of(target: &Target) -> Vec<(String, Vec<u8>)> {
         _ => Vec::new(),
     });
     inputs
+}
+
+fn instances() -> Vec<u8> {
+    let instance = b"[[instance]]\nurl = \"https://a\"\n";
+    instance.repeat(MAX_CONFIG / instance.len())
 }
 
 /// What parsers nest in, loop over or scan.
@@ -423,6 +431,18 @@ fn set_values() -> Vec<u8> {
     let value = format!("\"{}\",", "1".repeat(96));
     let times = (MAX_REFERENCE_FILE - head.len() - 64) / value.len();
     format!("{head}[reference.a]\nmr_td = [{}]\n", value.repeat(times)).into_bytes()
+}
+
+/// Networks within each other, in both phases, each with as many ports as it may have.
+fn egress_rules() -> Vec<u8> {
+    let ports: Vec<u16> = (1..=16).collect();
+    let rule = |phase: &str, prefix: u32| {
+        let address = std::net::Ipv6Addr::from(0x2600_u128 << 112);
+        format!("[[{phase}]]\ncidr = \"{address}/{prefix}\"\nports = {ports:?}\nprotocol = \"tcp\"\n")
+    };
+    let rules: String =
+        (16..=128).flat_map(|prefix| [rule("bootstrap", prefix), rule("serving", prefix)]).collect();
+    format!("format = \"confide-egress-policy/1\"\nname = \"worst\"\nlog = \"none\"\n{rules}").into_bytes()
 }
 
 fn tables() -> Vec<u8> {

@@ -13,10 +13,10 @@ use confide_evidence::document::{
     REQUEST_MEDIA_TYPE, TdxCollateral,
 };
 use confide_evidence::transcript::Binding;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ use crate::batches::{BatchFailure, Batches, Denied};
 use crate::boot::{self, Booted};
 use crate::codes;
 use crate::config::Limits;
-use crate::gpu_endorsements::GpuStaple;
+use crate::gpu_staple::GpuStaple;
 
 /// Answers attestation requests.
 pub(crate) struct Attestation {
@@ -49,8 +49,10 @@ impl Attestation {
     ) -> Self {
         let attester = Arc::clone(&booted.attester);
         let (key_set, claims) = (booted.keys.key_set().clone(), booted.claims.clone());
+        let drops = booted.drops.clone();
         let gather = move |binding: &Binding| {
-            let claims = Claims { changing: boot::changing(), ..claims.clone() };
+            let changing = boot::changing(claims.changing.locked_at, drops.total());
+            let claims = Claims { changing, ..claims.clone() };
             let document = attester.attest(binding, &key_set, &claims)?;
             Ok(staples.add_to(document))
         };
@@ -68,25 +70,28 @@ impl Attestation {
     }
 
     /// Answers one request; every outcome is an answer.
-    pub(crate) async fn answer<S>(
+    pub(crate) async fn answer<S, B>(
         &self,
         connection: &ConnectionExporter<S>,
-        request: Request<Incoming>,
-    ) -> Response<Full<Bytes>> {
+        request: Request<B>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes, Error = hyper::Error>,
+    {
         match self.document(connection, request).await {
             Ok(document) => response(StatusCode::OK, MEDIA_TYPE, document),
             Err(refusal) => refusal.into_response(),
         }
     }
 
-    async fn document<S>(
+    async fn document<S, B>(
         &self,
         connection: &ConnectionExporter<S>,
-        request: Request<Incoming>,
-    ) -> Result<Bytes, Refusal> {
-        if request.method() != Method::POST {
-            return Err(Refusal::Method);
-        }
+        request: Request<B>,
+    ) -> Result<Bytes, Refusal>
+    where
+        B: Body<Data = Bytes, Error = hyper::Error>,
+    {
         check_media(request.headers())?;
         let reading = tokio::time::timeout(self.body_time, read(request.into_body()));
         let body = reading.await.map_err(|_| Refusal::TimedOut)??;
@@ -133,7 +138,10 @@ fn check_media(headers: &HeaderMap) -> Result<(), Refusal> {
     if essence.eq_ignore_ascii_case(REQUEST_MEDIA_TYPE) { Ok(()) } else { Err(Refusal::MediaType) }
 }
 
-async fn read(body: Incoming) -> Result<Bytes, Refusal> {
+async fn read<B>(body: B) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes, Error = hyper::Error>,
+{
     if body.size_hint().lower() > MAX_REQUEST as u64 {
         return Err(Refusal::TooLarge);
     }
@@ -146,7 +154,6 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
 
 /// Why there is no document, in the form of the errors of the API beside it.
 enum Refusal {
-    Method,
     MediaType,
     TooLarge,
     TimedOut,
@@ -159,7 +166,6 @@ enum Refusal {
 impl Refusal {
     fn code(&self) -> &'static str {
         match self {
-            Self::Method => codes::METHOD_NOT_ALLOWED,
             Self::MediaType => codes::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => confide_engine::codes::REQUEST_TOO_LARGE,
             Self::TimedOut => codes::REQUEST_TIMEOUT,
@@ -172,7 +178,6 @@ impl Refusal {
 
     fn status(&self) -> StatusCode {
         match self {
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TimedOut => StatusCode::REQUEST_TIMEOUT,
@@ -183,7 +188,6 @@ impl Refusal {
 
     fn message(&self) -> String {
         match self {
-            Self::Method => "this path takes POST only".to_owned(),
             Self::MediaType => format!("the body must be {REQUEST_MEDIA_TYPE}"),
             Self::TooLarge => format!("the request has more than {MAX_REQUEST} bytes"),
             Self::TimedOut => "the body did not arrive in time".to_owned(),
@@ -201,12 +205,10 @@ impl Refusal {
         let kind = if status.is_server_error() { "server_error" } else { "invalid_request_error" };
         let error = json!({ "message": self.message(), "type": kind, "param": null, "code": self.code() });
         let mut answer = response(status, "application/json", json!({ "error": error }).to_string().into());
-        match self {
-            Self::Method => answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST")),
+        if let Self::Overloaded = self {
             // Some twenty quotes later; devices that fail are asked again by nobody who waits.
-            Self::Overloaded => answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1")),
-            _ => None,
-        };
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         answer
     }
 }

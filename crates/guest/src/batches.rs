@@ -189,6 +189,16 @@ mod tests {
             tokio::spawn(async move { batches.evidence(asked(fill)).await.unwrap_err() })
         }
 
+        /// Asks, and comes back once it has its place: the next one comes behind it.
+        async fn queue(&self, fill: u8) -> tokio::task::JoinHandle<Denied> {
+            let task = self.ask(fill);
+            let waits = |waiting: &Waiting| waiting.asked.nonce == asked(fill).nonce;
+            while !self.batches.queue.lock().iter().any(waits) {
+                tokio::task::yield_now().await;
+            }
+            task
+        }
+
         /// What the devices are asked for next.
         async fn next(&self) -> Binding {
             loop {
@@ -213,8 +223,7 @@ mod tests {
         assert_eq!(devices.next().await, asked(1).alone(), "an idle guest's quote is for who asks alone");
         let mut waiting = Vec::new();
         for fill in 2..6 {
-            waiting.push(devices.ask(fill));
-            tokio::task::yield_now().await;
+            waiting.push(devices.queue(fill).await);
         }
         devices.go.send(()).unwrap();
         assert_eq!(devices.next().await, together(&[2, 3, 4, 5]));
@@ -222,6 +231,13 @@ mod tests {
         for task in waiting.into_iter().chain([first]) {
             assert_eq!(task.await.unwrap(), Denied::Failed);
         }
+        // It is told once those who asked have been let go.
+        let told = async {
+            while *devices.failures.lock().unwrap() < 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), told).await.expect("a failure is told for each batch");
         assert_eq!(*devices.failures.lock().unwrap(), 2, "a failure is told once for each batch");
     }
 
@@ -230,8 +246,7 @@ mod tests {
         let devices = Devices::start(8);
         let first = devices.ask(1);
         devices.next().await;
-        let (gone, stays) = (devices.ask(2), devices.ask(3));
-        tokio::task::yield_now().await;
+        let (gone, stays) = (devices.queue(2).await, devices.queue(3).await);
         gone.abort();
         assert!(gone.await.unwrap_err().is_cancelled());
         devices.go.send(()).unwrap();
@@ -245,8 +260,7 @@ mod tests {
         let devices = Devices::start(2);
         let first = devices.ask(1);
         devices.next().await;
-        let waiting = [devices.ask(2), devices.ask(3)];
-        tokio::task::yield_now().await;
+        let waiting = [devices.queue(2).await, devices.queue(3).await];
         assert_eq!(devices.ask(4).await.unwrap(), Denied::Full);
         devices.go.send(()).unwrap();
         assert_eq!(devices.next().await, together(&[2, 3]));
@@ -262,13 +276,11 @@ mod tests {
         let first = devices.ask(1);
         devices.next().await;
         for fill in 2..20 {
-            let gone = devices.ask(fill);
-            tokio::task::yield_now().await;
+            let gone = devices.queue(fill).await;
             gone.abort();
             assert!(gone.await.unwrap_err().is_cancelled());
         }
-        let stays = [devices.ask(20), devices.ask(21)];
-        tokio::task::yield_now().await;
+        let stays = [devices.queue(20).await, devices.queue(21).await];
         devices.go.send(()).unwrap();
         assert_eq!(devices.next().await, together(&[20, 21]));
         devices.go.send(()).unwrap();

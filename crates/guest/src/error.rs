@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use confide_attester::AttesterError;
 use confide_attester::gpu::GpuError;
 use confide_channel_guest::ChannelError;
-use confide_endorser::SetupError;
+use confide_egress::plan::PlanError;
+use confide_endorser::{GpuFolderError, SetupError};
 use confide_engine::codes as engine;
 use confide_engine::process::{ChildError, ProcessError};
 use confide_engine::protocol::Failure;
@@ -16,10 +17,11 @@ use confide_evidence::event::EventLogError;
 use confide_evidence::text::steers;
 use confide_policy::PolicyError;
 use confide_service::ConfigError;
+use confide_service::config::in_one_line;
 use confide_service::logging::LogError;
 
+use crate::boot::BootError;
 use crate::codes;
-use crate::gpu_endorsements::FolderError;
 use crate::gpus::GpuRefusal;
 
 /// Why the guest does not start, or stops.
@@ -29,6 +31,33 @@ pub enum GuestError {
     /// The process cannot be closed to debuggers and core dumps.
     #[error("the process cannot be closed to debuggers")]
     Closing(#[source] io::Error),
+    /// The process that serves keeps what it does not need.
+    #[error("the guest cannot be confined: {what}")]
+    NotConfined {
+        /// What it keeps.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket for root of this machine cannot be listened on.
+    #[error("{}: the socket for reports cannot be listened on", path.display())]
+    StatusSocket {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// No guest gives a report there.
+    #[error("{}: no guest gives a report", path.display())]
+    StatusUnreachable {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said, or what is no report.
+        #[source]
+        source: io::Error,
+    },
     /// The configuration is not one.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -40,6 +69,48 @@ pub enum GuestError {
     /// The table `[simulated]` stands beside another platform.
     #[error("the table [simulated] is for platform = \"simulated\" alone")]
     SimulatedTable,
+    /// The table `[quoting]` stands beside a software machine.
+    #[error("the table [quoting] is for platform = \"tdx\" alone")]
+    QuotingTable,
+    /// A configuration for `boot`.
+    #[error("the tables [network], [egress], [broker] and [[volumes]] are for confide-guest boot")]
+    BootNeeded,
+    /// A boot whose locked egress would never let the guest reach the service that it is to ask.
+    #[error(
+        "[endorsements]: expected source = \"file\" under confide-guest boot, found a service, which the locked egress keeps \
+         the guest from"
+    )]
+    EndorsementsLocked,
+    /// The tables `[[volumes]]` and `[broker]` do not fit each other.
+    #[error("{reason}")]
+    VolumesTable {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file of the egress policy cannot be read.
+    #[error("{}: the egress policy cannot be read", path.display())]
+    EgressPolicyUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is no egress policy.
+    #[error("{}: the egress policy is none", path.display())]
+    EgressPolicy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: PolicyError,
+    },
+    /// A rule of the egress policy would not be carried out.
+    #[error(transparent)]
+    EgressPlan(#[from] PlanError),
+    /// A step of `boot` failed.
+    #[error(transparent)]
+    Boot(#[from] BootError),
     /// The tables `[gpus]` and `[simulated]` do not fit each other.
     #[error(
         "platform = \"simulated\" takes the table [gpus] exactly where [simulated] names the libraries nvml and nscq"
@@ -71,7 +142,12 @@ pub enum GuestError {
     },
     /// NVIDIA's endorsements of the GPUs cannot be used.
     #[error(transparent)]
-    GpuEndorsements(#[from] FolderError),
+    GpuEndorsements(#[from] GpuFolderError),
+    /// Nobody gives NVIDIA's endorsements of the GPUs.
+    #[error(
+        "the table [gpus] names no folder of endorsements, and no broker is asked for keys that could give them"
+    )]
+    GpuEndorsementsMissing,
     /// The configuration has a table of GPUs, the machine has none.
     #[error("the configuration has the table [gpus], and this machine has no GPU")]
     NoGpu,
@@ -158,14 +234,28 @@ impl GuestError {
     pub fn code(&self) -> &str {
         match self {
             Self::Closing(_) => codes::PROCESS_NOT_CLOSED,
+            Self::NotConfined { .. } => codes::NOT_CONFINED,
+            Self::StatusSocket { .. } => codes::STATUS_SOCKET,
+            Self::StatusUnreachable { .. } => codes::STATUS_UNREACHABLE,
             Self::Config(error) => error.code(),
             Self::SimulatorNotBuilt => codes::SIMULATOR_NOT_BUILT,
             Self::SimulatedTable => codes::SIMULATED_TABLE,
+            Self::QuotingTable => codes::QUOTING_TABLE,
             Self::SimulatedGpus => codes::SIMULATED_GPUS,
+            Self::BootNeeded => codes::BOOT_NEEDED,
+            Self::EndorsementsLocked => codes::ENDORSEMENTS_LOCKED,
+            Self::VolumesTable { .. } => codes::VOLUMES_INVALID,
+            Self::EgressPolicyUnreadable { .. } => codes::EGRESS_POLICY_UNREADABLE,
+            Self::EgressPolicy { source: PolicyError::EgressServingWider(_), .. } => {
+                codes::EGRESS_SERVING_WIDER
+            }
+            Self::EgressPolicy { .. } | Self::EgressPlan(_) => codes::EGRESS_POLICY_INVALID,
+            Self::Boot(error) => error.code(),
             Self::GpuPolicyUnreadable { .. } => codes::GPU_POLICY_UNREADABLE,
             Self::GpuPolicy { .. } => codes::GPU_POLICY_INVALID,
             Self::GpuDangerPolicy { .. } => codes::GPU_POLICY_DANGER,
             Self::GpuEndorsements(error) => error.code(),
+            Self::GpuEndorsementsMissing => codes::GPU_ENDORSEMENTS_MISSING,
             Self::NoGpu => codes::GPUS_MISSING,
             Self::Gpus(error) => error.code(),
             Self::GpusRefused(refusal) => refusal.code(),
@@ -192,27 +282,41 @@ impl GuestError {
         match self {
             // The verdict's own remedy says more than a table.
             Self::GpusRefused(refusal) => Some(refusal.remedy()),
+            // The broker's code is one of its own, or of its verifier.
+            Self::Boot(error @ BootError::Refused { .. }) => {
+                codes::what_to_do(error.code()).or_else(|| codes::what_to_do(codes::BROKER_REFUSED))
+            }
             _ => codes::what_to_do(self.code()),
         }
     }
 
-    /// 2 for what the operator's configuration says, else 1; also where a file that is named cannot be read.
+    /// 2 for what the operator's configuration says, 30 for a malformed egress policy that is named by itself, else 1; also where
+    /// a file that is named cannot be read.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(ConfigError::Unreadable { .. })
             | Self::GpuPolicyUnreadable { .. }
-            | Self::GpuEndorsements(FolderError::Unreadable { .. })
+            | Self::EgressPolicyUnreadable { .. }
+            | Self::GpuEndorsements(GpuFolderError::Unreadable { .. })
             | Self::PccsCertificate { .. } => ExitCode::from(1),
             Self::Config(_)
             | Self::SimulatorNotBuilt
             | Self::SimulatedTable
+            | Self::QuotingTable
             | Self::SimulatedGpus
+            | Self::BootNeeded
+            | Self::EndorsementsLocked
+            | Self::VolumesTable { .. }
+            | Self::EgressPlan(_)
             | Self::GpuPolicy { .. }
             | Self::GpuDangerPolicy { .. }
             | Self::GpuEndorsements(_)
+            | Self::GpuEndorsementsMissing
             | Self::Endorser(_)
             | Self::Log(_) => ExitCode::from(2),
+            // A file that is looked at for itself: one that a configuration names is a fault of the configuration.
+            Self::EgressPolicy { .. } => ExitCode::from(30),
             _ => ExitCode::from(1),
         }
     }
@@ -230,7 +334,10 @@ impl GuestError {
             }
             cause = error.source();
         }
-        sentence.chars().map(|one| if steers(one) { char::REPLACEMENT_CHARACTER } else { one }).collect()
+        in_one_line(&sentence)
+            .chars()
+            .map(|one| if steers(one) { char::REPLACEMENT_CHARACTER } else { one })
+            .collect()
     }
 }
 
@@ -251,16 +358,32 @@ mod tests {
         };
         let all = vec![
             GuestError::Closing(io_error()),
+            GuestError::NotConfined { what: "files", source: io_error() },
+            GuestError::StatusSocket { path: "p".into(), source: io_error() },
+            GuestError::StatusUnreachable { path: "p".into(), source: io_error() },
             GuestError::Config(ConfigError::Unreadable { path: "p".into(), source: io_error() }),
             GuestError::SimulatorNotBuilt,
             GuestError::SimulatedTable,
+            GuestError::QuotingTable,
             GuestError::SimulatedGpus,
+            GuestError::BootNeeded,
+            GuestError::EndorsementsLocked,
+            GuestError::VolumesTable { reason: "r\u{1b}".into() },
+            GuestError::EgressPolicyUnreadable { path: "p".into(), source: io_error() },
+            GuestError::EgressPolicy { path: "p\u{1b}".into(), source: PolicyError::EgressNoDns },
+            GuestError::EgressPolicy {
+                path: "p".into(),
+                source: PolicyError::EgressServingWider("plain a.example:80".into()),
+            },
+            GuestError::EgressPlan(PlanError::Udp("udp 192.0.2.0/24:53".into())),
+            GuestError::Boot(BootError::NoRdseed),
             GuestError::GpuPolicyUnreadable { path: "p".into(), source: io_error() },
             GuestError::GpuPolicy { path: "p".into(), source: PolicyError::Schema(9) },
             GuestError::GpuDangerPolicy { path: "p".into() },
-            GuestError::GpuEndorsements(FolderError::TooMany { folder: "f".into() }),
-            GuestError::GpuEndorsements(FolderError::TooLarge { path: "p".into() }),
-            GuestError::GpuEndorsements(FolderError::Unreadable { path: "p".into(), source: io_error() }),
+            GuestError::GpuEndorsements(GpuFolderError::TooMany { folder: "f".into() }),
+            GuestError::GpuEndorsements(GpuFolderError::TooLarge { path: "p".into() }),
+            GuestError::GpuEndorsements(GpuFolderError::Unreadable { path: "p".into(), source: io_error() }),
+            GuestError::GpuEndorsementsMissing,
             GuestError::NoGpu,
             GuestError::Gpus(GpuError::ModeOff),
             GuestError::GpusRefused(Box::new(GpuRefusal {
@@ -291,14 +414,26 @@ mod tests {
         for error in &all {
             match error {
                 GuestError::Closing(_)
+                | GuestError::NotConfined { .. }
+                | GuestError::StatusSocket { .. }
+                | GuestError::StatusUnreachable { .. }
                 | GuestError::Config(_)
                 | GuestError::SimulatorNotBuilt
                 | GuestError::SimulatedTable
+                | GuestError::QuotingTable
                 | GuestError::SimulatedGpus
+                | GuestError::BootNeeded
+                | GuestError::EndorsementsLocked
+                | GuestError::VolumesTable { .. }
+                | GuestError::EgressPolicyUnreadable { .. }
+                | GuestError::EgressPolicy { .. }
+                | GuestError::EgressPlan(_)
+                | GuestError::Boot(_)
                 | GuestError::GpuPolicyUnreadable { .. }
                 | GuestError::GpuPolicy { .. }
                 | GuestError::GpuDangerPolicy { .. }
                 | GuestError::GpuEndorsements(_)
+                | GuestError::GpuEndorsementsMissing
                 | GuestError::NoGpu
                 | GuestError::Gpus(_)
                 | GuestError::GpusRefused(_)
@@ -329,13 +464,13 @@ mod tests {
             codes::CODES,
             engine::CODES,
             confide_attester::CODES,
+            confide_endorser::CODES,
             confide_service::config::CODES,
             confide_service::logging::CODES,
         ];
         for error in every_error() {
             let code = error.code();
-            let of_the_endorser = matches!(error, GuestError::Endorser(_)) && code.starts_with("endorser_");
-            assert!(of_the_endorser || tables.concat().iter().any(|(listed, ..)| *listed == code), "{code}");
+            assert!(tables.concat().iter().any(|(listed, ..)| *listed == code), "{code}");
             let sentence = error.sentence();
             assert!(!sentence.is_empty() && !sentence.contains(steers), "{sentence:?}");
         }

@@ -3,8 +3,8 @@
 //! A guest does not judge itself. Its GPUs are the exception: they are no part of it, and would see its memory. Who gives it
 //! GPUs is the host, and nobody but the guest can hold them back before they take work. What is found here has no
 //! authority over anybody else: clients appraise the same devices under their own nonces, policy and clock. The clock here
-//! is the machine's, which the host sets: with a wrong one the host can pass off as current what was over. This is the one
-//! module of the program that may use the verifier.
+//! is the machine's. A broker's signed answer sets it; without one the host does, and with a wrong one can pass off as current
+//! what was over. This is the one module of the program that may use the verifier.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 #[cfg(feature = "danger-simulator")]
 use confide_attester::gpu::Libraries;
 use confide_attester::gpu::{AppraisalError, Deadlines, Found, GpuError, Node, Ready};
+use confide_endorser::gpu_endorsements;
 use confide_evidence::document::{DeviceEvidence, Endorsements, NvidiaEndorsements};
 use confide_policy::{AppraisalPolicy, Loaded, MAX_POLICY, PolicyError};
 use confide_verifier::{Algorithms, AttestationResult, Inputs, Status, Subject, evaluate};
@@ -21,7 +22,6 @@ use confide_verifier::{Algorithms, AttestationResult, Inputs, Status, Subject, e
 use crate::boot::random;
 use crate::config::{Config, Platform};
 use crate::error::GuestError;
-use crate::gpu_endorsements::read;
 
 static ALGORITHMS: Algorithms = Algorithms {
     ecdsa_p256_sha256: webpki::aws_lc_rs::ECDSA_P256_SHA256,
@@ -35,10 +35,25 @@ static ALGORITHMS: Algorithms = Algorithms {
 /// What the configuration says of the GPUs. Everything that the operator can have got wrong has been looked at.
 pub(crate) struct Gpus {
     policy: AppraisalPolicy,
-    endorsements: Arc<NvidiaEndorsements>,
+    /// Those of the folder; else those that the broker gave.
+    endorsements: Option<Arc<NvidiaEndorsements>>,
     deadlines: Deadlines,
     #[cfg(feature = "danger-simulator")]
     emulated: Option<Libraries>,
+}
+
+/// The GPUs of a guest on their way to the ready state.
+pub(crate) enum Devices {
+    /// Nobody has looked for them yet.
+    Configured(Gpus),
+    /// They have given evidence for the release of keys.
+    Found(FoundGpus),
+}
+
+/// The machine's GPUs and switches, found and not ready.
+pub(crate) struct FoundGpus {
+    gpus: Gpus,
+    node: Node<Found>,
 }
 
 /// The appraisal accepted the node. Only [`Gpus::appraise`] makes it.
@@ -87,46 +102,34 @@ impl Gpus {
         let Some(gpus) = &config.gpus else { return Ok(None) };
         Ok(Some(Self {
             policy: policy(&gpus.policy, config.platform)?,
-            endorsements: Arc::new(read(&gpus.endorsements)?),
+            endorsements: gpus.endorsements.as_deref().map(gpu_endorsements).transpose()?.map(Arc::new),
             deadlines: gpus.deadlines(),
             #[cfg(feature = "danger-simulator")]
             emulated: config.simulated.as_ref().and_then(crate::config::Simulated::libraries),
         }))
     }
 
-    /// What the devices are appraised with.
-    pub(crate) fn endorsements(&self) -> Arc<NvidiaEndorsements> {
-        Arc::clone(&self.endorsements)
+    /// What the devices are appraised with, if there is anything.
+    pub(crate) fn endorsements(&self) -> Option<Arc<NvidiaEndorsements>> {
+        self.endorsements.clone()
     }
 
-    /// Takes every GPU and switch of this machine to the ready state: found, asked, appraised together, ready.
+    /// The same, with what the broker has where the guest has no folder of its own.
+    fn with_endorsements(mut self, endorsements: Option<NvidiaEndorsements>) -> Self {
+        self.endorsements = self.endorsements.or_else(|| endorsements.map(Arc::new));
+        self
+    }
+
+    /// Looks for every GPU and switch of this machine. Blocks until the driver has initialised them.
     ///
     /// # Errors
-    /// Whatever stands in the way. The GPUs are then not ready.
-    pub(crate) async fn make_ready(self) -> Result<Node<Ready<Accepted>>, GuestError> {
-        let working = tokio::task::spawn_blocking(move || self.ready());
-        working.await.map_err(|_| GpuError::Thread)?
-    }
-
-    fn ready(&self) -> Result<Node<Ready<Accepted>>, GuestError> {
+    /// When there is none, or they cannot be used.
+    pub(crate) fn found(self) -> Result<FoundGpus, GuestError> {
         let node = self.find()?;
         if node.gpus() == 0 {
             return Err(GuestError::NoGpu);
         }
-        let nonces = nonces(node.gpus().saturating_add(node.switches()))?;
-        let nonce = |position: u32| {
-            let nonce = usize::try_from(position).ok().and_then(|position| nonces.get(position));
-            *nonce.expect("a node has as many devices as were found, or gives no evidence")
-        };
-        let node = node.collect(nonce)?;
-        let appraised = node.appraise(|devices, _| self.appraise(devices, &nonces));
-        let node = appraised.map_err(|error| match error {
-            AppraisalError::Refused(refusal) => GuestError::GpusRefused(Box::new(refusal)),
-            AppraisalError::Gpu(error) => GuestError::Gpus(error),
-            // Whatever it says, there is no appraised node.
-            _ => GuestError::Gpus(GpuError::Ended),
-        })?;
-        Ok(node.set_ready()?)
+        Ok(FoundGpus { gpus: self, node })
     }
 
     fn find(&self) -> Result<Node<Found>, GpuError> {
@@ -139,7 +142,7 @@ impl Gpus {
 
     /// Appraises the devices under the policy's `[devices]`, at this machine's time.
     fn appraise(&self, devices: &[DeviceEvidence], nonces: &[[u8; 32]]) -> Result<Accepted, GpuRefusal> {
-        let nvidia = Some(NvidiaEndorsements::clone(&self.endorsements));
+        let nvidia = self.endorsements.as_deref().cloned();
         let verdict = evaluate(&Inputs {
             subject: Subject::Devices { devices, nonces, rim_at: None, nras: None },
             endorsements: &Endorsements { nvidia, ..Endorsements::default() },
@@ -168,6 +171,59 @@ impl Gpus {
     }
 }
 
+impl Devices {
+    /// What the devices are appraised with, if there is anything.
+    pub(crate) fn endorsements(&self) -> Option<Arc<NvidiaEndorsements>> {
+        match self {
+            Self::Configured(gpus) | Self::Found(FoundGpus { gpus, .. }) => gpus.endorsements(),
+        }
+    }
+
+    /// Takes every GPU and switch of this machine to the ready state: found, asked, appraised together, ready.
+    ///
+    /// # Errors
+    /// Whatever stands in the way. The GPUs are then not ready.
+    pub(crate) async fn make_ready(self) -> Result<Node<Ready<Accepted>>, GuestError> {
+        let working = tokio::task::spawn_blocking(move || match self {
+            Self::Configured(gpus) => gpus.found()?.ready(),
+            Self::Found(found) => found.ready(),
+        });
+        working.await.map_err(|_| GpuError::Thread)?
+    }
+}
+
+impl FoundGpus {
+    /// The devices, which can give evidence and no more.
+    pub(crate) fn node(&self) -> &Node<Found> {
+        &self.node
+    }
+
+    /// The same devices, appraised with what the broker has of them where the guest has no folder of its own. It comes from
+    /// NVIDIA, as that of a folder does.
+    pub(crate) fn with_endorsements(mut self, endorsements: Option<NvidiaEndorsements>) -> Self {
+        self.gpus = self.gpus.with_endorsements(endorsements);
+        self
+    }
+
+    fn ready(self) -> Result<Node<Ready<Accepted>>, GuestError> {
+        let Self { gpus, node } = self;
+        let nonces = nonces(node.gpus().saturating_add(node.switches()))?;
+        let nonce = |position: u32| {
+            let nonce = usize::try_from(position).ok().and_then(|position| nonces.get(position));
+            *nonce.expect("a node has as many devices as were found, or gives no evidence")
+        };
+        let node = node.collect(nonce)?;
+        let appraised = node.appraise(|devices, _| gpus.appraise(devices, &nonces));
+        let node = appraised.map_err(|error| match error {
+            AppraisalError::Refused(refusal) => GuestError::GpusRefused(Box::new(refusal)),
+            AppraisalError::Gpu(error) => GuestError::Gpus(error),
+            // Whatever it says, there is no appraised node.
+            _ => GuestError::Gpus(GpuError::Ended),
+        })?;
+        Ok(node.set_ready()?)
+    }
+}
+
 /// Tells every check that failed: the guest ends with the first of them.
 fn tell(result: &AttestationResult) {
     for check in result.checks.iter().filter(|check| check.status == Status::Fail) {
@@ -180,9 +236,13 @@ fn tell(result: &AttestationResult) {
 /// The policy of a file. A danger policy is for simulated platforms alone: on another one, it could let emulated GPUs pass.
 fn policy(path: &Path, platform: Platform) -> Result<AppraisalPolicy, GuestError> {
     let unreadable = |source| GuestError::GpuPolicyUnreadable { path: path.to_owned(), source };
-    let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_POLICY as u64 + 1).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_POLICY as u64 + 1).read_to_end(&mut bytes));
     read.map_err(unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let source = PolicyError::Toml("not UTF-8 text".to_owned());
+        GuestError::GpuPolicy { path: path.to_owned(), source }
+    })?;
     let read = match (AppraisalPolicy::parse(&text, Loaded::Normally), platform) {
         (Err(PolicyError::DangerNotAsked), Platform::Simulated) => {
             AppraisalPolicy::parse(&text, Loaded::AsDanger)
@@ -218,6 +278,50 @@ mod tests {
             assert_eq!(policy(&file("client.toml"), platform).unwrap().name, "client");
             assert_eq!(policy(&file("none.toml"), platform).unwrap_err().code(), "gpu_policy_unreadable");
         }
+    }
+
+    #[cfg(feature = "danger-simulator")]
+    #[test]
+    fn gpus_without_a_folder_are_appraised_with_what_the_broker_gives() {
+        let now = confide_endorser::now().as_secs();
+        let gpu = confide_simulator::SimulatedGpu::new(0).unwrap();
+        let manifests = gpu.rims(now);
+        let signers = manifests.iter().flat_map(|manifest| manifest.certificates().unwrap());
+        let (nonce, kind) = ([7; 32], confide_evidence::document::DeviceKind::NvidiaGpu);
+        let chain = gpu.chain_pem().into_bytes().into();
+        let device = DeviceEvidence { kind, chain, report: gpu.report(nonce).into() };
+        let good = confide_simulator::OcspOptions::good(now);
+        let given = || NvidiaEndorsements {
+            crls: Vec::new(),
+            ocsp: gpu
+                .certificates()
+                .iter()
+                .cloned()
+                .chain(signers.clone())
+                .filter_map(|certificate| good.answer(&certificate).ok().map(Into::into))
+                .collect(),
+            rims: manifests.iter().map(|manifest| manifest.encode().unwrap().into()).collect(),
+        };
+        let gpus = |endorsements| {
+            let file = "../../policies/danger-simulator.toml";
+            let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+            let text = text.lines().map(|line| match line.split_once(" = ") {
+                Some((field @ ("rim" | "revocation"), _)) => format!("{field} = \"required\"\n"),
+                _ => format!("{line}\n"),
+            });
+            let policy = AppraisalPolicy::parse(&text.collect::<String>(), Loaded::AsDanger).unwrap();
+            Gpus { policy, endorsements, deadlines: Deadlines::default(), emulated: None }
+        };
+        let accepts = |gpus: &Gpus| {
+            gpus.appraise(std::slice::from_ref(&device), &[nonce]).map_err(|refusal| refusal.code()).map(drop)
+        };
+        assert_eq!(accepts(&gpus(None)), Err("device_rim"));
+        assert_eq!(accepts(&gpus(None).with_endorsements(None)), Err("device_rim"));
+        assert_eq!(accepts(&gpus(None).with_endorsements(Some(given()))), Ok(()));
+        // A folder of its own counts, even an empty one.
+        let empty = NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims: Vec::new() };
+        let own = gpus(Some(Arc::new(empty))).with_endorsements(Some(given()));
+        assert_eq!(accepts(&own), Err("device_rim"));
     }
 
     #[test]

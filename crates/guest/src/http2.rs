@@ -17,14 +17,15 @@ use confide_channel_guest::{ConnectionExporter, GuestConnection};
 use confide_evidence::document::ATTESTATION_PATH;
 use confide_service::Lifecycle;
 use http::{Request, Response};
-use http_body_util::Either;
+use http_body_util::{BodyExt as _, Either};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::api;
 use crate::server::{Body, MAX_HEAD, Server};
@@ -45,6 +46,11 @@ const PIECE: usize = 16 * 1024;
 const MAX_EARLY_RESETS: usize = 100;
 /// The most streams that are reset for what a peer did wrong on them. As many as it may have open: honest clients do nothing wrong.
 const MAX_ERROR_RESETS: usize = 100;
+
+/// The most bytes of a request that are taken after its answer was made without them. Two frames of the usual size.
+const MAX_REST: usize = 32 * 1024;
+/// How long they may take.
+const REST_TIME: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<S>(tls: GuestConnection<S>, server: Arc<Server>)
@@ -68,7 +74,7 @@ async fn answer<S>(
     server: &Server,
     exporter: &ConnectionExporter<S>,
     attesting: Arc<Semaphore>,
-    request: Request<Incoming>,
+    request: Request<Lingering>,
 ) -> Held {
     if request.uri().path() == ATTESTATION_PATH {
         let turn = attesting.acquire_owned().await.expect("it is never closed");
@@ -85,12 +91,13 @@ async fn answer<S>(
 async fn serve_stream<S, A, F>(stream: S, limit: Duration, lifecycle: Lifecycle, answering: A)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    A: Fn(Request<Incoming>) -> F,
+    A: Fn(Request<Lingering>) -> F,
     F: Future<Output = Held> + Send + 'static,
 {
     let ledger = Arc::new(Ledger::new());
     let begun = Arc::clone(&ledger);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let request = request.map(|body| Lingering(Some(body)));
         let (exchange, answer) = (Exchange::begin(&begun), answering(request));
         async move {
             let (answer, place) = answer.await;
@@ -224,6 +231,49 @@ impl Drop for Exchange {
     }
 }
 
+/// The body of a request. What nobody reads of it is taken all the same, within limits: a server may reset the stream of a
+/// request that it answers early (RFC 9113 section 8.1), but clients that write their bodies while they wait lose the answer then.
+struct Lingering(Option<Incoming>);
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.0.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if let Some(body) = self.0.take().filter(|body| !body.is_end_stream())
+            && let Ok(runtime) = Handle::try_current()
+        {
+            runtime.spawn(timeout(REST_TIME, take_rest(body)));
+        }
+    }
+}
+
+async fn take_rest(mut body: Incoming) {
+    let mut left = MAX_REST;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        let Some(less) = left.checked_sub(length) else { return };
+        left = less;
+    }
+}
+
 /// The body of an answer, in pieces: the next one is asked for when the peer has made room for the last one.
 struct Taken {
     body: Body,
@@ -278,7 +328,7 @@ impl HttpBody for Taken {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt as _, Empty, Full};
+    use http_body_util::{Empty, Full};
     use hyper::client::conn::http2::{Builder as Client, SendRequest};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio::task::JoinHandle;
@@ -360,7 +410,7 @@ mod tests {
         let (ours, theirs) = tokio::io::duplex(1 << 20);
         let lifecycle = Lifecycle::new();
         lifecycle.ready();
-        let answering = |request: Request<Incoming>| async move {
+        let answering = |request: Request<Lingering>| async move {
             if request.uri().path() == "/slow" {
                 tokio::time::sleep(LIMIT * 3).await;
             }
@@ -461,6 +511,31 @@ mod tests {
             rest = &after[length..];
         }
         frames
+    }
+
+    /// The error codes of all RST_STREAM (RFC 9113 section 6.4).
+    fn resets(frames: &[(u8, Vec<u8>)]) -> Vec<u32> {
+        let resets = frames.iter().filter(|(kind, _)| *kind == 3);
+        resets.map(|(_, code)| u32::from_be_bytes(code[..].try_into().unwrap())).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_answered_before_its_end_is_taken_whole_within_limits() {
+        // Nobody reads the bodies of these requests.
+        let data = |flags| frame(0, flags, 1, &[0; PIECE]);
+        let begin = [PREFACE, &frame(1, 4, 1, HEADERS)].concat();
+        let whole = said_to([begin.clone(), data(0), data(1)].concat()).await;
+        assert_eq!(resets(&whole), [0; 0], "{whole:?}");
+        let too_much = said_to([begin.clone(), data(0).repeat(3)].concat()).await;
+        assert_eq!(resets(&too_much), [0], "{too_much:?}");
+        // One that never ends.
+        let start = Instant::now();
+        let endless = said_to([begin, data(0)].concat()).await;
+        assert_eq!(resets(&endless), [0], "{endless:?}");
+        assert!(start.elapsed() < LIMIT * 3, "{:?}", start.elapsed());
+        for frames in [whole, too_much, endless] {
+            assert_eq!(frames.iter().filter(|(kind, _)| *kind == 1).count(), 1, "no answer: {frames:?}");
+        }
     }
 
     /// The error code of the last GOAWAY (RFC 9113 section 6.8).

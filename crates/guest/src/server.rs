@@ -4,15 +4,15 @@ use std::convert::Infallible;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use confide_channel_guest::{Acceptor, ConnectionExporter, GuestConnection, Protocol};
-use confide_evidence::document::ATTESTATION_PATH;
-use confide_service::{Lifecycle, WriteLimit, refusals};
-use http::{Request, Response};
+use confide_service::{Lifecycle, WriteLimit, metrics, refusals};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response};
 use http_body_util::{Either, Full};
-use hyper::body::Incoming;
+use hyper::body::Body as HttpBody;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,10 +21,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::api::{self, Api};
+use crate::api::{self, Api, Route};
 use crate::attestation::Attestation;
 use crate::config::Limits;
 use crate::http2;
+use crate::status::{Metrics, Source};
 
 /// The most bytes that the head of a request takes. Usual servers take 8 to 64 KiB.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
@@ -41,6 +42,8 @@ pub(crate) struct Server {
     pub(crate) acceptor: Acceptor,
     pub(crate) attestation: Attestation,
     pub(crate) api: Api,
+    pub(crate) source: Arc<Source>,
+    pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
     /// Requests over HTTP/2 whose answers are not out, on all connections together.
@@ -82,15 +85,27 @@ pub(crate) fn places(limits: &Limits) -> Arc<Semaphore> {
 }
 
 impl Server {
-    pub(crate) async fn answer<S>(
+    pub(crate) async fn answer<S, B>(
         &self,
         connection: &ConnectionExporter<S>,
-        request: Request<Incoming>,
-    ) -> Response<Body> {
-        if request.uri().path() == ATTESTATION_PATH {
-            return self.attestation.answer(connection, request).await.map(Either::Left);
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes, Error = hyper::Error>,
+    {
+        match Route::new(request.method(), request.uri().path()) {
+            Ok(Route::Attestation) => self.attestation.answer(connection, request).await.map(Either::Left),
+            Ok(Route::Metrics) => self.metrics().map(Either::Left),
+            _ => self.api.handle(request).await.map(Either::Right),
         }
-        self.api.handle(request).await.map(Either::Right)
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.metrics.page(&self.source, Instant::now())));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
     }
 }
 
@@ -138,6 +153,8 @@ where
         .header_read_timeout(limit)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        // The pieces of a stream that are there together are written in one record, however small they are.
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,

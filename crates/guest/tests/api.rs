@@ -257,13 +257,12 @@ async fn models_are_listed_and_found() {
 #[tokio::test]
 async fn unknown_routes_and_wrong_methods_are_refused() {
     let api = api(&answering(), Limits::default());
-    for path in
-        ["/", "/v1/completions", "/v1/chat/completions/x", "/.well-known/confide/attestation", "/metrics"]
-    {
+    for path in ["/", "/v1/completions", "/v1/chat/completions/x", "/.well-known/confide", "/metrics"] {
         assert_eq!(refusal(&api, get(path)).await, (404, "unknown_route".into(), None), "{path}");
     }
     for (method, path, allowed) in [
         ("GET", CHAT, "POST"),
+        ("GET", "/.well-known/confide/attestation", "POST"),
         ("OPTIONS", CHAT, "POST"),
         ("DELETE", "/v1/models/confide/tiny", "GET, HEAD"),
         ("POST", "/healthz", "GET, HEAD"),

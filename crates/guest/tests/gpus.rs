@@ -19,6 +19,7 @@ use confide_policy::Loaded;
 use confide_simulator::{GpuOptions, GpuRevocationList, NodeOptions, OcspOptions, RimOptions, SimulatedNode};
 use harness::{Connection, Guest, Installation, model_files, signal};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
 
 const COUNT: &str = "nvmlDeviceGetCount_v2";
 const REPORT: &str = "nvmlDeviceGetConfComputeGpuAttestationReport";
@@ -124,7 +125,11 @@ impl Machine {
     }
 
     fn start(&self) -> Guest {
-        let installation = Installation::new(&model_files(7), &self.tables());
+        self.start_with("")
+    }
+
+    fn start_with(&self, tables: &str) -> Guest {
+        let installation = Installation::new(&model_files(7), &format!("{tables}{}", self.tables()));
         Guest::started_with(installation, |command| {
             command.env(VARIABLE, self.scenario());
         })
@@ -314,6 +319,23 @@ async fn a_gpu_that_vanishes_later_ends_the_guest() {
     assert_eq!(machine.told(), [1]);
     assert_ne!(code(machine.client(&guest).verdict().await), "ok");
     assert_eq!(guest.ended().code(), Some(1), "{}", guest.log());
+    assert!(guest.log().contains("[gpu_lost]"), "{}", guest.log());
+    assert_eq!(machine.told(), [1, 0]);
+}
+
+#[tokio::test]
+async fn a_guest_whose_gpu_vanishes_ends_at_once_whatever_time_the_host_gives_requests() {
+    let scenario = Scenario::of_gpus(1).with(REPORT, 2, Effect::Return(15));
+    let machine = Machine::new(&scenario, &policy(1, "spt"), &endorsements(&hoppers(1)));
+    let mut guest = machine.start_with("[limits]\ndrain_seconds = 300\nread_seconds = 300\n");
+    // A request that never comes to its end.
+    let mut stream = harness::connect(guest.address).await.unwrap();
+    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 40\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    assert_ne!(code(machine.client(&guest).verdict().await), "ok");
+    let begun = Instant::now();
+    assert_eq!(guest.ended().code(), Some(1), "{}", guest.log());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     assert!(guest.log().contains("[gpu_lost]"), "{}", guest.log());
     assert_eq!(machine.told(), [1, 0]);
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use confide_client::{ALGORITHMS, ChatRequest, Protocols, Receipts, Turn, VerifiedReceipt};
+use confide_egress::landlock::Version;
 use confide_evidence::document::{
     ATTESTATION_PATH, AttestationRequest, CpuEvidence, KemKey, KeySet, MAX_REQUEST, ServingKeys,
     devices_digest,
@@ -22,8 +23,9 @@ use confide_evidence::pem;
 use confide_evidence::tdx::{Padding, Quote};
 use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
 use confide_evidence::{bytes::Bytes, document::EvidenceDocument};
+use confide_guest::api::ROUTES;
 use confide_verifier::Voucher;
-use harness::{Connection, Guest, Installation, MODEL, checkpoint, model_files, signal};
+use harness::{Connection, Guest, Installation, MODEL, checkpoint, connect, model_files, signal};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -446,6 +448,110 @@ async fn bad_requests_to_the_api_get_their_errors_and_the_guest_stays() {
 }
 
 #[tokio::test]
+async fn what_leaves_the_guest_is_seen_in_numbers_by_clients_and_whole_by_root() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("run/status.sock");
+    let guest = Guest::start(&format!("[status]\nsocket = \"{}\"\n", socket.display()));
+    let page = Connection::open(guest.address).await.get("/metrics").await;
+    assert_eq!(page.status, StatusCode::OK);
+    assert_eq!(page.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let page = String::from_utf8(page.body).unwrap();
+    assert!(page.contains("\nconfide_egress_locked 0\n"), "{page}");
+    assert!(page.contains("\nconfide_egress_refused_calls_total 0\n"), "{page}");
+    let asked = |words: &[&str]| {
+        let mut command = harness::program();
+        command.args(["egress", "status", "--socket"]).arg(&socket).args(words);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert!(asked(&[]).starts_with("egress: open\n"), "{}", asked(&[]));
+    let report: Value = serde_json::from_str(&asked(&["--json"])).unwrap();
+    assert_eq!((&report["mode"], &report["refused_calls"]), (&json!("open"), &json!(0)));
+    // Also a guest that was killed leaves its place to the next one.
+    drop(guest);
+    let next = Guest::start(&format!("[status]\nsocket = \"{}\"\n", socket.display()));
+    assert!(asked(&[]).starts_with("egress: open\n"));
+    drop(next);
+    let output = harness::program().args(["egress", "status", "--socket"]).arg(&socket).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("[status_unreachable]"));
+}
+
+/// Where programs have what is for their makers: profiles, dumps, settings, switches.
+const DEBUGGING: &[&str] = &[
+    "/",
+    "/admin",
+    "/api",
+    "/config",
+    "/console",
+    "/debug",
+    "/debug/pprof/",
+    "/debug/pprof/heap",
+    "/debug/vars",
+    "/docs",
+    "/dump",
+    "/env",
+    "/heap",
+    "/info",
+    "/internal",
+    "/log",
+    "/logs",
+    "/openapi.json",
+    "/profile",
+    "/quit",
+    "/reload",
+    "/server_info",
+    "/shutdown",
+    "/stats",
+    "/status",
+    "/threads",
+    "/tokenize",
+    "/trace",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/version",
+    "/.well-known/confide",
+];
+
+#[tokio::test]
+async fn there_is_nothing_at_any_path_but_those_of_the_one_table() {
+    let table: Vec<_> = ROUTES.iter().map(|place| (place.path, place.methods)).collect();
+    let expected = [
+        (ATTESTATION_PATH, "POST"),
+        ("/v1/models", "GET, HEAD"),
+        ("/v1/models/", "GET, HEAD"),
+        (CHAT, "POST"),
+        ("/healthz", "GET, HEAD"),
+        ("/readyz", "GET, HEAD"),
+        ("/metrics", "GET, HEAD"),
+    ];
+    assert_eq!(table, expected, "who adds a route says here that it is for clients");
+    let guest = Guest::start("");
+    let mut connection = Connection::open(guest.address).await;
+    for (path, methods) in table {
+        let whole = if path.ends_with('/') { format!("{path}{MODEL}") } else { path.to_owned() };
+        for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"] {
+            let listed = methods.split(", ").any(|one| one == method);
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            let answer = connection.send(harness::request(method.clone(), &whole, None, vec![])).await;
+            assert_ne!(answer.status, StatusCode::NOT_FOUND, "{method} {whole}");
+            assert_eq!(answer.status != StatusCode::METHOD_NOT_ALLOWED, listed, "{method} {whole}");
+        }
+    }
+    let beside = expected.iter().flat_map(|(path, _)| {
+        let path = path.trim_end_matches('/');
+        [format!("{path}."), format!("/{path}"), format!("/debug{path}"), path[..path.len() - 1].to_owned()]
+    });
+    for path in DEBUGGING.iter().map(|path| (*path).to_owned()).chain(beside) {
+        for method in [Method::GET, Method::POST] {
+            let answer = connection.send(harness::request(method.clone(), &path, None, vec![])).await;
+            assert_eq!(answer.refusal(), (404, "unknown_route".to_owned()), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_api_answers_in_one_piece_and_in_a_stream() {
     let guest = Guest::start("");
     let mut connection = Connection::open(guest.address).await;
@@ -551,7 +657,7 @@ async fn the_guest_ends_with_its_engine() {
 }
 
 #[test]
-fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_file_to_write_but_the_log() {
+fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_file_to_write() {
     // Whoever starts a guest may leave files open to all of its children.
     let folder = tempfile::tempdir().unwrap();
     let stray = folder.path().canonicalize().unwrap().join("stray");
@@ -573,13 +679,19 @@ fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_
         unix.lines().any(|line| line.split_whitespace().nth(6) == inode),
         "{inode:?} is of no unix socket"
     );
-    let log = guest.installation.log().canonicalize().unwrap();
     let model = guest.installation.model().canonicalize().unwrap();
     for file in open.iter().filter(|file| !file.is("socket:")) {
-        let to_nowhere_or_log = file.path == Path::new("/dev/null") || file.path == log;
+        let to_nowhere = file.path == Path::new("/dev/null");
         let model_to_read = file.path.starts_with(&model) && file.access == Open::READ_ONLY;
-        assert!(to_nowhere_or_log || model_to_read, "{file:?} of {open:?}");
+        assert!(to_nowhere || model_to_read, "{file:?} of {open:?}");
     }
+    // Not the guest's log, which under `boot` is the host's console.
+    for stream in [1, 2] {
+        let leads_to = std::fs::read_link(format!("/proc/{engine}/fd/{stream}")).unwrap();
+        assert_eq!(leads_to, Path::new("/dev/null"), "standard stream {stream}");
+    }
+    let own = std::fs::read_link(format!("/proc/{}/fd/2", guest.pid())).unwrap();
+    assert_eq!(own, guest.installation.log().canonicalize().unwrap(), "the guest itself has it");
     // What was mapped is no descriptor any more: of files, nothing is shared with other processes and writable.
     let maps = std::fs::read_to_string(format!("/proc/{engine}/maps")).unwrap();
     for line in maps.lines() {
@@ -587,6 +699,48 @@ fn the_engine_process_has_its_thread_count_in_its_environment_one_socket_and_no_
         let (permissions, path) = (words.nth(1).unwrap(), words.nth(3).unwrap_or_default());
         let writes = path.starts_with('/') && permissions.contains('w') && permissions.ends_with('s');
         assert!(!writes, "{line}");
+    }
+}
+
+#[test]
+fn the_engine_is_confined_by_a_filter_of_system_calls_in_all_its_threads() {
+    let guest = Guest::start("");
+    let engine = guest.engine();
+    let threads = std::fs::read_dir(format!("/proc/{engine}/task")).unwrap();
+    let mut seen = 0;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        // proc_pid_status(5): 2 is SECCOMP_MODE_FILTER.
+        assert_eq!((value("NoNewPrivs:"), value("Seccomp:")), (Some("1"), Some("2")), "{status}");
+        seen += 1;
+    }
+    assert!(seen > 0);
+}
+
+#[test]
+fn the_guest_itself_is_confined_in_all_its_threads_and_its_memory_locked() {
+    let guest = Guest::start("");
+    let process = format!("/proc/{}", guest.pid());
+    let mut seen = 0;
+    for thread in std::fs::read_dir(format!("{process}/task")).unwrap() {
+        let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+        let value = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        // proc_pid_status(5): 2 is SECCOMP_MODE_FILTER.
+        assert_eq!((value("NoNewPrivs:"), value("Seccomp:")), (Some("1"), Some("2")), "{status}");
+        let locked: u64 = value("VmLck:").unwrap().trim_end_matches(" kB").parse().unwrap();
+        assert_eq!(locked > 0, !guest.log().contains("memory is NOT locked"), "{status}");
+        seen += 1;
+    }
+    assert!(seen > 2, "the main thread, the supervisor of the engine and those that serve");
+    let limits = std::fs::read_to_string(format!("{process}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    match Version::of_kernel().unwrap() {
+        Some(version) if version >= Version::TCP => {
+            assert!(guest.log().contains(" confined to the files and ports"), "{}", guest.log());
+        }
+        _ => assert!(guest.log().contains("NOT confined to the files and ports"), "{}", guest.log()),
     }
 }
 
@@ -801,6 +955,22 @@ async fn a_hung_engine_ends_the_guest() {
 }
 
 #[tokio::test]
+async fn a_guest_without_its_engine_ends_at_once_whatever_time_the_host_gives_requests() {
+    let mut guest = Guest::start("[limits]\ndrain_seconds = 300\nread_seconds = 300\n");
+    // A request that never comes to its end.
+    let mut stream = harness::connect(guest.address).await.unwrap();
+    let head =
+        format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-type: {JSON}\r\ncontent-length: 40\r\n\r\n{{");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    Connection::open(guest.address).await.attest(1).await;
+    signal("KILL", guest.engine());
+    let begun = std::time::Instant::now();
+    assert_eq!(guest.ended().code(), Some(1));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(guest.log().contains("[engine_exited]"), "{}", guest.log());
+}
+
+#[tokio::test]
 async fn an_engine_dies_with_a_killed_guest_also_while_it_hangs() {
     let mut guest = Guest::start("");
     let engine = guest.engine();
@@ -821,15 +991,11 @@ async fn what_clients_say_stays_in_memory() {
     let keys = folder.path().join("keys");
     let temporary = folder.path().join("tmp");
     std::fs::create_dir(&temporary).unwrap();
-    let guest = Guest::started_with(Installation::new(&model_files(7), ""), |command| {
+    let trace = Installation::new(&model_files(7), "[log]\nfilter = \"trace\"\n");
+    let guest = Guest::started_with(trace, |command| {
         command.env("SSLKEYLOGFILE", &keys).env("TMPDIR", &temporary).env("RUST_LOG", "trace");
     });
-    let mut connection = Connection::open(guest.address).await;
-    let mut streamed = question(MARK, 50);
-    streamed["stream"] = true.into();
-    for body in [question(MARK, 50), streamed, json!({ MARK: MARK }), question(&MARK.repeat(100), 1)] {
-        connection.chat(&body).await;
-    }
+    let completions = marked(&guest, MARK).await;
     for pid in [guest.pid(), guest.engine()] {
         for file in ["environ", "cmdline"] {
             let held = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
@@ -841,7 +1007,85 @@ async fn what_clients_say_stays_in_memory() {
     }
     assert!(!keys.exists(), "TLS secrets were written to a file that the environment names");
     assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "a temporary file was left");
-    assert!(!guest.log().contains(MARK), "{}", guest.log());
+    // Everything that there is of the guest: its log, its configuration, its model, and what it might have made beside them.
+    let mut files = 0;
+    for root in [guest.installation.folder(), folder.path()] {
+        for file in files_below(root) {
+            let held = std::fs::read(&file).unwrap();
+            for mark in completions.iter().map(String::as_str).chain([MARK]) {
+                let found = held.windows(mark.len()).any(|window| window == mark.as_bytes());
+                assert!(!found, "{mark:?} in {}", file.display());
+            }
+            files += 1;
+        }
+    }
+    assert!(files > 3, "log, configuration, weights, tokenizer");
+    // The control: the same search finds what is there.
+    assert!(guest.log().contains("SIMULATED"));
+}
+
+/// Says `mark` in every place of a request that a client fills, at every path. Returns what the model said.
+async fn marked(guest: &Guest, mark: &str) -> Vec<String> {
+    let mut connection = Connection::open(guest.address).await;
+    let whole = connection.chat(&question(mark, 50)).await.json();
+    let mut streamed = question(&format!("{mark} again"), 50);
+    streamed["stream"] = true.into();
+    let streamed = connection.chat(&streamed).await;
+    let deltas = String::from_utf8(streamed.body).unwrap();
+    let deltas = deltas.lines().filter_map(|line| line.strip_prefix("data: ")).filter_map(|data| {
+        let data: Value = serde_json::from_str(data).ok()?;
+        Some(data["choices"][0]["delta"]["content"].as_str()?.to_owned())
+    });
+    let said = [whole["choices"][0]["message"]["content"].as_str().unwrap().to_owned(), deltas.collect()];
+    let with = |name: &str, value: Value| {
+        let mut body = question("x", 1);
+        body[name] = value;
+        body.to_string()
+    };
+    let refused = [
+        json!({ mark: mark }).to_string(),
+        question(&mark.repeat(100), 1).to_string(),
+        with("model", json!(mark)),
+        with("stop", json!({ mark: mark })),
+        with("user", json!([mark])),
+        with(mark, json!(1)),
+        format!("{{\"messages\": \"{mark}"),
+    ];
+    for body in refused {
+        assert!(connection.post(CHAT, JSON, body).await.status.is_client_error());
+    }
+    for (path, media_type) in [
+        (ATTESTATION_PATH, CBOR),
+        (CHAT, CBOR),
+        ("/v1/models", JSON),
+        ("/v1/completions", JSON),
+        (format!("/v1/models/{mark}").as_str(), JSON),
+        (format!("/{mark}?{mark}={mark}").as_str(), mark),
+    ] {
+        assert!(connection.post(path, media_type, mark).await.status.is_client_error(), "{path}");
+    }
+    assert_eq!(connection.get(&format!("/v1/models/{mark}")).await.status, StatusCode::NOT_FOUND);
+    raw(guest, format!("{mark} / HTTP/1.1\r\n{mark}\r\n\r\n").as_bytes()).await;
+    // A prompt that is under way when its client goes.
+    let mut broken = connect(guest.address).await.unwrap();
+    let head = format!("POST {CHAT} HTTP/1.1\r\nHost: {mark}\r\nContent-Length: 900\r\n\r\n{{\"{mark}");
+    broken.write_all(head.as_bytes()).await.unwrap();
+    drop(broken);
+    for said in &said {
+        assert!(said.len() > 16, "{said:?}");
+    }
+    said.to_vec()
+}
+
+fn files_below(root: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap());
+    entries
+        .flat_map(|entry| match entry.file_type().unwrap() {
+            kind if kind.is_dir() => files_below(&entry.path()),
+            kind if kind.is_file() => vec![entry.path()],
+            other => panic!("{}: {other:?}", entry.path().display()),
+        })
+        .collect()
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub const SCHEMA: u32 = 1;
 pub const INSPECT: &str = include_str!("../../../policies/inspect.toml");
 /// The strict policy of clients where none is named.
 pub const CLIENT: &str = include_str!("../../../policies/client.toml");
+/// The strict policy of brokers where none is named.
+pub const KEY_RELEASE: &str = include_str!("../../../policies/key-release.toml");
 
 /// How a policy came to be loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,7 +309,7 @@ mod tests {
     #[test]
     fn an_unknown_field_is_named_with_its_line() {
         let mut tables = 0;
-        for text in [INSPECT, CLIENT] {
+        for text in [INSPECT, CLIENT, KEY_RELEASE] {
             for (place, line) in text.lines().enumerate() {
                 let changed = match line.split_once(" = ") {
                     _ if line.starts_with('#') => continue,
@@ -445,7 +447,7 @@ mod tests {
 
     #[test]
     fn what_danger_policies_alone_may_waive_is_refused_in_any_other() {
-        for text in [INSPECT, CLIENT] {
+        for text in [INSPECT, CLIENT, KEY_RELEASE] {
             assert!(AppraisalPolicy::parse(&waiving(text, "tdx.ppid"), Loaded::Normally).is_ok());
             for field in DANGER_ONLY {
                 assert_eq!(

@@ -1,7 +1,7 @@
 //! The table `[claims]`: what the guest says of itself.
 
 use crate::field::Listed;
-use crate::{Expect, ExpectReference, HexBytes, Require};
+use crate::{BrokerKey, Expect, ExpectReference, HexBytes, Require};
 use serde::Deserialize;
 
 /// Expectations of the claims in an evidence document.
@@ -14,6 +14,8 @@ pub struct ClaimsPolicy {
     pub egress_mode: Expect<String>,
     /// Digest of the egress policy, SHA-256.
     pub egress_policy: ExpectReference<HexBytes<32>>,
+    /// Each egress rule must be in this set.
+    pub egress_allowed: Expect<String>,
     /// Each egress rule that lets the host see or answer must be in this set.
     pub host_visible: Expect<String>,
     /// Digest of the model manifest, SHA-256.
@@ -22,6 +24,8 @@ pub struct ClaimsPolicy {
     pub engine: Expect<String>,
     /// Digest of the guest's deciding configuration, SHA-256.
     pub configuration: ExpectReference<HexBytes<32>>,
+    /// Key of the broker that the guest obeys. A guest that obeys none has no key of a list.
+    pub broker: Expect<BrokerKey>,
     /// Digest of the guest image, SHA-256.
     pub image: ExpectReference<HexBytes<32>>,
     /// Verity root of every volume that holds code or weights, SHA-256.
@@ -34,15 +38,17 @@ pub struct ClaimsPolicy {
 
 impl ClaimsPolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn listed(&self) -> [Listed<'_>; 11] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 13] {
         let Self {
             events,
             egress_mode,
             egress_policy,
+            egress_allowed,
             host_visible,
             model,
             engine,
             configuration,
+            broker,
             image,
             verity_roots,
             gpu_dev_tools,
@@ -63,6 +69,12 @@ impl ClaimsPolicy {
                 egress_policy,
             ),
             Listed::new(
+                "claims.egress_allowed",
+                "egress_allowed",
+                "each egress rule of the serving phase",
+                egress_allowed,
+            ),
+            Listed::new(
                 "claims.host_visible",
                 "egress_host_visible",
                 "each egress rule that lets the host see or answer",
@@ -75,6 +87,12 @@ impl ClaimsPolicy {
                 "configuration",
                 "the SHA-256 of the guest's deciding configuration",
                 configuration,
+            ),
+            Listed::new(
+                "claims.broker",
+                "guest_broker",
+                "the key of the broker that the guest obeys",
+                broker,
             ),
             Listed::new("claims.image", "image", "the SHA-256 of the guest image", image),
             Listed::new(

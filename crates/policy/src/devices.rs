@@ -35,12 +35,21 @@ pub struct DevicePolicy {
     pub not_on_hold: Require,
     /// Certificate fingerprints equal those of the `devices` runtime event.
     pub event: Require,
+    /// Switches are appraised together with the GPUs that they link. A waiver is for switches without any GPU, and for
+    /// nothing else that these name of each other. May be left away: then required.
+    #[serde(default = "required")]
+    pub switches_with_gpus: Require,
     /// Which devices are installed in which machine.
     #[serde(default)]
     pub machine: Machines,
     /// NVIDIA's attestation service has been asked and finds the same. Documents carry no such opinion: those with devices are
     /// refused where it is required.
     pub nras: Require,
+}
+
+/// What holds of a check that a policy does not name.
+fn required() -> Require {
+    Require::Required
 }
 
 /// The confidential-computing mode of a GPU.
@@ -145,7 +154,7 @@ impl Floored for VbiosFloors {
 
 impl DevicePolicy {
     /// Every expectation of the table, in the order of the type.
-    pub(crate) fn listed(&self) -> [Listed<'_>; 16] {
+    pub(crate) fn listed(&self) -> [Listed<'_>; 17] {
         let Self {
             gpu_count,
             mode,
@@ -159,6 +168,7 @@ impl DevicePolicy {
             revocation,
             not_on_hold,
             event,
+            switches_with_gpus,
             machine,
             nras,
         } = self;
@@ -233,6 +243,12 @@ impl DevicePolicy {
                 event,
             ),
             Listed::new(
+                "devices.switches_with_gpus",
+                "device_topology",
+                "switches are appraised together with the GPUs that they link",
+                switches_with_gpus,
+            ),
+            Listed::new(
                 "devices.machine.devices",
                 "device_registry",
                 "each device, by the serial number of its BROM certificate and the PPID of the CPU that it is beside,",
@@ -281,6 +297,16 @@ mod tests {
         assert_eq!(one.change_to(&says(r#"["96.00.5E.00.01"]"#)), Change::Looser);
         assert_eq!(one.change_to(&says(r#"["96.00.74.00.01", "97.00.00.00.00"]"#)), Change::Looser);
         assert_eq!(one.change_to(&says("[]")), Change::Stricter);
+    }
+
+    #[test]
+    fn switches_need_their_gpus_unless_a_policy_says_otherwise() {
+        let [client, inspect] = [AppraisalPolicy::client(), AppraisalPolicy::inspect()];
+        assert_eq!(client.devices.switches_with_gpus, Require::Required);
+        assert_eq!(inspect.devices.switches_with_gpus, Require::Required);
+        let text = crate::INSPECT.replace("\nevent = ", "\nswitches_with_gpus = { waive = \"x\" }\nevent = ");
+        let waived = AppraisalPolicy::parse(&text, crate::Loaded::Normally).unwrap();
+        assert!(waived.waivers().contains(&("devices.switches_with_gpus".into(), "x")));
     }
 
     #[test]

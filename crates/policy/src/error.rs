@@ -1,5 +1,6 @@
 //! Why a policy is refused.
 
+use crate::egress::{EGRESS_FORMAT, MAX_EGRESS_POLICY};
 use crate::{MAX_POLICY, SCHEMA};
 use thiserror::Error;
 
@@ -66,4 +67,31 @@ pub enum PolicyError {
         /// What is accepted.
         expected: &'static str,
     },
+    /// Larger than [`MAX_EGRESS_POLICY`].
+    #[error("an egress policy of {0} bytes, at most {MAX_EGRESS_POLICY} are accepted")]
+    EgressTooLarge(usize),
+    /// Another format than [`EGRESS_FORMAT`].
+    #[error("format {0:?}, expected {EGRESS_FORMAT:?}")]
+    EgressFormat(String),
+    /// Two rules of one phase of which nothing says which decides.
+    #[error("{phase}: {one:?} and {other:?} share a port: leave one of them, or give each its own ports")]
+    EgressAmbiguous {
+        /// The phase.
+        phase: &'static str,
+        /// A rule.
+        one: String,
+        /// Another one.
+        other: String,
+    },
+    /// A serving rule that the bootstrap phase does not cover.
+    #[error(
+        "serving allows {0:?}, which bootstrap does not allow for all of its destinations and ports, in a mode as weak and with caps as high: serving is never wider"
+    )]
+    EgressServingWider(String),
+    /// A name is allowed, and nobody knows its addresses.
+    #[error("a rule has a name, and there is no table [dns] that says who is asked for its addresses")]
+    EgressNoDns,
+    /// Somebody would be asked, and no name is allowed.
+    #[error("the table [dns] is there, and no rule has a name: remove it")]
+    EgressIdleDns,
 }

@@ -3,6 +3,7 @@
 use crate::chain::{Entries, Entry};
 use crate::{RecordError, Recording};
 use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::head::ChainHead;
 use confide_evidence::receipt::{KeptReceipt, Receipt};
 use confide_evidence::record::{MAX_RECORD, Record};
 use confide_verifier::{AttestationResult, SaltedBodies};
@@ -87,8 +88,8 @@ impl Folder {
         // The names of new files.
         File::open(path)?.sync_all()?;
         let mut set_aside = Vec::new();
-        let appraisals = Chain::resume::<Record>(appraisals, path, APPRAISALS, &mut set_aside)?;
-        let receipts = Chain::resume::<KeptReceipt>(receipts, path, RECEIPTS, &mut set_aside)?;
+        let appraisals = Chain::resume::<Record>(appraisals, &path.join(APPRAISALS), &mut set_aside)?;
+        let receipts = Chain::resume::<KeptReceipt>(receipts, &path.join(RECEIPTS), &mut set_aside)?;
         Ok(Self { appraisals, receipts, vouchers: Mutex::default(), set_aside })
     }
 
@@ -156,17 +157,58 @@ impl Vouchers {
     }
 }
 
-/// Writes what is torn into a new file of the folder, on the disk before this returns.
-fn keep_aside(folder: &Path, name: &str, torn: &[u8]) -> io::Result<PathBuf> {
+/// The end of a record file that is opened to be appended to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEnd {
+    /// Hash of the last record; 32 zero bytes where there is none.
+    pub last: Digest,
+    /// Bytes of whole records.
+    pub length: u64,
+    /// What was moved aside.
+    pub set_aside: Option<SetAside>,
+}
+
+/// Follows the chain of a record file, opened to read and to append, to its end. What a program that was stopped left of its
+/// last record is moved into a file beside it, as [`Folder::open`] does. Its caller holds the file's lock.
+///
+/// # Errors
+/// [`RecordError`] where the file is not a chain of records, which is then left as it is, and [`RecordError::Io`].
+pub fn resume_file(file: &File, path: &Path) -> Result<FileEnd, RecordError> {
+    let (head, length, set_aside) = resume::<Record>(file, path)?;
+    Ok(FileEnd { last: head.last, length, set_aside })
+}
+
+/// Follows the chain of a file to its end, and moves what is part of no entry aside.
+fn resume<E: Entry>(file: &File, path: &Path) -> Result<(ChainHead, u64, Option<SetAside>), RecordError> {
+    let mut entries = Entries::<_, E>::new(file);
+    for link in entries.by_ref() {
+        link?.check()?;
+    }
+    let (head, length) = (entries.head(), entries.length());
+    if entries.torn() == 0 {
+        return Ok((head, length, None));
+    }
+    let set_aside = SetAside { path: keep_aside(path, entries.rest())?, bytes: entries.torn() };
+    file.set_len(length)?;
+    Ok((head, length, Some(set_aside)))
+}
+
+/// Writes what is torn from the end of a file into a new one beside it, on the disk before this returns.
+fn keep_aside(torn_from: &Path, torn: &[u8]) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let mut path = folder.join(format!("{name}.torn-{now}"));
+    let beside = |ending: String| {
+        let mut name = torn_from.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    let mut path = beside(format!(".torn-{now}"));
     let mut again: u64 = 1;
     let mut file = loop {
         match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path) {
             Ok(file) => break file,
             // There was another one in the same second.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                path = folder.join(format!("{name}.torn-{now}-{again}"));
+                path = beside(format!(".torn-{now}-{again}"));
                 again += 1;
             }
             Err(error) => return Err(error),
@@ -174,6 +216,7 @@ fn keep_aside(folder: &Path, name: &str, torn: &[u8]) -> io::Result<PathBuf> {
     };
     file.write_all(torn)?;
     file.sync_all()?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(folder)?.sync_all()?;
     Ok(path)
 }
@@ -213,22 +256,9 @@ enum Disk {
 
 impl Chain {
     /// Follows the chain of a file of the folder to its end.
-    fn resume<E: Entry>(
-        file: File,
-        folder: &Path,
-        name: &str,
-        set_aside: &mut Vec<SetAside>,
-    ) -> Result<Self, RecordError> {
-        let mut entries = Entries::<_, E>::new(&file);
-        for link in entries.by_ref() {
-            link?.check()?;
-        }
-        let (head, length) = (entries.head(), entries.length());
-        if entries.torn() > 0 {
-            let path = keep_aside(folder, name, entries.rest())?;
-            set_aside.push(SetAside { path, bytes: entries.torn() });
-            file.set_len(length)?;
-        }
+    fn resume<E: Entry>(file: File, path: &Path, set_aside: &mut Vec<SetAside>) -> Result<Self, RecordError> {
+        let (head, length, torn) = resume::<E>(&file, path)?;
+        set_aside.extend(torn);
         file.sync_all()?;
         let (last, written) = (head.last, head.count);
         let state = State { last, length, written, synced: written, disk: Disk::Idle };

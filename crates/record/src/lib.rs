@@ -13,7 +13,7 @@ mod folder;
 
 pub use audit::{Against, Audit, ByPolicy, Fault, Finding, Numbers, Place, Span, Verdicts, audit};
 pub use chain::{Entries, Entry, Link};
-pub use folder::{APPRAISALS, Folder, Keep, RECEIPTS, SetAside};
+pub use folder::{APPRAISALS, FileEnd, Folder, Keep, RECEIPTS, SetAside, resume_file};
 
 use confide_evidence::cbor::CborError;
 use confide_evidence::document::Endorsements;

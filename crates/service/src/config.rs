@@ -100,6 +100,24 @@ pub enum ConfigError {
     },
 }
 
+/// What a parser of TOML says, in one line: its excerpt of the text, which takes several, is left out.
+///
+/// ```
+/// let said = "TOML parse error at line 1, column 1\n  |\n1 | a = 1\n  | ^\nunknown field `a`\n";
+/// assert_eq!(confide_service::config::in_one_line(said), "TOML parse error at line 1, column 1: unknown field `a`");
+/// ```
+#[must_use]
+pub fn in_one_line(said: &str) -> String {
+    let of_excerpt = |line: &&str| {
+        let line = line.trim_start().trim_start_matches(|one: char| one.is_ascii_digit());
+        line.trim_start().starts_with('|')
+    };
+    let mut lines = said.lines();
+    let first = lines.next().unwrap_or_default();
+    let rest = lines.filter(|line| !of_excerpt(line)).map(str::trim).filter(|line| !line.is_empty());
+    rest.fold(first.to_owned(), |told, line| format!("{told}: {line}"))
+}
+
 impl ConfigError {
     /// Stable code, one of [`CODES`].
     #[must_use]

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1, ECDSA_P384_SHA384_FIXED, UnparsedPublicKey,
+};
 use confide_simulator::{
-    GPU_ROOT_SPKI_SHA256, GpuChip, GpuOptions, NodeOptions, SimulatedGpu, SimulatedNode, SimulatedSwitch,
-    SwitchOptions, Window, gpu_root_certificate,
+    CertificateFlaw, FlawedCertificate, FwidKey, GPU_ROOT_SPKI_SHA256, GpuChip, GpuOptions, NodeOptions,
+    SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions, Window, gpu_root_certificate,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -384,4 +386,109 @@ fn machines_of_other_sizes_and_modes_can_be_made() {
         let report = gpu.report(NONCE);
         assert_eq!((field(&report, 21), field(&report, 36)), (None, Some(&[1, 0][..])));
     }
+}
+
+/// Whether a certificate is signed by an issuer's P-384 key, over the hash that it names.
+fn is_signed(subject: &X509Certificate<'static>, issuer: &X509Certificate<'static>) -> bool {
+    let algorithm = match subject.signature_algorithm.algorithm.to_id_string().as_str() {
+        "1.2.840.10045.4.3.2" => &ECDSA_P384_SHA256_ASN1,
+        _ => &ECDSA_P384_SHA384_ASN1,
+    };
+    UnparsedPublicKey::new(algorithm, issuer.public_key().subject_public_key.data.as_ref())
+        .verify(subject.tbs_certificate.as_ref(), subject.signature_value.data.as_ref())
+        .is_ok()
+}
+
+/// A Hopper's chain with a flaw of the certificate at this position.
+fn flawed(at: usize, flaw: CertificateFlaw) -> Vec<CertificateDer<'static>> {
+    let options = GpuOptions { flawed: Some(FlawedCertificate { at, flaw }), ..GpuOptions::hopper(0) };
+    chain(&SimulatedGpu::with_options(options).unwrap())
+}
+
+#[test]
+fn a_flaw_changes_one_certificate_and_nothing_that_it_leaves_alone() {
+    type Wrong = fn(&X509Certificate<'static>) -> bool;
+    let honest = chain(&SimulatedGpu::new(0).unwrap());
+    let usage = |of: &X509Certificate<'static>| *of.key_usage().unwrap().unwrap().value;
+    let authority =
+        |of: &X509Certificate<'static>| of.basic_constraints().unwrap().map(|found| found.value.clone());
+    let cases: [(CertificateFlaw, &[usize], Wrong); 7] = [
+        (CertificateFlaw::NoAuthority, &[1, 2, 3, 4], |of| !of.is_ca()),
+        (CertificateFlaw::NoAuthorityBelow, &[2, 3, 4], |of| {
+            of.basic_constraints().unwrap().unwrap().value.path_len_constraint == Some(0)
+        }),
+        (CertificateFlaw::MayNotCertify, &[1, 2, 3, 4], |of| {
+            !of.key_usage().unwrap().unwrap().value.key_cert_sign()
+        }),
+        (CertificateFlaw::MayNotSignLists, &[2, 3, 4], |of| {
+            !of.key_usage().unwrap().unwrap().value.crl_sign()
+        }),
+        (CertificateFlaw::UnknownCriticalExtension, &[0, 1, 2, 3, 4], |of| {
+            let mut extensions = of.extensions().iter();
+            extensions.any(|one| one.critical && one.oid.to_id_string() == "1.3.6.1.4.1.412")
+        }),
+        (CertificateFlaw::ForTlsServers, &[0], |of| {
+            of.extended_key_usage().unwrap().is_some_and(|found| found.value.server_auth)
+        }),
+        (CertificateFlaw::OverSha256, &[0, 1, 2, 3, 4], |of| {
+            of.signature_algorithm.algorithm.to_id_string() == "1.2.840.10045.4.3.2"
+        }),
+    ];
+    for (flaw, places, is_wrong) in cases {
+        for at in places {
+            let chain = flawed(*at, flaw);
+            for (position, (found, honest)) in chain.iter().zip(&honest).enumerate() {
+                let (of, before) = (parsed(found), parsed(honest));
+                assert!(position != *at || !is_wrong(&before) && is_wrong(&of), "{flaw:?} at {at}");
+                if position != *at {
+                    assert_eq!(found, honest, "{flaw:?} at {at}: certificate {position}");
+                }
+                // Who it is and whose key it has stays.
+                assert_eq!(of.raw_serial(), before.raw_serial(), "{flaw:?} at {at}");
+                assert_eq!((of.subject(), of.issuer()), (before.subject(), before.issuer()));
+                assert_eq!(of.public_key(), before.public_key());
+                let of_usage =
+                    matches!(flaw, CertificateFlaw::MayNotCertify | CertificateFlaw::MayNotSignLists);
+                assert!(of_usage || usage(&of) == usage(&before), "{flaw:?} at {at}");
+                let of_authority =
+                    matches!(flaw, CertificateFlaw::NoAuthority | CertificateFlaw::NoAuthorityBelow);
+                assert!(
+                    position >= 2 || of_authority || authority(&of) == authority(&before),
+                    "{flaw:?} at {at}"
+                );
+            }
+            let issuers = chain.iter().skip(1).chain(chain.last());
+            for (subject, issuer) in chain.iter().zip(issuers) {
+                assert!(is_signed(&parsed(subject), &parsed(issuer)), "{flaw:?} at {at}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_leaf_on_another_curve_and_a_root_that_stands_twice_can_be_made() {
+    let honest = chain(&SimulatedGpu::new(0).unwrap());
+    let leaf = flawed(0, CertificateFlaw::OnP256);
+    assert_eq!(leaf[1..], honest[1..]);
+    assert_eq!(parsed(&leaf[0]).public_key().subject_public_key.data.len(), 65, "a point of P-256");
+    assert!(is_signed(&parsed(&leaf[0]), &parsed(&leaf[1])));
+    let options = |flawed| GpuOptions { flawed: Some(flawed), ..GpuOptions::hopper(0) };
+    let authority = FlawedCertificate { at: 2, flaw: CertificateFlaw::OnP256 };
+    assert!(SimulatedGpu::with_options(options(authority)).is_err(), "authorities keep their keys");
+
+    let twice = flawed(2, CertificateFlaw::BelowRoot);
+    assert_eq!((&twice[..2], &twice[3..]), (&honest[..2], &[honest[4].clone(), honest[4].clone()][..]));
+    let (provisioner, before) = (parsed(&twice[2]), parsed(&honest[2]));
+    assert_eq!(provisioner.issuer(), parsed(&honest[4]).subject());
+    assert_eq!((provisioner.subject(), provisioner.public_key()), (before.subject(), before.public_key()));
+    assert!(is_signed(&provisioner, &parsed(&honest[4])));
+
+    let other = GpuOptions { fwid_key: FwidKey::Another, ..GpuOptions::hopper(0) };
+    let other = parsed(&chain(&SimulatedGpu::with_options(other).unwrap())[0]);
+    let brom = parsed(&honest[1]);
+    let names_brom = |leaf: &X509Certificate<'static>| {
+        let found = fwid_extension(leaf, "2.23.133.5.4.1");
+        found.windows(brom.public_key().raw.len()).any(|part| part == brom.public_key().raw)
+    };
+    assert!(names_brom(&parsed(&honest[0])) && !names_brom(&other));
 }

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::{ECDSA_P384_SHA384_FIXED, UnparsedPublicKey};
 use confide_simulator::{
-    GpuOptions, RIM_ROOT_SPKI_SHA256, RimActivity, RimFlaw, RimOptions, RimProduct, SimulatedGpu,
-    SimulatedSwitch, Window, canonical_rim, rim_root_certificate,
+    CertificateFlaw, FlawedCertificate, GpuOptions, RIM_ROOT_SPKI_SHA256, RimActivity, RimFlaw, RimOptions,
+    RimProduct, SimulatedGpu, SimulatedSwitch, Window, canonical_rim, rim_root_certificate,
 };
 use sha2::{Digest, Sha256, Sha384};
 use support::{OpenSsl, corpus, decoded, driver_rim, rim_certificates};
@@ -196,6 +196,7 @@ fn flaws_break_what_they_say_and_nothing_else() {
         (RimFlaw::ForeignRoot, (true, true), 4),
         (RimFlaw::SignerMayCertify, (true, true), 4),
         (RimFlaw::SignerIsAuthority, (true, true), 4),
+        (RimFlaw::DebugIssuer, (true, true), 4),
         (RimFlaw::SwappedCertificates, (true, true), 4),
         (RimFlaw::WithoutRoot, (true, true), 3),
         (RimFlaw::FifthCertificate, (true, true), 5),
@@ -216,7 +217,7 @@ fn flaws_break_what_they_say_and_nothing_else() {
 
 #[test]
 fn openssl_builds_the_chains_that_should_hold_and_no_others() {
-    let Some(openssl) = OpenSsl::new("rim-chains", 8) else { return };
+    let Some(openssl) = OpenSsl::new("rim-chains", 14) else { return };
     let root = openssl.certificates("root.pem", &[rim_root_certificate().to_vec()]);
     let verdict = |name: &str, certificates: &[Vec<u8>], at: u64| {
         let leaf = openssl.certificates(&format!("{name}-leaf.pem"), &certificates[..1]);
@@ -235,6 +236,22 @@ fn openssl_builds_the_chains_that_should_hold_and_no_others() {
     }
     for flaw in [RimFlaw::ForeignRoot, RimFlaw::SignerOfAnotherKey] {
         assert!(!verdict(&format!("{flaw:?}"), &rim_certificates(&text(&options(flaw))), NOW), "{flaw:?}");
+    }
+    let debug = rim_certificates(&text(&options(RimFlaw::DebugIssuer)));
+    assert!(verdict("debug", &debug, NOW), "its name is all that is wrong with it");
+    let (_, third) = X509Certificate::from_der(&debug[1]).unwrap();
+    assert!(third.subject().to_string().contains("Reference Value L3 GH100 001 Debug SIMULATED"));
+    for (at, flaw, held) in [
+        (2, CertificateFlaw::MayNotSignLists, true),
+        (0, CertificateFlaw::UnknownCriticalExtension, false),
+        (1, CertificateFlaw::NoAuthority, false),
+        (2, CertificateFlaw::NoAuthorityBelow, false),
+        (2, CertificateFlaw::MayNotCertify, false),
+    ] {
+        let wrong = RimOptions { flawed: Some(FlawedCertificate { at, flaw }), ..options(RimFlaw::None) };
+        let text = text(&wrong);
+        assert_eq!(holds(&text), (true, true), "{flaw:?}");
+        assert_eq!(verdict(&format!("{flaw:?}"), &rim_certificates(&text), NOW), held, "{flaw:?} at {at}");
     }
     let foreign = rim_certificates(&text(&options(RimFlaw::ForeignRoot)));
     let own = openssl.certificates("foreign-root.pem", &foreign[3..]);

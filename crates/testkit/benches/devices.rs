@@ -1,16 +1,19 @@
-//! Appraisal of NVIDIA devices with manifests and OCSP answers: one GPU, and eight GPUs with four switches.
+//! Appraisal of NVIDIA devices with manifests and OCSP answers: one GPU, eight GPUs with four switches, and, where the corpus
+//! of recorded evidence is there (`$CONFIDE_CORPUS` or `../shared/corpus`), a recorded H100 with what is recorded of its
+//! endorsements.
 //!
 //! `cargo xtask bench` runs it, and reads one line for each contender: name, median, 10th and 90th percentile in
 //! microseconds, separated by tabs. The contenders take turns, so that a change of the machine's speed meets all of them.
-#![expect(clippy::print_stdout, reason = "a program that measures")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that measures")]
 
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use confide_client::ALGORITHMS;
 use confide_evidence::document::{DeviceEvidence, Endorsements, NvidiaEndorsements};
-use confide_evidence::nvidia::{DeviceChain, Report, device_of};
+use confide_evidence::nvidia::{DeviceChain, Report, decoded, device_of};
 use confide_policy::{AppraisalPolicy, Expect, Loaded, Require};
 use confide_testkit::gpu::GpuEvidence;
 use confide_verifier::{Inputs, PreparedDevices, Subject, evaluate};
@@ -20,25 +23,41 @@ const WARM_UP: usize = 2;
 const ROUNDS: usize = 60;
 /// 2026-10-01.
 const NOW: u64 = 1_790_812_800;
+/// 2025-08-21T12:00:00Z, when the recorded answers about the H100's certificates hold.
+const RECORDED: u64 = 1_755_777_600;
+/// 2025-10-24T12:00:00Z, when those about its manifests' signers do.
+const RECORDED_RIMS: u64 = 1_761_307_200;
 const NONCE: [u8; 32] = [7; 32];
 const POLICY: &str = include_str!("../../../policies/danger-simulator.toml");
+
+/// What is measured.
+type Contender<'a> = Box<dyn Fn() -> Result<()> + 'a>;
 
 fn main() -> Result<()> {
     let one = Case::new(&GpuEvidence::hopper(NONCE, NOW)?)?;
     let node = Case::new(&GpuEvidence::machine(8, 4, NONCE, NOW)?)?;
-    let contenders: [(&str, &dyn Fn() -> Result<()>); 5] = [
-        ("one P-384 verification, aws-lc-rs", &|| one.verify_report()),
-        ("one GPU, cold", &|| one.appraise(None)),
-        ("one GPU, prepared endorsements", &|| one.appraise(Some(&one.prepared))),
-        ("eight GPUs and four switches, cold", &|| node.appraise(None)),
-        ("eight GPUs and four switches, prepared endorsements", &|| node.appraise(Some(&node.prepared))),
+    let recorded = recorded_hopper()?;
+    let mut contenders: Vec<(&str, Contender<'_>)> = vec![
+        ("one P-384 verification, aws-lc-rs", Box::new(|| one.verify_report())),
+        ("one GPU, cold", Box::new(|| one.appraise(None))),
+        ("one GPU, prepared endorsements", Box::new(|| one.appraise(Some(&one.prepared)))),
+        ("eight GPUs and four switches, cold", Box::new(|| node.appraise(None))),
+        (
+            "eight GPUs and four switches, prepared endorsements",
+            Box::new(|| node.appraise(Some(&node.prepared))),
+        ),
     ];
-    let mut samples = contenders.map(|_| Vec::with_capacity(ROUNDS));
+    if let Some(case) = &recorded {
+        contenders.push(("a recorded H100, cold", Box::new(|| case.appraise(None))));
+        let prepared = "a recorded H100, prepared endorsements";
+        contenders.push((prepared, Box::new(|| case.appraise(Some(&case.prepared)))));
+    }
+    let mut samples = vec![Vec::with_capacity(ROUNDS); contenders.len()];
     for round in 0..WARM_UP + ROUNDS {
         for ((_, run), samples) in contenders.iter().zip(&mut samples) {
             // What the others left in caches is not this contender's to pay.
             run()?;
-            let took = time_of(run)?;
+            let took = time_of(run.as_ref())?;
             if round >= WARM_UP {
                 samples.push(took);
             }
@@ -65,13 +84,49 @@ struct Case {
     endorsements: Endorsements,
     prepared: PreparedDevices,
     policy: AppraisalPolicy,
+    now: UnixTime,
+    /// Another time for manifests.
+    rim_at: Option<UnixTime>,
     /// The leaf's key of the first device.
     key: Vec<u8>,
     /// The DER of the first report's signature.
     signature: Vec<u8>,
 }
 
+/// The recorded H100 with the manifests of its driver and VBIOS and seven OCSP answers; nothing where there is no corpus.
+fn recorded_hopper() -> Result<Option<Case>> {
+    let root = std::env::var_os("CONFIDE_CORPUS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus"), PathBuf::from);
+    let folder = root.join("nvidia/google-go-nvattest-tools/hopper-550.90.07-full");
+    if !folder.is_dir() {
+        eprintln!("not run: the appraisal of a recorded H100: no corpus at {}", root.display());
+        return Ok(None);
+    }
+    let read = |name: &str| std::fs::read(folder.join(name)).with_context(|| name.to_owned());
+    let device = device_of(&read("report.bin")?, &read("chain.pem")?)?;
+    let nonce = *Report::parse(device.report.as_bytes())?.nonce;
+    let rims = ["NV_GPU_DRIVER_GH100_550.90.07.xml", "NV_GPU_VBIOS_1010_0200_882_96009F0001.xml"];
+    let mut ocsp = Vec::new();
+    for entry in std::fs::read_dir(folder.join("ocsp"))? {
+        ocsp.push(decoded(&std::fs::read(entry?.path())?)?.into());
+    }
+    ensure!(ocsp.len() == 7, "{} recorded OCSP answers", ocsp.len());
+    let nvidia = NvidiaEndorsements {
+        crls: Vec::new(),
+        ocsp,
+        rims: rims.iter().map(|name| Ok(read(name)?.into())).collect::<Result<_>>()?,
+    };
+    let mut case = Case::of(vec![device], vec![nonce], nvidia, AppraisalPolicy::inspect())?;
+    (case.now, case.rim_at) = (at(RECORDED), Some(at(RECORDED_RIMS)));
+    Ok(Some(case))
+}
+
+fn at(seconds: u64) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
 impl Case {
+    /// Simulated devices.
     fn new(evidence: &GpuEvidence) -> Result<Self> {
         let devices: Vec<DeviceEvidence> = evidence
             .devices
@@ -89,15 +144,27 @@ impl Case {
         policy.devices.gpu_count = Expect::Waive("any number".into());
         policy.devices.mode = Expect::Waive("any mode".into());
         policy.devices.vbios_floor = confide_policy::Floor::Waive("any version".into());
+        let nonces = vec![NONCE; devices.len()];
+        Self::of(devices, nonces, nvidia, policy)
+    }
+
+    fn of(
+        devices: Vec<DeviceEvidence>,
+        nonces: Vec<[u8; 32]>,
+        nvidia: NvidiaEndorsements,
+        policy: AppraisalPolicy,
+    ) -> Result<Self> {
         let key = DeviceChain::parse(devices[0].chain.as_bytes())?.leaf().public_key.clone();
         let (r, s) = Report::parse(devices[0].report.as_bytes())?.signature.split_at(48);
         let signature = der_signature(r, s);
         Ok(Self {
-            nonces: vec![NONCE; devices.len()],
+            nonces,
             prepared: PreparedDevices::new(&nvidia),
             endorsements: Endorsements { nvidia: Some(nvidia), ..Endorsements::default() },
             devices,
             policy,
+            now: at(NOW),
+            rim_at: None,
             key,
             signature,
         })
@@ -108,7 +175,7 @@ impl Case {
             subject: Subject::Devices {
                 devices: &self.devices,
                 nonces: &self.nonces,
-                rim_at: None,
+                rim_at: self.rim_at,
                 nras: None,
             },
             endorsements: &self.endorsements,
@@ -119,7 +186,7 @@ impl Case {
             references: None,
             policy: &self.policy,
             challenge: None,
-            now: UnixTime::since_unix_epoch(Duration::from_secs(NOW)),
+            now: self.now,
             algorithms: &ALGORITHMS,
         };
         let result = evaluate(&inputs);

@@ -4,10 +4,14 @@
 //! A development crate. Nothing that ships depends on it.
 
 pub mod attacker;
+pub mod disk;
 pub mod fixtures;
 pub mod gpu;
 pub mod guest;
+pub mod quoting;
+pub mod replay;
 pub mod snp;
+pub mod swapped;
 pub mod vendor;
 
 /// The examples of the README, as doctests.

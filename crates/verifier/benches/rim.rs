@@ -3,7 +3,8 @@
 //! `cargo xtask bench` runs it with a case of `fixtures/nvidia` as argument, whose last manifest is taken, and reads one line
 //! for each contender: name, median, 10th and 90th percentile in microseconds, separated by tabs. From the document's bytes
 //! to digest and signature; the chain of the signer is nobody's here. A known manifest is one of an accepted device, which a
-//! memo recognises by the SHA-256 of its bytes. All use aws-lc-rs. The contenders take turns.
+//! memo recognises by the SHA-256 of its bytes. All use aws-lc-rs: bergshamra is built with one provider alone, here not with its
+//! default, RustCrypto. The contenders take turns.
 #![expect(
     clippy::disallowed_methods,
     clippy::disallowed_types,

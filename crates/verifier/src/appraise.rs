@@ -156,6 +156,19 @@ pub struct Appraisal<'a> {
     pub algorithms: &'a Algorithms,
 }
 
+/// Fields whose waiver leaves open what a witness rests on: no policy but a danger policy accepts evidence by its rule `witness` then.
+pub const NEVER_WAIVED: [&str; 9] = [
+    "tdx.debug",
+    "tdx.migratable",
+    "tdx.mr_td",
+    "tdx.rtmr0",
+    "tdx.rtmr1",
+    "tdx.rtmr2",
+    "tdx.rtmr3",
+    "tdx.report_data",
+    "claims.events",
+];
+
 /// Appraises evidence to data that carries no authority.
 ///
 /// # Errors
@@ -277,6 +290,8 @@ pub(crate) struct Progress<'a> {
     pub(crate) devices: Vec<DeviceResult>,
     pub(crate) simulated_devices: bool,
     pub(crate) topology: bool,
+    /// Why the guest's time is not to be trusted, where it is not.
+    pub(crate) guest_time: Option<&'static str>,
     pub(crate) outcome: Option<Outcome>,
     /// What may be kept in the memo once the whole evidence has been accepted.
     learned: Option<Learned>,
@@ -367,6 +382,7 @@ impl<'a> Progress<'a> {
             devices: Vec::new(),
             simulated_devices: false,
             topology: false,
+            guest_time: None,
             outcome: None,
             learned: None,
         }
@@ -505,20 +521,9 @@ impl<'a> Progress<'a> {
     /// Whether the policy leaves nothing open that a witness rests on.
     fn witness_rules(&mut self) {
         let policy = self.inputs.policy;
-        const NEEDED: [&str; 9] = [
-            "tdx.debug",
-            "tdx.migratable",
-            "tdx.mr_td",
-            "tdx.rtmr0",
-            "tdx.rtmr1",
-            "tdx.rtmr2",
-            "tdx.rtmr3",
-            "tdx.report_data",
-            "claims.events",
-        ];
         let mut open = Vec::new();
         policy.each_waived(Platform::Tdx, |Waived { path, .. }| {
-            if NEEDED.contains(&path) {
+            if NEVER_WAIVED.contains(&path) {
                 open.push(format!("{path} waived"));
             }
         });
@@ -616,6 +621,7 @@ impl<'a> Progress<'a> {
         if self.is_ridden_on() {
             assumptions.push(PER_KEY_ASSUMPTION);
         }
+        assumptions.extend(self.guest_time);
         let platform_binding = self.platform_binding();
         AttestationResult {
             outcome,

@@ -5,19 +5,19 @@ use crate::boot_log;
 use crate::check::{Checks, Stop};
 use crate::nvidia;
 use crate::references::{Choice, Columns, Found, Of};
-use crate::result::Outcome;
+use crate::result::{HOST_TIME_ASSUMPTION, Outcome, UNNAMED_BROKER_ASSUMPTION};
 use crate::rules;
 use crate::tdx::{self, Recomputed};
-use confide_evidence::bytes::Bytes;
+use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    Claims, CpuEvidence, DeviceKind, DocumentError, EgressMode, EvidenceDocument, KeySet, Volume,
+    Claims, CpuEvidence, DeviceKind, DocumentError, Egress, EgressMode, EvidenceDocument, KeySet, Volume,
 };
-use confide_evidence::event::ServingEvents;
+use confide_evidence::event::{Boot, ServingEvents};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::tdx::Padding;
 use confide_evidence::time::{format_seconds, seconds};
 use confide_evidence::transcript::{Binding, Role, Transcript, batch_leaf};
-use confide_policy::{AppraisalPolicy, Batch, ClaimsPolicy, Expect, ExpectReference, HexBytes};
+use confide_policy::{AppraisalPolicy, Batch, BrokerKey, ClaimsPolicy, Expect, ExpectReference, HexBytes};
 
 /// Appraises a document for the challenge of the inputs.
 pub(crate) fn appraise(bytes: &[u8], progress: &mut Progress<'_>) -> Result<EvidenceDocument, Stop> {
@@ -150,7 +150,7 @@ fn contents(
     let Inputs { policy, now, .. } = *progress.inputs;
     let role = binding.role();
     key_set(&document.key_set, role, seconds(now), policy, progress);
-    events(document, role, policy, &mut progress.checks);
+    events(document, role, policy, progress);
     claims(&document.claims, &policy.claims, choice, &mut progress.checks);
     gpus(document, role, policy, &mut progress.checks);
     if progress.checks.has_failed(&rules::REPORT_DATA) {
@@ -199,8 +199,8 @@ fn key_set(keys: &KeySet, role: Role, now: i64, policy: &AppraisalPolicy, progre
     progress.valid_until = Some(progress.valid_until.map_or(end, |window| window.min(end)));
 }
 
-fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, checks: &mut Checks) {
-    let claims = &document.claims;
+fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, progress: &mut Progress<'_>) {
+    let (claims, checks) = (&document.claims, &mut progress.checks);
     let complete = match role {
         Role::KeyRelease => document.events.key_release().map(|_| None),
         Role::Serve | Role::Batch => document.events.serving(claims.egress.mode).map(Some),
@@ -212,10 +212,19 @@ fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, che
         }
         Err(error) => {
             checks.fail(&rules::EVENT_LOG, error.to_string());
-            checks.not_run(&rules::EVENT_CLAIMS, "the runtime events are not those of this role");
+            let why = "the runtime events are not those of this role";
+            checks.not_run(&rules::EVENT_CLAIMS, why);
+            checks.not_run(&rules::GUEST_BROKER, why);
             return;
         }
     };
+    broker(document.events.boot(), &policy.claims.broker, checks);
+    // The signed answer that gave the keys gave the time, too. Whose word that is, a policy without names cannot tell.
+    progress.guest_time = serving.as_ref().and_then(|events| match &policy.claims.broker {
+        _ if events.released.is_none() => Some(HOST_TIME_ASSUMPTION),
+        Expect::Waive(_) => Some(UNNAMED_BROKER_ASSUMPTION),
+        Expect::AnyOf(_) => None,
+    });
     let differing = match (&serving, document.events.key_release()) {
         (Some(events), _) => differing(document, events),
         (None, Ok((boot, configuration))) => {
@@ -233,6 +242,22 @@ fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, che
         Err(format!("differing: {}", differing.join(", ")))
     };
     checks.require(&rules::EVENT_CLAIMS, &policy.claims.events, found);
+}
+
+/// Whose word the guest takes for the time, and who knows the keys of its volumes.
+fn broker(boot: Option<&Boot>, expected: &Expect<BrokerKey>, checks: &mut Checks) {
+    let measured = boot.and_then(|boot| boot.broker_key.as_ref()).map(ByteString::as_bytes);
+    let found = match measured {
+        None => Err("none: the guest obeys no broker".to_owned()),
+        Some(der) => {
+            BrokerKey::from_spki(der).ok_or_else(|| format!("no Ed25519 key, but {} other bytes", der.len()))
+        }
+    };
+    match (found, expected) {
+        (Ok(key), _) => checks.expect(&rules::GUEST_BROKER, expected, &key),
+        (Err(what), Expect::AnyOf(_)) => checks.fail(&rules::GUEST_BROKER, what),
+        (Err(what), Expect::Waive(reason)) => checks.waive(&rules::GUEST_BROKER, reason, what),
+    }
 }
 
 fn note(fields: &mut Vec<&'static str>, field: &'static str, equal: bool) {
@@ -277,6 +302,7 @@ fn claims(claims: &Claims, policy: &ClaimsPolicy, choice: &Choice<'_>, checks: &
         EgressMode::Open => "open",
     };
     checks.expect(&rules::EGRESS_MODE, &policy.egress_mode, &mode.to_owned());
+    allowed(&policy.egress_allowed, &claims.egress, checks);
     each(&rules::EGRESS_HOST_VISIBLE, &policy.host_visible, &claims.egress.host_visible, checks);
     checks.expect(&rules::ENGINE_KIND, &policy.engine, &claims.engine.kind);
     for Claimed { rule, expected, found, of, .. } in claimed(claims, policy) {
@@ -327,6 +353,16 @@ fn claimed<'p>(claims: &Claims, policy: &'p ClaimsPolicy) -> [Claimed<'p>; 5] {
             of: |set| &set.verity_roots,
         },
     ]
+}
+
+/// An open guest lets out what no list names.
+fn allowed(expected: &Expect<String>, egress: &Egress, checks: &mut Checks) {
+    match (expected, egress.mode) {
+        (Expect::AnyOf(_), EgressMode::Open) => {
+            checks.fail(&rules::EGRESS_ALLOWED, "everything: egress is open")
+        }
+        _ => each(&rules::EGRESS_ALLOWED, expected, &egress.allowed, checks),
+    }
 }
 
 /// Every value found must be in the policy's set.

@@ -136,9 +136,11 @@ pub static BASES: &[Basis] = &[
         asked: &[
             &rules::EGRESS_MODE,
             &rules::EGRESS_POLICY,
+            &rules::EGRESS_ALLOWED,
             &rules::EGRESS_HOST_VISIBLE,
             &rules::MODEL_MANIFEST,
             &rules::CONFIGURATION,
+            &rules::GUEST_BROKER,
         ],
     },
     Basis {
@@ -713,6 +715,7 @@ mod tests {
             valid_until: Some("2026-10-01T00:05:00Z".to_owned()),
             platform_binding: None,
             devices: vec![DeviceResult {
+                position: 0,
                 kind: "nvidia-gpu".to_owned(),
                 serial: String::new(),
                 family: String::new(),

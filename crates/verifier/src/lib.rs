@@ -32,7 +32,9 @@ mod tdx;
 mod text;
 pub mod witness;
 
-pub use appraise::{Appraisal, Inputs, Subject, appraise, evaluate, malformed_collateral, malformed_file};
+pub use appraise::{
+    Appraisal, Inputs, NEVER_WAIVED, Subject, appraise, evaluate, malformed_collateral, malformed_file,
+};
 pub use check::{Check, Rule, Status};
 pub use memo::{
     MAX_COLLATERALS, MAX_DEVICE_ENDORSEMENTS, MAX_ENCLAVE_PARTS, MAX_KEPT_ENDORSEMENTS, MAX_PLATFORMS, Memo,

@@ -190,15 +190,23 @@ mod tests {
     fn every_field_of_the_evidence_is_compared_by_itself() {
         let key = Ed25519KeyPair::generate().unwrap();
         let (receipt, voucher) = signed(&key);
-        for (other, field) in [
-            (Voucher { boot_id: Bytes([0; 16]), ..voucher.clone() }, ReceiptField::BootId),
-            (Voucher { key_set: Bytes([0; 32]), ..voucher.clone() }, ReceiptField::KeySet),
-            (Voucher { manifest: Bytes([0; 32]), ..voucher.clone() }, ReceiptField::Manifest),
-            (Voucher { configuration: Bytes([0; 32]), ..voucher.clone() }, ReceiptField::Configuration),
+        for (other, field, name) in [
+            (Voucher { boot_id: Bytes([0; 16]), ..voucher.clone() }, ReceiptField::BootId, "boot id"),
+            (Voucher { key_set: Bytes([0; 32]), ..voucher.clone() }, ReceiptField::KeySet, "key set"),
+            (
+                Voucher { manifest: Bytes([0; 32]), ..voucher.clone() },
+                ReceiptField::Manifest,
+                "model manifest",
+            ),
+            (
+                Voucher { configuration: Bytes([0; 32]), ..voucher.clone() },
+                ReceiptField::Configuration,
+                "configuration",
+            ),
         ] {
             match other.check(&receipt, &BODIES, &algorithms()) {
                 Err(ReceiptFault::Field { field: found, expected, found: said }) => {
-                    assert_eq!(found, field);
+                    assert_eq!((found, found.to_string().as_str()), (field, name));
                     assert!(expected.starts_with("00") && !said.starts_with("00"), "{field}");
                 }
                 other => panic!("{field}: {other:?}"),

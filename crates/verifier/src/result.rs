@@ -217,6 +217,8 @@ pub struct TdxMeasurements {
 /// What a device's signed report says of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceResult {
+    /// Position in the list of devices, from 0. One whose evidence is not authentic has no facts, and no result.
+    pub position: u32,
     /// `nvidia-gpu` or `nvidia-switch`.
     pub kind: String,
     /// Serial number of the device's leaf certificate, in hexadecimal digits.
@@ -310,10 +312,16 @@ pub(crate) const GPU_ASSUMPTIONS: [&str; 3] = [
 ];
 
 /// What no verdict over devices by themselves shows.
-pub(crate) const DEVICES_ASSUMPTION: &str = "no CPU evidence is part of this verdict: it does not show which machine or guest uses these devices, or that they are in use at all";
+pub(crate) const DEVICES_ASSUMPTION: &str = "no CPU evidence is part of this verdict: it does not show which machine or guest uses these devices, or that they are in use at all, and nonces are taken as they are given, whoever drew them, whenever that was";
 
 /// What verdicts over documents add under a policy that lets further connections ride on them.
 pub(crate) const PER_KEY_ASSUMPTION: &str = "further connections to the same TLS key are not attested while this verdict holds: the guest is assumed to keep its key to itself";
+
+/// What verdicts over documents add where the log of events has `no-volumes`: no broker's signed answer set the guest's clock.
+pub(crate) const HOST_TIME_ASSUMPTION: &str = "the guest's time is untrusted: no broker gave it, so that the host chose when the guest's own statements, receipts among them, say that they were made, and at what time it appraised its GPUs";
+
+/// What verdicts over documents add where a broker gave keys and time, and the policy names none.
+pub(crate) const UNNAMED_BROKER_ASSUMPTION: &str = "the guest's time is untrusted: a broker gave it that the policy does not name; whoever runs that broker, which may be the host, chose when the guest's own statements, receipts among them, say that they were made, and at what time it appraised its GPUs, and knows the keys of its volumes";
 
 /// First assumption of everything that ended in another anchor than a vendor's.
 pub(crate) const SIMULATED: &str = "SIMULATED: the chain ends in a test root whose private key is public; this is no evidence of any hardware";

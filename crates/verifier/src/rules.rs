@@ -512,6 +512,9 @@ rules! {
     /// Egress policy.
     EGRESS_POLICY = "egress_policy", "egress policy digest", CLAIMS,
         "use a guest with an egress policy that the policy lists, or add this one after having read it";
+    /// Rules of the egress policy.
+    EGRESS_ALLOWED = "egress_allowed", "egress is locked, and each rule that lets something out is one of those listed", CLAIMS,
+        "use a guest that lets nothing else out, or list this rule in the policy after having asked what it is needed for";
     /// Host-visible destinations.
     EGRESS_HOST_VISIBLE = "egress_host_visible", "no destination that lets the host see or answer, but those listed", CLAIMS,
         "use a guest without this destination, or list it in the policy knowing that the host sees or answers it";
@@ -524,6 +527,9 @@ rules! {
     /// Configuration.
     CONFIGURATION = "configuration", "configuration digest", CLAIMS,
         "use a guest with a configuration that the policy lists, or add this digest after having read the configuration";
+    /// Broker.
+    GUEST_BROKER = "guest_broker", "the key of the broker that the guest obeys", CLAIMS,
+        "use a guest whose broker the policy lists: another one tells it the time and knows the keys of its volumes";
     /// Image.
     IMAGE = "image", "image digest", CLAIMS,
         "use a guest with an image that the policy lists, or add this digest after having built the image";

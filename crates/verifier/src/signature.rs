@@ -175,6 +175,7 @@ fn short(length: usize) -> u8 {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use confide_evidence::pem;
 
     /// Those of ring.
     pub(crate) fn algorithms() -> Algorithms {
@@ -186,6 +187,33 @@ pub(crate) mod tests {
             rsa_pss_sha384: webpki::ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
             rsa_pkcs1_sha256: webpki::ring::RSA_PKCS1_2048_8192_SHA256,
         }
+    }
+
+    /// Key on P-384, signed by itself with SHA-256:
+    /// `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-384 -sha256`.
+    const P384_WITH_SHA256: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBszCCATigAwIBAgIUKUi1dMDOWltQ9N3jMKdlgxKBffQwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEVEVTVDAgFw0yNjExMjMxNTQ0MDlaGA8yMDU0MDQxMDE1NDQw
+OVowDzENMAsGA1UEAwwEVEVTVDB2MBAGByqGSM49AgEGBSuBBAAiA2IABPbYOO2n
+FNohPMrC5aNt81BCdFE2NDfq/vxgoZQLz61HRULAM18mM641WxVAIaXy62sldfQV
+zrPkiK9gJ/SMJxM/Ar4++TdCGHes4MoXQeFzA4B6mwSgNog7OuMGq09tyaNTMFEw
+HQYDVR0OBBYEFHCm4EgAo2gehzqlwiQRNtTMX6qaMB8GA1UdIwQYMBaAFHCm4EgA
+o2gehzqlwiQRNtTMX6qaMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDaQAw
+ZgIxANj7BZWa0EARIezuXUcxeOogrkbLa1+NA2CZEdfKGscZHvYB5UTSh0LBts2d
+qDpwMQIxAOLirwZX7JFJSi4Fzm5Bl6gT5s4oZtIx+CROg0bKeVpdrU9uftCAfuqz
+OZzXBJUU5Q==
+-----END CERTIFICATE-----
+";
+
+    #[test]
+    fn certificates_of_the_service_alone_may_be_under_p_384_with_sha_256() {
+        let der = pem::certificates(P384_WITH_SHA256.as_bytes()).unwrap().remove(0);
+        let mut own = Certificate::parse(&der).unwrap();
+        assert_eq!(algorithms().service_certificate(&own, &own), Ok(()));
+        assert_eq!(algorithms().certificate(&own, &own), Err(SignatureFault::Algorithm));
+        own.signature[10] ^= 1;
+        assert_eq!(algorithms().service_certificate(&own, &own), Err(SignatureFault::Invalid));
     }
 
     #[test]

@@ -9,13 +9,13 @@ mod guest;
 use algorithms::AWS;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{
-    CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KeySet, MAX_DEVICES,
-    Platform, Volume,
+    CpuEvidence, DeviceEvidence, DeviceKind, EgressMode, Endorsements, EvidenceDocument, KemAlgorithm,
+    KemKey, KeySet, MAX_DEVICES, Platform, Volume,
 };
 use confide_evidence::event::{EventLog, LoadedModel, OpenVolumes, Released, RuntimeEvent};
 use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
-use confide_policy::{AppraisalPolicy, HexBytes, Machine, Machines, Require};
+use confide_policy::{AppraisalPolicy, BrokerKey, HexBytes, Machine, Machines, Require};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
 use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
 use counting::{COUNTING, documented, verifications};
@@ -194,6 +194,39 @@ fn events_and_claims_that_agree_must_also_be_in_rtmr3() {
         document.claims.model.manifest = Bytes([0xee; 32]);
     });
     assert_eq!(failures, ["rtmr3", "report_data"]);
+}
+
+/// A guest whose processes an attacker has taken over has the quoting device, and RTMR3 as it is by then.
+#[test]
+fn from_released_on_no_document_is_evidence_for_the_release_of_keys() {
+    let mut guest = Guest::new();
+    guest.binding = Binding::KeyRelease { nonce: Bytes(NONCE) };
+    guest.keys = KeySet::Recipient(KemKey { alg: KemAlgorithm::XWing, public: Bytes([8; 1216]) });
+    let nothing = ByteString::default;
+    let challenge = RecordedChallenge {
+        role: Role::KeyRelease,
+        spki: nothing(),
+        nonce: Bytes(NONCE),
+        exporter: nothing(),
+    };
+    let serving = guest.events.split_off(2);
+    let asking = guest.events.clone();
+    let refused = |document: &EvidenceDocument| {
+        let result = verdict(document, Some(&challenge), &danger(DANGER));
+        failures(&result).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(refused(&guest.document()).is_empty());
+    let released = RuntimeEvent::Released(Released { volumes: vec!["weights".into()] });
+    for later in [vec![released], serving[..1].to_vec(), serving] {
+        guest.events = [asking.clone(), later].concat();
+        let mut document = guest.document();
+        assert_eq!(refused(&document), ["event_log"], "the log as it is");
+        document.events = EventLog::new();
+        for event in &asking {
+            document.events.push(event.clone()).unwrap();
+        }
+        assert_eq!(refused(&document), ["rtmr3"], "the log that it would have to be");
+    }
 }
 
 #[test]
@@ -414,6 +447,75 @@ fn guest_with_volumes(open: &[&str], released: &[&str]) -> Guest {
     guest
 }
 
+/// A guest with a volume whose broker has this key.
+fn guest_of_broker(key: BrokerKey) -> Guest {
+    let mut guest = guest_with_volumes(&["a"], &["a"]);
+    let RuntimeEvent::Boot(boot) = &mut guest.events[0] else { panic!("the first event is `boot`") };
+    boot.broker_key = Some(key.spki().into());
+    guest
+}
+
+/// The danger policy for guests of these brokers.
+fn naming(keys: &[BrokerKey]) -> AppraisalPolicy {
+    let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+    let field = format!("broker = {{ any_of = [{}] }}", keys.join(", "));
+    danger(&with_line(DANGER, "broker", &field))
+}
+
+/// A policy with another line for one field.
+fn with_line(text: &str, field: &str, line: &str) -> String {
+    let lines = text.lines().map(|old| if old.starts_with(&format!("{field} = ")) { line } else { old });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn whose_word_the_guests_time_is_shows_in_the_verdict() {
+    let nobodys = "the guest's time is untrusted: no broker gave it";
+    let anybodys = "the guest's time is untrusted: a broker gave it that the policy does not name";
+    let told = |guest: &Guest, policy: &AppraisalPolicy| {
+        let result = verdict(&guest.document(), Some(&challenge()), policy);
+        assert!(result.accepted(), "{:?}", failures(&result));
+        [nobodys, anybodys].map(|line| {
+            let told = result.assumptions.iter().any(|assumption| assumption.starts_with(line));
+            assert_eq!((result.to_json().contains(line), result.to_ear().contains(line)), (told, told));
+            told
+        })
+    };
+    let (key, waiving) = (BrokerKey([0x0b; 32]), danger(DANGER));
+    assert_eq!(told(&Guest::new(), &waiving), [true, false], "the log has no-volumes");
+    assert_eq!(told(&guest_of_broker(key), &waiving), [false, true], "the policy names no broker");
+    assert_eq!(told(&guest_of_broker(key), &naming(&[key])), [false, false]);
+    // A guest may obey a broker and have no volumes: nobody gave it the time.
+    let mut guest = guest_of_broker(key);
+    guest.claims.volumes.clear();
+    guest.events.splice(2..4, [RuntimeEvent::NoVolumes]);
+    assert_eq!(told(&guest, &naming(&[key])), [true, false]);
+}
+
+#[test]
+fn a_guest_of_a_broker_that_the_policy_does_not_name_is_refused_and_its_key_shown() {
+    let (ours, hosts) = (BrokerKey([0x0b; 32]), BrokerKey([0x0c; 32]));
+    let found = |guest: &Guest, policy: &AppraisalPolicy| {
+        let result = verdict(&guest.document(), Some(&challenge()), policy);
+        let check = result.checks.iter().find(|check| check.code == "guest_broker").unwrap();
+        let failed: Vec<String> = failures(&result).into_iter().map(str::to_owned).collect();
+        (failed, check.actual.to_string())
+    };
+    let refused = vec!["guest_broker".to_owned()];
+    assert_eq!(found(&guest_of_broker(hosts), &naming(&[ours])), (refused.clone(), hosts.to_string()));
+    assert_eq!(found(&guest_of_broker(hosts), &naming(&[])), (refused.clone(), hosts.to_string()));
+    let (failed, none) = found(&Guest::new(), &naming(&[ours]));
+    assert_eq!((failed, none.starts_with("none")), (refused.clone(), true), "{none}");
+    let mut guest = guest_of_broker(ours);
+    let RuntimeEvent::Boot(boot) = &mut guest.events[0] else { panic!("the first event is `boot`") };
+    boot.broker_key = Some(vec![0x0b; 44].into());
+    let (failed, other) = found(&guest, &naming(&[ours]));
+    assert_eq!((failed, other.as_str()), (refused, "no Ed25519 key, but 44 other bytes"));
+    // One of several, and any one, which the verdict shows.
+    assert_eq!(found(&guest_of_broker(ours), &naming(&[hosts, ours])).0, Vec::<String>::new());
+    assert_eq!(found(&guest_of_broker(hosts), &danger(DANGER)), (Vec::new(), hosts.to_string()));
+}
+
 #[test]
 fn volumes_other_than_the_released_ones_are_refused() {
     for (open, released) in [(&["a", "b"][..], &["a", "b"][..]), (&["a", "b"], &["b", "a"]), (&[], &[])] {
@@ -504,9 +606,13 @@ fn what_rests_on_no_failed_check_is_reported_and_mints_no_witness() {
         let not_run: Vec<&str> = result.checks.iter().filter(not_run).map(|check| check.code).collect();
         let module: &[&str] = if code == "fmspc" { &["tdx_module_identity"] } else { &[] };
         let levels = ["tcb_status", "present_tcb", "early_tcb_status"];
-        let expected =
-            [module, &levels, &["event_claims", "device_rim", "device_measurements", "device_revocation"]]
-                .concat();
+        let expected = [
+            module,
+            &levels,
+            &["event_claims", "guest_broker"],
+            &["device_rim", "device_measurements", "device_revocation", "device_hold"],
+        ]
+        .concat();
         assert_eq!(not_run, expected, "{code}");
         for passed in ["tcb_info_age", "sgx_type", "td_debug", "report_data", "device_report_signature"] {
             let check = result.checks.iter().find(|check| check.code == passed).unwrap();

@@ -171,6 +171,16 @@ fn a_recorded_switch_has_all_31_measurements_of_its_manifest() {
     assert_eq!(compared.status, Status::Pass);
     assert_eq!(compared.actual.to_string(), "device 0: 31 measurements equal their golden values");
     assert_eq!(result.code, Some("device_topology"), "a switch without its GPUs is no machine");
+    // The index accepts the switch for itself, and so does a policy that says so.
+    let mut alone = policy.clone();
+    alone.devices.switches_with_gpus = Require::Waive("a switch is looked at alone".into());
+    let accepted = With { policy: &alone, ..with.clone() }.appraise(std::slice::from_ref(&device));
+    assert_eq!((accepted.outcome, accepted.code), (Outcome::Accepted, None), "{:#?}", accepted.checks);
+    let waived = check(&accepted, "device_topology");
+    assert_eq!(waived.status, Status::Waived);
+    assert_eq!(waived.expected.to_string(), "waived: a switch is looked at alone");
+    assert_eq!(waived.actual.to_string(), "1 switches without a GPU");
+    assert_eq!(accepted.platform_binding, None, "nothing ties the switch to a machine");
     let early = With { now: SWITCH_CLOCK - 30 * 86_400, ..with };
     assert_eq!(early.appraise(&[device]).code, Some("rim_validity"));
 }

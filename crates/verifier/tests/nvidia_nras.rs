@@ -213,7 +213,8 @@ fn every_recorded_answer_gets_its_verdict() {
         // A switch without its machine is refused for that, and for nothing else.
         let refused = alone.checks.iter().filter(|check| check.status == Status::Fail);
         assert!(refused.map(|check| check.code).all(|code| code == "device_topology"), "{}", alone.to_json());
-        // The key set of that day is not recorded: the signature cannot be verified, and nothing is believed.
+        // The key set of that day is not recorded: the signature cannot be verified, and nothing is believed. So also the token
+        // of staging is refused for its key, and its issuer is not looked at.
         let node = SimulatedNode::ppcie(1, 1).unwrap();
         let jwks = asked(&node)[0].jwks().unwrap().into_bytes().into();
         let given = NrasOpinion { jwks, answers: vec![bytes.into()] };
@@ -221,6 +222,7 @@ fn every_recorded_answer_gets_its_verdict() {
         assert_eq!(result.outcome, Outcome::Rejected, "{file}");
         assert_eq!(status(&result, "nras_format"), [Status::Pass]);
         assert_eq!(status(&result, "nras_key"), [Status::Fail]);
+        assert_eq!(status(&result, "nras_issuer"), [Status::NotRun]);
         assert_eq!(status(&result, "nras"), [Status::NotRun]);
     }
 }

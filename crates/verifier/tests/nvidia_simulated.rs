@@ -248,6 +248,71 @@ fn a_mismatch_says_what_it_usually_means() {
 }
 
 #[test]
+fn a_mismatch_names_every_index_that_differs() {
+    let told = |indices: &[u8]| mismatch(indices).actual.to_string();
+    let four = told(&[4, 5, 9, 22]);
+    for name in
+        ["index 22 (Measurement_22) is ", "; index 4 (", "; index 5 (", "; index 9 (Measurement_9) is "]
+    {
+        assert!(four.contains(name), "{name}: {four}");
+    }
+    assert!(!four.contains("more"), "{four}");
+    // The driver's manifest is compared first.
+    let more = told(&[4, 5, 6, 8, 9, 22]);
+    assert!(more.starts_with("device 0: 6 of 33 differ: index 22 ("), "{more}");
+    assert!(more.ends_with("; 2 more differ, of index 8, 9"), "{more}");
+    let all: Vec<u8> = (0..64).collect();
+    let all = told(&all);
+    assert!(all.starts_with("device 0: 33 of 33 differ: "), "{all}");
+    let (_, indices) = all.rsplit_once("; 29 more differ, of index ").unwrap();
+    assert_eq!(indices.split(", ").count(), 29, "{all}");
+}
+
+/// A switch of a simulated machine, changed.
+fn switch(change: impl Fn(&mut SwitchOptions)) -> DeviceEvidence {
+    let mut options = SwitchOptions::ls10(0);
+    change(&mut options);
+    let switch = SimulatedSwitch::with_options(options).unwrap();
+    DeviceEvidence {
+        kind: DeviceKind::NvidiaSwitch,
+        chain: switch.chain_pem().into_bytes().into(),
+        report: switch.report(nonce(0)).into(),
+    }
+}
+
+#[test]
+fn a_waiver_is_for_switches_without_any_gpu_and_for_nothing_else() {
+    let mut strict = danger();
+    strict.devices.vbios_floor = Floor::Waive("a switch has none in this test".into());
+    let mut waiving = strict.clone();
+    waiving.devices.switches_with_gpus = Require::Waive("switches alone".into());
+    let topology = |policy: &AppraisalPolicy, devices: &[DeviceEvidence]| {
+        let result = under(policy, devices, NOW);
+        (result.code, status(&result, "device_topology")[0])
+    };
+    let refused = (Some("device_topology"), Status::Fail);
+    let alone = [switch(|_| ())];
+    assert_eq!(topology(&strict, &alone), refused);
+    assert_eq!(topology(&waiving, &alone), (None, Status::Waived));
+    assert_eq!(under(&waiving, &alone, NOW).platform_binding, None);
+    for wrong in [switch(|options| options.lock_status = 0), switch(|options| options.device_pdi = [1; 8])] {
+        assert_eq!(topology(&waiving, &[wrong]), refused);
+    }
+    // GPUs are there: those of no protected mode have no switches, and those of a protected one need theirs.
+    let mut beside = [gpu(0), switch(|_| ())];
+    let options = GpuOptions::hopper(0);
+    beside[1].report = SimulatedSwitch::new(0).unwrap().report(nonce(1)).into();
+    assert_eq!(topology(&waiving, &beside), refused);
+    let protected = GpuOptions { protected_pcie: 0xaa, feature_flag: 2, ..options };
+    let mut ppcie = waiving.clone();
+    ppcie.devices.mode = Expect::Waive("any mode in this test".into());
+    let protected = evidence(&SimulatedGpu::with_options(protected).unwrap(), 0);
+    assert_eq!(topology(&ppcie, &[protected]), refused);
+    // A set without switches passes for itself; that the policy waives the rule shows.
+    assert_eq!(topology(&waiving, &[gpu(0)]), (None, Status::Waived));
+}
+
+#[test]
 fn svn_and_flags_of_the_certificate_are_told() {
     let facts = |options| {
         let gpu = SimulatedGpu::with_options(options).unwrap();

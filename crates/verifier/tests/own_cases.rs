@@ -144,7 +144,8 @@ fn every_case_gets_the_verdict_that_it_expects() {
         }
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(cases.len() > 200, "{}", cases.len());
+    let least = Suite::only().map_or(201, |_| 1);
+    assert!(cases.len() >= least, "{}", cases.len());
 }
 
 #[test]

@@ -155,7 +155,8 @@ fn every_case_gets_the_verdict_that_it_expects() {
     }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     println!("fixtures/nvidia: {} cases met", cases.len());
-    assert!(cases.len() > 150, "{}", cases.len());
+    let least = Suite::only().map_or(151, |_| 1);
+    assert!(cases.len() >= least, "{}", cases.len());
 }
 
 #[test]

@@ -499,7 +499,13 @@ fn each_waiver_shows_in_the_verdict() {
                 }
             })
             .collect();
-        let text = waived.join("\n");
+        let mut text = waived.join("\n");
+        if text == DANGER.trim_end() {
+            // What the policy leaves at its default is written behind its table's header.
+            let (header, line) =
+                (format!("\n[{table}]\n"), format!("{name} = {{ waive = \"loosened by a test\" }}\n"));
+            text = text.replacen(&header, &format!("{header}{line}"), 1);
+        }
         let Ok(policy) = AppraisalPolicy::parse(&text, Loaded::AsDanger) else {
             never.push(field.path.to_string());
             continue;

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::{cargo, process};
 
 /// The programs.
-const PROGRAMS: [&str; 2] = ["confide", "confide-guest"];
+const PROGRAMS: [&str; 3] = ["confide", "confide-guest", "confide-broker"];
 /// Each shell's own folder for completions of packages, and what a program's file is called there: `{}` stands for the
 /// program.
 const COMPLETIONS: [(&str, &str); 3] = [

@@ -1,22 +1,31 @@
-//! The short form of mutation testing: a few known faults, put into a copy of the workspace one after the other. The
-//! verifier's own cases must notice each of them, and nothing in the copy without a fault.
+//! The short form of mutation testing: a few known faults, put into a copy of the workspace, which is built once. Each is
+//! there where a variable of the environment says so. The one of the verifier's own cases that is about what the fault breaks
+//! must notice it, and must pass without it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::test::{Tally, note, with_simulator};
 use crate::{cargo, process};
 
-/// A fault: a text of one file that stands there once, and what is put in its place.
+/// A fault: an expression of one file, and what is put in its place.
 #[derive(Debug)]
 struct Fault {
     /// What is wrong with the appraisal then.
     what: &'static str,
     /// From the workspace root.
     file: &'static str,
-    from: &'static str,
-    to: &'static str,
+    /// What stands in the file once, with `{}` for the expression.
+    around: &'static str,
+    sound: &'static str,
+    faulty: &'static str,
+    /// The test, and the case of `fixtures` that notices.
+    test: &'static str,
+    case: &'static str,
 }
 
 /// One for each kind of decision: a signature, a revocation, a TCB level, freshness, a measurement.
@@ -24,37 +33,62 @@ const FAULTS: &[Fault] = &[
     Fault {
         what: "the quote's signature may be anybody's",
         file: "crates/verifier/src/tdx.rs",
-        from: "checks.need(&rules::QUOTE_SIGNATURE, body,",
-        to: "checks.need(&rules::QUOTE_SIGNATURE, body.or(Ok::<(), &str>(())),",
+        around: "checks.need(&rules::QUOTE_SIGNATURE, {},",
+        sound: "body",
+        faulty: "body.or(Ok(()))",
+        test: TDX,
+        case: "quote_signature-by-another-key",
     },
     Fault {
         what: "a revoked PCK certificate passes, and any other is revoked",
         file: "crates/verifier/src/tdx.rs",
-        from: "if contents.pck_crl.revokes(&pck.serial) {",
-        to: "if !contents.pck_crl.revokes(&pck.serial) {",
+        around: "if {} {",
+        sound: "contents.pck_crl.revokes(&pck.serial)",
+        faulty: "!contents.pck_crl.revokes(&pck.serial)",
+        test: TDX,
+        case: "pck_revocation-revoked",
     },
     Fault {
         what: "a PCESVN below that of a TCB level reaches it",
         file: "crates/verifier/src/tcb.rs",
-        from: "pck.pce_svn >= level.tcb.pce_svn",
-        to: "pck.pce_svn <= level.tcb.pce_svn",
+        around: "{}",
+        sound: "pck.pce_svn >= level.tcb.pce_svn",
+        faulty: "pck.pce_svn <= level.tcb.pce_svn",
+        test: TDX,
+        case: "tcb_status-pcesvn-below-every-level",
     },
     Fault {
         what: "a device's report may answer another nonce",
         file: "crates/verifier/src/nvidia/device.rs",
-        from: "if self.report.nonce == expected {",
-        to: "if self.report.nonce.len() == expected.len() {",
+        around: "if {} {",
+        sound: "self.report.nonce == expected",
+        faulty: "self.report.nonce.len() == expected.len()",
+        test: DEVICES,
+        case: "device_nonce-another",
     },
     Fault {
         what: "a measurement that is none of its golden values equals them",
         file: "crates/verifier/src/nvidia/measurements.rs",
-        from: "(!measurement.alternatives.contains(actual)).then_some",
-        to: "measurement.alternatives.is_empty().then_some",
+        around: "({}).then_some",
+        sound: "!measurement.alternatives.contains(actual)",
+        faulty: "measurement.alternatives.is_empty()",
+        test: DEVICES,
+        case: "device_measurements-driver",
     },
 ];
 
-/// The verifier's tests that need no corpus.
-const TESTS: [&str; 2] = ["own_cases", "own_device_cases"];
+/// The package that all of them are in.
+const LIBRARY: &str = "crates/verifier/src/lib.rs";
+/// Names the fault that is there: its place in [`FAULTS`].
+const VARIABLE: &str = "CONFIDE_FAULT";
+
+/// Names the only case that is looked at.
+const CASE: &str = "CONFIDE_CASE";
+
+const TDX: &str = "own_cases";
+const DEVICES: &str = "own_device_cases";
+/// What the test of cases is called in both.
+const TEST: &str = "every_case_gets_the_verdict_that_it_expects";
 
 /// What Cargo needs to build the test, and what the test reads.
 const COPIED: [&str; 7] =
@@ -65,23 +99,33 @@ const COPIED: [&str; 7] =
 /// registries are shared.
 const CODEGEN_UNITS: u32 = 251;
 
-/// The most lines that are told of a run that went wrong.
-const TOLD: usize = 40;
-
-/// Runs the tests on the copy as it is and with each fault.
+/// Runs each fault's case without and with it.
 ///
 /// # Errors
-/// When the copy cannot be made or built, when its tests fail without a fault, or when a fault no longer fits the sources.
+/// When the copy cannot be made or built, when a case fails without its fault, or when a fault no longer fits the sources.
 pub(crate) fn run() -> Result<Tally> {
     let copy = Copy::new()?;
-    if let Noticed::Yes { tests } = copy.test()? {
-        bail!("{tests} tests of {TESTS:?} fail without a fault: mend them first\n{}", copy.told());
-    }
+    copy.put_in(FAULTS)?;
+    let tests = copy.build()?;
     let mut tally = Tally::default();
-    for fault in FAULTS {
-        let tested = copy.with(fault, Copy::test);
-        let noticed = tested.with_context(|| format!("the fault {:?} in {}", fault.what, fault.file))?;
-        tally = [tally, judged(fault, &noticed)].into_iter().sum();
+    for (number, fault) in FAULTS.iter().enumerate() {
+        let test = tests.get(fault.test).with_context(|| format!("Cargo built no test {}", fault.test))?;
+        let with = |number: String| {
+            let mut command = Command::new(test);
+            command.current_dir(copy.root.join("crates/verifier"));
+            command.args(["--exact", TEST]).env(CASE, fault.case).env(VARIABLE, number);
+            let output =
+                command.output().with_context(|| format!("starting {}", process::shown(&command)))?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            noticed(&said, output.status.success(), fault.case)
+                .with_context(|| format!("the case {} gave no verdict:\n{said}", fault.case))
+        };
+        ensure!(
+            with(String::new())? == Noticed::No,
+            "the case {} fails without a fault: mend it first",
+            fault.case
+        );
+        tally = [tally, judged(fault, &with(number.to_string())?)].into_iter().sum();
     }
     Ok(tally)
 }
@@ -90,7 +134,7 @@ pub(crate) fn run() -> Result<Tally> {
 fn judged(fault: &Fault, noticed: &Noticed) -> Tally {
     let Fault { what, file, .. } = fault;
     match noticed {
-        Noticed::Yes { .. } => {
+        Noticed::Yes => {
             note(format!("faults: noticed: {file}: {what}"));
             Tally::ONE
         }
@@ -101,13 +145,10 @@ fn judged(fault: &Fault, noticed: &Noticed) -> Tally {
     }
 }
 
-/// Whether tests noticed a fault.
+/// Whether a fault's case noticed it.
 #[derive(Debug, PartialEq, Eq)]
 enum Noticed {
-    Yes {
-        /// How many of them.
-        tests: u64,
-    },
+    Yes,
     No,
 }
 
@@ -131,66 +172,77 @@ impl Copy {
         Ok(Self { root, packages: cargo::workspace_packages()? })
     }
 
-    /// Does something while a fault is in the copy.
-    fn with<T>(&self, fault: &Fault, act: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
-        let path = self.root.join(fault.file);
-        let sound = read(&path)?;
-        write(&path, &fault.put_into(&sound)?)?;
-        let done = act(self);
-        write(&path, &sound)?;
-        done
+    /// Puts faults into the copy, each there where [`VARIABLE`] names it.
+    fn put_in(&self, faults: &[Fault]) -> Result<()> {
+        for (number, fault) in faults.iter().enumerate() {
+            let path = self.root.join(fault.file);
+            write(&path, &fault.put_into(&read(&path)?, number)?)?;
+        }
+        let path = self.root.join(LIBRARY);
+        write(&path, &format!("{}{}", read(&path)?, has_fault()))
     }
 
-    fn test(&self) -> Result<Noticed> {
+    /// Builds the tests, and tells their programs.
+    fn build(&self) -> Result<BTreeMap<String, PathBuf>> {
         let mut command = with_simulator("test")?;
-        command.current_dir(&self.root).env("CARGO_TARGET_DIR", target()).arg("--no-fail-fast");
-        command.args(TESTS.iter().flat_map(|test| ["--test", test]));
+        command.current_dir(&self.root).env("CARGO_TARGET_DIR", target());
+        command.args(["--no-run", "--message-format=json", "--test", TDX, "--test", DEVICES]);
         for package in &self.packages {
             for setting in ["opt-level=0".to_owned(), format!("codegen-units={CODEGEN_UNITS}")] {
                 command.arg(format!("--config=profile.dev.package.{package}.{setting}"));
             }
         }
-        let output = command.output().with_context(|| format!("starting {}", process::shown(&command)))?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let said = text(&output.stdout);
-        write(&self.log(), &format!("{said}{}", text(&output.stderr)))?;
-        let broken = || format!("{TESTS:?} counted no test; a fault must compile\n{}", self.told());
-        noticed(&said, output.status.success()).with_context(broken)
-    }
-
-    /// What the tests print, and the compiler.
-    fn log(&self) -> PathBuf {
-        self.root.with_file_name("log.txt")
-    }
-
-    /// The end of it.
-    fn told(&self) -> String {
-        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(TOLD)..].join("\n")
+        let mut tests = BTreeMap::new();
+        let status = process::read_lines(&mut command, |line| {
+            let message: Value = serde_json::from_str(line).unwrap_or_default();
+            if let Some(program) = message["executable"].as_str() {
+                tests.insert(
+                    message["target"]["name"].as_str().unwrap_or_default().to_owned(),
+                    program.into(),
+                );
+            }
+            // The parentheses around each fault are warned of.
+            if message["message"]["level"] == "error" {
+                eprint!("{}", message["message"]["rendered"].as_str().unwrap_or_default());
+            }
+        })?;
+        process::require(&command, status)?;
+        Ok(tests)
     }
 }
 
 impl Fault {
-    /// The text with the fault.
-    fn put_into(&self, text: &str) -> Result<String> {
-        let Self { what, file, from, to } = self;
-        match text.matches(from).count() {
-            1 => Ok(text.replace(from, to)),
+    /// The text, with the fault where [`VARIABLE`] names this number.
+    fn put_into(&self, text: &str, number: usize) -> Result<String> {
+        let Self { what, file, around, sound, faulty, .. } = self;
+        let stands = around.replace("{}", sound);
+        let either = format!("(if crate::has_fault({number}) {{ {faulty} }} else {{ {sound} }})");
+        match text.matches(&stands).count() {
+            1 => Ok(text.replace(&stands, &around.replace("{}", &either))),
             count => bail!(
-                "the fault {what:?} no longer fits {file}, in which {from:?} stands {count} times: write it anew in \
+                "the fault {what:?} no longer fits {file}, in which {stands:?} stands {count} times: write it anew in \
                  crates/xtask/src/faults.rs"
             ),
         }
     }
 }
 
-/// What a run of tests says of a fault; nothing where no test ran.
-fn noticed(said: &str, success: bool) -> Option<Noticed> {
+/// What tells the copy's verifier which fault it has.
+fn has_fault() -> String {
+    format!(
+        "\nfn has_fault(number: usize) -> bool {{
+    static FAULT: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| std::env::var({VARIABLE:?}).unwrap_or_default());
+    *FAULT == number.to_string()
+}}\n"
+    )
+}
+
+/// What a run of a case says of a fault; nothing where it did not run, or something else went wrong.
+fn noticed(said: &str, success: bool, case: &str) -> Option<Noticed> {
     let Tally { passed, failed, .. } = said.lines().filter_map(Tally::of_line).sum();
     match (success, passed, failed) {
-        (true, 1.., 0) => Some(Noticed::No),
-        (false, _, 1..) => Some(Noticed::Yes { tests: failed }),
+        (true, 1, 0) => Some(Noticed::No),
+        (false, 0, 1) if said.contains(&format!("\"{case}\" ")) => Some(Noticed::Yes),
         _ => None,
     }
 }
@@ -229,42 +281,55 @@ fn write(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use super::*;
 
-    const FAULT: Fault = Fault { what: "a fault", file: "a.rs", from: "a >= b", to: "a <= b" };
+    const FAULT: Fault = Fault {
+        what: "a fault",
+        file: "a.rs",
+        around: "if {} ",
+        sound: "a >= b",
+        faulty: "a <= b",
+        test: TDX,
+        case: "a-case",
+    };
 
     #[test]
     fn every_fault_fits_the_sources() {
         for fault in FAULTS {
             let text = read(&cargo::root().join(fault.file)).unwrap();
-            assert_ne!(fault.put_into(&text).unwrap(), text, "{fault:?}");
+            assert_ne!(fault.put_into(&text, 0).unwrap(), text, "{fault:?}");
         }
     }
 
     #[test]
     fn a_fault_whose_text_is_gone_or_stands_twice_is_an_error_that_says_what_to_do() {
-        assert_eq!(FAULT.put_into("if a >= b {}").unwrap(), "if a <= b {}");
-        for (text, count) in [("if a > b {}", "0 times"), ("a >= b && a >= b", "2 times")] {
-            let error = FAULT.put_into(text).unwrap_err().to_string();
+        assert_eq!(
+            FAULT.put_into("if a >= b {}", 3).unwrap(),
+            "if (if crate::has_fault(3) { a <= b } else { a >= b }) {}"
+        );
+        for (text, count) in [("if a > b {}", "0 times"), ("if a >= b {} if a >= b {}", "2 times")] {
+            let error = FAULT.put_into(text, 3).unwrap_err().to_string();
             assert!(error.contains(count) && error.contains("write it anew"), "{error}");
         }
     }
 
     #[test]
-    fn a_fault_is_noticed_by_a_failed_test_and_by_nothing_else() {
+    fn a_fault_is_noticed_by_its_case_and_by_nothing_else() {
         let summary = |word, passed, failed| {
             format!(
                 "test result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
             )
         };
-        assert_eq!(noticed(&summary("ok", 3, 0), true), Some(Noticed::No));
-        assert_eq!(noticed(&summary("FAILED", 1, 2), false), Some(Noticed::Yes { tests: 2 }));
-        assert_eq!(noticed(&summary("ok", 0, 0), true), None, "no test");
-        assert_eq!(noticed("error: could not compile", false), None, "no program");
-        assert_eq!(noticed(&summary("ok", 3, 0), false), None, "broken in another way");
+        let failed = |said: &str| noticed(&format!("{said}\n{}", summary("FAILED", 0, 1)), false, "a-case");
+        assert_eq!(noticed(&summary("ok", 1, 0), true, "a-case"), Some(Noticed::No));
+        assert_eq!(failed("2 wrong:\n\"a-case\" outcome: \"accepted\""), Some(Noticed::Yes));
+        assert_eq!(failed("\"another-case\" outcome: \"accepted\""), None, "another case");
+        assert_eq!(failed("thread panicked"), None, "broken in another way");
+        assert_eq!(noticed(&summary("ok", 0, 0), true, "a-case"), None, "no test");
+        assert_eq!(noticed("", false, "a-case"), None, "no program");
     }
 
     #[test]
     fn a_fault_that_nobody_notices_is_a_failure() {
-        assert_eq!(judged(&FAULT, &Noticed::Yes { tests: 1 }), Tally::ONE);
+        assert_eq!(judged(&FAULT, &Noticed::Yes), Tally::ONE);
         assert_eq!(judged(&FAULT, &Noticed::No).failed, 1);
     }
 }

@@ -32,6 +32,8 @@ mod test;
 mod tool;
 mod traffic;
 mod train;
+mod vm;
+mod way_out;
 
 use std::path::PathBuf;
 
@@ -78,6 +80,22 @@ enum Task {
     Fixtures,
     /// Train the tiny model anew from its committed text; takes minutes
     TrainTiny,
+    /// Boot the guests of the stage `vm`, which starts this in a network of its own
+    #[command(name = vm::CASES, hide = true)]
+    VmCases {
+        /// Which of the lanes that run beside each other this is
+        #[arg(long, default_value_t = 0)]
+        lane: usize,
+        /// How many there are
+        #[arg(long, default_value_t = 1)]
+        lanes: usize,
+    },
+    /// Kill guests and rotations for the stage's long form, as that
+    #[command(name = vm::KILLS, hide = true)]
+    VmKills,
+    /// Measure boots for the benchmarks, as that
+    #[command(name = vm::BOOTS, hide = true)]
+    VmBoots,
 }
 
 #[derive(Args)]
@@ -88,6 +106,9 @@ struct TestArguments {
     /// Run only this stage; may be given several times
     #[arg(long = "stage", value_name = "NAME")]
     only: Vec<String>,
+    /// Run the stage `vm` alone: guests that boot in QEMU
+    #[arg(long, conflicts_with = "only")]
+    vm: bool,
     /// Leave this stage out; may be given several times
     #[arg(long, value_name = "NAME")]
     skip: Vec<String>,
@@ -107,6 +128,9 @@ fn main() -> Result<ExitCode> {
         Task::Bench { out, section } => bench::run(out.as_deref(), &section)?,
         Task::Fixtures => fixtures::run()?,
         Task::TrainTiny => train::run()?,
+        Task::VmCases { lane, lanes } => vm::run_cases(lane, lanes)?,
+        Task::VmKills => vm::run_kills()?,
+        Task::VmBoots => vm::run_boots()?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -114,6 +138,7 @@ fn main() -> Result<ExitCode> {
 impl From<TestArguments> for test::Selection {
     fn from(arguments: TestArguments) -> Self {
         let length = if arguments.long { test::Length::Long } else { test::Length::Ci };
-        Self { length, only: arguments.only, skip: arguments.skip }
+        let only = if arguments.vm { vec!["vm".to_owned()] } else { arguments.only };
+        Self { length, only, skip: arguments.skip }
     }
 }

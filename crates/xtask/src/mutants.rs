@@ -140,7 +140,7 @@ const SHARDS: &[Shard] = &[
         name: "policy",
         package: "confide-policy",
         tested_by: "confide-policy",
-        files: &["crates/policy/src/*.rs"],
+        files: &["crates/policy/src/*.rs", "crates/policy/src/egress/*.rs"],
         first: &[],
         tests: &["documentation"],
     },

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::process;
 
 /// A command that succeeds where a package is there.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Needed {
     pub(crate) probe: &'static [&'static str],
     pub(crate) package: &'static str,
@@ -19,8 +20,21 @@ pub(crate) const TO_BUILD: &[Needed] = &[
     Needed { probe: &["test", "-e", "/usr/include/stdlib.h"], package: "libc6-dev" },
 ];
 
-/// What tests compare with.
-pub(crate) const TO_TEST: &[Needed] = &[Needed { probe: &["openssl", "version"], package: "openssl" }];
+/// What tests compare with, or run against.
+pub(crate) const TO_TEST: &[Needed] = &[
+    // Pages of long runs and of benchmarks name the commit.
+    Needed { probe: &["git", "--version"], package: "git" },
+    Needed { probe: &["openssl", "version"], package: "openssl" },
+    // The server alone: tests of the broker start one of their own.
+    Needed { probe: &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"], package: "postgresql" },
+    Needed { probe: &["/usr/sbin/cryptsetup", "--version"], package: "cryptsetup-bin" },
+    Needed { probe: &["/usr/sbin/mke2fs", "-V"], package: "e2fsprogs" },
+    // Networks of a test's own, and attackers in them.
+    Needed { probe: &["/usr/sbin/nft", "--version"], package: "nftables" },
+    Needed { probe: &["ip", "-V"], package: "iproute2" },
+    Needed { probe: &["unshare", "--version"], package: "util-linux" },
+    Needed { probe: &["python3", "--version"], package: "python3" },
+];
 
 /// What it takes to run a Python script of the standard library alone.
 pub(crate) const TO_RUN_PYTHON: &[Needed] =
@@ -29,6 +43,26 @@ pub(crate) const TO_RUN_PYTHON: &[Needed] =
 /// What it takes to make a Python environment, beside that.
 pub(crate) const TO_MAKE_ENVIRONMENTS: &[Needed] =
     &[Needed { probe: &["python3", "-c", "import ensurepip, venv"], package: "python3-venv" }];
+
+/// What it takes to boot guests: their kernel and QEMU are fetched, and never installed.
+pub(crate) const TO_BOOT: &[Needed] = &[
+    Needed { probe: &["gcc-12", "--version"], package: "gcc-12" },
+    Needed { probe: &["make", "--version"], package: "make" },
+    // The kernel's own build programs need it.
+    Needed { probe: &["test", "-e", "/usr/lib/x86_64-linux-gnu/libelf.so.1"], package: "libelf1" },
+    Needed { probe: &["strip", "--version"], package: "binutils" },
+    Needed { probe: &["/sbin/depmod", "--version"], package: "kmod" },
+    Needed { probe: &["xz", "--version"], package: "xz-utils" },
+    Needed { probe: &["zstd", "--version"], package: "zstd" },
+    Needed { probe: &["/usr/sbin/nft", "--version"], package: "nftables" },
+    Needed { probe: &["/usr/sbin/mke2fs", "-V"], package: "e2fsprogs" },
+    Needed { probe: &["ip", "-V"], package: "iproute2" },
+    Needed { probe: &["unshare", "--version"], package: "util-linux" },
+];
+
+/// What it takes beside that to run attacks in a guest, which gets the files of Debian's packages.
+pub(crate) const TO_ATTACK: &[Needed] =
+    &[Needed { probe: &["/usr/bin/python3", "--version"], package: "python3" }];
 
 /// Installs what is missing: as root by apt-get; else the error is the one line to run.
 ///

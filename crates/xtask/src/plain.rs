@@ -60,6 +60,12 @@ pub(crate) fn run() -> Result<Tally> {
         Refusal::new(plain.confide().args(["doctor", "--danger-nvml", "a.so"]), 2, "unexpected argument"),
         Refusal::new(&mut configured("check"), 2, "[simulator_not_built]"),
         Refusal::new(&mut configured("serve"), 2, "[simulator_not_built]"),
+        Refusal::new(plain.broker().args(["policy", "check"]).arg(&danger), 20, "danger-simulator feature"),
+        Refusal::new(
+            plain.broker().args(["serve", "--danger-simulator", "--config", "deploy/broker.toml"]),
+            20,
+            "danger-simulator feature",
+        ),
     ];
     refusals.iter().try_for_each(Refusal::check)?;
     dist::lay_out(plain.folder(), &folder.join("dist"))?;

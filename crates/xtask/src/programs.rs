@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::test::with_simulator;
 use crate::{cargo, process};
 
 /// How the programs are built.
@@ -48,13 +49,24 @@ impl Programs {
                         command.arg("--release");
                         ("release", "optimised", &["confide", "confide-guest"])
                     }
-                    _ => ("debug", "simulator", &["confide", "confide-guest", "confide-attacker"]),
+                    _ => {
+                        let programs = &[
+                            "confide",
+                            "confide-guest",
+                            "confide-broker",
+                            "confide-attacker",
+                            "confide-host",
+                        ];
+                        ("debug", "simulator", programs)
+                    }
                 }
             }
             Flavour::Plain => {
                 // Other features are another build of every dependency. These programs only refuse: they need no speed.
-                command.args(["--profile", "plain", "--package", "confide", "--package", "confide-guest"]);
-                ("plain", "plain", &["confide", "confide-guest"])
+                let programs = &["confide", "confide-guest", "confide-broker"];
+                command.args(["--profile", "plain"]);
+                command.args(programs.iter().flat_map(|program| ["--package", program]));
+                ("plain", "plain", programs)
             }
         };
         match flavour {
@@ -70,6 +82,16 @@ impl Programs {
         Ok(Self { folder })
     }
 
+    /// The programs that [`Self::build`] left.
+    pub(crate) fn built(flavour: Flavour) -> Self {
+        let folder = match flavour {
+            Flavour::Simulator => "simulator",
+            Flavour::Optimised => "optimised",
+            Flavour::Plain => "plain",
+        };
+        Self { folder: cargo::root().join("target/programs").join(folder) }
+    }
+
     /// Where the programs lie, under their own names.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
@@ -83,6 +105,14 @@ impl Programs {
         self.command("confide-guest")
     }
 
+    pub(crate) fn broker(&self) -> Command {
+        self.command("confide-broker")
+    }
+
+    pub(crate) fn host(&self) -> Command {
+        self.command("confide-host")
+    }
+
     pub(crate) fn attacker(&self) -> Command {
         self.command("confide-attacker")
     }
@@ -92,6 +122,42 @@ impl Programs {
         command.current_dir(cargo::root());
         command
     }
+}
+
+/// Builds the unit tests of one package, with the features that all tests are built with, and returns their program.
+///
+/// # Errors
+/// When something does not compile.
+pub(crate) fn build_unit_tests(package: &str) -> Result<PathBuf> {
+    // Features are those of all selected packages together: with fewer of them, dependencies would be built again.
+    let mut command = with_simulator("test")?;
+    let mut found = None;
+    let status = process::read_lines(command.args(["--lib", "--no-run", "--message-format=json"]), |line| {
+        if let Some((_, rendered)) = diagnostic(line) {
+            eprint!("{rendered}");
+        }
+        found = found.take().or_else(|| unit_tests(line, package));
+    })?;
+    process::require(&command, status)?;
+    let program = found.with_context(|| format!("Cargo names no unit tests of {package}"))?;
+    let kept = built_unit_tests(package);
+    std::fs::create_dir_all(kept.parent().context("a folder above it")?)?;
+    replace(&program, &kept)?;
+    Ok(kept)
+}
+
+/// What [`build_unit_tests`] left.
+pub(crate) fn built_unit_tests(package: &str) -> PathBuf {
+    cargo::root().join("target/programs/tests").join(package)
+}
+
+/// The program of a package's unit tests, where a line of Cargo's JSON names it.
+fn unit_tests(line: &str, package: &str) -> Option<PathBuf> {
+    let message: Value = serde_json::from_str(line).ok()?;
+    let ours = message["target"]["name"].as_str()? == package.replace('-', "_")
+        && message["profile"]["test"].as_bool()?
+        && message["target"]["kind"] == serde_json::json!(["lib"]);
+    ours.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
 }
 
 /// Runs a build that must have no warning. Clippy looks at the workspace with all features alone: what is unused in the
@@ -125,7 +191,7 @@ fn replace(from: &PathBuf, to: &PathBuf) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::diagnostic;
+    use super::*;
 
     #[test]
     fn warnings_are_told_from_everything_else_that_cargo_says() {
@@ -138,6 +204,24 @@ mod tests {
             "no JSON",
         ] {
             assert_eq!(diagnostic(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_program_of_a_packages_unit_tests_is_told_from_others() {
+        let line = |name: &str, kind: &str, test: bool| {
+            format!(
+                r#"{{"reason":"compiler-artifact","target":{{"name":"{name}","kind":["{kind}"]}},"profile":{{"test":{test}}},"executable":"/target/{name}"}}"#
+            )
+        };
+        assert_eq!(unit_tests(&line("a_b", "lib", true), "a-b"), Some("/target/a_b".into()));
+        for other in [
+            line("a_c", "lib", true),
+            line("a_b", "bin", true),
+            line("a_b", "lib", false),
+            "no JSON".to_owned(),
+        ] {
+            assert_eq!(unit_tests(&other, "a-b"), None, "{other}");
         }
     }
 }

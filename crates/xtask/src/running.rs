@@ -102,6 +102,16 @@ impl Running {
         Self::start(&mut command, &folder.join("proxy.log"), json_address)
     }
 
+    /// A broker with this configuration, under danger policies; its log goes to `folder`.
+    ///
+    /// # Errors
+    /// When it ends before it listens.
+    pub(crate) fn broker(programs: &Programs, configuration: &Path, folder: &Path) -> Result<Self> {
+        let mut command = programs.broker();
+        command.args(["serve", "--danger-simulator", "--config"]).arg(configuration);
+        Self::start(&mut command, &folder.join("broker.log"), json_address)
+    }
+
     /// An attacker that uses the evidence of the guest at `honest`.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use crate::{cargo, process};
 
 /// What every guest of these sections has beside the demonstration's.
 const GUEST: &str = "\n[limits]\nconnections = 2048\nrequests = 512\nattestations = 2048\n";
-/// How long nginx may take to listen.
-const START: Duration = Duration::from_secs(5);
+/// How long a program may take to listen.
+const START: Duration = Duration::from_secs(10);
 
 /// A guest that answers without a model, and a policy that accepts it.
 struct Stage {
@@ -68,14 +68,14 @@ pub(crate) fn accepting(attest: &str) -> Result<String> {
 }
 
 /// Finds a line by its first words, and its numbers.
-fn numbers(lines: &[Vec<String>], first: &[&str]) -> Result<Vec<f64>> {
+pub(crate) fn numbers(lines: &[Vec<String>], first: &[&str]) -> Result<Vec<f64>> {
     let begins =
         |line: &&Vec<String>| line.len() > first.len() && line.iter().zip(first).all(|(a, b)| a == b);
     let line = lines.iter().find(begins).with_context(|| format!("the benchmark has no line {first:?}"))?;
     line.iter().skip(first.len()).map(|text| Ok(text.parse()?)).collect()
 }
 
-fn number(lines: &[Vec<String>], first: &[&str], place: usize) -> Result<f64> {
+pub(crate) fn number(lines: &[Vec<String>], first: &[&str], place: usize) -> Result<f64> {
     numbers(lines, first)?.get(place).copied().with_context(|| format!("too few figures of {first:?}"))
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn proxy() -> Result<String> {
     let nginx = Nginx::start(stage.guest.address(), &stage.folder)?;
     let ways = [
         format!("confide proxy={}={}", proxy.address(), proxy.id()),
-        format!("nginx={}={}", nginx.address, nginx.child.id()),
+        format!("nginx={}={}", nginx.server.address, nginx.server.id()),
     ];
     let lines = stage.lines("streams", &ways)?;
     let mut text = format!(
@@ -160,7 +160,11 @@ pub(crate) fn first() -> Result<String> {
 /// Fresh attestations by batching.
 pub(crate) fn attestations() -> Result<String> {
     const WANTED: f64 = 2000.0;
-    let stage = Stage::new("bench-attestations", "quote_milliseconds = 40\n", "per-key")?;
+    let stage = Stage::new(
+        "bench-attestations",
+        "quote_milliseconds = 40\n\n[simulated.answers]\ntokens = 8\n",
+        "per-key",
+    )?;
     let lines = stage.lines("attestations", &[])?;
     let mut text = "## Fresh attestations\n\n\
         An attestation has its own nonce, on a connection that is there; a quote takes 40 ms, and there is one simulated GPU. Of \
@@ -201,10 +205,9 @@ pub(crate) fn idle() -> Result<String> {
     Ok(text)
 }
 
-/// nginx in front of a guest. It ends when the value is dropped.
+/// nginx in front of a guest.
 struct Nginx {
-    child: Child,
-    address: SocketAddr,
+    server: Listening,
     version: String,
 }
 
@@ -234,48 +237,77 @@ impl Nginx {
         let version = version.trim().rsplit("version: ").next().unwrap_or_default().to_owned();
         let mut command = Command::new(&program);
         command.arg("-p").arg(&place).arg("-e").arg(place.join("error.log")).arg("-c").arg(&configuration);
-        let child = command.stdin(Stdio::null()).spawn().with_context(|| process::shown(&command))?;
-        let mut nginx = Self { child, address, version };
-        let start = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            let ended = nginx.child.try_wait()?;
-            ensure!(
-                ended.is_none() && start.elapsed() < START,
-                "nginx does not listen: see {shown}/error.log"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(nginx)
+        let server = Listening::start(&mut command, address)
+            .with_context(|| format!("nginx: see {shown}/error.log"))?;
+        Ok(Self { server, version })
     }
 }
 
-impl Drop for Nginx {
+/// A program that listens. It ends when the value is dropped.
+pub(crate) struct Listening {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Listening {
+    /// Starts it, and waits until it listens.
+    ///
+    /// # Errors
+    /// When it does not start, ends, or does not listen in time.
+    pub(crate) fn start(command: &mut Command, address: SocketAddr) -> Result<Self> {
+        let child = command.stdin(Stdio::null()).spawn().with_context(|| process::shown(command))?;
+        let mut server = Self { child, address };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let ended = server.child.try_wait()?;
+            ensure!(ended.is_none() && start.elapsed() < START, "it does not listen on {address}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Listening {
     fn drop(&mut self) {
-        // Its workers end with it on SIGTERM alone.
+        // nginx's workers end with it on SIGTERM alone, and squid takes its segments of shared memory with it.
         let _ = Command::new("kill").arg(self.child.id().to_string()).status();
         let _ = self.child.wait();
     }
 }
 
-/// nginx as it is installed, else from Debian's package, unpacked and not installed: a package that is installed would start
-/// a web server.
+/// nginx as it is installed, else from Debian's package: a package that is installed would start a web server.
 fn nginx() -> Result<PathBuf> {
     let installed = PathBuf::from("/usr/sbin/nginx");
     if installed.exists() {
         return Ok(installed);
     }
-    let folder = cargo::root().join("target/nginx");
-    let program = folder.join("usr/sbin/nginx");
-    if !program.exists() {
-        std::fs::create_dir_all(&folder)?;
-        process::run(Command::new("apt-get").args(["download", "--quiet", "nginx"]).current_dir(&folder))
-            .context("the Debian package nginx, to compare with")?;
-        let mut packages = std::fs::read_dir(&folder)?.filter_map(|entry| Some(entry.ok()?.path()));
-        let package = packages.find(|path| path.extension().is_some_and(|found| found == "deb"));
-        let package = package.context("apt-get downloaded no package")?;
-        process::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder))?;
+    Ok(unpacked(&["nginx"])?.join("usr/sbin/nginx"))
+}
+
+/// The folder with the files of Debian packages, unpacked and not installed. It is named after the first one.
+pub(crate) fn unpacked(packages: &[&str]) -> Result<PathBuf> {
+    let name = packages.first().context("a package")?;
+    let folder = cargo::root().join("target").join(name);
+    let done = folder.join("unpacked");
+    if done.exists() {
+        return Ok(folder);
     }
-    Ok(program)
+    std::fs::create_dir_all(&folder)?;
+    process::run(Command::new("apt-get").args(["download", "--quiet"]).args(packages).current_dir(&folder))
+        .with_context(|| format!("the Debian package {name}, to compare with"))?;
+    for entry in std::fs::read_dir(&folder)? {
+        let package = entry?.path();
+        if package.extension().is_some_and(|found| found == "deb") {
+            process::run(Command::new("dpkg-deb").arg("-x").arg(package).arg(&folder))?;
+        }
+    }
+    std::fs::write(done, "")?;
+    Ok(folder)
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The few functions of NVML that are needed, with every number of the driver checked.
 //!
-//! Not through `nvml-wrapper`: it slices by the sizes that the driver gives, and panics where they lie.
+//! Through `nvml-wrapper-sys` alone. `nvml-wrapper` (0.13.0) believes the driver, which is the host's here: on opening it already
+//! asks for the driver's version and reads up to a NUL that the driver need not have written, past the 80 bytes that it has; it
+//! slices reports and certificates by the sizes that the driver gives, and panics where they lie; it panics on closing where the
+//! library has no `nvmlShutdown`. Without the version, reports and certificates, two calls would be left for it.
 #![expect(unsafe_code, reason = "NVML is a C library")]
 
 use std::os::raw::{c_char, c_uint};

@@ -1,6 +1,5 @@
 //! The discovery file: where instances are. It suggests addresses and nothing else.
 
-use super::event::FleetEvent;
 use super::{Inner, MAX_INSTANCES};
 use crate::endpoint::Endpoint;
 use confide_service::ConfigError;
@@ -70,7 +69,15 @@ impl TryFrom<String> for Url {
 
 /// The instances that a file names, in its order.
 pub(super) fn read(file: &Path) -> Result<Vec<Endpoint>, DiscoveryError> {
-    let File { instance } = config::load(file)?;
+    listed(config::load(file)?, file)
+}
+
+/// The same of the bytes of a file.
+pub(crate) fn parse(bytes: &[u8], file: &Path) -> Result<Vec<Endpoint>, DiscoveryError> {
+    listed(config::parse(bytes, file)?, file)
+}
+
+fn listed(File { instance }: File, file: &Path) -> Result<Vec<Endpoint>, DiscoveryError> {
     let found: Vec<Endpoint> = instance.into_iter().map(|entry| entry.url.0).collect();
     if found.len() > MAX_INSTANCES {
         return Err(DiscoveryError::TooMany { file: file.to_owned(), found: found.len() });
@@ -112,13 +119,10 @@ pub(super) async fn follow(fleet: Weak<Inner>, file: PathBuf, mut known: Edition
         };
         known = edition;
         let Some(fleet) = fleet.upgrade() else { return };
-        let taken = match found {
+        fleet.note_discovery(match found {
             Ok(found) => fleet.discover(found).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
-        };
-        if let Err(message) = taken {
-            fleet.shared.tell(&FleetEvent::DiscoveryRefused { message });
-        }
+        });
     }
 }
 

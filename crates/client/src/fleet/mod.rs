@@ -23,7 +23,7 @@
 //! ```
 
 mod backoff;
-mod discovery;
+pub(crate) mod discovery;
 mod error;
 mod event;
 mod instance;
@@ -40,6 +40,7 @@ pub use model::ModelChoice;
 use crate::client::ClientBuilder;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::pool::Lease;
 use crate::receipts::Sent;
 use crate::response::Response;
 use backoff::jittered;
@@ -72,6 +73,9 @@ const UNREACHABLE: Backoff = Backoff { first: Duration::from_millis(250), longes
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long an instance is asked to wait that has as many requests as it may have.
 const FULL: Duration = Duration::from_secs(1);
+/// How long a request waits for a channel of an instance while another attested one has its model: a guest that cannot attest
+/// now asks to come again later, for up to a minute.
+const ELSEWHERE: Duration = Duration::from_secs(2);
 /// How long the rest of a refusal may take, so that its connection can be used again.
 const REFUSAL_LIMIT: Duration = Duration::from_millis(250);
 
@@ -94,6 +98,8 @@ struct Inner {
     /// One change of the list at a time.
     changing: Mutex<()>,
     discovery: Option<PathBuf>,
+    /// Why the discovery file is not used as it is now.
+    refused: Mutex<Option<String>>,
     /// Where the search for the least busy instance begins.
     turn: AtomicUsize,
 }
@@ -184,6 +190,12 @@ impl Fleet {
         self.inner.discovery.as_deref()
     }
 
+    /// Why the discovery file is not used as it is now: what it said before goes on.
+    #[must_use]
+    pub fn discovery_error(&self) -> Option<String> {
+        self.inner.refused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Whether requests are always for one and the same instance, and its own word on models is as good as any: there is
     /// no other instance, none can be discovered, and the policy has no table of models.
     #[must_use]
@@ -247,7 +259,7 @@ impl Fleet {
             {
                 before.meters.failovers.count([reason(last.as_ref())]);
             }
-            match self.try_at(&instance, (model, manifest), &request, &mut sent).await {
+            match self.try_at((&instance, &tried), (model, manifest), &request, &mut sent).await {
                 Ok(Some(response)) => match refuses(response.status) {
                     false => return Ok(Delivery { response, slot }),
                     true => {
@@ -292,7 +304,7 @@ impl Fleet {
     /// holds, is sent over another channel, once.
     async fn try_at(
         &self,
-        instance: &Instance,
+        (instance, tried): (&Arc<Instance>, &[Arc<Instance>]),
         (model, manifest): (ModelChoice<'_>, Option<Digest>),
         request: &Request,
         sent: &mut Sent,
@@ -300,7 +312,7 @@ impl Fleet {
         let unsent = |error| Missed { error, reached: Reached::Nobody };
         let mut stale = false;
         loop {
-            let mut lease = instance.client().lease().await.map_err(unsent)?;
+            let mut lease = self.lease(instance, tried, model).await.map_err(unsent)?;
             let attested = lease.verdict();
             if !model.fits(instance.client().policy(), attested)
                 || manifest.is_some_and(|manifest| manifest != attested.claims().model.manifest)
@@ -323,6 +335,36 @@ impl Fleet {
                     return Err(Missed { error: error.into(), reached });
                 }
             }
+        }
+    }
+
+    /// A channel of an instance. It is not waited for longer than [`ELSEWHERE`] where another instance could answer.
+    async fn lease(
+        &self,
+        instance: &Arc<Instance>,
+        tried: &[Arc<Instance>],
+        model: ModelChoice<'_>,
+    ) -> Result<Lease, ClientError> {
+        let others = async {
+            loop {
+                tokio::time::sleep(ELSEWHERE).await;
+                let instances = self.instances();
+                let passed = |one: &Arc<Instance>| {
+                    Arc::ptr_eq(one, instance) || tried.iter().any(|tried| Arc::ptr_eq(tried, one))
+                };
+                let has = |one: &Arc<Instance>| {
+                    one.attested().is_some_and(|verdict| model.fits(one.client().policy(), &verdict))
+                };
+                if instances.iter().any(|one| !passed(one) && one.overloaded().is_none() && has(one)) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            // A channel that is there costs no timer.
+            biased;
+            lease = instance.client().lease() => lease,
+            () = others => Err(ChannelError::TimedOut { step: "an attested channel", limit: ELSEWHERE }.into()),
         }
     }
 
@@ -519,6 +561,15 @@ impl Inner {
         Arc::clone(&self.instances.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Notes whether the discovery file could be used, and tells of it where it could not.
+    fn note_discovery(&self, taken: Result<(), String>) {
+        let refused = taken.err();
+        (*self.refused.lock().unwrap_or_else(PoisonError::into_inner)).clone_from(&refused);
+        if let Some(message) = refused {
+            self.shared.tell(&FleetEvent::DiscoveryRefused { message });
+        }
+    }
+
     /// Takes the instances that the discovery file names now, in the place of those that it named before.
     fn discover(&self, found: Vec<Endpoint>) -> Result<(), FleetSetupError> {
         let _one: MutexGuard<'_, ()> = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -646,6 +697,7 @@ impl FleetBuilder {
             listed: ids,
             changing: Mutex::new(()),
             discovery,
+            refused: Mutex::default(),
             turn: AtomicUsize::new(0),
         });
         inner.discover(found)?;

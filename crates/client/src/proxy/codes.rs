@@ -89,7 +89,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     (
         "listen_failed",
         "the system does not give the address to listen on",
-        "choose another port, or end what uses it",
+        "choose another port, or end what uses it; ports below 1024 are for root",
     ),
 ];
 

@@ -216,7 +216,7 @@ fn repeat(method: &Method, path: &str) -> Repeat {
 }
 
 /// The model that a body names: `model` of a JSON object. Nothing else of it is looked at.
-fn named(body: &[u8]) -> Option<String> {
+pub(crate) fn named(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Named<'a> {
         #[serde(borrow)]
@@ -334,7 +334,9 @@ impl Fault {
     }
 
     fn unknown_path() -> Self {
-        Self::refused(StatusCode::NOT_FOUND, "unknown_path", "this endpoint serves /v1/ and /_confide/")
+        let message = "this endpoint serves /v1/, and of its own /_confide/status, /_confide/verdicts/INSTANCE, /_confide/metrics and \
+                       /_confide/health/live, ready and attested";
+        Self::refused(StatusCode::NOT_FOUND, "unknown_path", message)
     }
 
     fn token() -> Self {

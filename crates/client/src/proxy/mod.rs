@@ -5,7 +5,7 @@
 
 mod access;
 mod codes;
-mod forward;
+pub(crate) mod forward;
 mod gate;
 mod own;
 mod passed;

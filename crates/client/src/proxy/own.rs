@@ -5,7 +5,7 @@ use super::forward::{Answer, Fault, json};
 use super::server::Endpoint;
 use crate::error::ClientError;
 use crate::fleet::{Fleet, Instance, InstanceState, InstanceView};
-use confide_channel::Moment;
+use confide_channel::{Moment, Verdict};
 use confide_evidence::hex;
 use confide_evidence::percent;
 use confide_evidence::text::escape_json;
@@ -20,8 +20,12 @@ use std::sync::Arc;
 struct Status {
     version: &'static str,
     state: &'static str,
+    /// The word where a verdict that holds is about simulated evidence.
+    evidence: Option<&'static str>,
     uptime_seconds: u64,
     discovery: Option<String>,
+    /// Why the discovery file is not used as it is now.
+    discovery_error: Option<String>,
     models: Vec<String>,
     instances: Vec<InstanceStatus>,
 }
@@ -37,6 +41,8 @@ struct InstanceStatus {
     in_flight: usize,
     max_in_flight: usize,
     quarantines: u64,
+    /// Refused appraisals beyond what is recorded of them.
+    unrecorded_refusals: u64,
 }
 
 #[derive(Serialize)]
@@ -71,6 +77,7 @@ impl Reason {
 #[derive(Serialize)]
 struct Standing {
     simulated: bool,
+    evidence: &'static str,
     policy: String,
     /// The name in its claims.
     model: String,
@@ -101,23 +108,50 @@ struct Model {
 #[derive(Serialize)]
 struct Health {
     status: &'static str,
+    /// The word where a verdict that an attested instance rests on is about simulated evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     attested: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instances: Option<usize>,
 }
 
+/// What evidence is called in everything that rests on it.
+fn evidence(simulated: bool) -> &'static str {
+    if simulated { "SIMULATED" } else { "genuine" }
+}
+
+/// The word for evidence of which any is simulated.
+fn any_simulated(verdicts: &[Arc<Verdict>]) -> Option<&'static str> {
+    verdicts.iter().any(|verdict| verdict.result().simulated).then(|| evidence(true))
+}
+
+/// The verdicts that hold.
+fn standing(fleet: &Fleet) -> Vec<Arc<Verdict>> {
+    fleet.instances().iter().filter_map(|one| one.view().verdict).collect()
+}
+
+impl Health {
+    fn of(status: &'static str) -> Self {
+        Self { status, evidence: None, attested: None, instances: None }
+    }
+}
+
 pub(super) fn status(endpoint: &Endpoint) -> Answer {
     let fleet = &endpoint.fleet;
+    let evidence = any_simulated(&standing(fleet));
     let status = Status {
         version: env!("CARGO_PKG_VERSION"),
         state: if endpoint.is_draining() { "draining" } else { "ready" },
+        evidence,
         uptime_seconds: endpoint.started.elapsed().as_secs(),
         discovery: fleet.discovery().map(|file| file.display().to_string()),
+        discovery_error: fleet.discovery_error(),
         models: fleet.models().into_iter().map(|(name, _)| name).collect(),
         instances: fleet.instances().iter().map(instance_status).collect(),
     };
-    json(StatusCode::OK, text(&status))
+    marked(json(StatusCode::OK, text(&status)), evidence.is_some())
 }
 
 fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
@@ -128,6 +162,7 @@ fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
         let (result, model) = (verdict.result(), &verdict.claims().model);
         Standing {
             simulated: result.simulated,
+            evidence: evidence(result.simulated),
             policy: result.policy.clone(),
             model: model.name.clone(),
             manifest: hex::encode(&model.manifest.0),
@@ -147,6 +182,7 @@ fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
         in_flight: instance.in_flight(),
         max_in_flight: instance.max_in_flight(),
         quarantines: instance.meters.quarantines.value(),
+        unrecorded_refusals: instance.client().unrecorded_refusals(),
     }
 }
 
@@ -162,7 +198,8 @@ pub(super) fn verdict(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
     };
     if let Some(appraised) = instance.client().latest_appraisal() {
         let status = if appraised.result.accepted() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
-        return Ok(json(status, appraised.result.to_json().into_bytes()));
+        let answer = json(status, appraised.result.to_json().into_bytes());
+        return Ok(marked(answer, appraised.result.simulated));
     }
     let view = instance.view();
     let why = view.reason.map_or_else(|| view.state.as_str().to_owned(), |error| error.to_string());
@@ -204,7 +241,7 @@ fn marked(mut answer: Answer, simulated: bool) -> Answer {
 
 /// The program runs.
 pub(super) fn live() -> Answer {
-    json(StatusCode::OK, text(&Health { status: "live", attested: None, instances: None }))
+    json(StatusCode::OK, text(&Health::of("live")))
 }
 
 /// The endpoint takes requests.
@@ -213,26 +250,31 @@ pub(super) fn ready(endpoint: &Endpoint) -> Answer {
         false => ("ready", StatusCode::OK),
         true => ("draining", StatusCode::SERVICE_UNAVAILABLE),
     };
-    json(status, text(&Health { status: word, attested: None, instances: None }))
+    json(status, text(&Health::of(word)))
 }
 
 /// A request would find an instance whose evidence is accepted.
 pub(super) fn attested(fleet: &Fleet) -> Answer {
     let instances = fleet.instances();
-    let counts = |state| matches!(state, InstanceState::Attested | InstanceState::Overloaded);
-    let attested = instances.iter().filter(|one| counts(one.view().state)).count();
-    let (word, status) = match attested {
+    let counts =
+        |view: &InstanceView| matches!(view.state, InstanceState::Attested | InstanceState::Overloaded);
+    let attested: Vec<InstanceView> = instances.iter().map(|one| one.view()).filter(counts).collect();
+    let (word, status) = match attested.len() {
         0 => ("unattested", StatusCode::SERVICE_UNAVAILABLE),
         _ => ("attested", StatusCode::OK),
     };
-    json(status, text(&Health { status: word, attested: Some(attested), instances: Some(instances.len()) }))
+    let (count, verdicts) = (attested.len(), attested.into_iter().filter_map(|view| view.verdict));
+    let evidence = any_simulated(&verdicts.collect::<Vec<_>>());
+    let health =
+        Health { evidence, attested: Some(count), instances: Some(instances.len()), ..Health::of(word) };
+    marked(json(status, text(&health)), evidence.is_some())
 }
 
 /// The metrics, as Prometheus reads them.
 pub(super) fn metrics(endpoint: &Endpoint) -> Answer {
     let mut answer = json(StatusCode::OK, page(&endpoint.fleet).into_bytes());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-    answer
+    marked(answer, any_simulated(&standing(&endpoint.fleet)).is_some())
 }
 
 fn page(fleet: &Fleet) -> String {
@@ -247,6 +289,11 @@ fn page(fleet: &Fleet) -> String {
             family.value(&labels, u8::from(state == view.state));
         }
     }
+    if fleet.discovery().is_some() {
+        let help = "1 where the discovery file is used as it is now, 0 where what it said before goes on.";
+        let used = u8::from(fleet.discovery_error().is_none());
+        page.family("confide_discovery_used", Kind::Gauge, help).value(&[], used);
+    }
     let mut family = page.family("confide_in_flight", Kind::Gauge, "Requests under way.");
     for one in instances.iter() {
         family.value(&[("instance", one.id())], one.in_flight());
@@ -257,6 +304,11 @@ fn page(fleet: &Fleet) -> String {
         page.family("confide_verdict_age_seconds", Kind::Gauge, "Age of the verdict that holds.");
     for (id, verdict) in standing() {
         family.value(&[("instance", id)], now.since(verdict.asked()).as_secs_f64());
+    }
+    let help = "1 for the kind of evidence that the verdict is about that holds.";
+    let mut family = page.family("confide_verdict_evidence", Kind::Gauge, help);
+    for (id, verdict) in standing() {
+        family.value(&[("instance", id), ("evidence", evidence(verdict.result().simulated))], 1);
     }
     let help = "Time until the verdict ends: by its own age or with the first window of its collateral.";
     let mut family = page.family("confide_verdict_left_seconds", Kind::Gauge, help);
@@ -314,6 +366,8 @@ fn counters(page: &mut Page, instances: &[Arc<Instance>]) {
     family("confide_quarantines_total", "How often a quarantine began.", |one| {
         one.meters.quarantines.value()
     });
+    let help = "Refused appraisals beyond what is recorded of them.";
+    family("confide_unrecorded_refusals_total", help, |one| one.client().unrecorded_refusals());
     let help = "Bytes of requests' bodies that guests answered.";
     family("confide_sent_bytes_total", help, |one| one.meters.sent.value());
     let help = "Bytes of answers' bodies.";

@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 /// An answer's body on its way to a local program.
 ///
@@ -20,6 +20,10 @@ pub(super) struct PassedBody {
     body: Option<ResponseBody>,
     /// The last two bytes that were passed on, of an event stream without an announced length.
     events: Option<[u8; 2]>,
+    /// Why it broke off, told once what came before is written.
+    failure: Option<ClientError>,
+    /// Whether something was handed over, the answer's head among it, since the connection last had time to write.
+    unwritten: bool,
     /// Counts the request as under way, and the bytes of its answer.
     slot: Slot,
 }
@@ -30,7 +34,7 @@ impl PassedBody {
         // Before the first byte of a stream an event may begin, as after an empty line.
         let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
         let events = open.then_some(BETWEEN);
-        Self { body: Some(body), events, slot }
+        Self { body: Some(body), events, failure: None, unwritten: true, slot }
     }
 
     /// What follows the break: an event, or the break itself.
@@ -55,11 +59,26 @@ impl Body for PassedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
+        if let Some(error) = self.failure.take() {
+            return Poll::Ready(Some(self.broken(error)));
+        }
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let frame = match ready!(Pin::new(body).poll_frame(cx)) {
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            self.unwritten = false;
+            return Poll::Pending;
+        };
+        let frame = match frame {
+            // A connection that is broken writes nothing more of what it has.
+            Some(Err(error)) if self.unwritten => {
+                self.unwritten = false;
+                self.failure = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),
             frame => frame,
         };
+        self.unwritten = true;
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -72,7 +91,7 @@ impl Body for PassedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.failure.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -182,6 +182,8 @@ async fn serve_connection(stream: TcpStream, endpoint: Arc<Endpoint>, mut stop: 
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD)
+        // The pieces of a stream that are there together are written together, however small they are.
+        .writev(false)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,

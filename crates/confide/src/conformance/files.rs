@@ -39,7 +39,12 @@ impl Files {
             Blob::Base64(base64) => Ok(base64.0.clone()),
             Blob::Text(text) => Ok(text.clone().into_bytes()),
             Blob::Json(value) => Ok(compact(value.get())),
-            Blob::File(name) => input::read(&self.path(name)?, limit),
+            Blob::File(name) => input::read(&self.path(name)?, limit).map_err(|failure| {
+                failure.hint(format!(
+                    "files of cases lie below {}; --base names another folder",
+                    self.base.display()
+                ))
+            }),
         }
     }
 }

@@ -15,7 +15,7 @@ use confide_evidence::document::{
     DeviceEvidence, DeviceKind as Kind, Endorsements, MAX_DEVICE_CRLS, MAX_DEVICES, MAX_DOCUMENT,
     MAX_OCSP_ANSWERS, MAX_RIMS, NvidiaEndorsements, SnpEndorsements, TdxCollateral,
 };
-use confide_evidence::nvidia::{MAX_JWKS, MAX_NRAS_ANSWER, MAX_RIM};
+use confide_evidence::nvidia::{MAX_JWKS, MAX_NRAS_ANSWER};
 use confide_evidence::record::{NrasOpinion, RecordedChallenge, RecordedReferences};
 use confide_evidence::snp::{MAX_FILE, REPORT};
 use confide_evidence::tdx::{CollateralError, MAX_COLLATERAL, MAX_QUOTE, collateral_from_json};
@@ -222,7 +222,7 @@ fn nvidia_endorsements(case: &Case<'_>, files: &Files) -> Result<Option<NvidiaEn
         }
         blobs.iter().map(|blob| files.bytes(blob, limit)).collect::<Result<Vec<_>, Failure>>()
     };
-    let rims = read("manifests", &endorsements.nvidia_rims, MAX_RIMS, MAX_RIM)?;
+    let rims = read("manifests", &endorsements.nvidia_rims, MAX_RIMS, gpu::RIM_FILE)?;
     let ocsp = read("OCSP answers", &endorsements.nvidia_ocsp, MAX_OCSP_ANSWERS, gpu::OCSP_FILE)?;
     let crls = read("revocation lists", &endorsements.nvidia_crls, MAX_DEVICE_CRLS, gpu::CRL_FILE)?;
     Ok(gpu::endorsements(rims, ocsp, crls))

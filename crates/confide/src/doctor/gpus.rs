@@ -4,6 +4,7 @@ use super::finding::{
     Check, Finding, GPU_DEV_TOOLS, GPU_DRIVER, GPU_ENVIRONMENT, GPU_EVIDENCE, GPU_MODE, GPU_READY, GPU_RIM,
 };
 use crate::endorser;
+use crate::render::counted;
 use confide_attester::gpu::{GpuError, Settings, Survey};
 use confide_attester::kernel::Place;
 use confide_endorser::{Endorser, Network, NvidiaStore, RimId, rim_ids};
@@ -31,7 +32,8 @@ pub(super) async fn gpus(
         Ok(_) => match on_bus {
             Some(0) => absent("the driver counts no GPU, and none is on the PCI bus"),
             Some(on_bus) => {
-                unanswered(GPU_DRIVER.fail(format!("the driver counts none of {on_bus} GPUs on the PCI bus")))
+                let on_bus = counted(on_bus, "GPU");
+                unanswered(GPU_DRIVER.fail(format!("the driver counts no GPU, and {on_bus} on the PCI bus")))
             }
             None => unseen("the driver counts no GPU, and the PCI bus cannot be read"),
         },
@@ -46,7 +48,7 @@ pub(super) async fn gpus(
         }
         Err(error) => {
             let bus = match on_bus {
-                Some(on_bus) => format!("{on_bus} GPUs on the PCI bus"),
+                Some(on_bus) => format!("{} on the PCI bus", counted(on_bus, "GPU")),
                 None => "the PCI bus cannot be read".to_owned(),
             };
             let found = format!("{} [{}]; {bus}", told(error), error.code());
@@ -126,7 +128,10 @@ fn driver(survey: &Survey, on_bus: Option<usize>) -> Finding {
     }
     match on_bus {
         Some(on_bus) if on_bus == survey.gpus => GPU_DRIVER.ok(found),
-        Some(on_bus) => GPU_DRIVER.fail_do(format!("{found}; {on_bus} GPUs on the PCI bus"), OTHER_COUNT),
+        Some(on_bus) => {
+            let on_bus = counted(on_bus, "GPU");
+            GPU_DRIVER.fail_do(format!("{found}; {on_bus} on the PCI bus"), OTHER_COUNT)
+        }
         None => GPU_DRIVER.not_run_do(
             format!("{found}; whether these are all is not known: the PCI bus cannot be read"),
             BUS,

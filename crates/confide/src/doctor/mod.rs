@@ -135,7 +135,8 @@ impl Doctor {
         asking: &Asking<'_>,
     ) -> Result<Vec<Finding>, Failure> {
         if let Some(on_bus @ 1..) = on_bus {
-            render::progress(&format!("asking the NVIDIA driver for {on_bus} GPUs, some minutes at most"));
+            let gpus = render::counted(on_bus, "GPU");
+            render::progress(&format!("asking the NVIDIA driver for {gpus}, some minutes at most"));
         }
         let drawn = random()?;
         let survey = self.gpu_survey(|position| nonce(drawn, position));

@@ -1,6 +1,8 @@
 //! Forms of text: PEM, XML, JSON, tokens and TOML.
 
 use super::{Form, SIMULATED, SIMULATED_FIELD, certificates, collateral, nvidia};
+use crate::render::counted;
+use confide_evidence::hex;
 use confide_policy::{AppraisalPolicy, MAX_POLICY, MAX_REFERENCE_FILE, ReferenceFile};
 use serde_json::{Map, Value, json};
 
@@ -27,15 +29,40 @@ pub(super) fn form(bytes: &[u8]) -> Option<Form> {
 pub(super) fn why_not(bytes: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(bytes).ok().filter(|text| !text.trim().is_empty())?;
     match beginning(text) {
-        Beginning::Pem => certificates::pem(bytes).err(),
+        Beginning::Pem => certificates::pem(bytes).err().map(|error| key(text).unwrap_or(error)),
         Beginning::Xml => nvidia::manifest(bytes).err(),
         Beginning::Json => Some(match serde_json::from_str::<serde::de::IgnoredAny>(text) {
             Ok(_) => "JSON of another form".to_owned(),
             Err(error) => format!("as JSON: {error}"),
         }),
-        // The document's error is the better one: that says what it begins with.
-        Beginning::Other => None,
+        // Without digits the document's error is the better one: that says what it begins with.
+        Beginning::Other => digits(text),
     }
+}
+
+/// What a key in PEM is called by its label (RFC 7468 sections 10, 11 and 13, and what OpenSSL writes for older forms).
+fn key(text: &str) -> Option<String> {
+    let (label, _) = text.trim_start().strip_prefix("-----BEGIN ")?.split_once("-----")?;
+    let kind = match label {
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => "a public key",
+        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" => "a private key",
+        _ => return None,
+    };
+    Some(format!("{kind} in PEM, which is no evidence; openssl pkey shows it"))
+}
+
+/// How many bytes hexadecimal digits stand for that have no form.
+fn digits(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(|one| !one.is_ascii_whitespace()).collect();
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    Some(match hex::decode(&digits) {
+        Some(bytes) => {
+            format!("hexadecimal digits of {}, which have none either", counted(bytes.len(), "byte"))
+        }
+        None => format!("{} hexadecimal digits: two make a byte", digits.len()),
+    })
 }
 
 fn beginning(text: &str) -> Beginning {

@@ -1,9 +1,11 @@
 //! `confide policy check`: waivers, graces, and what is surely not meant.
 
-use super::Form;
+use super::{Form, egress};
+use crate::input;
 use crate::render;
 use crate::status::Failure;
 use confide_evidence::time::seconds;
+use confide_policy::egress::EgressPolicy;
 use confide_policy::{
     AppraisalPolicy, ExpectReference, Field, Name, ReferenceSet, SNP_REFERENCE_FIELDS, Says,
 };
@@ -12,10 +14,14 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 /// Lists of what may be there, in which no entry is a choice and no mistake.
-const MAY_BE_EMPTY: [&str; 2] = ["claims.host_visible", "claims.verity_roots"];
+const MAY_BE_EMPTY: [&str; 3] = ["claims.egress_allowed", "claims.host_visible", "claims.verity_roots"];
 
 pub(super) fn run(file: &Path, form: Form, now: UnixTime) -> Result<(), Failure> {
-    let policy = super::read(file)?.policy;
+    let text = input::policy_text(file)?;
+    if EgressPolicy::is_meant_by(&text) {
+        return egress::check(file, &input::parse_egress(file, &text)?, form);
+    }
+    let policy = super::parse(file, text)?.policy;
     let (waivers, graces) = (policy.waivers(), &policy.tdx.grace);
     if form == Form::Json {
         let entry = |field: &str, says: &str| json!({ "field": field, "says": says });

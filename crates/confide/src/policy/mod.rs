@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod egress;
 mod explain;
 pub(crate) mod sign;
 
@@ -21,7 +22,8 @@ pub(crate) enum PolicyCommand {
     /// Read policy files and say what they waive
     ///
     /// Beside waivers and graces it warns of what accepts nothing or is not looked at. Files named danger-*.toml are
-    /// read as danger policies.
+    /// read as danger policies. Of an egress policy, which a file is by its field `format`, it tells the digest by which other
+    /// policies know it, and warns of rules by which the host sees what leaves a guest or may answer it.
     Check {
         /// Policy files
         #[arg(required = true)]
@@ -107,10 +109,20 @@ fn print(value: &Value) {
 
 /// Reads a policy, a danger policy by its name.
 fn read(file: &Path) -> Result<LoadedPolicy, Failure> {
-    let name = file.file_name().and_then(|name| name.to_str());
-    if name.is_some_and(|name| name.starts_with("danger-")) {
-        input::load_danger(file)
+    if is_danger(file) { input::load_danger(file) } else { input::load(file, Loaded::Normally) }
+}
+
+/// Reads the policy text of a file, a danger policy by the file's name.
+fn parse(file: &Path, text: String) -> Result<LoadedPolicy, Failure> {
+    if is_danger(file) {
+        input::check_danger_name(file)?;
+        input::parse(file, text, Loaded::AsDanger)
     } else {
-        input::load(file, Loaded::Normally)
+        input::parse(file, text, Loaded::Normally)
     }
+}
+
+fn is_danger(file: &Path) -> bool {
+    let name = file.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with("danger-"))
 }

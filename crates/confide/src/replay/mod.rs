@@ -5,7 +5,9 @@ mod difference;
 use crate::input::{self, ALGORITHMS, LoadedPolicy};
 use crate::render::{self, Form, Shown, harmless};
 use crate::status::{Failure, Status};
+use crate::verify;
 use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::cbor::CborError;
 use confide_evidence::record::Record;
 use confide_evidence::text::escape_json;
 use confide_policy::Loaded;
@@ -16,6 +18,7 @@ use rustls_pki_types::UnixTime;
 use serde::Serialize;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Reproduce the verdicts of a record file, without network and clock
 ///
@@ -86,20 +89,33 @@ impl Replay {
         }
         let mut status = Status::Accepted;
         for (index, record) in records.iter().enumerate() {
+            let form = self.shown.form();
+            let unusable = |error| {
+                let is_policy = matches!(error, RecordError::Policy { .. });
+                let failure = fault(error);
+                if is_policy {
+                    let at = UnixTime::since_unix_epoch(Duration::from_secs(record.time));
+                    verify::show_unusable(&failure, Some(policy_name(&self.file, index)), at, form);
+                }
+                failure
+            };
             let Replayed { result, agreement } =
-                confide_record::replay(index, record, &ALGORITHMS).map_err(fault)?;
+                confide_record::replay(index, record, &ALGORITHMS).map_err(unusable)?;
             let mismatch = mismatch(index, agreement);
             status = match &replacement {
                 // The verdict is told before the mismatch: that is what its inputs give.
                 None => {
-                    render::verdict(&result, self.shown.form());
+                    render::verdict(&result, form);
+                    if let (Some(failure), Form::Json) = (&mismatch, form) {
+                        render::failure_line(failure);
+                    }
                     mismatch.map_or_else(|| Ok(Status::from(&result)), Err)?
                 }
                 Some(replacement) => {
                     mismatch.map_or(Ok(()), Err)?;
                     let changed = replacement.in_place_of(record);
                     let again = confide_record::replay(index, &changed, &ALGORITHMS).map_err(fault)?.result;
-                    compared(index, record, &result, &again).show(self.shown.form());
+                    compared(index, record, &result, &again).show(form);
                     Status::from(&again)
                 }
             };
@@ -208,14 +224,19 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// What errors call the policy of a record.
+fn policy_name(path: &Path, index: usize) -> String {
+    format!("{}: the policy of record {index}", path.display())
+}
+
 /// What is wrong with a record file, as a failure of the program.
 pub(crate) fn fault(path: &Path, error: RecordError) -> Failure {
+    if let RecordError::Policy { index, source } = &error {
+        return input::refused_policy(&policy_name(path, *index), source);
+    }
     let (status, code) = match &error {
         RecordError::Io(_) => (Status::Internal, "file_unwritable"),
         RecordError::Chain { .. } => (Status::Rejected, "record_chain"),
-        RecordError::Policy { source: confide_policy::PolicyError::DangerNotBuilt, .. } => {
-            (Status::Unsupported, "danger_policy_unsupported")
-        }
         _ => (Status::Malformed, "record_malformed"),
     };
     let message = match &error {
@@ -224,6 +245,10 @@ pub(crate) fn fault(path: &Path, error: RecordError) -> Failure {
     };
     let failure = Failure::new(status, code, format!("{}: {message}", path.display()));
     match error {
+        RecordError::Format { index: 1.., source: CborError::Truncated { .. } } => failure.hint(
+            "its end was cut off, or a program was stopped as it recorded: record to the file once more, and the part of a \
+             record moves into a file beside it; the records before it are whole",
+        ),
         RecordError::TooLarge(_) => failure.hint(
             "begin a new file, or record to a folder, a path that ends with a slash, which `confide audit` reads whole",
         ),

@@ -20,6 +20,11 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// What is printed first: the verdict, behind which an error may stand.
+pub(crate) fn verdict(output: &Output) -> String {
+    stdout(output).split_inclusive('\n').next().unwrap_or_default().to_owned()
+}
+
 pub(crate) fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(output)))
 }

@@ -1,16 +1,19 @@
 //! The child's half: reads requests from the socket, runs them in turn, writes what happens.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustix::stdio::{dup2_stderr, dup2_stdout};
 
+use super::handing::hand_over;
 use super::inherited::close_inherited;
 use super::{close_to_debuggers, fix_thread_count};
 use crate::engine::{Engine, Generation, Step};
@@ -45,6 +48,9 @@ pub enum ChildError {
     /// The process cannot be closed to debuggers and core dumps, or tied to the guest.
     #[error("the process cannot be closed to debuggers")]
     Closing(#[source] io::Error),
+    /// The process cannot be confined, or the guest cannot be told what it is refused.
+    #[error("the process cannot be confined")]
+    Confining(#[source] io::Error),
     /// The model cannot be loaded. The guest was told.
     #[error("the model cannot be loaded")]
     Model(#[from] EngineError),
@@ -57,12 +63,16 @@ pub enum ChildError {
 /// Returns when the guest closes the socket. Closes every other descriptor first, but for standard output and error: call
 /// it before the program has opened anything. Then starts the program again, see [`fix_thread_count`].
 ///
-/// From here on the process leaves no core dump and ends with the guest. A panic prints its place and nothing else, since
-/// the message could quote a prompt. It ends the process, unless it is one of a library on text of others.
+/// `confine` takes from this thread, and so from all that it starts, what an engine does not need. The guest is handed what it
+/// returns ([`super::EngineProcess::supervisor`]).
+///
+/// From here on the process leaves no core dump and ends with the guest. What goes wrong up to here is told on standard error; before
+/// a byte of the model is read that leads to `/dev/null`, as standard output does: whoever gets hold of this process by a checkpoint or
+/// a prompt writes to nobody's log or console. A panic ends the process, unless it is one of a library on text of others.
 ///
 /// # Errors
 /// Any [`ChildError`].
-pub fn run_child(model: &Path) -> Result<(), ChildError> {
+pub fn run_child(model: &Path, confine: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), ChildError> {
     close_inherited().map_err(ChildError::Inherited)?;
     fix_thread_count();
     end_on_panic();
@@ -72,6 +82,9 @@ pub fn run_child(model: &Path) -> Result<(), ChildError> {
     let socket = io::stdin().as_fd().try_clone_to_owned().map_err(ChildError::NoSocket)?;
     let socket = UnixStream::from(socket);
     socket.peer_addr().map_err(ChildError::NoSocket)?;
+    let supervisor = confine().map_err(ChildError::Confining)?;
+    hand_over(&socket, supervisor).map_err(ChildError::Confining)?;
+    fall_silent().map_err(ChildError::Confining)?;
     match ModelDirectory::open(model) {
         Ok(files) => serve(socket, files),
         Err(error) => refuse(&socket, error),
@@ -241,8 +254,15 @@ impl<'a> Scheduler<'a> {
     }
 }
 
-/// Makes a panic of any thread print its place alone, and end the process where nobody catches it, so that the guest learns
-/// of it.
+/// From here on nothing that this process prints is read by anybody.
+fn fall_silent() -> io::Result<()> {
+    let nowhere = File::options().write(true).open("/dev/null")?;
+    dup2_stdout(&nowhere)?;
+    Ok(dup2_stderr(&nowhere)?)
+}
+
+/// Makes a panic of any thread print its place alone, as long as anything is printed, and end the process where nobody catches it,
+/// so that the guest learns of it.
 fn end_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         use std::io::Write as _;

@@ -19,6 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
+use super::handing::take_over;
 use crate::engine::ModelInfo;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
@@ -35,6 +36,9 @@ pub struct EngineCommand {
     pub environment: Vec<(String, String)>,
     /// How long the child may say nothing while it has requests. Then it counts as hung.
     pub patience: Duration,
+    /// User and group of the child, without any other group; those of this process where there is none. To start it as another
+    /// one takes the capabilities CAP_SETUID and CAP_SETGID, to end it CAP_KILL.
+    pub user: Option<u32>,
 }
 
 /// Why there is no engine process.
@@ -59,6 +63,7 @@ pub enum ProcessError {
 pub struct EngineProcess {
     client: EngineClient,
     child: Child,
+    supervisor: Option<OwnedFd>,
 }
 
 impl EngineProcess {
@@ -71,17 +76,17 @@ impl EngineProcess {
     /// Any [`ProcessError`]; the child is then killed.
     pub async fn spawn(command: &EngineCommand) -> Result<Self, ProcessError> {
         let (ours, theirs) = StdUnixStream::pair().map_err(ProcessError::Spawn)?;
-        let child = Command::new(&command.program)
-            .args(&command.arguments)
-            .env_clear()
-            .envs(command.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(ProcessError::Spawn)?;
-        let client = EngineClient::connect(ours, command.patience).await?;
-        Ok(Self { client, child })
+        let child = start(command, theirs).map_err(ProcessError::Spawn)?;
+        ours.set_nonblocking(true).map_err(ProcessError::Spawn)?;
+        let ours = UnixStream::from_std(ours).map_err(ProcessError::Spawn)?;
+        let supervisor = take_over(&ours).await.map_err(ProtocolError::from)?.ok_or(ProcessError::Exited)?;
+        let client = EngineClient::over(ours, command.patience).await?;
+        Ok(Self { client, child, supervisor: Some(supervisor) })
+    }
+
+    /// What the child's function `confine` returned ([`super::run_child`]), once.
+    pub fn supervisor(&mut self) -> Option<OwnedFd> {
+        self.supervisor.take()
     }
 
     /// The connection to the child. Clones of it fail once the child is gone.
@@ -101,6 +106,22 @@ impl EngineProcess {
     pub async fn exited(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
+}
+
+/// The child with `socket` as its standard input. Nothing of it stays open here: a child that ends is noticed by that.
+fn start(command: &EngineCommand, socket: StdUnixStream) -> io::Result<Child> {
+    let mut starting = Command::new(&command.program);
+    if let Some(user) = command.user {
+        starting.uid(user).gid(user);
+    }
+    starting
+        .args(&command.arguments)
+        .env_clear()
+        .envs(command.environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::from(OwnedFd::from(socket)))
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
 }
 
 /// A connection to an engine process. Clones share it.
@@ -132,8 +153,12 @@ impl EngineClient {
     /// [`ProcessError::Refused`], [`ProcessError::Exited`] or [`ProcessError::Protocol`].
     pub async fn connect(socket: StdUnixStream, patience: Duration) -> Result<Self, ProcessError> {
         socket.set_nonblocking(true).map_err(ProtocolError::from)?;
-        let (mut incoming, outgoing) =
-            UnixStream::from_std(socket).map_err(ProtocolError::from)?.into_split();
+        Self::over(UnixStream::from_std(socket).map_err(ProtocolError::from)?, patience).await
+    }
+
+    /// As [`connect`](Self::connect), on a socket of tokio's.
+    async fn over(socket: UnixStream, patience: Duration) -> Result<Self, ProcessError> {
+        let (mut incoming, outgoing) = socket.into_split();
         let ready = match protocol::read_async(&mut incoming).await {
             Ok(Some(FromEngine::Ready(ready))) => ready,
             Ok(Some(FromEngine::Refused(failure))) => return Err(ProcessError::Refused(failure)),

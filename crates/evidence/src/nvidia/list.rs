@@ -17,11 +17,13 @@ use crate::x509::{MAX_CRL, whole_sequence};
 /// The largest evidence list accepted, in bytes. NVIDIA's recorded one of eight GPUs has 97 KiB: [`MAX_DEVICES`] have
 /// under 400 KiB.
 pub const MAX_EVIDENCE_LIST: usize = 1024 * 1024;
-/// The largest file that [`decoded`] accepts, in bytes: the largest revocation list in hexadecimal, with line ends.
+/// The largest file that [`decoded`] and [`decoded_rim`] accept, in bytes: the largest revocation list in hexadecimal, with line ends.
 pub const MAX_DECODED: usize = 3 * MAX_CRL;
 
 /// First byte of an SPDM 1.1 report; no text has it.
 const SPDM: u8 = 0x11;
+/// Second byte of a report in any version of SPDM: the request GET_MEASUREMENTS (DSP0274 section 10.11).
+const GET_MEASUREMENTS: u8 = 0xe0;
 const PEM: &[u8] = b"-----BEGIN ";
 
 /// Why an evidence list could not be read.
@@ -60,6 +62,9 @@ pub enum ItemError {
     /// Another version of the form than 1.0.
     #[error("version {0:?} is not supported")]
     Version(String),
+    /// Another architecture than those of [`Architecture`].
+    #[error("the architecture {0:?} is not supported: HOPPER, BLACKWELL and LS10 are")]
+    Architecture(String),
     /// The nonce is not 32 bytes in hexadecimal.
     #[error("the nonce is not 64 hexadecimal digits")]
     Nonce,
@@ -100,6 +105,14 @@ pub enum FileError {
     /// Neither binary evidence nor an encoding of it.
     #[error("neither an SPDM report nor DER, and no hexadecimal digits, base64 or PEM of them")]
     Neither,
+    /// DER where a report is expected: certificates, an OCSP answer or a revocation list.
+    #[error(
+        "expected an SPDM report, found DER: a chain of certificates, an OCSP answer or a revocation list"
+    )]
+    NotReport,
+    /// Neither XML nor an encoding of it.
+    #[error("neither an XML document nor hexadecimal digits, base64 or PEM of one")]
+    Document,
     /// The report cannot be read, so that nothing says what device it is of.
     #[error(transparent)]
     Report(#[from] ReportError),
@@ -109,8 +122,7 @@ pub enum FileError {
 }
 
 /// The architecture that a list names, in NVIDIA's words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Architecture {
     /// HOPPER: GPUs.
@@ -130,6 +142,10 @@ impl Architecture {
             Self::Blackwell => "BLACKWELL",
             Self::Ls10 => "LS10",
         }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        [Self::Hopper, Self::Blackwell, Self::Ls10].into_iter().find(|one| one.name() == name)
     }
 
     /// What devices of the architecture are.
@@ -157,7 +173,8 @@ pub struct ListedDevice {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item<'a> {
-    arch: Architecture,
+    #[serde(borrow)]
+    arch: Cow<'a, str>,
     #[serde(borrow)]
     nonce: Cow<'a, str>,
     #[serde(borrow)]
@@ -205,11 +222,13 @@ fn listed(item: &RawValue) -> Result<ListedDevice, ItemError> {
     if let Some(other) = item.version.filter(|version| version != "1.0") {
         return Err(ItemError::Version(other.chars().take(32).collect()));
     }
+    let arch = Architecture::of(&item.arch)
+        .ok_or_else(|| ItemError::Architecture(item.arch.chars().take(32).collect()))?;
     let nonce = hex::decode_array(&item.nonce).ok_or(ItemError::Nonce)?;
     let report = field("evidence", &item.evidence, MAX_REPORT)?;
     let chain = field("certificate", &item.certificate, MAX_PEM)?;
-    let device = DeviceEvidence { kind: item.arch.kind(), chain: chain.into(), report: report.into() };
-    Ok(ListedDevice { arch: item.arch, nonce, device })
+    let device = DeviceEvidence { kind: arch.kind(), chain: chain.into(), report: report.into() };
+    Ok(ListedDevice { arch, nonce, device })
 }
 
 fn field(field: &'static str, text: &str, limit: usize) -> Result<Vec<u8>, ItemError> {
@@ -227,6 +246,9 @@ fn field(field: &'static str, text: &str, limit: usize) -> Result<Vec<u8>, ItemE
 /// [`FileError`]. Whether the chain is one shows when it is parsed.
 pub fn device_of(report: &[u8], chain: &[u8]) -> Result<DeviceEvidence, FileError> {
     let report = decoded(report)?;
+    if is_der(&report) {
+        return Err(FileError::NotReport);
+    }
     let kind = match Report::parse(&report)?.kind {
         report::DeviceKind::Gpu => DeviceKind::NvidiaGpu,
         report::DeviceKind::Switch => DeviceKind::NvidiaSwitch,
@@ -271,24 +293,44 @@ fn der_values(bytes: &[u8]) -> Result<Vec<Vec<u8>>, FileError> {
 /// 2. all of it is hexadecimal digits and white space: hexadecimal. So DER that is nothing but such digits is not
 ///    recognised, nor base64 without any other letter, both of which nothing real is;
 /// 3. all of it is letters of base64 and white space: base64;
-/// 4. it begins with 0x11 (SPDM 1.1) or is DER values (SEQUENCEs) throughout: the file itself.
+/// 4. it begins with 0x11 (SPDM 1.1), or as a report of another version 1 of SPDM, or is DER values (SEQUENCEs) throughout: the
+///    file itself.
 ///
 /// What is decoded must begin as in 4 as well, or with PEM, which is decoded in turn.
 ///
 /// # Errors
 /// [`FileError`].
 pub fn decoded(file: &[u8]) -> Result<Vec<u8>, FileError> {
+    let bytes = unwrapped(file)?;
+    let is_report = matches!(&bytes[..], [SPDM, ..] | [0x10..=0x1f, GET_MEASUREMENTS, ..]);
+    if is_report || is_der(&bytes) { Ok(bytes) } else { Err(FileError::Neither) }
+}
+
+/// The XML document of a file that holds a reference integrity manifest: as it is, or as hexadecimal digits, base64 or
+/// PEM of it, which show as in [`decoded`]. Either begins with `<` behind white space, so that no document is taken for
+/// an encoding. Files of at most [`MAX_DECODED`] bytes; how large the document may be is
+/// [`Rim::parse`](super::Rim::parse)'s to say.
+///
+/// # Errors
+/// [`FileError`], of which [`FileError::Document`] where what is there is no XML.
+pub fn decoded_rim(file: &[u8]) -> Result<Vec<u8>, FileError> {
+    let document = unwrapped(file)?;
+    let is_xml = document.trim_ascii_start().starts_with(b"<");
+    if is_xml { Ok(document) } else { Err(FileError::Document) }
+}
+
+/// What stands in PEM, in hexadecimal digits or in base64, or the file itself.
+fn unwrapped(file: &[u8]) -> Result<Vec<u8>, FileError> {
     if file.len() > MAX_DECODED {
         return Err(FileError::TooLarge(file.len()));
     }
-    let bytes = match pem_decoded(file)? {
-        Some(bytes) => bytes,
-        None => match text_decoded(file)? {
-            Some(text) => pem_decoded(&text)?.unwrap_or(text),
-            None => file.to_vec(),
-        },
-    };
-    if bytes.first() == Some(&SPDM) || is_der(&bytes) { Ok(bytes) } else { Err(FileError::Neither) }
+    if let Some(bytes) = pem_decoded(file)? {
+        return Ok(bytes);
+    }
+    match text_decoded(file)? {
+        Some(text) => Ok(pem_decoded(&text)?.unwrap_or(text)),
+        None => Ok(file.to_vec()),
+    }
 }
 
 /// The contents of PEM blocks of one label; nothing where the text is no PEM.
@@ -398,6 +440,8 @@ mod tests {
     #[test]
     fn what_is_wrong_in_an_item_is_named() {
         assert_eq!(refused("version", "\"2.0\""), ItemError::Version("2.0".to_owned()));
+        assert_eq!(refused("arch", "\"RUBIN\""), ItemError::Architecture("RUBIN".to_owned()));
+        assert_eq!(refused("arch", "\"hopper\""), ItemError::Architecture("hopper".to_owned()));
         for nonce in ["", "0a", &"0a".repeat(33), &"0x".repeat(32), &"0a ".repeat(32)] {
             assert_eq!(refused("nonce", &format!("\"{nonce}\"")), ItemError::Nonce, "{nonce}");
         }
@@ -409,9 +453,7 @@ mod tests {
             let expected = ItemError::TooLarge { field, size: limit + 1, limit };
             assert_eq!(refused(field, &of(limit + 1)), expected);
         }
-        for (name, value) in
-            [("arch", "\"hopper\""), ("arch", "\"RUBIN\""), ("nonce", "1"), ("uuid", "\"x\"")]
-        {
+        for (name, value) in [("arch", "1"), ("nonce", "1"), ("uuid", "\"x\"")] {
             assert!(matches!(refused(name, value), ItemError::Json(_)), "{name} {value}");
         }
         let error = with("uuid", "\"x\"").unwrap_err().to_string();
@@ -517,7 +559,12 @@ mod tests {
         assert_eq!(decoded(b"{\"a\": 1}"), Err(FileError::Neither));
         assert_eq!(decoded(&[0x30, 3, 2, 1]), Err(FileError::Neither), "cut");
         assert_eq!(decoded(&[DER, &[0]].concat()), Err(FileError::Neither), "a byte behind");
-        assert_eq!(decoded(&[0x12, 0xe0, 0xff]), Err(FileError::Neither), "SPDM 1.2");
+        assert_eq!(decoded(&[0x22, 0xe0, 0xff]), Err(FileError::Neither), "SPDM 2.2, which nobody knows");
+        let later = [0x12, 0xe0, 0xff];
+        assert_eq!(decoded(&later).as_deref(), Ok(&later[..]));
+        let error = device_of(&later, b"").unwrap_err();
+        assert!(matches!(&error, FileError::Report(error) if error.is_unsupported()), "SPDM 1.2: {error:?}");
+        assert_eq!(device_of(DER, b""), Err(FileError::NotReport));
         let large = vec![0x11; MAX_DECODED + 1];
         assert_eq!(decoded(&large), Err(FileError::TooLarge(large.len())));
         assert_eq!(device_of(&large, b""), Err(FileError::TooLarge(large.len())));
@@ -526,6 +573,34 @@ mod tests {
         assert_eq!(decoded(b"-----BEGIN X"), Err(FileError::Pem(PemError::Unterminated)));
         let no_der = pem_of(&[b"text"], "CERTIFICATE");
         assert_eq!(decoded(no_der.as_bytes()), Err(FileError::Neither));
+    }
+
+    #[test]
+    fn manifests_are_xml_in_any_encoding() {
+        for document in [&b"<a>x</a>"[..], b"\n <a/>\n", b"<"] {
+            let base64 = pem::base64_text(document);
+            let in_pem = pem_of(&[document], "RIM");
+            let encodings = [hex::encode(document), hex::encode(document).to_uppercase(), base64, in_pem];
+            for text in encodings {
+                assert_eq!(decoded_rim(text.as_bytes()).as_deref(), Ok(document), "{text}");
+                assert_eq!(decoded_rim(format!(" {text}\r\n").as_bytes()).as_deref(), Ok(document), "{text}");
+            }
+            assert_eq!(decoded_rim(document).as_deref(), Ok(document));
+        }
+    }
+
+    #[test]
+    fn what_is_no_manifest_in_any_encoding_is_refused() {
+        assert_eq!(decoded_rim(b" "), Err(FileError::Empty));
+        for other in [DER, b"{}", b"a<b/>", b"\xef\xbb\xbf<a/>"] {
+            assert_eq!(decoded_rim(other), Err(FileError::Document), "{other:?}");
+            assert_eq!(decoded_rim(hex::encode(other).as_bytes()), Err(FileError::Document), "{other:?}");
+        }
+        assert_eq!(decoded_rim(b"3c612f3"), Err(FileError::Hexadecimal));
+        assert_eq!(decoded_rim(b"PGEvPg="), Err(FileError::Base64));
+        assert_eq!(decoded_rim(b"-----BEGIN RIM"), Err(FileError::Pem(PemError::Unterminated)));
+        let large = vec![b'<'; MAX_DECODED + 1];
+        assert_eq!(decoded_rim(&large), Err(FileError::TooLarge(large.len())));
     }
 
     #[test]
@@ -549,7 +624,7 @@ mod tests {
         fn no_input_panics_and_what_is_decoded_stays(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = evidence_list(&bytes);
             if let Ok(found) = decoded(&bytes) {
-                prop_assert!(found.first() == Some(&SPDM) || is_der(&found));
+                prop_assert!(matches!(found[..], [SPDM, ..] | [0x10..=0x1f, 0xe0, ..]) || is_der(&found));
             }
         }
 

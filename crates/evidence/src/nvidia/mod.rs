@@ -22,7 +22,7 @@ pub use chain::{CHAIN_LENGTH, ChainError, DeviceChain, Family};
 pub use fwid::{Fwid, FwidError, MAX_FLAGS, OperationalFlag, TcbInfo};
 pub use list::{
     Architecture, FileError, ItemError, ListError, ListedDevice, MAX_DECODED, MAX_EVIDENCE_LIST, decoded,
-    device_of, evidence_list,
+    decoded_rim, device_of, evidence_list,
 };
 pub use nras::{
     Jwk, JwkKey, Jwks, JwksError, MAX_JWKS, MAX_JWKS_KEYS, MAX_KEY_ID, MAX_NRAS_ANSWER, MAX_NRAS_MEMBERS,

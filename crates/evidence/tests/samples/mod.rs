@@ -5,7 +5,9 @@
 use std::sync::LazyLock;
 
 use confide_evidence::bytes::{ByteString, Bytes, Digest};
-use confide_evidence::configuration::{DecidingConfiguration, EgressPhase, EgressPhases, VolumeRole};
+use confide_evidence::configuration::{
+    DecidingConfiguration, EgressPhase, EgressPhases, PhaseMode, VolumeRole,
+};
 use confide_evidence::document::*;
 use confide_evidence::event::*;
 use confide_evidence::hash::sha256;
@@ -54,11 +56,12 @@ pub fn configuration() -> DecidingConfiguration {
     DecidingConfiguration {
         model: "tiny".into(),
         egress: EgressPhases {
-            boot: EgressPhase { mode: EgressMode::Open, policy: None },
-            serve: EgressPhase { mode: EgressMode::Locked, policy: Some(fill("egress policy")) },
+            boot: EgressPhase { mode: PhaseMode::Bootstrap, policy: Some(fill("egress policy")) },
+            serve: EgressPhase { mode: PhaseMode::Locked, policy: Some(fill("egress policy")) },
         },
         engine: engine(),
         volumes: vec![VolumeRole { name: "weights".into(), role: "weights".into() }],
+        manifest: None,
     }
 }
 
@@ -99,8 +102,9 @@ pub fn claims() -> Claims {
         egress: Egress {
             mode: EgressMode::Locked,
             policy: Some(fill("egress policy")),
+            allowed: vec!["terminate api.example.com:443".into(), "tcp 10.0.0.0/8:5432".into()],
             ruleset: Some(fill("ruleset")),
-            host_visible: vec!["dns".into(), "10.0.0.0/8".into()],
+            host_visible: vec!["tcp 10.0.0.0/8:5432".into()],
         },
         engine: engine(),
         volumes: vec![volume(), Volume { name: "state".into(), verity_root: None, ..volume() }],
@@ -112,7 +116,7 @@ pub fn claims() -> Claims {
 pub fn open_claims() -> Claims {
     Claims {
         gpus: Gpus { count: 0, ready: false, dev_tools: false, environment: String::new() },
-        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: vec![] },
+        egress: Egress::open(),
         volumes: vec![],
         changing: Changing { drops: 0, locked_at: None, guest_time: 1_750_000_060 },
         ..claims()

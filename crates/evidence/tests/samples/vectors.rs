@@ -2,15 +2,10 @@
 //!
 //! In inputs, `{"hex": …}` is a byte string; all else stands for itself.
 
-use cbor4ii::core::Value as Cbor;
-use cbor4ii::core::dec::Decode as _;
-use cbor4ii::core::utils::SliceReader;
 use confide_evidence::bytes::Bytes;
-use confide_evidence::cbor::to_canonical;
 use confide_evidence::document::{TdxCollateral, devices_digest};
 use confide_evidence::event::RuntimeEvent;
 use confide_evidence::hash::{length_prefixed, sha256};
-use confide_evidence::hex;
 use confide_evidence::receipt::salted_hash;
 use confide_evidence::record::opinion_inputs;
 use confide_evidence::transcript::*;
@@ -18,6 +13,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::samples::*;
+use forms::{bytes, encoding, value, vector};
+
+#[path = "forms.rs"]
+mod forms;
 
 /// The whole file, as committed.
 pub fn file() -> String {
@@ -32,44 +31,9 @@ pub fn file() -> String {
         manifests(),
         records_and_receipts(),
         opinions(),
-        releases(),
     ]
     .concat();
-    let file = json!({ "format": "confide test vectors", "version": 1, "vectors": vectors });
-    let mut text = serde_json::to_string_pretty(&file).expect("JSON values have a text form");
-    text.push('\n');
-    text
-}
-
-fn vector(kind: &str, name: &str, inputs: Value, output: &[u8]) -> Value {
-    json!({ "kind": kind, "name": name, "inputs": inputs, "output": hex::encode(output) })
-}
-
-fn bytes(bytes: impl AsRef<[u8]>) -> Value {
-    json!({ "hex": hex::encode(bytes.as_ref()) })
-}
-
-/// A value as JSON from which its canonical encoding can be made again.
-fn value<T: Serialize + ?Sized>(value: &T) -> Value {
-    let encoded = to_canonical(value).expect("samples encode");
-    let decoded = Cbor::decode(&mut SliceReader::new(&encoded)).expect("canonical CBOR decodes");
-    json_of(decoded)
-}
-
-fn json_of(cbor: Cbor) -> Value {
-    match cbor {
-        Cbor::Null => Value::Null,
-        Cbor::Bool(value) => Value::Bool(value),
-        Cbor::Integer(value) => json!(u64::try_from(value).expect("formats use unsigned integers")),
-        Cbor::Bytes(value) => bytes(value),
-        Cbor::Text(value) => Value::String(value),
-        Cbor::Array(items) => items.into_iter().map(json_of).collect(),
-        Cbor::Map(entries) => entries
-            .into_iter()
-            .map(|(key, value)| (json_of(key).as_str().unwrap_or_default().to_owned(), json_of(value)))
-            .collect(),
-        other => unreachable!("formats have no {other:?}"),
-    }
+    forms::file(&vectors)
 }
 
 fn basics() -> Vec<Value> {
@@ -81,11 +45,6 @@ fn basics() -> Vec<Value> {
         inputs,
         &length_prefixed(&fields),
     )]
-}
-
-fn encoding<T: Serialize + ?Sized>(name: &str, rule: &str, sample: &T) -> Value {
-    let encoded = to_canonical(sample).expect("samples encode");
-    vector("encoding", name, json!({ "rule": rule, "value": value(sample) }), &encoded)
 }
 
 fn encodings() -> Vec<Value> {
@@ -133,9 +92,7 @@ fn digests() -> Vec<Value> {
 }
 
 fn event_value(event: &RuntimeEvent) -> Value {
-    let payload = event.payload();
-    let decoded = Cbor::decode(&mut SliceReader::new(&payload)).expect("canonical CBOR decodes");
-    json!({ "kind": event.kind().name(), "payload": json_of(decoded) })
+    json!({ "kind": event.kind().name(), "payload": forms::decoded(&event.payload()) })
 }
 
 fn events() -> Vec<Value> {
@@ -184,18 +141,7 @@ fn transcripts() -> Vec<Value> {
                 claims: claims().digest(),
                 boot_id: boot_id(),
             };
-            let inputs = json!({
-                "role": binding.role().name(),
-                "nonce": bytes(binding.nonce()),
-                "channel": bytes(binding.channel()),
-                "tls_spki": bytes(binding.tls_spki()),
-                "keyset": bytes(transcript.keyset),
-                "devices": bytes(transcript.devices),
-                "claims": bytes(transcript.claims),
-                "boot_id": bytes(transcript.boot_id),
-            });
-            let name = format!("report data: {}", binding.role());
-            vector("report-data", &name, inputs, &transcript.report_data())
+            forms::report_data(&format!("report data: {}", binding.role()), &transcript)
         })
         .collect()
 }
@@ -311,21 +257,4 @@ fn opinions() -> Vec<Value> {
         opinion("second opinion: collateral with every optional entry", &whole),
         opinion("second opinion: collateral with no optional entry", &bare),
     ]
-}
-
-fn releases() -> Vec<Value> {
-    let document_bytes = document().encode().expect("valid sample");
-    let sealed: [(&[u8], &[u8]); 2] =
-        [(b"aad of weights", b"sealed weights key"), (b"aad of state", b"sealed state key")];
-    let nonce: Bytes<32> = fill("broker nonce");
-    let time = 1_750_000_063;
-    let inputs = json!({
-        "document": value(&document()),
-        "nonce": bytes(nonce),
-        "recipient_key": bytes(kem_key().public),
-        "time": time,
-        "sealed": sealed.map(|(aad, ciphertext)| json!({ "aad": bytes(aad), "ciphertext": bytes(ciphertext) })),
-    });
-    let output = release_signing_input(&sha256(&document_bytes), &nonce, &kem_key().public.0, time, &sealed);
-    vec![vector("release-signing-input", "release: what the broker's signature covers", inputs, &output)]
 }

@@ -1,7 +1,8 @@
 //! OpenAI's HTTP API in front of an engine.
 //!
 //! [`Api::handle`] answers requests over whatever carries them; TLS and the attestation endpoint are the listener's.
-//! Routes: `GET /v1/models`, `GET /v1/models/{id}`, `POST /v1/chat/completions`, `GET /healthz`, `GET /readyz`.
+//! Routes, of which [`ROUTES`] is the whole list: `GET /v1/models`, `GET /v1/models/{id}`, `POST /v1/chat/completions`,
+//! `GET /healthz`, `GET /readyz`.
 //! Every other request, and every fault, gets an answer in the form of OpenAI's API with a stable code.
 //!
 //! Prompts and completions are never logged: no type here that holds them implements `Debug` or `Display`, and
@@ -38,7 +39,8 @@ pub use self::fault::Fault;
 pub use self::generator::{Events, Generator};
 pub use self::json::Kind;
 pub use self::request::{CompletionRequest, Delivery};
-use self::route::Route;
+pub(crate) use self::route::Route;
+pub use self::route::{Place, ROUTES};
 use self::stream::EventStream;
 use crate::receipts::{Draft, Receipts, announce, takes_trailers};
 
@@ -154,6 +156,8 @@ pub(crate) fn overloaded() -> Response<Body> {
 impl Shared {
     async fn answer<B: HttpBody>(&self, route: Route, request: Request<B>) -> Result<Response<Body>, Fault> {
         match route {
+            // Whoever knows the connection and the guest's egress has answered these.
+            Route::Attestation | Route::Metrics => Err(Fault::UnknownRoute),
             Route::Models => Ok(ok(&ModelList::new(&self.model))),
             Route::Model(id) => {
                 self.check_model(&id)?;
@@ -279,7 +283,7 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings and numbers always serialise")
 }
 
-/// The guest's clock, which the host sets.
+/// The guest's clock, which the host sets where no broker does.
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

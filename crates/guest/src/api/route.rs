@@ -1,12 +1,15 @@
 //! The routes: a closed list.
 
+use confide_evidence::document::ATTESTATION_PATH;
 use http::Method;
 
 use super::fault::Fault;
 
 /// What a request is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Route {
+pub(crate) enum Route {
+    /// The attestation endpoint, which is the listener's: it knows the connection.
+    Attestation,
     /// `/v1/models`
     Models,
     /// `/v1/models/{id}`: the identifier, decoded. Those of Hugging Face contain a slash.
@@ -17,17 +20,49 @@ pub(super) enum Route {
     Health,
     /// `/readyz`: the program answers prompts.
     Ready,
+    /// `/metrics`: what left the guest, in numbers; the listener's, like attestation.
+    Metrics,
 }
 
-/// Methods of a route, as the field `Allow` lists them (RFC 9110 section 10.2.1).
+/// Where something is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// The path. One that ends in a slash stands for all that follows it, and for nothing by itself.
+    pub path: &'static str,
+    /// Its methods, as the field `Allow` lists them (RFC 9110 section 10.2.1).
+    pub methods: &'static str,
+    /// What a request for it is about, by what follows the path.
+    route: fn(&str) -> Option<Route>,
+}
+
+/// Every path that a guest answers at, with whatever features it is built. At any other there is nothing (404).
+pub const ROUTES: &[Place] = &[
+    Place { path: ATTESTATION_PATH, methods: WRITE, route: |_| Some(Route::Attestation) },
+    Place { path: "/v1/models", methods: READ, route: |_| Some(Route::Models) },
+    Place { path: "/v1/models/", methods: READ, route: |id| decode(id).map(Route::Model) },
+    Place { path: "/v1/chat/completions", methods: WRITE, route: |_| Some(Route::ChatCompletions) },
+    Place { path: "/healthz", methods: READ, route: |_| Some(Route::Health) },
+    Place { path: "/readyz", methods: READ, route: |_| Some(Route::Ready) },
+    Place { path: "/metrics", methods: READ, route: |_| Some(Route::Metrics) },
+];
+
 const READ: &str = "GET, HEAD";
 const WRITE: &str = "POST";
 
+impl Place {
+    /// What follows its path in this one; `None` where that is elsewhere.
+    fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+        path.strip_prefix(self.path).filter(|rest| rest.is_empty() != self.path.ends_with('/'))
+    }
+}
+
 impl Route {
     /// Finds the route of `path` and checks the method.
-    pub(super) fn new(method: &Method, path: &str) -> Result<Self, Fault> {
-        let route = Self::of(path).ok_or(Fault::UnknownRoute)?;
-        match (route.allowed(), method) {
+    pub(crate) fn new(method: &Method, path: &str) -> Result<Self, Fault> {
+        let found = ROUTES.iter().find_map(|place| Some((place, place.rest(path)?)));
+        let (place, rest) = found.ok_or(Fault::UnknownRoute)?;
+        let route = (place.route)(rest).ok_or(Fault::UnknownRoute)?;
+        match (place.methods, method) {
             (READ, &Method::GET | &Method::HEAD) | (WRITE, &Method::POST) => Ok(route),
             (allowed, _) => Err(Fault::MethodNotAllowed { allowed }),
         }
@@ -36,30 +71,13 @@ impl Route {
     /// The name in logs. A path could carry anything.
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::Attestation => "attestation",
             Self::Models => "models",
             Self::Model(_) => "model",
             Self::ChatCompletions => "chat_completions",
             Self::Health => "health",
             Self::Ready => "ready",
-        }
-    }
-
-    fn of(path: &str) -> Option<Self> {
-        match path {
-            "/v1/models" => Some(Self::Models),
-            "/v1/chat/completions" => Some(Self::ChatCompletions),
-            "/healthz" => Some(Self::Health),
-            "/readyz" => Some(Self::Ready),
-            _ => {
-                path.strip_prefix("/v1/models/").filter(|id| !id.is_empty()).and_then(decode).map(Self::Model)
-            }
-        }
-    }
-
-    fn allowed(&self) -> &'static str {
-        match self {
-            Self::ChatCompletions => WRITE,
-            Self::Models | Self::Model(_) | Self::Health | Self::Ready => READ,
+            Self::Metrics => "metrics",
         }
     }
 }
@@ -99,16 +117,21 @@ mod tests {
             (Method::GET, "/v1/models/Qwen/Qwen3-8B", model("Qwen/Qwen3-8B")),
             (Method::GET, "/v1/models/Qwen%2fQwen3-8B", model("Qwen/Qwen3-8B")),
             (Method::POST, "/v1/chat/completions", Ok(Route::ChatCompletions)),
+            (Method::POST, ATTESTATION_PATH, Ok(Route::Attestation)),
             (Method::GET, "/healthz", Ok(Route::Health)),
             (Method::GET, "/readyz", Ok(Route::Ready)),
+            (Method::GET, "/metrics", Ok(Route::Metrics)),
             (Method::GET, "/v1/chat/completions", Err(405)),
             (Method::OPTIONS, "/v1/chat/completions", Err(405)),
             (Method::POST, "/v1/models", Err(405)),
             (Method::DELETE, "/v1/models/tiny", Err(405)),
             (Method::POST, "/healthz", Err(405)),
+            (Method::GET, ATTESTATION_PATH, Err(405)),
             (Method::GET, "/", Err(404)),
             (Method::GET, "/v1", Err(404)),
             (Method::GET, "/v1/models/", Err(404)),
+            (Method::GET, "/v1/modelstiny", Err(404)),
+            (Method::POST, "/v1/chat/completions2", Err(404)),
             (Method::POST, "/v1/chat/completions/", Err(404)),
             (Method::POST, "/V1/chat/completions", Err(404)),
             (Method::POST, "//v1/chat/completions", Err(404)),

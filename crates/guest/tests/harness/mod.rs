@@ -71,6 +71,10 @@ impl Installation {
         installation
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(crate) fn model(&self) -> PathBuf {
         self.folder.path().join("model")
     }

@@ -5,8 +5,10 @@ use rcgen::{
     KeyIdMethod, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
 };
 
-use super::device::LeafUsage;
+use super::device::{FwidKey, LeafUsage};
+use super::flaw::{self, FlawedCertificate};
 use crate::authority::{Authority, nvidia_style_name};
+use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
 use crate::text::{date_time, hex_upper};
 use crate::{SimulatorError, Window, der};
@@ -102,8 +104,11 @@ pub(super) struct Identity {
     pub(super) fwid: [u8; 48],
     /// svn and flags of TcbInfo, of Blackwell alone.
     pub(super) tcb: (u8, [u8; 4]),
+    /// The key beside the FWID, of Hopper devices and switches alone.
+    pub(super) fwid_key: FwidKey,
     pub(super) leaf_usage: LeafUsage,
     pub(super) leaf_window: Window,
+    pub(super) flawed: Option<FlawedCertificate>,
 }
 
 /// The device's PDI.
@@ -118,17 +123,13 @@ pub(super) fn issue(
     identity: &Identity,
 ) -> Result<Vec<Vec<u8>>, SimulatorError> {
     let [provisioner, above] = identity.family.authorities();
+    let flaw = |at| FlawedCertificate::of(identity.flawed, at);
     let brom_params = brom_certificate(identity)?;
-    let brom_certificate = brom_params.signed_by(brom, &provisioner.issuer()?)?;
+    let brom_certificate = flaw::issue(brom_params.clone(), brom, &provisioner.issuer()?, flaw(1))?;
     let issuer = Issuer::new(brom_params, brom);
-    let leaf = leaf_certificate(brom, identity)?.signed_by(leaf, &issuer)?;
-    Ok(vec![
-        leaf.der().to_vec(),
-        brom_certificate.der().to_vec(),
-        provisioner.certificate(),
-        above.certificate(),
-        Authority::GpuRoot.certificate(),
-    ])
+    let leaf = flaw::issue(leaf_certificate(brom, identity)?, leaf, &issuer, flaw(0))?;
+    let above = flaw::authorities(&[provisioner, above, Authority::GpuRoot], 2, identity.flawed)?;
+    Ok([vec![leaf, brom_certificate], above].concat())
 }
 
 fn brom_certificate(identity: &Identity) -> Result<CertificateParams, SimulatorError> {
@@ -159,7 +160,13 @@ fn leaf_certificate(brom: &SigningKey, identity: &Identity) -> Result<Certificat
     params.key_identifier_method = KeyIdMethod::PreSpecified(serial.to_vec());
     let fwid = match family {
         Family::Gh100 | Family::Ls10 => {
-            CustomExtension::from_oid_content(&COMPOSITE_DEVICE_ID, composite_device_id(brom, &identity.fwid))
+            let key = match identity.fwid_key {
+                FwidKey::Brom => brom.subject_public_key_info(),
+                FwidKey::Another => {
+                    SigningKey::derive(Curve::P384, "FWID of another key", 0)?.subject_public_key_info()
+                }
+            };
+            CustomExtension::from_oid_content(&COMPOSITE_DEVICE_ID, composite_device_id(key, &identity.fwid))
         }
         Family::Gb100 | Family::Gb20x => CustomExtension::from_oid_content(&TCB_INFO, tcb_info(identity)),
     };
@@ -189,8 +196,8 @@ fn device_certificate(
 }
 
 /// CompositeDeviceID { version 1, the BROM's SubjectPublicKeyInfo, FWID { sha384, digest } }.
-fn composite_device_id(brom: &SigningKey, fwid: &[u8; 48]) -> Vec<u8> {
-    der::sequence(&[der::integer(1), brom.subject_public_key_info(), sha384_fwid(fwid)])
+fn composite_device_id(key: Vec<u8>, fwid: &[u8; 48]) -> Vec<u8> {
+    der::sequence(&[der::integer(1), key, sha384_fwid(fwid)])
 }
 
 /// DiceTcbInfo (TCG DICE Attestation Architecture 1.1, section 6.1.1) with the fields that NVIDIA writes.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::chain::{Family, Identity};
+use super::flaw::FlawedCertificate;
 use super::golden::Golden;
 use super::report::Report;
 use super::rim::{RimOptions, RimProduct};
@@ -92,6 +93,16 @@ pub enum LeafUsage {
     CertificateSigning,
 }
 
+/// Whose key the FWID extension of a Hopper's or a switch's leaf certificate names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FwidKey {
+    /// The BROM's, which has issued it.
+    #[default]
+    Brom,
+    /// That of nobody, which is wrong.
+    Another,
+}
+
 /// What can be chosen about a GPU. Start from [`GpuOptions::hopper`], [`GpuOptions::blackwell`] or
 /// [`GpuOptions::gb20x`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +125,8 @@ pub struct GpuOptions {
     pub project_sku: String,
     /// The FWID in the leaf certificate.
     pub certificate_fwid: [u8; 48],
+    /// Whose key stands beside it, in the leaf certificate of a Hopper.
+    pub fwid_key: FwidKey,
     /// svn of TcbInfo in the leaf certificate of a Blackwell, below 128.
     pub tcb_svn: u8,
     /// flags of TcbInfo in the leaf certificate of a Blackwell, the first bit the first byte's highest.
@@ -144,6 +157,8 @@ pub struct GpuOptions {
     pub leaf_usage: LeafUsage,
     /// notBefore and notAfter of the leaf certificate, Unix seconds.
     pub leaf_window: Window,
+    /// What is wrong with one certificate of the chain.
+    pub flawed: Option<FlawedCertificate>,
 }
 
 impl GpuOptions {
@@ -162,6 +177,7 @@ impl GpuOptions {
             project: "SIM0".into(),
             project_sku: "0000".into(),
             certificate_fwid: fwid,
+            fwid_key: FwidKey::Brom,
             tcb_svn: 1,
             tcb_flags: [0x80, 0, 0, 0x01],
             report_fwid: Some(fwid),
@@ -177,6 +193,7 @@ impl GpuOptions {
             added_records: Vec::new(),
             leaf_usage: LeafUsage::DigitalSignature,
             leaf_window: Family::Gh100.window(),
+            flawed: None,
         }
     }
 
@@ -348,8 +365,10 @@ impl SimulatedGpu {
             seed: options.seed,
             fwid: options.certificate_fwid,
             tcb: (options.tcb_svn, options.tcb_flags),
+            fwid_key: options.fwid_key,
             leaf_usage: options.leaf_usage,
             leaf_window: options.leaf_window,
+            flawed: options.flawed,
         };
         let brom_key = SigningKey::derive(Curve::P384, &family.label("BROM key"), options.seed)?;
         let leaf_key = SigningKey::derive(Curve::P384, &family.label("FMC key"), options.seed)?;

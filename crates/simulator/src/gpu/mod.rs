@@ -5,6 +5,7 @@ mod c14n;
 mod chain;
 mod crl;
 mod device;
+mod flaw;
 mod golden;
 mod node;
 mod nras;
@@ -16,7 +17,8 @@ mod switch;
 
 pub use c14n::{CanonicalRim, canonical_rim};
 pub use crl::{GpuCrlFlaw, GpuCrlHash, GpuRevocation, GpuRevocationList};
-pub use device::{GpuChip, GpuOptions, LeafUsage, SimulatedGpu};
+pub use device::{FwidKey, GpuChip, GpuOptions, LeafUsage, SimulatedGpu};
+pub use flaw::{CertificateFlaw, FlawedCertificate};
 pub use node::{NodeOptions, SimulatedNode};
 pub use nras::{NrasAuthority, NrasDevice, NrasFlaw, NrasOptions};
 pub use ocsp::{OcspFlaw, OcspHash, OcspOptions, OcspStatus, ocsp_unauthorized};

@@ -2,10 +2,11 @@
 
 use aws_lc_rs::digest;
 use rcgen::{
-    CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, PublicKeyData as _,
-    SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
+    PublicKeyData as _, SerialNumber,
 };
 
+use super::flaw::{self, CertificateFlaw};
 use crate::authority::{Authority, nvidia_style_name};
 use crate::certificate::Fields;
 use crate::ecdsa::Curve;
@@ -21,6 +22,8 @@ const BASIC: [u64; 10] = [1, 3, 6, 1, 5, 5, 7, 48, 1, 1];
 const NONCE: [u64; 10] = [1, 3, 6, 1, 5, 5, 7, 48, 1, 2];
 /// ecdsa-with-SHA384.
 const ECDSA_WITH_SHA384: [u64; 7] = [1, 2, 840, 10_045, 4, 3, 3];
+/// ecdsa-with-SHA256.
+const ECDSA_WITH_SHA256: [u64; 7] = [1, 2, 840, 10_045, 4, 3, 2];
 /// NULL.
 const NULL: [u8; 2] = [0x05, 0x00];
 /// One day in seconds.
@@ -89,6 +92,18 @@ pub enum OcspFlaw {
     ResponderOfAnotherUsage,
     /// The responder's certificate lacks id-pkix-ocsp-nocheck.
     ResponderWithoutNoCheck,
+    /// The responder's certificate is for signing certificates.
+    ResponderMayNotSign,
+    /// The responder's certificate says that it is an authority's.
+    ResponderIsAuthority,
+    /// The responder's certificate has an extension that nobody knows and that is critical.
+    ResponderUnknownCriticalExtension,
+    /// The responder's certificate is signed over SHA-256.
+    ResponderOverSha256,
+    /// The responder's key is on P-256.
+    ResponderOnP256,
+    /// The response is signed over SHA-256.
+    SignedOverSha256,
     /// The response is signed by another key than the responder certificate's.
     Signature,
     /// The response carries no certificate.
@@ -165,11 +180,20 @@ impl OcspOptions {
         }
         let subject = Fields::of(certificate);
         let issuer = Authority::of_name(&subject.issuer)?;
-        let responder = SigningKey::derive(Curve::P384, "OCSP responder", issuer as u64)?;
+        let curve = match self.flaw {
+            OcspFlaw::ResponderOnP256 => Curve::P256,
+            _ => Curve::P384,
+        };
+        let responder = SigningKey::derive(curve, "OCSP responder", issuer as u64)?;
         let body = self.body(&subject, issuer, &responder)?;
-        let signature = match self.flaw {
-            OcspFlaw::Signature => SigningKey::derive(Curve::P384, "OCSP of another key", 0)?.sign(&body),
-            _ => responder.sign(&body),
+        let (algorithm, signature) = match self.flaw {
+            OcspFlaw::Signature => {
+                (&ECDSA_WITH_SHA384, SigningKey::derive(Curve::P384, "OCSP of another key", 0)?.sign(&body))
+            }
+            OcspFlaw::ResponderOnP256 | OcspFlaw::SignedOverSha256 => {
+                (&ECDSA_WITH_SHA256, responder.sign_sha256(&body))
+            }
+            _ => (&ECDSA_WITH_SHA384, responder.sign(&body)),
         };
         let certificates = match self.flaw {
             OcspFlaw::WithoutCertificate => Vec::new(),
@@ -177,7 +201,7 @@ impl OcspOptions {
         };
         let basic = der::sequence(&[
             body,
-            der::sequence(&[der::oid(&ECDSA_WITH_SHA384)]),
+            der::sequence(&[der::oid(algorithm)]),
             der::bits(&SigningKey::encoded(&signature)),
             certificates,
         ]);
@@ -276,8 +300,14 @@ impl OcspOptions {
         params.serial_number = Some(SerialNumber::from_slice(&serial));
         params.not_before = date_time(self.responder_window.from)?;
         params.not_after = date_time(self.responder_window.until)?;
-        params.is_ca = IsCa::ExplicitNoCa;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.is_ca = match self.flaw {
+            OcspFlaw::ResponderIsAuthority => IsCa::Ca(BasicConstraints::Constrained(0)),
+            _ => IsCa::ExplicitNoCa,
+        };
+        params.key_usages = vec![match self.flaw {
+            OcspFlaw::ResponderMayNotSign => KeyUsagePurpose::KeyCertSign,
+            _ => KeyUsagePurpose::DigitalSignature,
+        }];
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages = match self.flaw {
             OcspFlaw::ResponderWithoutUsage => vec![],
@@ -287,6 +317,9 @@ impl OcspOptions {
         if self.flaw != OcspFlaw::ResponderWithoutNoCheck {
             params.custom_extensions = vec![CustomExtension::from_oid_content(&NO_CHECK, NULL.to_vec())];
         }
+        if self.flaw == OcspFlaw::ResponderUnknownCriticalExtension {
+            params.custom_extensions.push(flaw::unknown_extension());
+        }
         let signer = match self.flaw {
             OcspFlaw::ResponderOfAnotherAuthority => issuer.sibling().issuer()?,
             OcspFlaw::ResponderOfAnotherKey => {
@@ -294,7 +327,11 @@ impl OcspOptions {
             }
             _ => issuer.issuer()?,
         };
-        Ok(params.signed_by(responder, &signer)?.der().to_vec())
+        let flaw = match self.flaw {
+            OcspFlaw::ResponderOverSha256 => Some(CertificateFlaw::OverSha256),
+            _ => None,
+        };
+        flaw::issue(params, responder, &signer, flaw)
     }
 }
 

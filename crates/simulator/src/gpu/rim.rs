@@ -4,6 +4,7 @@
 use sha2::{Digest as _, Sha384};
 
 use super::c14n::canonical_rim;
+use super::flaw::FlawedCertificate;
 use super::rim_signer::RimSigner;
 use crate::text::{base64, hex, lines_of_64};
 use crate::{SimulatorError, Window};
@@ -80,6 +81,8 @@ pub enum RimFlaw {
     SignerMayCertify,
     /// The signer's certificate says that it is an authority's.
     SignerIsAuthority,
+    /// The third level is called one for debug.
+    DebugIssuer,
     /// The second and the third level stand in each other's place.
     SwappedCertificates,
     /// The root's certificate is left out.
@@ -116,6 +119,8 @@ pub struct RimOptions {
     pub window: Window,
     /// What is wrong.
     pub flaw: RimFlaw,
+    /// What is wrong with one certificate of the chain, 0 for the signer's.
+    pub flawed: Option<FlawedCertificate>,
 }
 
 impl RimOptions {
@@ -149,6 +154,7 @@ impl RimOptions {
                 until: now_unix.saturating_add(365 * DAY),
             },
             flaw: RimFlaw::None,
+            flawed: None,
         }
     }
 
@@ -162,7 +168,7 @@ impl RimOptions {
     /// # Errors
     /// [`SimulatorError`] if the signer's certificate cannot be made.
     pub fn certificates(&self) -> Result<Vec<Vec<u8>>, SimulatorError> {
-        Ok(RimSigner::new(self.signer, self.window, self.flaw)?.certificates)
+        Ok(RimSigner::new(self)?.certificates)
     }
 
     /// The signed document.
@@ -170,7 +176,7 @@ impl RimOptions {
     /// # Errors
     /// [`SimulatorError`] if the signer's certificate cannot be made.
     pub fn encode(&self) -> Result<Vec<u8>, SimulatorError> {
-        let signer = RimSigner::new(self.signer, self.window, self.flaw)?;
+        let signer = RimSigner::new(self)?;
         let certificates: String = signer
             .certificates
             .iter()
@@ -191,7 +197,7 @@ impl RimOptions {
     /// # Errors
     /// [`SimulatorError::Key`] if the signer's key cannot be derived.
     pub fn resign(&self, document: &str) -> Result<Vec<u8>, SimulatorError> {
-        let signer = RimSigner::new(self.signer, self.window, self.flaw)?;
+        let signer = RimSigner::new(self)?;
         Ok(self.sign_with(&signer, document).into_bytes())
     }
 

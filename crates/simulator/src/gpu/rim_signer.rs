@@ -1,16 +1,17 @@
 //! Who signs manifests: a root, two levels for each product, and a signer certificate for about two years.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, KeyUsagePurpose,
-    SerialNumber,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, IsCa, Issuer,
+    KeyUsagePurpose, SerialNumber,
 };
 
-use super::rim::{RimFlaw, RimProduct};
+use super::flaw::{self, FlawedCertificate};
+use super::rim::{RimFlaw, RimOptions, RimProduct};
 use crate::authority::{Authority, nvidia_style_name};
 use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
 use crate::text::date_time;
-use crate::{SimulatorError, Window, der};
+use crate::{SimulatorError, der};
 
 /// Authority information access (RFC 5280 section 4.2.2.1).
 const AUTHORITY_INFORMATION_ACCESS: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 1, 1];
@@ -18,8 +19,6 @@ const AUTHORITY_INFORMATION_ACCESS: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 1, 1];
 const OCSP: [u64; 9] = [1, 3, 6, 1, 5, 5, 7, 48, 1];
 /// Tag of a GeneralName that is a URI.
 const URI: u8 = 0x86;
-/// 2023-03-16 to 2053-03-08, as the committed levels have it.
-const LEVELS: Window = Window { from: 1_678_924_800, until: 2_625_004_800 };
 
 /// A key and the certificates that stand in a manifest.
 pub(super) struct RimSigner {
@@ -29,19 +28,35 @@ pub(super) struct RimSigner {
 }
 
 impl RimSigner {
-    /// Of this product's manifests, with what the flaw changes about the chain.
-    pub(super) fn new(product: RimProduct, window: Window, flaw: RimFlaw) -> Result<Self, SimulatorError> {
+    /// Of a manifest's product, with what its flaws change about the chain.
+    pub(super) fn new(options: &RimOptions) -> Result<Self, SimulatorError> {
+        let RimOptions { signer: product, flaw, flawed, .. } = *options;
         let key = SigningKey::derive(Curve::P384, "RIM signer", product as u64)?;
         let (second, third) = levels(product);
+        let honest = || flaw::authorities(&[third, second, Authority::RimRoot], 1, flawed);
+        let mut issuer_name = third.name();
         let (issuer_key, above) = match flaw {
             RimFlaw::ForeignRoot => foreign_levels(second, third)?,
             RimFlaw::SignerOfAnotherKey => {
-                (SigningKey::derive(Curve::P384, "RIM issuer of another key", 0)?, committed_levels(product))
+                (SigningKey::derive(Curve::P384, "RIM issuer of another key", 0)?, honest()?)
             }
-            _ => (third.key()?, committed_levels(product)),
+            RimFlaw::DebugIssuer => {
+                let common_name = third.common_name().replace("SIMULATED", "Debug SIMULATED");
+                issuer_name = nvidia_style_name(&common_name);
+                let mut params = flaw::level(third)?;
+                params.distinguished_name = issuer_name.clone();
+                params.serial_number = Some(serial(&common_name, 0));
+                let mut above = honest()?;
+                above[0] = flaw::issue(params, &third.key()?, &second.issuer()?, None)?;
+                (third.key()?, above)
+            }
+            _ => (third.key()?, honest()?),
         };
-        let params = signer_certificate(product, window, flaw)?;
-        let signer = params.signed_by(&key, &third.issuer_with(issuer_key))?.der().to_vec();
+        let mut issuer = CertificateParams::default();
+        issuer.distinguished_name = issuer_name;
+        let params = signer_certificate(options)?;
+        let flaw_of_leaf = FlawedCertificate::of(flawed, 0);
+        let signer = flaw::issue(params, &key, &Issuer::new(issuer, issuer_key), flaw_of_leaf)?;
         let mut certificates = [vec![signer], above].concat();
         match flaw {
             RimFlaw::SwappedCertificates => certificates.swap(1, 2),
@@ -63,20 +78,14 @@ fn levels(product: RimProduct) -> (Authority, Authority) {
     }
 }
 
-/// Third level, second level, root.
-fn committed_levels(product: RimProduct) -> Vec<Vec<u8>> {
-    let (second, third) = levels(product);
-    vec![third.certificate(), second.certificate(), Authority::RimRoot.certificate()]
-}
-
 /// The key of a third level under another root, and the levels: the same names, other keys.
 fn foreign_levels(second: Authority, third: Authority) -> Result<(SigningKey, Vec<Vec<u8>>), SimulatorError> {
     let mut issuer = (Authority::RimRoot, foreign_key(Authority::RimRoot)?);
-    let root = level(Authority::RimRoot)?;
+    let root = foreign(Authority::RimRoot)?;
     let mut certificates = vec![root.self_signed(&issuer.1)?.der().to_vec()];
     for authority in [second, third] {
         let key = foreign_key(authority)?;
-        let issued = level(authority)?.signed_by(&key, &issuer.0.issuer_with(issuer.1))?;
+        let issued = foreign(authority)?.signed_by(&key, &issuer.0.issuer_with(issuer.1))?;
         certificates.insert(0, issued.der().to_vec());
         issuer = (authority, key);
     }
@@ -88,24 +97,15 @@ fn foreign_key(authority: Authority) -> Result<SigningKey, SimulatorError> {
 }
 
 /// A certificate like the committed one.
-fn level(authority: Authority) -> Result<CertificateParams, SimulatorError> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = authority.name();
+fn foreign(authority: Authority) -> Result<CertificateParams, SimulatorError> {
+    let mut params = flaw::level(authority)?;
     params.serial_number = Some(serial(authority.common_name(), 0));
-    params.not_before = date_time(LEVELS.from)?;
-    params.not_after = date_time(LEVELS.until)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.use_authority_key_identifier_extension = true;
     Ok(params)
 }
 
 /// The signer's certificate, level 4.
-fn signer_certificate(
-    product: RimProduct,
-    window: Window,
-    flaw: RimFlaw,
-) -> Result<CertificateParams, SimulatorError> {
+fn signer_certificate(options: &RimOptions) -> Result<CertificateParams, SimulatorError> {
+    let RimOptions { signer: product, window, flaw, .. } = *options;
     let common_name = match product {
         RimProduct::Ls10 => "Reference Value L4 LS10 SIMULATED",
         _ => "HCC RIM L4 Signer SIMULATED",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::chain::{Family, Identity};
-use super::device::LeafUsage;
+use super::device::{FwidKey, LeafUsage};
 use super::golden::Golden;
 use super::report::Report;
 use super::rim::{RimOptions, RimProduct};
@@ -152,8 +152,10 @@ impl SimulatedSwitch {
             seed: options.seed,
             fwid: options.certificate_fwid,
             tcb: (0, [0; 4]),
+            fwid_key: FwidKey::Brom,
             leaf_usage: options.leaf_usage,
             leaf_window: Family::Ls10.window(),
+            flawed: None,
         };
         let brom_key = SigningKey::derive(Curve::P384, &Family::Ls10.label("BROM key"), options.seed)?;
         let leaf_key = SigningKey::derive(Curve::P384, &Family::Ls10.label("FMC key"), options.seed)?;

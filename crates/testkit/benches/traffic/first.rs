@@ -1,11 +1,12 @@
 //! The first attested byte: from TCP connect to the first token of an answer, on a platform that is known.
 
+use std::collections::HashSet;
 use std::hint::black_box;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use confide_client::{Client, PolicyText, Prompt, Request};
+use anyhow::{Context, Result, ensure};
+use confide_client::{Client, PolicyText, Prompt, Protocols, Request};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform, SimulatedTd};
 use http_body_util::BodyExt;
 
@@ -16,13 +17,16 @@ const QUESTION: &str =
     r#"{"model":"tiny","stream":true,"messages":[{"role":"user","content":"What is an RTMR?"}]}"#;
 
 pub(crate) async fn measure(guest: SocketAddr, policy: PolicyText) -> Result<()> {
-    // The policy says `every-connection`, so that each lease connects and attests anew; the first one prepares collateral.
-    let client = Client::builder(&format!("https://{guest}"), policy)?.build();
+    // The policy says `every-connection`, so that each lease connects and attests anew: connections of HTTP/2 would be shared.
+    // The first one prepares collateral.
+    let client = Client::builder(&format!("https://{guest}"), policy)?.protocols(Protocols::Http1).build();
     let (mut attested, mut sent, mut answered) = (Vec::new(), Vec::new(), Vec::new());
+    let mut nonces = HashSet::new();
     for round in 0..=ROUNDS {
         let started = Instant::now();
         let lease = client.lease().await.context("the guest was refused")?;
         let is_attested = started.elapsed();
+        ensure!(nonces.insert(*lease.verdict().nonce()), "a verdict that was there before");
         let request = Request::post("/v1/chat/completions", Prompt::from(QUESTION.to_owned()))?
             .header("content-type", b"application/json")?;
         let mut answer = lease.send(request).await?;

@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use confide_evidence::bytes::{ByteString, Bytes, Digest};
 use confide_evidence::document::{
-    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, EgressMode, Endorsements,
-    Engine, EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm,
-    ReceiptKey, ServingKeys, TdxCollateral, VERSION, devices_digest,
+    Build, Changing, Claims, CpuEvidence, DeviceEvidence, DeviceKind, Egress, Endorsements, Engine,
+    EvidenceDocument, Gpus, KemAlgorithm, KemKey, KeySet, Model, Platform, ReceiptAlgorithm, ReceiptKey,
+    ServingKeys, TdxCollateral, VERSION, devices_digest,
 };
 use confide_evidence::event::{
     Boot, Configuration, DeviceInUse, DevicesInUse, EventLog, LoadedModel, RuntimeEvent,
@@ -187,7 +187,7 @@ fn claims(now: u64, model: &str) -> Claims {
         gpus: Gpus { count: 1, ready: true, dev_tools: false, environment: "SIMULATED".to_owned() },
         build: Build { image: None, version: "0.0.0".to_owned(), revision: "testkit".to_owned() },
         model: Model { name: model.to_owned(), manifest: manifest(model) },
-        egress: Egress { mode: EgressMode::Open, policy: None, ruleset: None, host_visible: Vec::new() },
+        egress: Egress::open(),
         engine: Engine { kind: "builtin".to_owned(), flags: Vec::new(), environment: Vec::new() },
         volumes: Vec::new(),
         changing: Changing { drops: 0, locked_at: None, guest_time: now },

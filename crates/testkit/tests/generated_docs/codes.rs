@@ -16,7 +16,7 @@ struct Section {
     codes: Codes,
 }
 
-const SECTIONS: [Section; 13] = [
+const SECTIONS: [Section; 16] = [
     Section {
         heading: "`confide`",
         appear: "Failures of the program that are no verdicts: in brackets at the end of the line `error:`. The exit \
@@ -53,8 +53,8 @@ const SECTIONS: [Section; 13] = [
     },
     Section {
         heading: "Several instances",
-        appear: "In brackets on the terminal where `confide proxy` does not start, with exit status 2, or 30 where its \
-                 discovery file is at fault. What else is wrong with that file has the codes of configuration files.",
+        appear: "In brackets on the terminal where `confide proxy` does not start, with exit status 2. What else is \
+                 wrong with its discovery file has the codes of configuration files.",
         codes: confide_client::fleet::CODES,
     },
     Section {
@@ -70,6 +70,13 @@ const SECTIONS: [Section; 13] = [
         codes: confide_guest::codes::CODES,
     },
     Section {
+        heading: "`confide-broker`",
+        appear: "Answers of a broker that are no success: `error.code` of a JSON object, with status 403 where it is a decision, \
+                 which its audit log keeps; a guest whose evidence is refused is told the code of the check. Those of the program \
+                 stand in brackets in its last line.",
+        codes: confide_broker::codes::CODES,
+    },
+    Section {
         heading: "The engine",
         appear: "Of models and of requests to them: a guest's `error.code` where the request is to blame; else its log, \
                  and its last line where it does not start.",
@@ -81,11 +88,24 @@ const SECTIONS: [Section; 13] = [
         codes: confide_attester::CODES,
     },
     Section {
+        heading: "Volumes",
+        appear: "Of encrypted volumes: in a guest's last line where it does not open them, and of the broker's commands that \
+                 pack and rotate.",
+        codes: confide_volume::CODES,
+    },
+    Section {
+        heading: "Egress",
+        appear: "Of what the egress broker and the rules do not let through: in drop records, and as `error.code` of the broker's \
+                 own answers to the workload. Those that begin with `egress`: in a guest's last line where its egress is not kept to \
+                 its policy.",
+        codes: confide_egress::CODES,
+    },
+    Section {
         heading: "Configuration files",
         appear: "Of the TOML file that `confide-guest` is started with, and of the one that settings of `confide` stand in: in \
                  the last line. The exit status is 1 where the file cannot be read, else 2. Of the discovery file of \
-                 `confide proxy`: in brackets on the terminal, with exit status 1 or 30, or in a line of its standard error \
-                 while it runs.",
+                 `confide proxy`: in brackets on the terminal, with the same exit statuses, or in a line of its standard \
+                 error while it runs.",
         codes: confide_service::config::CODES,
     },
     Section {
@@ -104,7 +124,41 @@ const SECTIONS: [Section; 13] = [
 
 /// Texts that look like codes and are none.
 const NO_CODES: &[(&str, &[&str])] = &[
+    ("architectures of processors", &["x86_64"]),
     ("claims of NVIDIA's attestation service", &["eat_nonce"]),
+    (
+        "columns of the broker's database",
+        &["created_at", "format_digest", "revoked_at", "verity_blocks", "verity_root", "verity_salt"],
+    ),
+    ("fields of egress policies", &["bytes_per_second", "total_bytes"]),
+    (
+        "system calls",
+        &[
+            "add_key",
+            "clock_adjtime",
+            "clock_settime",
+            "delete_module",
+            "finit_module",
+            "init_module",
+            "io_uring_enter",
+            "io_uring_register",
+            "io_uring_setup",
+            "kexec_file_load",
+            "kexec_load",
+            "mount_setattr",
+            "move_mount",
+            "name_to_handle_at",
+            "open_by_handle_at",
+            "open_tree",
+            "perf_event_open",
+            "pidfd_getfd",
+            "pivot_root",
+            "process_madvise",
+            "process_vm_readv",
+            "process_vm_writev",
+            "request_key",
+        ],
+    ),
     (
         "parameters and types of OpenAI's API",
         &[
@@ -176,6 +230,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "host_data",
             "id_key_digest",
             "image_id",
+            "max_in_flight",
             "not_run",
             "pccs_certificate",
             "registered_hardware",
@@ -184,6 +239,10 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "shared_transcript",
             "signed_references",
         ],
+    ),
+    (
+        "fields and values of LUKS2 headers",
+        &["csum_alg", "hdr_offset", "json_size", "keyslots_size", "sector_size", "iv_tweak"],
     ),
     ("names in our sources", &["file_refresh", "hex_array", "hex_bytes", "one_or_many", "snake_case"]),
     (
@@ -195,6 +254,16 @@ const NO_CODES: &[(&str, &[&str])] = &[
         &[
             "confide_attestation_errors_total",
             "confide_attestation_seconds",
+            "confide_discovery_used",
+            "confide_egress_connections_total",
+            "confide_egress_dropped_packets_total",
+            "confide_egress_dropped_total",
+            "confide_egress_locked",
+            "confide_egress_refused_calls_total",
+            "confide_egress_rule_bytes_total",
+            "confide_egress_rule_connections",
+            "confide_egress_rule_dropped_total",
+            "confide_egress_unlogged_total",
             "confide_failovers_total",
             "confide_first_byte_seconds",
             "confide_in_flight",
@@ -202,7 +271,9 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "confide_quarantines_total",
             "confide_received_bytes_total",
             "confide_sent_bytes_total",
+            "confide_unrecorded_refusals_total",
             "confide_verdict_age_seconds",
+            "confide_verdict_evidence",
             "confide_verdict_left_seconds",
             "confide_verdicts_total",
         ],

@@ -38,12 +38,10 @@ pub(super) fn usage(certificates: &[Certificate]) -> Result<String, String> {
         understood(certificate, &PROCESSED_EXTENSIONS)
             .map_err(|what| format!("certificate {index}: {what}"))?;
         let fits = match index.checked_sub(1) {
-            None => is_signer(certificate),
-            Some(below) => is_authority(certificate, below),
+            None => signer(certificate),
+            Some(below) => authority(certificate, below),
         };
-        if !fits {
-            return Err(format!("certificate {index} may not be used as it is"));
-        }
+        fits.map_err(|what| format!("certificate {index} {what}"))?;
         if certificates.iter().skip(index.saturating_add(1)).any(|above| above.der == certificate.der) {
             return Err(format!("certificate {index} stands in the chain twice"));
         }
@@ -51,10 +49,19 @@ pub(super) fn usage(certificates: &[Certificate]) -> Result<String, String> {
     Ok(format!("a signing leaf below {} authorities", certificates.len().saturating_sub(1)))
 }
 
-fn is_signer(leaf: &Certificate) -> bool {
-    // A key for answers or for TLS signs neither reports nor manifests.
-    let of_one_purpose = leaf.extended_key_usage.is_empty();
-    signs(leaf) && of_one_purpose && !leaf.key_usage.is_some_and(|usage| usage.key_cert_sign)
+/// A certificate for signatures of any purpose that is no authority's; else what is in the way.
+fn signer(leaf: &Certificate) -> Result<(), String> {
+    let wrong = if leaf.key_usage.is_some_and(|usage| usage.key_cert_sign) {
+        "may sign certificates by its key usage, as a signer may not"
+    } else if !signs(leaf) {
+        "may not sign: its key usage lacks digitalSignature, or its basic constraints say that it is an authority's"
+    } else if !leaf.extended_key_usage.is_empty() {
+        // A key for answers or for TLS signs neither reports nor manifests.
+        "is for certain purposes alone by its extended key usage"
+    } else {
+        return Ok(());
+    };
+    Err(wrong.to_owned())
 }
 
 /// A certificate for signatures that is no authority's.
@@ -63,13 +70,19 @@ pub(super) fn signs(certificate: &Certificate) -> bool {
     signs && !certificate.basic_constraints.is_some_and(|constraints| constraints.ca)
 }
 
-/// A CA that allows `below` further CAs beneath it.
-pub(super) fn is_authority(certificate: &Certificate, below: usize) -> bool {
-    let below = u32::try_from(below).unwrap_or(u32::MAX);
-    let allows = certificate
-        .basic_constraints
-        .is_some_and(|constraints| constraints.ca && constraints.path_len.is_none_or(|limit| limit >= below));
-    allows && certificate.key_usage.is_some_and(|usage| usage.key_cert_sign)
+/// A CA that allows `below` further CAs beneath it; else what is in the way.
+pub(super) fn authority(certificate: &Certificate, below: usize) -> Result<(), String> {
+    let Some(constraints) = certificate.basic_constraints.filter(|constraints| constraints.ca) else {
+        return Err("is no authority's by its basic constraints".to_owned());
+    };
+    let beneath = u32::try_from(below).unwrap_or(u32::MAX);
+    if let Some(limit) = constraints.path_len.filter(|limit| *limit < beneath) {
+        return Err(format!("allows {limit} authorities below it by its path length, {below} stand there"));
+    }
+    if !certificate.key_usage.is_some_and(|usage| usage.key_cert_sign) {
+        return Err("may not sign certificates by its key usage".to_owned());
+    }
+    Ok(())
 }
 
 /// The time lies in every certificate's window. The windows need not nest: genuine leaves begin before their root.

@@ -3,7 +3,7 @@
 use super::chain;
 use super::endorsements::Firmware;
 use super::known::Known;
-use super::manifest::{self, Assessed, Manifests, Means, Unknown};
+use super::manifest::{self, Assessed, Held, Manifests, Means, Unknown};
 use super::measurements::{self, Mismatch};
 use super::revocation;
 use crate::check::{Checks, Rule, Status};
@@ -425,11 +425,20 @@ impl Device<'_> {
                 );
             }
         }
-        let held = match manifest::on_hold(&standings) {
-            Some(actual) => Err(format!("{name}: {actual}")),
-            None => Ok(format!("{name}: none is on hold")),
-        };
-        checks.require(&rules::DEVICE_HOLD, &policy.devices.not_on_hold, held);
+        let required = &policy.devices.not_on_hold;
+        match (manifest::held(&standings), required) {
+            (Held::Unknown(actual), Require::Required) => {
+                checks.not_run(&rules::DEVICE_HOLD, format!("{name}: {actual}"));
+            }
+            (Held::None, _) => checks.require(
+                &rules::DEVICE_HOLD,
+                required,
+                Ok::<_, String>(format!("{name}: none is on hold")),
+            ),
+            (Held::One(actual) | Held::Unknown(actual), _) => {
+                checks.require(&rules::DEVICE_HOLD, required, Err::<String, _>(format!("{name}: {actual}")));
+            }
+        }
         until
     }
 
@@ -545,6 +554,7 @@ impl Device<'_> {
             DeviceKind::Switch => "nvidia-switch",
         };
         DeviceResult {
+            position: self.position,
             kind: kind.to_owned(),
             serial: hex::encode(&self.chain.leaf().serial),
             family: self.chain.family().map_or("unknown", Family::name).to_owned(),

@@ -188,9 +188,10 @@ pub(super) fn known(standings: &[Standing]) -> (Result<String, Unknown>, i64) {
 }
 
 fn hold(standings: &[Standing], required: &Require) -> Finding {
-    let (status, actual) = match on_hold(standings) {
-        None => (Status::Pass, "none is on hold".to_owned()),
-        Some(actual) => (Status::Fail, actual),
+    let (status, actual) = match held(standings) {
+        Held::None => (Status::Pass, "none is on hold".to_owned()),
+        Held::Unknown(actual) => (Status::NotRun, actual),
+        Held::One(actual) => (Status::Fail, actual),
     };
     match required {
         Require::Required => Finding { status, waiver: None, actual },
@@ -201,12 +202,27 @@ fn hold(standings: &[Standing], required: &Require) -> Finding {
     }
 }
 
-/// The first certificate that is on hold.
-pub(super) fn on_hold(standings: &[Standing]) -> Option<String> {
-    standings.iter().find_map(|standing| match standing {
-        Standing::Hold { why, .. } => Some(why.clone()),
-        _ => None,
-    })
+/// Whether a certificate of a chain is on hold.
+pub(super) enum Held {
+    /// None is.
+    None,
+    /// None is known to be, and of one nothing is known.
+    Unknown(String),
+    /// This one is.
+    One(String),
+}
+
+/// The first certificate that is on hold, or else the first of which nothing is known.
+pub(super) fn held(standings: &[Standing]) -> Held {
+    let mut unknown = None;
+    for standing in standings {
+        match standing {
+            Standing::Hold { why, .. } => return Held::One(why.clone()),
+            Standing::Missing(why) => unknown = unknown.or(Some(why)),
+            Standing::Good { .. } | Standing::Revoked(_) => {}
+        }
+    }
+    unknown.map_or(Held::None, |why| Held::Unknown(format!("not known: {why}")))
 }
 
 /// The leaf has signed the manifest, and what it has signed is the content.

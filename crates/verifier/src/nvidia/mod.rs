@@ -116,7 +116,7 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
         findings.devices.push(device.result(chosen));
     }
     if authentic.len() == node.devices.len() {
-        node::appraise(&authentic, checks);
+        node::appraise(&authentic, &node.policy.devices, checks);
         registry::appraise(&authentic, node.cpu, &node.policy.devices.machine, checks);
     } else {
         set_not_run(node.policy, "not reached: a device is not authentic", checks);

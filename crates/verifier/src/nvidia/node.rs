@@ -4,7 +4,7 @@ use super::device::Device;
 use crate::check::{Checks, Rule};
 use crate::rules;
 use confide_evidence::nvidia::{DeviceKind, Mode};
-use confide_policy::CcMode;
+use confide_policy::{CcMode, DevicePolicy};
 use std::collections::BTreeSet;
 
 /// The NVSwitches of a machine with eight GPUs, the only kind that has a protected PCIe mode.
@@ -15,13 +15,28 @@ pub(super) static RULES: [&Rule; 3] =
     [&rules::DEVICE_DISTINCT, &rules::DEVICE_UNIFORM, &rules::DEVICE_TOPOLOGY];
 
 /// Checks a set of authentic devices.
-pub(super) fn appraise(devices: &[Device<'_>], checks: &mut Checks) {
-    for (rule, found) in RULES.into_iter().zip([distinct(devices), uniform(devices), topology(devices)]) {
+pub(super) fn appraise(devices: &[Device<'_>], policy: &DevicePolicy, checks: &mut Checks) {
+    let found = [distinct(devices), uniform(devices)];
+    for (rule, found) in [&rules::DEVICE_DISTINCT, &rules::DEVICE_UNIFORM].into_iter().zip(found) {
         match found {
             Ok(actual) => checks.pass(rule, actual),
             Err(actual) => checks.fail(rule, actual),
         }
     }
+    let rule = &rules::DEVICE_TOPOLOGY;
+    match (topology(devices), policy.switches_with_gpus.waiver()) {
+        (Ok(actual), None) => checks.pass(rule, actual),
+        (Ok(actual) | Err(Amiss::NoGpu(actual)), Some(reason)) => checks.waive(rule, reason, actual),
+        (Err(Amiss::NoGpu(actual)), None) | (Err(Amiss::Other(actual)), _) => checks.fail(rule, actual),
+    }
+}
+
+/// What is wrong with how devices name each other.
+enum Amiss {
+    /// There are switches and no GPU at all: no one's list can be held against anything.
+    NoGpu(String),
+    /// All else, which no policy waives.
+    Other(String),
 }
 
 /// No leaf key, leaf serial number or BROM serial number occurs twice.
@@ -63,8 +78,17 @@ fn of_kind<'d, 'a>(devices: &'d [Device<'a>], kind: DeviceKind) -> impl Iterator
 ///
 /// Without the certificates the lists would only be consistent strings: with them, a device of another machine fits no
 /// list.
-fn topology(devices: &[Device<'_>]) -> Result<String, String> {
+fn topology(devices: &[Device<'_>]) -> Result<String, Amiss> {
     let switches = certified(devices, DeviceKind::Switch);
+    if of_kind(devices, DeviceKind::Gpu).next().is_none() && !switches.is_empty() {
+        of_kind(devices, DeviceKind::Switch).try_for_each(own).map_err(Amiss::Other)?;
+        return Err(Amiss::NoGpu(format!("{} switches without a GPU", switches.len())));
+    }
+    linked(devices, &switches).map_err(Amiss::Other)
+}
+
+/// GPUs and the switches between them, which have these PDIs.
+fn linked(devices: &[Device<'_>], switches: &BTreeSet<[u8; 8]>) -> Result<String, String> {
     if !is_protected(devices) {
         return match switches.len() {
             0 => Ok("no protected PCIe mode".to_owned()),
@@ -77,25 +101,30 @@ fn topology(devices: &[Device<'_>]) -> Result<String, String> {
     let gpus = certified(devices, DeviceKind::Gpu);
     for gpu in of_kind(devices, DeviceKind::Gpu) {
         let listed = gpu.report.opaque.switch_pdis.unwrap_or_default();
-        if reversed(listed) != switches {
+        if reversed(listed) != *switches {
             return Err(format!("device {} lists other switches than the document has", gpu.position));
         }
     }
     for switch in of_kind(devices, DeviceKind::Switch) {
-        let opaque = &switch.report.opaque;
-        let own = switch.chain.pdi().map(|(_, pdi)| pdi);
-        if opaque.device_pdi.copied() != own {
-            return Err(format!("device {} reports another PDI than its certificate", switch.position));
-        }
-        if opaque.lock_switch_status != Some(1) {
-            return Err(format!("device {} is a switch that is not locked", switch.position));
-        }
-        let listed = opaque.switch_gpus.map(|gpus| gpus.pdis).unwrap_or_default();
+        own(switch)?;
+        let listed = switch.report.opaque.switch_gpus.map(|gpus| gpus.pdis).unwrap_or_default();
         if listed.iter().copied().collect::<BTreeSet<_>>() != gpus {
             return Err(format!("device {} lists other GPUs than the document has", switch.position));
         }
     }
     Ok(format!("{} GPUs and {} switches name each other", gpus.len(), switches.len()))
+}
+
+/// What a switch says of itself alone: the PDI that its certificate bears, and that it is locked.
+fn own(switch: &Device<'_>) -> Result<(), String> {
+    let opaque = &switch.report.opaque;
+    if opaque.device_pdi.copied() != switch.chain.pdi().map(|(_, pdi)| pdi) {
+        return Err(format!("device {} reports another PDI than its certificate", switch.position));
+    }
+    if opaque.lock_switch_status != Some(1) {
+        return Err(format!("device {} is a switch that is not locked", switch.position));
+    }
+    Ok(())
 }
 
 /// Whether a GPU says that it is in protected PCIe mode.

@@ -255,9 +255,10 @@ impl Key {
             understood(certificate, &PROCESSED_EXTENSIONS)?;
         }
         let certifies = leaf.key_usage.is_some_and(|usage| usage.key_cert_sign);
-        if !chain::signs(leaf) || certifies || !chain::is_authority(issuer, 0) {
-            return Err("a certificate may not be used as it is".to_owned());
+        if !chain::signs(leaf) || certifies {
+            return Err(format!("the key of {} is not one for signing answers alone", leaf.common_name));
         }
+        chain::authority(issuer, 0).map_err(|what| format!("{} {what}", issuer.common_name))?;
         node.algorithms.service_certificate(issuer, leaf).map_err(|fault| fault.describe().to_owned())
     }
 

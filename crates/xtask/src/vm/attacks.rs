@@ -1,0 +1,172 @@
+//! The tests of egress that use a kernel, run on the guest's: process 1 loads its modules and starts the tests' program of
+//! `confide-egress`, as root, in an initial file system that has what these tests run.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::cpio::Archive;
+use super::image::{self, MODULE_LIST};
+use super::kernel::Kernel;
+use super::machine::{self, Machine};
+use crate::process;
+use crate::test::{LACKING, Tally};
+
+/// The package whose tests these are.
+pub(super) const PACKAGE: &str = "confide-egress";
+/// What the names of the tests contain that use a kernel. Of the broker's cases those are among them that try most: how it decides is
+/// no matter of a kernel.
+const OF_A_KERNEL: &[&str] = &[
+    "enforcement::",
+    "landlock::",
+    "plan::",
+    "seccomp::",
+    "broker_tests::redirected::",
+    "in_a_guest::requests_that_can_be_read_in_two_ways_reach_nobody",
+    "in_a_guest::the_workload_learns_made_up_addresses_of_allowed_names_alone",
+];
+/// What the names of those contain that take too long where every instruction is emulated.
+const TOO_LONG: &str = "ten_thousand_";
+/// What tests run, and process 1.
+const PROGRAMS: &[&str] = &[
+    "/usr/bin/bash",
+    "/usr/bin/chmod",
+    "/usr/bin/cp",
+    "/usr/bin/head",
+    "/usr/bin/mount",
+    "/usr/bin/nsenter",
+    "/usr/bin/python3",
+    "/usr/bin/rm",
+    "/usr/bin/setpriv",
+    "/usr/bin/setsid",
+    "/usr/bin/sh",
+    "/usr/bin/sleep",
+    "/usr/bin/timeout",
+    "/usr/bin/true",
+    "/usr/bin/unshare",
+    "/usr/sbin/insmod",
+    "/usr/sbin/ip",
+    "/usr/sbin/nft",
+];
+/// Folders that something is mounted on, or put in.
+const FOLDERS: &[&str] = &["/dev", "/proc", "/sys", "/run", "/tmp"];
+/// What tests and process 1 expect at other places than [`PROGRAMS`] has it.
+const OTHER_NAMES: &[(&str, &str)] = &[("/bin/sh", "/usr/bin/sh"), ("/bin/true", "/usr/bin/true")];
+/// What programs of Python import here, beside what each imports.
+const IMPORTS: &str = "import ctypes, fcntl, mmap, os, socket, struct, sys, time";
+/// Modules of the kernel: what the rules need, and what is attacked by.
+const MODULES: &[&str] = &[
+    "nfnetlink",
+    "nf_tables",
+    "nft_ct",
+    "nft_log",
+    "nft_chain_nat",
+    "nft_redir",
+    "nfnetlink_log",
+    "veth",
+    "vsock",
+    "vsock_loopback",
+];
+/// Where the tests' program lies.
+const TESTS: &str = "/tests";
+/// What process 1 says when the tests have ended.
+const ENDED: &str = "the tests have ended: ";
+/// The longest that they may take. The host may be busy.
+const PATIENCE: Duration = Duration::from_secs(400);
+
+/// Builds an image that runs the tests and switches itself off.
+///
+/// # Errors
+/// When something is missing on this machine.
+pub(super) fn build(tests: &Path, kernel: &Kernel, image: &Path) -> Result<()> {
+    let mut archive = Archive::default();
+    FOLDERS.iter().for_each(|folder| archive.folder(folder));
+    image::add_stripped(&mut archive, TESTS, tests, image)?;
+    for program in PROGRAMS {
+        image::add_program(&mut archive, program)?;
+    }
+    for (name, program) in OTHER_NAMES {
+        archive.program(name, std::fs::read(program).with_context(|| format!("reading {program}"))?);
+    }
+    for file in python()? {
+        let name = file.to_str().context("a path in UTF-8")?;
+        if name.ends_with(".so") {
+            image::add_program(&mut archive, name)?;
+        } else {
+            archive.data(name, std::fs::read(&file).with_context(|| format!("reading {name}"))?);
+        }
+    }
+    archive.data("/etc/passwd", "root:x:0:0:root:/:/usr/bin/sh\n");
+    image::add_modules(&mut archive, kernel.modules(MODULES)?);
+    archive.program("/init", process_1().into_bytes());
+    image::compress(&archive.encode(), image)
+}
+
+/// The files of Python's library that [`IMPORTS`] takes.
+fn python() -> Result<Vec<PathBuf>> {
+    let files =
+        "print(*sorted(f for m in sys.modules.values() if (f := getattr(m, '__file__', None))), sep='\\n')";
+    let mut python = Command::new("/usr/bin/python3");
+    let listed = process::output(python.args(["-I", "-c", &format!("{IMPORTS}\n{files}")]))?;
+    Ok(listed.lines().map(PathBuf::from).collect())
+}
+
+/// The script that the kernel starts.
+fn process_1() -> String {
+    let tests = OF_A_KERNEL.join(" ");
+    format!(
+        "#!/usr/bin/sh\n\
+         export PATH=/usr/sbin:/usr/bin\n\
+         mount -t proc proc /proc && mount -t sysfs sysfs /sys && mount -t devtmpfs dev /dev\n\
+         while read -r module; do insmod \"$module\"; done < {MODULE_LIST}\n\
+         ip link set lo up\n\
+         {TESTS} --test-threads=1 --show-output --skip {TOO_LONG} {tests}\n\
+         echo \"{ENDED}$?\"\n\
+         echo b > /proc/sysrq-trigger\n\
+         sleep 60\n"
+    )
+}
+
+/// The kernel's command line: that of guests, but with IPv6, so that it can be tried to get out by it.
+pub(super) fn command_line() -> String {
+    machine::command_line().replace(" ipv6.disable=1", "")
+}
+
+/// Waits until the tests have ended; all of them must have run, whole, and held.
+///
+/// # Errors
+/// When one did not.
+pub(super) fn judge(machine: &mut Machine) -> Result<()> {
+    let (mut summary, mut lacking) = (None, Vec::new());
+    let status = machine.wait_for_line(PATIENCE, |line| {
+        summary = summary.or_else(|| Tally::of_line(line));
+        // The kernel's own messages may stand before it.
+        if LACKING.iter().any(|begin| line.contains(begin)) {
+            lacking.push(line.to_owned());
+        }
+        line.split_once(ENDED).map(|(_, status)| status.to_owned())
+    })?;
+    let tally = summary.with_context(|| format!("tests without a summary, which ended with {status}"))?;
+    ensure!(
+        status == "0" && tally.failed == 0 && tally.ignored == 0,
+        "{status}: {tally:?}\n{}",
+        machine.console()
+    );
+    ensure!(tally.passed > 0, "no test ran: {OF_A_KERNEL:?}");
+    ensure!(lacking.is_empty(), "a kernel that has everything lacks something:\n{}", lacking.join("\n"));
+    println!("{} tests of {PACKAGE} held on the guest's kernel", tally.passed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_that_of_guests_with_ipv6() {
+        assert!(machine::command_line().contains("ipv6.disable=1"));
+        assert!(!command_line().contains("ipv6") && command_line().contains("console=ttyS0"));
+    }
+}
