@@ -2,7 +2,9 @@
 
 use crate::status::{self, Failure};
 use confide_evidence::text::{escape_json, steers};
-use confide_verifier::{AttestationResult, Check, Measurements, Outcome, Status};
+use confide_verifier::{
+    AttestationResult, Check, DeviceOutcome, DeviceResult, Measurements, Outcome, Status,
+};
 use serde::Serialize;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -268,21 +270,35 @@ fn facts(result: &AttestationResult) -> Vec<(&'static str, String)> {
     add("MRTD", measurements.and_then(Measurements::tdx).map(|tdx| tdx.mr_td.to_string()));
     add("MEASUREMENT", measurements.and_then(Measurements::snp).map(|snp| snp.measurement.to_string()));
     for device in &result.devices {
-        let version = device.driver.as_deref().or(device.vbios.as_deref()).unwrap_or("unknown version");
-        add(
-            "device",
-            Some(format!(
-                "{} {} {version}, mode {}, serial {}",
-                device.kind, device.family, device.mode, device.serial
-            )),
-        );
-        let manifests: Vec<&str> =
-            device.manifests.iter().map(|manifest| manifest.version.as_str()).collect();
+        add("device", Some(device_line(device)));
+        let of_device = device.facts.iter().flat_map(|facts| &facts.manifests);
+        let manifests: Vec<&str> = of_device.map(|manifest| manifest.version.as_str()).collect();
         add("its manifests", (!manifests.is_empty()).then(|| manifests.join(", ")));
     }
     add("platform binding", result.platform_binding.map(str::to_owned));
     add("valid until", result.valid_until.clone());
     facts
+}
+
+/// A device in one line: what its evidence says of it, where that is authentic, and what was wrong with it.
+fn device_line(device: &DeviceResult) -> String {
+    let mut line = format!("{} {}", device.position, device.kind);
+    if let Some(facts) = &device.facts {
+        let version = facts.driver.as_deref().or(facts.vbios.as_deref()).unwrap_or("unknown version");
+        let _ = write!(line, " {} {version}, mode {}, serial {}", facts.family, facts.mode, facts.serial);
+    }
+    let became = match device.outcome {
+        DeviceOutcome::Accepted => return line,
+        DeviceOutcome::Rejected => "rejected",
+        DeviceOutcome::Unsupported => "not supported",
+        DeviceOutcome::Malformed => "malformed",
+        DeviceOutcome::NotRun => "not looked at",
+    };
+    let _ = write!(line, ": {became}");
+    if let Some(code) = device.code {
+        let _ = write!(line, " ({code})");
+    }
+    line
 }
 
 fn write_check(out: &mut String, check: &Check, colour: Colour) {

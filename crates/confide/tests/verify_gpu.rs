@@ -224,7 +224,7 @@ fn a_recorded_hopper_is_accepted_with_its_recorded_manifests_and_answers() {
     assert!(tree.starts_with("ACCEPTED\n"), "{tree}");
     for part in [
         "├─ time of manifests: 2025-10-24T12:00:00Z\n",
-        "├─ device: nvidia-gpu GH100 550.90.07, mode spt, serial 53c22ba15e5d68088282da074ed9fb37aa585771\n",
+        "├─ device: 0 nvidia-gpu GH100 550.90.07, mode spt, serial 53c22ba15e5d68088282da074ed9fb37aa585771\n",
         "├─ its manifests: 550.90.07, 96.00.9F.00.01\n",
         "no CPU evidence is part of this verdict",
     ] {
@@ -310,7 +310,9 @@ fn the_recorded_lists_of_a_machine_are_one_machine_in_any_order() {
     {
         assert_eq!(ends(&verdict, code), only("pass"), "{code}");
     }
-    assert_eq!(verdict["devices"].as_array().unwrap().len(), 12);
+    let devices = verdict["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 12);
+    assert!(devices.iter().all(|device| device["code"] == "device_rim" && device["outcome"] == "rejected"));
     assert_eq!(verdict["platform_binding"], "topology");
     assert_eq!(verify(&[switches, gpus], &[]).stdout, output.stdout);
     assert!(stderr(&output).starts_with("note: without --nonce"), "{}", stderr(&output));
@@ -413,13 +415,17 @@ fn simulated_devices_are_accepted_by_the_danger_policy_alone_and_called_simulate
     }
     let tree = stdout(&folder.verify(&[]));
     assert!(tree.starts_with("SIMULATED ACCEPTED\n"), "{tree}");
-    assert!(tree.contains("├─ device: nvidia-gpu GH100 580.95.05, mode spt, serial "), "{tree}");
+    assert!(tree.contains("├─ device: 0 nvidia-gpu GH100 580.95.05, mode spt, serial "), "{tree}");
     assert!(!tree.contains("time of manifests"), "{tree}");
     folder.without(|flag, _| flag == "--danger-policy");
     let output = folder.verify(&["--json"]);
     let verdict = json(&output);
     assert_eq!((status(&output), &verdict["code"]), (10, &json!("device_root_anchor")));
-    assert_eq!((&verdict["policy"], &verdict["devices"]), (&json!("inspect"), &json!([])));
+    let refused =
+        json!([{ "position": 0, "kind": "nvidia-gpu", "outcome": "rejected", "code": "device_root_anchor" }]);
+    assert_eq!((&verdict["policy"], &verdict["devices"]), (&json!("inspect"), &refused));
+    let tree = stdout(&folder.verify(&[]));
+    assert!(tree.contains("├─ device: 0 nvidia-gpu: rejected (device_root_anchor)\n"), "{tree}");
     let count = check(&verdict, "gpu_count");
     assert_eq!(
         (&count["status"], &count["expected"]),
@@ -468,7 +474,9 @@ fn a_simulated_machine_is_accepted_by_its_lists_and_not_by_half_of_it() {
     let verdict = json(&output);
     assert_eq!(status(&output), 0, "{}{}", stdout(&output), stderr(&output));
     assert_eq!(verdict["platform_binding"], "topology");
-    assert_eq!(verdict["devices"].as_array().unwrap().len(), 12);
+    let devices = verdict["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 12);
+    assert!(devices.iter().all(|device| device["code"] == "device_rim" && device["outcome"] == "rejected"));
     assert!(stderr(&output).starts_with("note: without --nonce"), "{}", stderr(&output));
     let asked = folder.verify(&["--nonce", &hex::encode(&NONCE)]);
     assert_eq!((status(&asked), stderr(&asked)), (0, String::new()));

@@ -567,7 +567,7 @@ impl<'a> Progress<'a> {
     /// How the devices are tied to the CPU's evidence and to each other.
     fn platform_binding(&self) -> Option<&'static str> {
         match self.inputs.subject {
-            _ if self.devices.is_empty() => None,
+            _ if self.devices.iter().all(|device| device.facts.is_none()) => None,
             // Where report data is waived, the quote may be of another exchange than theirs.
             Subject::Document(_) if !self.checks.has_passed(&rules::REPORT_DATA) => None,
             Subject::Document(_) if self.checks.has_passed(&rules::DEVICE_REGISTRY) => {

@@ -255,6 +255,16 @@ impl Checks {
         self.list.iter().find(|check| check.status == Status::Fail).map(|check| check.code)
     }
 
+    /// A place in the list, for [`Self::first_failure_since`].
+    pub(crate) fn mark(&self) -> usize {
+        self.list.len()
+    }
+
+    /// The first check that failed of those made since a mark.
+    pub(crate) fn first_failure_since(&self, mark: usize) -> Option<&'static str> {
+        self.list.iter().skip(mark).find(|check| check.status == Status::Fail).map(|check| check.code)
+    }
+
     /// As [`Self::into_list`], to be copied into many verdicts.
     pub(crate) fn into_shared_list(self) -> Vec<Check> {
         let share = |check: Check| Check {

@@ -155,7 +155,7 @@ fn contents(
     gpus(document, role, policy, &mut progress.checks);
     if progress.checks.has_failed(&rules::REPORT_DATA) {
         // The devices are not those that the quote signs: their chains and signatures are worth no work.
-        nvidia::not_covered(&document.devices, policy, &mut progress.checks);
+        progress.devices = nvidia::not_covered(&document.devices, policy, &mut progress.checks);
         devices_event(document, role, policy, &mut progress.checks);
         return;
     }

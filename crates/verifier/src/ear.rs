@@ -678,7 +678,7 @@ fn checks<'r>(result: &'r AttestationResult, rules: &'r [&'static Rule]) -> impl
 mod tests {
     use super::*;
     use crate::check::Checks;
-    use crate::result::DeviceResult;
+    use crate::result::{DeviceOutcome, DeviceResult};
 
     /// Everything passed, nothing waived, as a verdict of the submodule's platform has it.
     fn perfect_of(submodule: &str) -> AttestationResult {
@@ -716,15 +716,10 @@ mod tests {
             platform_binding: None,
             devices: vec![DeviceResult {
                 position: 0,
-                kind: "nvidia-gpu".to_owned(),
-                serial: String::new(),
-                family: String::new(),
-                driver: None,
-                vbios: None,
-                mode: "spt".to_owned(),
-                svn: None,
-                tcb_flags: Vec::new(),
-                manifests: Vec::new(),
+                kind: "nvidia-gpu",
+                outcome: DeviceOutcome::Accepted,
+                code: None,
+                facts: None,
             }],
             checks: checks.into_list(),
             assumptions: Vec::new(),

@@ -214,13 +214,41 @@ pub struct TdxMeasurements {
     pub tee_tcb_svn_2: Option<Bytes<16>>,
 }
 
-/// What a device's signed report says of it.
+/// What became of one device, by its own checks and those of its manifests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceOutcome {
+    /// Authentic, and each of them passed or is waived. The node's verdict may be another: a set has rules of its own.
+    Accepted,
+    /// One of them failed.
+    Rejected,
+    /// Its evidence is of a form or version that is not supported.
+    Unsupported,
+    /// Its evidence is not well formed.
+    Malformed,
+    /// It was not looked at, because the CPU's evidence does not cover it.
+    NotRun,
+}
+
+/// The result of one device: each that was given has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceResult {
-    /// Position in the list of devices, from 0. One whose evidence is not authentic has no facts, and no result.
+    /// Position in the list of devices, from 0.
     pub position: u32,
-    /// `nvidia-gpu` or `nvidia-switch`.
-    pub kind: String,
+    /// `nvidia-gpu` or `nvidia-switch`, as the evidence declares. Where `device_family` passed, the report says the same.
+    pub kind: &'static str,
+    /// What became of it.
+    pub outcome: DeviceOutcome,
+    /// Code of the first of its own checks that failed, or else of the first of its manifests'.
+    pub code: Option<&'static str>,
+    /// What its signed report says of it. One whose evidence is not authentic has no facts.
+    #[serde(flatten)]
+    pub facts: Option<DeviceFacts>,
+}
+
+/// What a device's signed report and its certificates say of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceFacts {
     /// Serial number of the device's leaf certificate, in hexadecimal digits.
     pub serial: String,
     /// Chip family by the certificate.

@@ -12,8 +12,8 @@ use confide_evidence::record::NrasOpinion;
 use confide_evidence::time::parse_rfc3339;
 use confide_policy::AppraisalPolicy;
 use confide_verifier::{
-    Algorithms, AttestationResult, Inputs, MAX_DEVICE_ENDORSEMENTS, Memo, PreparedDevices, Subject, evaluate,
-    rules,
+    Algorithms, AttestationResult, DeviceOutcome, Inputs, MAX_DEVICE_ENDORSEMENTS, Memo, Outcome,
+    PreparedDevices, Status, Subject, evaluate, rules,
 };
 use rustls_pki_types::UnixTime;
 use serde_json::Value;
@@ -157,6 +157,75 @@ fn every_case_gets_the_verdict_that_it_expects() {
     println!("fixtures/nvidia: {} cases met", cases.len());
     let least = Suite::only().map_or(151, |_| 1);
     assert!(cases.len() >= least, "{}", cases.len());
+}
+
+/// What became of each device is told by its own object, whatever became of the others.
+#[test]
+fn every_device_that_was_given_has_a_result_of_its_own() {
+    let mut seen = BTreeSet::new();
+    for case in SUITE.cases() {
+        let given = Given::read(&case);
+        let [result, _] = verdicts(&case);
+        let name = &case["name"];
+        assert_eq!(result.devices.len(), given.devices.len(), "{name}");
+        for (position, device) in (0..).zip(&result.devices) {
+            assert_eq!(device.position, position, "{name}");
+            let of_device = |actual: &str| {
+                actual.starts_with(&format!("device {position}:")) || actual.starts_with("manifest ")
+            };
+            let noted = result.checks.iter().any(|check| {
+                check.status == Status::Fail && Some(check.code) == device.code && of_device(&check.actual)
+            });
+            assert_eq!(
+                noted,
+                device.outcome != DeviceOutcome::Accepted,
+                "{name} device {position}: {device:?}"
+            );
+            seen.insert((device.facts.is_some(), format!("{:?}", device.outcome)));
+        }
+        let all = result.devices.iter().all(|device| device.outcome == DeviceOutcome::Accepted);
+        assert!(all || result.outcome != Outcome::Accepted, "{name}");
+    }
+    let expected = [
+        (false, "Malformed"),
+        (false, "Rejected"),
+        (false, "Unsupported"),
+        (true, "Accepted"),
+        (true, "Rejected"),
+    ];
+    assert_eq!(seen, expected.map(|(facts, outcome)| (facts, outcome.to_owned())).into());
+}
+
+#[test]
+fn one_bad_device_changes_nothing_in_the_results_of_the_others() {
+    let case = SUITE.cases().into_iter().find(|case| case["name"] == "accept-ppcie").unwrap();
+    let mut given = Given::read(&case);
+    let sound = given.verdict(&AWS, None, None);
+    assert_eq!((sound.outcome, sound.devices.len()), (Outcome::Accepted, 12));
+    for (position, changed) in [(0, "bad signature"), (5, "cut"), (11, "bad signature")] {
+        let kept = given.devices[position].report.clone();
+        let mut report = kept.as_bytes().to_vec();
+        match changed {
+            "cut" => report.truncate(100),
+            _ => *report.last_mut().unwrap() ^= 1,
+        }
+        given.devices[position].report = report.into();
+        let result = given.verdict(&AWS, None, None);
+        let expected = match changed {
+            "cut" => (DeviceOutcome::Malformed, Some("device_report_format")),
+            _ => (DeviceOutcome::Rejected, Some("device_report_signature")),
+        };
+        let device = &result.devices[position];
+        assert_eq!((device.outcome, device.code), expected);
+        assert_eq!((device.kind, &device.facts), (sound.devices[position].kind, &None));
+        for (other, (of_sound, of_this)) in sound.devices.iter().zip(&result.devices).enumerate() {
+            assert!(
+                other == position || of_sound == of_this,
+                "device {other} beside {position}: {of_this:?}"
+            );
+        }
+        given.devices[position].report = kept;
+    }
 }
 
 #[test]

@@ -297,6 +297,9 @@ fn salt_of(committed: &Digest) -> [u8; 64] {
 }
 
 #[cfg(test)]
+mod power_failures;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -93,6 +93,9 @@ enum Task {
     /// Kill guests and rotations for the stage's long form, as that
     #[command(name = vm::KILLS, hide = true)]
     VmKills,
+    /// Run every test of egress on a guest's kernel for the stage's long form, as that
+    #[command(name = vm::ATTACKS, hide = true)]
+    VmAttacks,
     /// Measure boots for the benchmarks, as that
     #[command(name = vm::BOOTS, hide = true)]
     VmBoots,
@@ -130,6 +133,7 @@ fn main() -> Result<ExitCode> {
         Task::TrainTiny => train::run()?,
         Task::VmCases { lane, lanes } => vm::run_cases(lane, lanes)?,
         Task::VmKills => vm::run_kills()?,
+        Task::VmAttacks => vm::run_attacks()?,
         Task::VmBoots => vm::run_boots()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use super::measurements::{self, Mismatch};
 use super::revocation;
 use crate::check::{Checks, Rule, Status};
 use crate::platform::listed_as;
-use crate::result::{DeviceResult, ManifestResult, Outcome};
+use crate::result::{DeviceFacts, ManifestResult, Outcome};
 use crate::rules;
 use crate::signature::Algorithms;
 use confide_evidence::bytes::Bytes;
@@ -548,14 +548,8 @@ impl Device<'_> {
     }
 
     /// Facts of the device, none of which counts where its checks fail.
-    pub(super) fn result(&self, chosen: &Chosen<'_, '_>) -> DeviceResult {
-        let kind = match self.report.kind {
-            DeviceKind::Gpu => "nvidia-gpu",
-            DeviceKind::Switch => "nvidia-switch",
-        };
-        DeviceResult {
-            position: self.position,
-            kind: kind.to_owned(),
+    pub(super) fn facts(&self, chosen: &Chosen<'_, '_>) -> DeviceFacts {
+        DeviceFacts {
             serial: hex::encode(&self.chain.leaf().serial),
             family: self.chain.family().map_or("unknown", Family::name).to_owned(),
             driver: self.report.opaque.driver_version.map(str::to_owned),

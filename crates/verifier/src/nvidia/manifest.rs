@@ -66,6 +66,11 @@ impl Assessed<'_> {
             && self.findings.iter().all(|finding| finding.status != Status::Fail)
     }
 
+    /// The first rule that does not hold.
+    pub(super) fn code(&self) -> Option<&'static str> {
+        RULES.get(self.rank()).map(|rule| rule.code)
+    }
+
     /// How many rules hold before the first that does not.
     fn rank(&self) -> usize {
         let failed = self.findings.iter().position(|finding| finding.status == Status::Fail);

@@ -19,9 +19,9 @@ mod revocation;
 use crate::Algorithms;
 use crate::check::Checks;
 use crate::document::NOT_COVERED;
-use crate::result::{DeviceResult, Outcome};
+use crate::result::{DeviceOutcome, DeviceResult, Outcome};
 use crate::rules;
-use confide_evidence::document::DeviceEvidence;
+use confide_evidence::document::{DeviceEvidence, DeviceKind};
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
@@ -39,7 +39,7 @@ pub use known::MAX_KNOWN_SIGNATURES;
 /// What the appraisal of a node's devices found, beside its checks.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct DeviceFindings {
-    /// Facts of the devices whose signatures hold.
+    /// The result of each device, in order.
     pub(crate) devices: Vec<DeviceResult>,
     /// A chain ended in another anchor than NVIDIA's.
     pub(crate) simulated: bool,
@@ -104,8 +104,11 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     note_manifests(&chosen, checks);
     let mut compared = Vec::new();
     for (device, chosen) in authentic.iter().zip(&chosen) {
+        let mark = checks.mark();
         compared.push(device.check_measurements(chosen, &means, checks));
         let until = device.check_revocation(&Means { at: node.now, ..means }, checks);
+        let of_manifests = chosen.iter().flatten().find_map(|assessed| assessed.code());
+        let failed = checks.first_failure_since(mark);
         findings.valid_until = earliest(findings.valid_until, until);
         for assessed in chosen.iter().flatten().filter(|assessed| assessed.holds()) {
             findings.simulated |= assessed.simulated;
@@ -113,7 +116,10 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
                 findings.valid_until = earliest(findings.valid_until, assessed.until);
             }
         }
-        findings.devices.push(device.result(chosen));
+        if let Some(result) = findings.devices.iter_mut().find(|result| result.position == device.position) {
+            result.facts = Some(device.facts(chosen));
+            note_failure(result, of_manifests.or(failed));
+        }
     }
     if authentic.len() == node.devices.len() {
         node::appraise(&authentic, &node.policy.devices, checks);
@@ -126,12 +132,30 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     findings
 }
 
-/// The devices whose chain and signature hold.
+/// Notes a check that failed, where none did before it.
+fn note_failure(result: &mut DeviceResult, failed: Option<&'static str>) {
+    if result.code.is_none() && failed.is_some() {
+        (result.outcome, result.code) = (DeviceOutcome::Rejected, failed);
+    }
+}
+
+/// The result of a device of which nothing is known yet.
+fn unknown(position: u32, evidence: &DeviceEvidence, outcome: DeviceOutcome) -> DeviceResult {
+    let kind = match evidence.kind {
+        DeviceKind::NvidiaGpu => "nvidia-gpu",
+        DeviceKind::NvidiaSwitch => "nvidia-switch",
+    };
+    DeviceResult { position, kind, outcome, code: None, facts: None }
+}
+
+/// The devices whose chain and signature hold. Each device has a result afterwards.
 fn authentic<'a>(node: &Node<'a>, checks: &mut Checks, findings: &mut DeviceFindings) -> Vec<Device<'a>> {
     let Node { devices, nonce, prepared, policy, algorithms, now, .. } = *node;
     let mut authentic = Vec::new();
     for (position, evidence) in (0..).zip(devices) {
         let first = checks.first_failure().is_none();
+        let mark = checks.mark();
+        let mut result = unknown(position, evidence, DeviceOutcome::Accepted);
         let nonce = nonce(position);
         let inputs = device::Inputs { position, nonce, policy, algorithms, known: &prepared.known, now };
         match device::appraise(evidence, &inputs, checks) {
@@ -139,14 +163,22 @@ fn authentic<'a>(node: &Node<'a>, checks: &mut Checks, findings: &mut DeviceFind
                 findings.simulated |= device.simulated;
                 findings.valid_until = earliest(findings.valid_until, device.not_after());
                 authentic.push(device);
+                note_failure(&mut result, checks.first_failure_since(mark));
             }
             Err(ended) => {
                 findings.simulated |= ended.simulated;
                 if first {
                     findings.outcome = ended.outcome;
                 }
+                note_failure(&mut result, checks.first_failure_since(mark));
+                result.outcome = match ended.outcome {
+                    Some(Outcome::Unsupported) => DeviceOutcome::Unsupported,
+                    Some(Outcome::Malformed) => DeviceOutcome::Malformed,
+                    _ => DeviceOutcome::Rejected,
+                };
             }
         }
+        findings.devices.push(result);
     }
     authentic
 }
@@ -162,15 +194,22 @@ fn note_manifests(chosen: &[Chosen<'_, '_>], checks: &mut Checks) {
     }
 }
 
-/// Marks the checks of devices that the CPU's evidence does not cover.
-pub(crate) fn not_covered(devices: &[DeviceEvidence], policy: &AppraisalPolicy, checks: &mut Checks) {
-    for (position, _) in (0..).zip(devices) {
+/// Marks the checks of devices that the CPU's evidence does not cover. Gives the result of each.
+pub(crate) fn not_covered(
+    devices: &[DeviceEvidence],
+    policy: &AppraisalPolicy,
+    checks: &mut Checks,
+) -> Vec<DeviceResult> {
+    let mut results = Vec::new();
+    for (position, evidence) in (0..).zip(devices) {
         device::not_run(position, NOT_COVERED, checks);
+        results.push(unknown(position, evidence, DeviceOutcome::NotRun));
     }
     if !devices.is_empty() {
         set_not_run(policy, NOT_COVERED, checks);
         checks.not_run(&rules::NRAS, NOT_COVERED);
     }
+    results
 }
 
 /// Marks the checks of devices as a set as not run.

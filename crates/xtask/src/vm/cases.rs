@@ -305,11 +305,16 @@ fn a_guest_with_an_egress_broker_boots_and_serves(stage: &Stage<'_>) -> Result<(
 
 /// What is tried in namespaces of the machine that tests run on is tried on the guest's kernel, too. Nobody quotes here.
 fn no_attack_gets_out_on_the_guests_kernel(stage: &Stage<'_>) -> Result<()> {
+    attack(stage, attacks::Choice::OfAKernel)
+}
+
+/// Boots an image that runs tests of egress.
+pub(super) fn attack(stage: &Stage<'_>, choice: attacks::Choice) -> Result<()> {
     let image = stage.folder.join("attacks.img");
-    attacks::build(&stage.bench.attacks, &stage.bench.kernel, &image)?;
+    attacks::build(&stage.bench.attacks, &stage.bench.kernel, &image, choice)?;
     let (kernel, command_line) = (stage.bench.kernel.image(), attacks::command_line());
     let mut machine = stage.bench.emulator.start_bare(&kernel, &image, &command_line, &stage.folder)?;
-    attacks::judge(&mut machine)
+    attacks::judge(&mut machine, choice)
 }
 
 /// A boot with a model, a disk of this name for state, and one for scratch.

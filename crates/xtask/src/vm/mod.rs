@@ -34,15 +34,16 @@ const MOST_LANES: usize = 4;
 /// The hidden tasks that boot guests, in a network of their own.
 pub(crate) const CASES: &str = "vm-cases";
 pub(crate) const KILLS: &str = "vm-kills";
+pub(crate) const ATTACKS: &str = "vm-attacks";
 pub(crate) const BOOTS: &str = "vm-boots";
 
-/// Fetches and builds what guests boot from, then runs the cases; in the long form kills, too.
+/// Fetches and builds what guests boot from, then runs the cases; in the long form kills, too, and every test of egress.
 ///
 /// # Errors
 /// When something is missing and cannot be had, or a guest does not do as its case says.
 pub(crate) fn run(length: Length) -> Result<Tally> {
     let program = prepared()?;
-    if cases::need_attacks() {
+    if cases::need_attacks() || length == Length::Long {
         packages::require(TO_ATTACK)?;
         programs::build_unit_tests(attacks::PACKAGE)?;
     }
@@ -68,7 +69,8 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
                 }
             })?;
             ensure!(status.success(), "a guest that was killed came to no good");
-            Ok([cases, Tally::ONE].into_iter().sum())
+            process::run(&mut hidden(&program, ATTACKS))?;
+            Ok([cases, Tally::ONE, Tally::ONE].into_iter().sum())
         }
     }
 }
@@ -122,6 +124,17 @@ pub(crate) fn run_cases(lane: usize, lanes: usize) -> Result<()> {
 /// When what they leave does not open.
 pub(crate) fn run_kills() -> Result<()> {
     kills::run(&Workbench::open(0)?)
+}
+
+/// Runs every test of egress on the guest's kernel: the task [`ATTACKS`].
+///
+/// # Errors
+/// When one does not hold.
+pub(crate) fn run_attacks() -> Result<()> {
+    let bench = Workbench::open(0)?;
+    let owner = owner::Owner::new(&bench, owner::Kind::Model)?;
+    let stage = cases::Stage::new(&bench, &owner, "every-attack")?;
+    cases::attack(&stage, attacks::Choice::All)
 }
 
 /// Measures boots: the task [`BOOTS`].
