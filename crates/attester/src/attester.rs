@@ -74,6 +74,15 @@ impl Attester {
         self.nature
     }
 
+    /// Lets this process go on as another user, who has no privileges: from then on it can still measure and attest. It takes
+    /// root, before the user is changed.
+    ///
+    /// # Errors
+    /// [`AttesterError::NoPlatform`] and [`AttesterError::Device`].
+    pub fn hand_to(&self, user: u32) -> Result<(), AttesterError> {
+        lock(&self.measured).cpu.hand_to(user)
+    }
+
     /// What has been measured so far.
     ///
     /// # Errors
@@ -243,6 +252,10 @@ mod tests {
 
         fn endorsements(&self) -> Option<Endorsements> {
             None
+        }
+
+        fn hand_to(&mut self, _user: u32) -> Result<(), AttesterError> {
+            Ok(())
         }
     }
 

@@ -98,7 +98,7 @@ mod tests {
             AttesterError::Provider { found: "f".into() },
             AttesterError::Device { action: "read", path: path(), source: source() },
             AttesterError::Busy { seconds: 1 },
-            AttesterError::Interference { found: "f".into() },
+            AttesterError::Interference { before: 0, found: 2 },
             AttesterError::Quote(truncated.unwrap_err()),
             AttesterError::Events(EventLogError::Missing("boot")),
             AttesterError::RegisterUsed,

@@ -32,6 +32,9 @@ pub(crate) trait Cpu: Send {
 
     /// What the platform can staple to its quotes.
     fn endorsements(&self) -> Option<Endorsements>;
+
+    /// Lets this process go on as another user without privileges.
+    fn hand_to(&mut self, user: u32) -> Result<(), AttesterError>;
 }
 
 /// A GPU or switch that signs reports.

@@ -59,8 +59,10 @@ pub enum AttesterError {
     /// Another process wrote to the same request between its parts.
     #[error("the quote answers another request: generation {found:?} instead of 1")]
     Interference {
-        /// The generation that the kernel counted.
-        found: String,
+        /// The generation before the report data were written, as the kernel counts writes.
+        before: u64,
+        /// The generation after it.
+        found: u64,
     },
     /// The host's quote generation service refused.
     #[error("the host's quote generation service refused, with the error {number:#x} of qgs_msg_lib.h")]

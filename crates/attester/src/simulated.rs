@@ -78,6 +78,10 @@ impl Cpu for SimulatedCpu {
     fn endorsements(&self) -> Option<Endorsements> {
         Some(self.endorsements.clone())
     }
+
+    fn hand_to(&mut self, _user: u32) -> Result<(), AttesterError> {
+        Ok(())
+    }
 }
 
 struct SimulatedDevice {

@@ -3,6 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub(crate) struct ConfigfsTdx {
     patience: Duration,
     /// Requests so far: names each one's directory.
     count: u64,
+    /// The one request of a process that may make no others.
+    kept: Option<PathBuf>,
 }
 
 impl ConfigfsTdx {
@@ -79,7 +82,8 @@ impl ConfigfsTdx {
         patience: Duration,
     ) -> Result<Self, AttesterError> {
         require(&reports)?;
-        Ok(Self { reports, register: Register::unused(rtmr3)?, boot_log: None, requests, patience, count: 0 })
+        let register = Register::unused(rtmr3)?;
+        Ok(Self { reports, register, boot_log: None, requests, patience, count: 0, kept: None })
     }
 
     /// A name that no other process uses: the kernel shares the directory between all of them.
@@ -99,8 +103,13 @@ impl Cpu for ConfigfsTdx {
     }
 
     fn quote(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, AttesterError> {
-        let path = self.next_request();
-        let request = Request::create(path, self.requests.as_ref())?;
+        let request = match &self.kept {
+            Some(path) => Request::kept(path.clone(), self.requests.as_ref()),
+            None => {
+                let path = self.next_request();
+                Request::create(path, self.requests.as_ref())?
+            }
+        };
         let provider = request.provider()?;
         if provider != PROVIDER {
             return Err(AttesterError::Provider { found: provider });
@@ -115,6 +124,28 @@ impl Cpu for ConfigfsTdx {
     fn endorsements(&self) -> Option<Endorsements> {
         None
     }
+
+    /// The kernel lets root alone make requests and write to a new one: one request is made now, and kept.
+    fn hand_to(&mut self, user: u32) -> Result<(), AttesterError> {
+        let path = self.next_request();
+        let mut request = Request::create(path.clone(), self.requests.as_ref())?;
+        give(&request.path.join(INBLOB), user)?;
+        self.register.hand_to(user)?;
+        // Nobody could make another.
+        request.kept = true;
+        drop(request);
+        self.kept = Some(path);
+        Ok(())
+    }
+}
+
+/// Makes a file one of `user`.
+fn give(path: &Path, user: u32) -> Result<(), AttesterError> {
+    chown(path, Some(user), None).map_err(|source| AttesterError::Device {
+        action: "hand over",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// The file of RTMR3.
@@ -129,6 +160,11 @@ impl Register {
             return Err(AttesterError::RegisterUsed);
         }
         Ok(Self(file))
+    }
+
+    /// Lets another user extend it.
+    pub(crate) fn hand_to(&self, user: u32) -> Result<(), AttesterError> {
+        give(&self.0, user)
     }
 
     /// RTMR3 := SHA-384(RTMR3 ‖ digest).
@@ -149,22 +185,31 @@ pub(crate) fn without_padding(mut quote: Vec<u8>) -> Result<Vec<u8>, AttesterErr
     Ok(quote)
 }
 
-/// One request to the kernel; its directory is removed at the end, whatever happened.
+/// The file of a request that report data are written to.
+const INBLOB: &str = "inblob";
+
+/// One request to the kernel; its directory is removed at the end, whatever happened, unless it is one that is kept.
 pub(crate) struct Request<'a> {
     path: PathBuf,
     requests: &'a dyn Requests,
+    kept: bool,
 }
 
 impl<'a> Request<'a> {
     pub(crate) fn create(path: PathBuf, requests: &'a dyn Requests) -> Result<Self, AttesterError> {
         match requests.create(&path) {
-            Ok(()) => Ok(Self { path, requests }),
+            Ok(()) => Ok(Self { path, requests, kept: false }),
             // ENXIO: configfs-tsm is there, but no driver offers reports.
             Err(source) if source.raw_os_error() == Some(6) => {
                 Err(AttesterError::NoPlatform { path, source })
             }
             Err(source) => Err(AttesterError::Device { action: "create", path, source }),
         }
+    }
+
+    /// One that is there.
+    fn kept(path: PathBuf, requests: &'a dyn Requests) -> Self {
+        Self { path, requests, kept: true }
     }
 
     /// Whose evidence the kernel gives: `tdx_guest`, `sev_guest`.
@@ -178,13 +223,24 @@ impl<'a> Request<'a> {
         report_data: &[u8; 64],
         patience: Duration,
     ) -> Result<Vec<u8>, AttesterError> {
-        write_once(&self.path.join("inblob"), report_data)?;
+        let before = self.generation()?;
+        write_once(&self.path.join(INBLOB), report_data)?;
         let evidence = self.outblob(patience)?;
-        let generation = self.text("generation")?;
-        if generation != "1" {
-            return Err(AttesterError::Interference { found: generation });
+        let found = self.generation()?;
+        if before.checked_add(1) != Some(found) {
+            return Err(AttesterError::Interference { before, found });
         }
         Ok(evidence)
+    }
+
+    /// How often the request was written to. What is not a number is none that the kernel gives.
+    fn generation(&self) -> Result<u64, AttesterError> {
+        const FILE: &str = "generation";
+        self.text(FILE)?.parse().map_err(|_| AttesterError::Device {
+            action: "read",
+            path: self.path.join(FILE),
+            source: io::ErrorKind::InvalidData.into(),
+        })
     }
 
     fn text(&self, attribute: &str) -> Result<String, AttesterError> {
@@ -210,8 +266,10 @@ impl<'a> Request<'a> {
 
 impl Drop for Request<'_> {
     fn drop(&mut self) {
-        // What stays behind is an empty request of this process, which nobody reads.
-        let _ = self.requests.remove(&self.path);
+        if !self.kept {
+            // What stays behind is an empty request of this process, which nobody reads.
+            let _ = self.requests.remove(&self.path);
+        }
     }
 }
 
@@ -259,12 +317,13 @@ mod tests {
     /// Fills a new directory as the kernel does. `outblob` is a pipe: opening it to read lets the quote be made.
     struct Emulated {
         provider: &'static str,
-        generation: &'static str,
+        /// What each request adds to the generation.
+        writes: u64,
         padding: usize,
         fault: Option<i32>,
     }
 
-    const KERNEL: Emulated = Emulated { provider: "tdx_guest\n", generation: "1\n", padding: 0, fault: None };
+    const KERNEL: Emulated = Emulated { provider: "tdx_guest\n", writes: 1, padding: 0, fault: None };
 
     impl Requests for Emulated {
         fn create(&self, request: &Path) -> io::Result<()> {
@@ -276,16 +335,24 @@ mod tests {
             fs::write(request.join("generation"), "0\n")?;
             fs::write(request.join("inblob"), "")?;
             mknodat(CWD, request.join("outblob"), FileType::Fifo, Mode::RWXU, 0)?;
-            let (request, generation, padding) = (request.to_owned(), self.generation, self.padding);
+            let (request, writes, padding) = (request.to_owned(), self.writes, self.padding);
             thread::spawn(move || {
-                let Ok(mut outblob) = OpenOptions::new().write(true).open(request.join("outblob")) else {
-                    return;
-                };
-                let report_data = fs::read(request.join("inblob")).unwrap();
-                fs::write(request.join("generation"), generation).unwrap();
-                let mut quote = quote_over(report_data.try_into().unwrap());
-                quote.resize(quote.len() + padding, 0);
-                outblob.write_all(&quote).unwrap();
+                let mut generation = 0;
+                // Until the request is removed.
+                while let Ok(report_data) = fs::read(request.join(INBLOB)) {
+                    let Ok(report_data) = report_data.try_into() else {
+                        thread::sleep(Duration::from_millis(1));
+                        continue;
+                    };
+                    let outblob = OpenOptions::new().write(true).open(request.join("outblob"));
+                    let Ok(mut outblob) = outblob else { return };
+                    fs::write(request.join(INBLOB), "").unwrap();
+                    generation += writes;
+                    fs::write(request.join("generation"), format!("{generation}\n")).unwrap();
+                    let mut quote = quote_over(report_data);
+                    quote.resize(quote.len() + padding, 0);
+                    outblob.write_all(&quote).unwrap();
+                }
             });
             Ok(())
         }
@@ -326,6 +393,49 @@ mod tests {
     }
 
     #[test]
+    fn who_hands_over_keeps_one_request_that_the_other_user_writes_to() {
+        // Handing over to oneself takes no privileges.
+        let own = rustix::process::geteuid().as_raw();
+        let (mut tdx, root) = tdx(KERNEL);
+        tdx.quote(&[1; 64]).unwrap();
+        tdx.hand_to(own).unwrap();
+        assert_eq!(remaining_requests(&root), 1);
+        // From now on none is made: the folder is another user's.
+        let reports = root.path().join("report");
+        for fill in [2, 3, 4] {
+            let quote = tdx.quote(&[fill; 64]).unwrap();
+            let parsed = Quote::parse(&quote, Padding::Refused).unwrap();
+            assert_eq!(parsed.report.report_data, &[fill; 64]);
+            let names: Vec<_> =
+                fs::read_dir(&reports).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, [format!("confide-{}-2", std::process::id()).as_str()]);
+        }
+        if !rustix::process::geteuid().is_root() {
+            println!("not run: handing over to another user: these tests do not run as root");
+            return;
+        }
+        use std::os::unix::fs::MetadataExt as _;
+        let (mut tdx, root) = self::tdx(KERNEL);
+        tdx.hand_to(992).unwrap();
+        let request = root.path().join(format!("report/confide-{}-1", std::process::id()));
+        let owner = |path: PathBuf| fs::metadata(path).unwrap().uid();
+        assert_eq!([owner(request.join(INBLOB)), owner(root.path().join("rtmr3:sha384"))], [992, 992]);
+        assert_eq!([owner(request.join("generation")), owner(root.path().join("report"))], [0, 0]);
+    }
+
+    #[test]
+    fn a_kept_request_that_somebody_else_wrote_to_is_refused() {
+        let (mut tdx, root) = tdx(KERNEL);
+        tdx.hand_to(rustix::process::geteuid().as_raw()).unwrap();
+        tdx.quote(&[1; 64]).unwrap();
+        let request = root.path().join(format!("report/confide-{}-1", std::process::id()));
+        // The kernel has counted a write of somebody else, and then ours.
+        fs::write(request.join("generation"), "0\n").unwrap();
+        let error = tdx.quote(&[2; 64]).unwrap_err();
+        assert!(matches!(error, AttesterError::Interference { before: 0, found: 2 }), "{error}");
+    }
+
+    #[test]
     fn another_provider_is_refused() {
         let (mut tdx, root) = tdx(Emulated { provider: "sev_guest\n", ..KERNEL });
         let error = tdx.quote(&[1; 64]).unwrap_err();
@@ -335,9 +445,9 @@ mod tests {
 
     #[test]
     fn a_request_that_somebody_else_wrote_to_is_refused() {
-        let (mut tdx, _root) = tdx(Emulated { generation: "2\n", ..KERNEL });
+        let (mut tdx, _root) = tdx(Emulated { writes: 2, ..KERNEL });
         let error = tdx.quote(&[1; 64]).unwrap_err();
-        assert!(matches!(error, AttesterError::Interference { found } if found == "2"));
+        assert!(matches!(error, AttesterError::Interference { before: 0, found: 2 }));
     }
 
     #[test]

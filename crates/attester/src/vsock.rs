@@ -152,6 +152,11 @@ impl Cpu for VsockTdx {
     fn endorsements(&self) -> Option<Endorsements> {
         None
     }
+
+    /// The device that makes reports is open.
+    fn hand_to(&mut self, user: u32) -> Result<(), AttesterError> {
+        self.register.hand_to(user)
+    }
 }
 
 #[cfg(test)]

@@ -16,6 +16,9 @@ use crate::kek::{Kek, KekError, Vault, VaultAddress, VaultSettings};
 /// The longest address of a database, in bytes: host, role, password and options have under 1 KiB.
 const MAX_URL: u64 = 4096;
 
+/// The database where none is named: a file in the state directory of the service (systemd.exec(5), StateDirectory=).
+pub const DEFAULT_DATABASE: &str = "sqlite:/var/lib/confide-broker/broker.db";
+
 /// What the broker is told. Unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,7 +28,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The identity key.
     pub identity: SecretFile,
-    /// The database.
+    /// The database; [`DEFAULT_DATABASE`] where this table is missing.
+    #[serde(default)]
     pub storage: Storage,
     /// The key-encryption key.
     pub kek: KekTable,
@@ -98,6 +102,12 @@ pub struct Storage {
 
 fn connections() -> NonZeroU32 {
     NonZeroU32::new(8).expect("a default above zero")
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { url: Some(DEFAULT_DATABASE.to_owned()), url_file: None, connections: connections() }
+    }
 }
 
 impl Storage {
@@ -440,6 +450,17 @@ mod tests {
         assert_eq!(config.limits, Limits::default());
         assert!(config.endorsements.is_none());
         assert_eq!(config.storage.url().unwrap(), "sqlite:b");
+        let unnamed = parse(&SMALLEST.replace("[storage]\nurl = \"sqlite:b\"\n", "")).unwrap();
+        unnamed.check().unwrap();
+        assert_eq!(unnamed.storage.url().unwrap(), "sqlite:/var/lib/confide-broker/broker.db");
+        // The sample names it, and the service may write there.
+        assert!(include_str!("../../../deploy/broker.toml").contains(DEFAULT_DATABASE));
+        assert!(
+            include_str!("../../../deploy/confide-broker.service")
+                .contains("StateDirectory=confide-broker\n")
+        );
+        let neither = parse(&SMALLEST.replace("url = \"sqlite:b\"\n", "")).unwrap();
+        assert_eq!(neither.check().unwrap_err().code(), "storage_address");
     }
 
     #[test]
@@ -447,7 +468,6 @@ mod tests {
         for (text, expected) in [
             (SMALLEST.replacen('\n', "\nport = 1\n", 1), "broker.toml:2:1: port: unknown field `port`"),
             (SMALLEST.replace("127.0.0.1:0", "localhost"), "broker.toml:1:10: listen: expected IP:PORT"),
-            (SMALLEST.replace("[storage]\nurl = \"sqlite:b\"\n", ""), "missing field `storage`"),
             (format!("{SMALLEST}vault = 1\n"), "broker.toml:5:1: kek: wanted exactly 1 element"),
             (SMALLEST.replace("file = \"k\"\n", ""), "broker.toml:5:1: kek"),
             (format!("{SMALLEST}[limits]\nappraisals = 0\n"), "broker.toml:8:14: limits.appraisals"),

@@ -128,7 +128,13 @@ fn privileges(pid: u32) -> Vec<(String, Vec<u64>)> {
                 value.split_whitespace().next().unwrap().to_owned()
             };
             let sets = ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"];
-            (field("Uid:"), sets.map(|set| u64::from_str_radix(&field(set), 16).unwrap()).to_vec())
+            // Real, effective, saved and of files, and the same of its group.
+            let ids = |name: &str| {
+                status.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace()
+            };
+            let user = field("Uid:");
+            assert!(ids("Uid:").chain(ids("Gid:")).all(|id| id == user), "{status}");
+            (user, sets.map(|set| u64::from_str_radix(&field(set), 16).unwrap()).to_vec())
         })
         .collect()
 }
@@ -172,13 +178,13 @@ fn a_boot_keeps_workload_and_broker_to_the_policy_and_nobody_can_change_it() {
     let engine = guest.child("engine").unwrap();
     assert_eq!(network(broker), network(pid));
     assert_ne!(network(engine), network(pid));
-    for (process, user) in [(pid, "0"), (broker, "990"), (engine, "1000")] {
+    for (process, user) in [(pid, "991"), (broker, "990"), (engine, "1000")] {
         for (found, sets) in privileges(process) {
             assert_eq!(found, user);
             assert!(sets.iter().all(|set| set & PAST_RULES == 0), "{user}: {sets:x?}");
-            assert!(user == "0" || sets[..3].iter().all(|set| *set == 0), "{user}: {sets:x?}");
+            assert!(user == "991" || sets[..3].iter().all(|set| *set == 0), "{user}: {sets:x?}");
         }
-        assert!(user == "0" || is_filtered(process), "{user}");
+        assert!(is_filtered(process), "{user}");
     }
     // The engine's network leads to the broker, and all else is dropped; both have records.
     assert!(within(engine, "nft list ruleset | grep -q 'redirect to :15001'"));

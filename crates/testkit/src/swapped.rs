@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
 
@@ -43,17 +44,20 @@ pub struct Swapped {
     beginning: u64,
     size: u64,
     read_through: bool,
+    /// A file that is made once the beginning is another one.
+    told: Option<PathBuf>,
 }
 
 impl Swapped {
-    /// A disk that is `first`, but for its first bytes, which are those of `later` once all of them have been read.
+    /// A disk that is `first`, but for its first bytes, which are those of `later` once all of them have been read. Then
+    /// the file `told` is made.
     ///
     /// # Errors
     /// When the files have no sizes, or not the same one.
-    pub fn new(first: File, later: File, beginning: u64) -> Result<Self> {
+    pub fn new(first: File, later: File, beginning: u64, told: Option<PathBuf>) -> Result<Self> {
         let size = first.metadata()?.len();
         ensure!(size == later.metadata()?.len() && beginning <= size, "disks of different sizes");
-        Ok(Self { first, later, beginning, size, read_through: false })
+        Ok(Self { first, later, beginning, size, read_through: false, told })
     }
 
     /// Serves one peer until it leaves.
@@ -128,6 +132,9 @@ impl Swapped {
             self.later.read_exact_at(&mut bytes[..within], offset)?;
         }
         self.read_through |= offset < self.beginning && end >= self.beginning;
+        if let Some(told) = self.told.take_if(|_| self.read_through) {
+            File::create(told)?;
+        }
         Ok(bytes)
     }
 }
@@ -156,9 +163,13 @@ mod tests {
 
     #[test]
     fn the_beginning_is_another_one_once_it_was_read_to_its_end() {
-        let mut swapped = Swapped::new(disk(1), disk(2), 4096).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let told = folder.path().join("told");
+        let mut swapped = Swapped::new(disk(1), disk(2), 4096, Some(told.clone())).unwrap();
         assert_eq!(swapped.read(0, 512).unwrap(), [1; 512]);
+        assert!(!told.exists());
         assert_eq!(swapped.read(0, 8192).unwrap(), [1; 8192]);
+        assert!(told.exists());
         assert_eq!(swapped.read(0, 8192).unwrap(), [[2; 4096], [1; 4096]].concat());
         assert_eq!(swapped.read(4096, 512).unwrap(), [1; 512]);
         assert!(swapped.read(8192, 1).is_err());

@@ -19,6 +19,7 @@ mod layers;
 mod load;
 mod manifests;
 mod mutants;
+mod native;
 mod packages;
 mod plain;
 mod process;

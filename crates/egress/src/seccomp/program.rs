@@ -136,9 +136,22 @@ pub(super) const REFUSED: &[(c_long, &str)] = &[
 pub(super) const PROGRAMS: &[(c_long, &str)] =
     &[(libc::SYS_execve, "execve"), (libc::SYS_execveat, "execveat")];
 
-/// Refused to a guest that serves: it has its one listener, and starts threads alone.
-const BEGINNINGS: &[(c_long, &str)] =
-    &[(libc::SYS_listen, "listen"), (libc::SYS_fork, "fork"), (libc::SYS_vfork, "vfork")];
+/// Refused to a guest that serves: it has its one listener, starts threads alone, and stays the user that it is.
+const BEGINNINGS: &[(c_long, &str)] = &[
+    (libc::SYS_listen, "listen"),
+    (libc::SYS_fork, "fork"),
+    (libc::SYS_vfork, "vfork"),
+    (libc::SYS_setuid, "setuid"),
+    (libc::SYS_setgid, "setgid"),
+    (libc::SYS_setreuid, "setreuid"),
+    (libc::SYS_setregid, "setregid"),
+    (libc::SYS_setresuid, "setresuid"),
+    (libc::SYS_setresgid, "setresgid"),
+    (libc::SYS_setfsuid, "setfsuid"),
+    (libc::SYS_setfsgid, "setfsgid"),
+    (libc::SYS_setgroups, "setgroups"),
+    (libc::SYS_capset, "capset"),
+];
 
 /// Namespaces that `clone` could make.
 const NAMESPACES: u32 = (libc::CLONE_NEWUSER

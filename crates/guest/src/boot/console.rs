@@ -34,6 +34,13 @@ struct Failed<'a> {
     action: Option<&'a str>,
 }
 
+/// The kernel lacks a setting that would have been closed.
+#[derive(Serialize)]
+struct Lacks<'a> {
+    event: &'static str,
+    setting: &'a str,
+}
+
 #[derive(Serialize)]
 struct PowerOff {
     event: &'static str,
@@ -58,6 +65,11 @@ impl Console {
         let at = now.duration_since(self.begun).as_millis();
         self.last = now;
         self.line(&Step { event: "boot", step, milliseconds, at });
+    }
+
+    /// The kernel has no setting of this name, and so nothing behind it to be closed.
+    pub(crate) fn lacks(&mut self, setting: &str) {
+        self.line(&Lacks { event: "lacks", setting });
     }
 
     /// Why nothing follows.

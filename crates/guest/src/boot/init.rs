@@ -53,7 +53,7 @@ fn begin(said: &mut Console) -> Result<Child, BootError> {
     modules::load()?;
     mount_configfs()?;
     said.step("modules");
-    close_kernel()?;
+    close_kernel(said)?;
     said.step("hardened");
     let guest =
         start().map_err(|source| BootError::System { action: "start", path: THIS_PROGRAM.into(), source })?;
@@ -149,24 +149,34 @@ const SETTINGS: &[Setting] = &[
 ];
 
 /// Keeps everybody out of the kernel from now on, this program included.
-fn close_kernel() -> Result<(), BootError> {
+fn close_kernel(said: &mut Console) -> Result<(), BootError> {
     // Ctrl-Alt-Delete comes from the host.
     reboot(RebootCommand::CadOff).map_err(|error| BootError::NotHardened {
         setting: "Ctrl-Alt-Delete".into(),
         source: error.into(),
     })?;
-    close(Path::new("/proc/sys"))?;
+    close(Path::new("/proc/sys"), said)?;
     refuse_swap(Path::new("/proc/swaps"))
 }
 
-fn close(settings: &Path) -> Result<(), BootError> {
+fn close(settings: &Path, said: &mut Console) -> Result<(), BootError> {
     for Setting(name, value, presence) in SETTINGS {
         let setting = settings.join(name);
         match OpenOptions::new().write(true).open(&setting) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && *presence == Presence::Optional => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && *presence == Presence::Optional => {
+                said.lacks(name);
+            }
             opened => {
                 let written = opened.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()));
-                written.map_err(|source| BootError::NotHardened { setting, source })?;
+                // A kernel may take a value and keep another.
+                let kept = written.and_then(|()| fs::read_to_string(&setting));
+                let kept = kept.and_then(|kept| match kept.trim_end() == *value {
+                    true => Ok(()),
+                    false => {
+                        Err(io::Error::other(format!("it is {:?} instead of {value:?}", kept.trim_end())))
+                    }
+                });
+                kept.map_err(|source| BootError::NotHardened { setting, source })?;
             }
         }
     }
@@ -211,14 +221,23 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, "").unwrap();
         }
-        close(folder.path()).unwrap();
+        let told = folder.path().join("told");
+        let mut said = Console::on(Box::new(fs::File::create(&told).unwrap()));
+        close(folder.path(), &mut said).unwrap();
+        assert_eq!(fs::read_to_string(&told).unwrap(), "");
         for Setting(name, value, _) in SETTINGS {
             assert_eq!(fs::read_to_string(folder.path().join(name)).unwrap(), *value, "{name}");
         }
         fs::remove_file(folder.path().join("kernel/sysrq")).unwrap();
-        close(folder.path()).unwrap();
+        close(folder.path(), &mut said).unwrap();
+        let lacks = "{\"event\":\"lacks\",\"setting\":\"kernel/sysrq\"}\n";
+        assert_eq!(fs::read_to_string(&told).unwrap(), lacks);
+        // A kernel that takes a value and keeps another.
+        fs::write(folder.path().join("kernel/modules_disabled"), "10").unwrap();
+        assert_eq!(close(folder.path(), &mut said).unwrap_err().code(), "kernel_not_closed");
+        fs::write(folder.path().join("kernel/modules_disabled"), "1").unwrap();
         fs::remove_file(folder.path().join("kernel/dmesg_restrict")).unwrap();
-        assert_eq!(close(folder.path()).unwrap_err().code(), "kernel_not_closed");
+        assert_eq!(close(folder.path(), &mut said).unwrap_err().code(), "kernel_not_closed");
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What is given up before the guest talks to anybody but its broker.
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
+use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::error::BootError;
+
+/// The user and group that the guest serves as. It owns nothing but what it is to write to.
+pub(crate) const SERVING_USER: u32 = 991;
 
 /// What the guest is still to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +22,32 @@ pub(crate) struct Needs {
     pub(crate) low_port: bool,
 }
 
-/// Gives up every capability of this thread but what `needs` asks for, what starts and ends the engine as another user and what keeps
-/// memory locked; of the threads and programs that it starts from now on, too. None of them gets any back.
+/// Makes this thread one of [`SERVING_USER`], and gives up every capability of it but what `needs` asks for, what starts and ends the
+/// engine as another user and what keeps memory locked; of the threads and programs that it starts from now on, too. None of them gets
+/// any back.
 ///
 /// # Errors
 /// [`BootError::Privileges`].
 pub(crate) fn drop_all_but(needs: Needs) -> std::result::Result<(), BootError> {
-    keep(kept(needs))
+    become_user(SERVING_USER)
+        .and_then(|()| shrink(kept(needs)))
+        .map_err(|error| BootError::Privileges(error.into()))
+}
+
+/// Changes the user of this thread, who has every capability that the thread had.
+fn become_user(user: u32) -> Result<()> {
+    if geteuid().as_raw() == user {
+        return Ok(());
+    }
+    let had = capabilities(None)?;
+    set_keep_capabilities(true)?;
+    let (uid, gid) = (Uid::from_raw(user), Gid::from_raw(user));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_uid(uid, uid, uid)?;
+    set_keep_capabilities(false)?;
+    // The change of the user has left none in effect.
+    set_capabilities(None, CapabilitySets { effective: had.permitted, ..had })
 }
 
 /// As [`drop_all_but`], for these capabilities.
@@ -56,13 +80,18 @@ fn shrink(kept: CapabilitySet) -> Result<()> {
     }
     let permitted = had.intersection(kept);
     let inheritable = CapabilitySet::empty();
-    set_capabilities(None, CapabilitySets { effective: permitted, permitted, inheritable })
+    let left = CapabilitySets { effective: permitted, permitted, inheritable };
+    set_capabilities(None, left)?;
+    match capabilities(None)? {
+        found if found == left => Ok(()),
+        _ => Err(Errno::PERM),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::process::geteuid;
+    use rustix::process::{getgid, getgroups};
     use rustix::thread::no_new_privs;
 
     const NOTHING: Needs = Needs { gpus: false, low_port: false };
@@ -79,6 +108,9 @@ mod tests {
             let sets = capabilities(None).unwrap();
             assert_eq!(sets.effective, sets.permitted);
             assert!(kept(NOTHING).contains(sets.permitted));
+            assert!(sets.permitted.contains(CapabilitySet::SETUID), "what starts the engine is kept");
+            assert_eq!((geteuid().as_raw(), getgid().as_raw()), (SERVING_USER, SERVING_USER));
+            assert!(getgroups().unwrap().is_empty());
             assert!(sets.inheritable.is_empty() && no_new_privs().unwrap());
             let bounding = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let line = bounding.lines().find_map(|line| line.strip_prefix("CapBnd:\t")).unwrap().to_owned();

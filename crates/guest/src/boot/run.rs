@@ -69,6 +69,8 @@ fn up_to_serving(
     }
     let collateral = config.endorsements.as_ref().map(endorsements::Prepared::of).transpose()?;
     let gpus = Gpus::of(config)?.map(Gpus::found).transpose()?;
+    // Root's, whoever serves.
+    let status = serve::status_socket(config)?;
     // One thread alone: capabilities belong to threads, and those that serve begin after they were given up.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let prepared = runtime.map_err(GuestError::Runtime)?.block_on(prepare(
@@ -77,7 +79,6 @@ fn up_to_serving(
         &mut machine,
         console,
     ))?;
-    let status = serve::status_socket(config)?;
     confinement::enter(config, Way::Boot)?;
     // The engine ends with the thread that starts it, which was there before.
     let workload = machine.workload();

@@ -26,7 +26,7 @@ use super::broker::Broker;
 use super::console::Console;
 use super::error::BootError;
 use super::machine::{Fresh, Machine};
-use super::privileges::Needs;
+use super::privileges::{Needs, SERVING_USER};
 use super::{Facts, Prepared, changing, now};
 use crate::config::{Config, Role, Volume};
 use crate::egress;
@@ -225,6 +225,7 @@ impl<'a> Locked<'a> {
         if !config.volumes.is_empty() {
             console.step("volumes");
         }
+        begun.attester.hand_to(SERVING_USER)?;
         machine
             .drop_privileges(Needs { gpus: config.gpus.is_some(), low_port: config.listen.port() < 1024 })?;
         console.step("dropped");

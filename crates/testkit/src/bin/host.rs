@@ -76,6 +76,9 @@ enum Task {
         /// The socket to make
         #[arg(long, value_name = "FILE")]
         socket: PathBuf,
+        /// A file to make once the first bytes are others
+        #[arg(long, value_name = "FILE")]
+        told: PathBuf,
     },
     /// Print a line, and stand between guests and their broker with its own key: later boots are given what the first one had
     Replay {
@@ -118,8 +121,9 @@ async fn main() -> Result<()> {
             println!("listens");
             service.serve(&listener).await
         }
-        Task::Swap { first, later, beginning, socket } => {
-            let mut disk = Swapped::new(fs::File::open(first)?, fs::File::open(later)?, beginning)?;
+        Task::Swap { first, later, beginning, socket, told } => {
+            let (first, later) = (fs::File::open(first)?, fs::File::open(later)?);
+            let mut disk = Swapped::new(first, later, beginning, Some(told))?;
             let listener = std::os::unix::net::UnixListener::bind(socket)?;
             println!("listens");
             disk.serve(listener.accept()?.0)

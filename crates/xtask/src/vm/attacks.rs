@@ -16,6 +16,8 @@ use crate::test::{LACKING, Tally};
 
 /// The package whose tests these are.
 pub(super) const PACKAGE: &str = "confide-egress";
+/// The package that asks for quotes over vsock, which this kernel has a transport of to itself.
+pub(super) const QUOTING: &str = "confide-attester";
 /// Which of the tests run.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Choice {
@@ -88,19 +90,29 @@ const MODULES: &[&str] = &[
     "vsock",
     "vsock_loopback",
 ];
-/// Where the tests' program lies.
+/// Where the tests' programs lie.
 const TESTS: &str = "/tests";
+const QUOTING_TESTS: &str = "/quoting-tests";
 /// What process 1 says when the tests have ended.
 const ENDED: &str = "the tests have ended: ";
 
-/// Builds an image that runs the tests and switches itself off.
+/// For the machine to end when its kernel reboots.
+const END: Duration = Duration::from_secs(30);
+
+/// Builds an image that runs the tests, and then waits.
 ///
 /// # Errors
 /// When something is missing on this machine.
-pub(super) fn build(tests: &Path, kernel: &Kernel, image: &Path, choice: Choice) -> Result<()> {
+pub(super) fn build(
+    [tests, quoting]: &[PathBuf; 2],
+    kernel: &Kernel,
+    image: &Path,
+    choice: Choice,
+) -> Result<()> {
     let mut archive = Archive::default();
     FOLDERS.iter().for_each(|folder| archive.folder(folder));
     image::add_stripped(&mut archive, TESTS, tests, image)?;
+    image::add_stripped(&mut archive, QUOTING_TESTS, quoting, image)?;
     for program in PROGRAMS {
         image::add_program(&mut archive, program)?;
     }
@@ -139,10 +151,9 @@ fn process_1(choice: Choice) -> String {
          mount -t proc proc /proc && mount -t sysfs sysfs /sys && mount -t devtmpfs dev /dev\n\
          while read -r module; do insmod \"$module\"; done < {MODULE_LIST}\n\
          ip link set lo up\n\
-         {TESTS} --test-threads=1 --show-output {filters}\n\
+         {QUOTING_TESTS} --show-output vsock::tests:: && {TESTS} --test-threads=1 --show-output {filters}\n\
          echo \"{ENDED}$?\"\n\
-         echo b > /proc/sysrq-trigger\n\
-         sleep 60\n"
+         while :; do sleep 60; done\n"
     )
 }
 
@@ -156,25 +167,29 @@ pub(super) fn command_line() -> String {
 /// # Errors
 /// When one did not.
 pub(super) fn judge(machine: &mut Machine, choice: Choice) -> Result<()> {
-    let (mut summary, mut lacking) = (None, Vec::new());
+    let (mut summaries, mut lacking) = (Vec::new(), Vec::new());
     let status = machine.wait_for_line(choice.patience(), |line| {
-        summary = summary.or_else(|| Tally::of_line(line));
+        summaries.extend(Tally::of_line(line));
         // The kernel's own messages may stand before it.
         if LACKING.iter().any(|begin| line.contains(begin)) {
             lacking.push(line.to_owned());
         }
         line.split_once(ENDED).map(|(_, status)| status.to_owned())
     })?;
-    let tally = summary.with_context(|| format!("tests without a summary, which ended with {status}"))?;
+    let held = summaries.iter().all(|tally| tally.failed == 0 && tally.ignored == 0);
+    ensure!(status == "0" && held, "{status}: {summaries:?}\n{}", machine.console());
     ensure!(
-        status == "0" && tally.failed == 0 && tally.ignored == 0,
-        "{status}: {tally:?}\n{}",
-        machine.console()
+        summaries.len() == 2 && summaries.iter().all(|tally| tally.passed > 0),
+        "both programs must run tests: {choice:?}: {summaries:?}"
     );
-    ensure!(tally.passed > 0, "no test ran: {choice:?}");
     ensure!(lacking.is_empty(), "a kernel that has everything lacks something:\n{}", lacking.join("\n"));
-    println!("{} tests of {PACKAGE} held on the guest's kernel", tally.passed);
-    Ok(())
+    let passed: u64 = summaries.iter().map(|tally| tally.passed).sum();
+    println!("{passed} tests of {QUOTING} and {PACKAGE} held on the guest's kernel");
+    // Nobody has closed this kernel: it does what the console asks, as that of a guest must not.
+    machine.request_of_system('b')?;
+    machine
+        .wait_for_end(END)
+        .context("this kernel obeys no request on its console, so that no guest's refusal shows")
 }
 
 #[cfg(test)]

@@ -198,6 +198,11 @@ impl<'a> Stage<'a> {
         Ok((quoting, machine))
     }
 
+    /// The socket of QEMU's commands: paths of sockets are short.
+    fn control(&self) -> PathBuf {
+        self.bench.folder.join("control.sock")
+    }
+
     fn start(&self, quoting: &Service, boot: &Boot) -> Result<Machine> {
         self.bench.emulator.start(&Launch {
             kernel: &self.bench.kernel.image(),
@@ -206,7 +211,7 @@ impl<'a> Stage<'a> {
             lacks: boot.lacks,
             disks: &boot.disks,
             quoting: quoting.socket(),
-            control: &self.bench.folder.join("control.sock"),
+            control: &self.control(),
             folder: &self.folder,
             port: GUEST_PORT,
         })
@@ -236,6 +241,12 @@ impl<'a> Stage<'a> {
         let message = failure["message"].as_str().unwrap_or_default();
         ensure!(found == code && message.contains(about), "expected {code} with {about:?}, found {failure}");
         machine.wait_for_end(PATIENCE)?;
+        // A process 1 that ends is a panic, which QEMU ends with, too.
+        let console = machine.console();
+        ensure!(
+            console.contains("{\"event\":\"power-off\"}") && !console.contains("Kernel panic"),
+            "the machine ended, but not by its guest's switching it off:\n{console}"
+        );
         let (copy, expected): (_, &[_]) = match told {
             Told::Broker(copy) => (copy, &["failure-reported"]),
             Told::Refusing(copy) => (copy, &["refused", "failure-reported"]),
@@ -281,6 +292,10 @@ fn a_guest_boots_attests_unlocks_and_serves(stage: &Stage<'_>) -> Result<()> {
     ensure!(verdict.contains("SIMULATED"), "a verdict that does not say SIMULATED: {verdict}");
     let answer = client(stage, stage.owner, &["chat", "--url", &address, QUESTION])?;
     ensure!(!answer.trim().is_empty(), "no answer");
+    // Every setting that closes the kernel is one of Debian's kernel; the guest has read each back.
+    let console = machine.console();
+    ensure!(console.contains("\"step\":\"hardened\""), "the kernel was not closed:\n{console}");
+    ensure!(!console.contains("\"event\":\"lacks\""), "a setting is not there:\n{console}");
     Ok(())
 }
 
@@ -313,7 +328,9 @@ pub(super) fn attack(stage: &Stage<'_>, choice: attacks::Choice) -> Result<()> {
     let image = stage.folder.join("attacks.img");
     attacks::build(&stage.bench.attacks, &stage.bench.kernel, &image, choice)?;
     let (kernel, command_line) = (stage.bench.kernel.image(), attacks::command_line());
-    let mut machine = stage.bench.emulator.start_bare(&kernel, &image, &command_line, &stage.folder)?;
+    let control = stage.control();
+    let mut machine =
+        stage.bench.emulator.start_bare((&kernel, &image, &command_line), &stage.folder, &control)?;
     attacks::judge(&mut machine, choice)
 }
 
@@ -405,9 +422,9 @@ fn a_serving_guest_ignores_keys_and_ends_when_a_device_comes(stage: &Stage<'_>) 
     let _broker = stage.copy.serve(stage.bench)?;
     let (_quoting, mut machine) = stage.boot(&stage.honest())?;
     ready(&mut machine)?;
-    // The kernel would reboot, at once, and QEMU end.
+    // A kernel that obeys would reboot at once, and QEMU end: see [`attacks::judge`].
+    machine.request_of_system('b')?;
     machine.press(&["ctrl", "alt", "delete"])?;
-    machine.press(&["alt", "sysrq", "b"])?;
     let address = format!("https://127.0.0.1:{GUEST_PORT}");
     client(stage, stage.owner, &["verify", &address])?;
     machine.attach_disk()?;
@@ -500,16 +517,30 @@ fn a_null_cipher_header_is_refused(stage: &Stage<'_>) -> Result<()> {
 }
 
 /// The header that was checked is used, also where the disk has another one by then.
+/// What is read once, checked and used is one copy: another header behind it changes nothing, whichever of the two is the owner's.
 fn a_header_swapped_after_its_first_read_changes_nothing(stage: &Stage<'_>) -> Result<()> {
     let _broker = stage.copy.serve(stage.bench)?;
     let (programs, honest) = (&stage.bench.programs, &stage.copy.volume);
     let null = stage.folder.join("null.img");
     std::fs::copy(honest, &null)?;
     host::null_cipher(programs, &null)?;
-    let disk = Service::swapped(programs, honest, &null, HEADER, &stage.bench.folder)?;
-    let boot = Boot { disks: vec![Disk::nbd(disk.socket(), VOLUME)], ..stage.honest() };
-    let (_quoting, mut machine) = stage.boot(&boot)?;
-    ready(&mut machine)
+    let swapped = |first: &Path, later: &Path, told: &Path| -> Result<(Service, Boot)> {
+        let disk = Service::swapped(programs, first, later, HEADER, (&stage.bench.folder, told))?;
+        let disks = vec![Disk::nbd(disk.socket(), VOLUME)];
+        Ok((disk, Boot { disks, ..stage.honest() }))
+    };
+    {
+        let told = stage.folder.join("null-later");
+        let (_disk, boot) = swapped(honest, &null, &told)?;
+        let (_quoting, mut machine) = stage.boot(&boot)?;
+        ready(&mut machine)?;
+        ensure!(told.exists(), "the header was never another one");
+    }
+    let told = stage.folder.join("honest-later");
+    let (_disk, boot) = swapped(&null, honest, &told)?;
+    stage.refused(&boot, Told::Broker(&stage.copy), "volume_null_cipher", "")?;
+    ensure!(told.exists(), "the header was never another one");
+    Ok(())
 }
 
 fn a_changed_ciphertext_block_is_found_before_serving(stage: &Stage<'_>) -> Result<()> {

@@ -65,7 +65,7 @@ impl Service {
         Self::start(command, folder.join("quoting.sock"))
     }
 
-    /// Starts a disk whose first bytes are those of `later` once they were read.
+    /// Starts a disk whose first bytes are those of `later` once they were read. Then the file `told` is there.
     ///
     /// # Errors
     /// When it does not start.
@@ -74,11 +74,11 @@ impl Service {
         first: &Path,
         later: &Path,
         beginning: u64,
-        folder: &Path,
+        (folder, told): (&Path, &Path),
     ) -> Result<Self> {
         let mut command = programs.host();
         command.arg("swap").arg("--first").arg(first).arg("--later").arg(later);
-        command.args(["--beginning", &beginning.to_string()]);
+        command.args(["--beginning", &beginning.to_string()]).arg("--told").arg(told);
         Self::start(command, folder.join("disk.sock"))
     }
 

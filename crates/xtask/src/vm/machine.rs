@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ const LOG_KIB: u32 = 64;
 const GUEST_PORT: u16 = 8443;
 /// The slot of the machine in which nothing is when it starts.
 const FREE_SLOT: &str = "free";
+/// The serial console, as QEMU's commands name it.
+const CONSOLE: &str = "console";
 /// The longest that QEMU may take to carry out a command.
 const COMMAND_TIME: Duration = Duration::from_secs(30);
 
@@ -88,9 +90,11 @@ pub(super) struct Launch<'a> {
 /// A running machine. It ends when its value is dropped.
 pub(super) struct Machine {
     child: Child,
+    /// What is typed at its serial console.
+    input: ChildStdin,
     lines: Receiver<String>,
     console: PathBuf,
-    control: Option<PathBuf>,
+    control: PathBuf,
     started: Instant,
 }
 
@@ -141,8 +145,10 @@ impl Emulator {
             "-no-reboot",
             "-display",
             "none",
+            "-chardev",
+            &format!("stdio,id={CONSOLE},signal=off"),
             "-serial",
-            "stdio",
+            &format!("chardev:{CONSOLE}"),
         ]);
         command.args(["-machine", "q35", "-smp", "1", "-m", &MEMORY.to_string()]);
         let (accelerator, processor) = accelerator()?;
@@ -157,12 +163,11 @@ impl Emulator {
     /// When QEMU cannot be started.
     pub(super) fn start_bare(
         &self,
-        kernel: &Path,
-        image: &Path,
-        command_line: &str,
+        (kernel, image, command_line): (&Path, &Path, &str),
         folder: &Path,
+        control: &Path,
     ) -> Result<Machine> {
-        Machine::spawn(&mut self.bare(kernel, image, command_line, "")?, folder, None)
+        Machine::spawn(self.bare(kernel, image, command_line, "")?, folder, control)
     }
 
     /// Starts a machine.
@@ -190,8 +195,7 @@ impl Emulator {
         let forward = format!("user,id=net,ipv6=off,hostfwd=tcp:127.0.0.1:{}-:{GUEST_PORT}", launch.port);
         command.args(["-netdev", &forward, "-device", "virtio-net-pci,netdev=net,romfile="]);
         command.args(["-device", "virtio-rng-pci"]);
-        let control = format!("unix:{},server=on,wait=off", launch.control.display());
-        command.args(["-device", &format!("pcie-root-port,id={FREE_SLOT},chassis=1"), "-qmp", &control]);
+        command.args(["-device", &format!("pcie-root-port,id={FREE_SLOT},chassis=1")]);
         let table = format!(
             "sig=CCEL,rev=1,oem_id=SIMULA,oem_table_id=SIMULATE,data={}",
             launch.folder.join("ccel.bin").display()
@@ -201,7 +205,7 @@ impl Emulator {
             launch.folder.join("log.bin").display()
         );
         command.args(["-acpitable", &table, "-device", &log]);
-        Machine::spawn(&mut command, launch.folder, Some(launch.control))
+        Machine::spawn(command, launch.folder, launch.control)
     }
 }
 
@@ -216,13 +220,15 @@ fn accelerator() -> Result<(&'static str, &'static str)> {
 }
 
 impl Machine {
-    fn spawn(command: &mut Command, folder: &Path, control: Option<&Path>) -> Result<Self> {
-        let (console, control) = (folder.join("console.log"), control.map(Path::to_owned));
+    fn spawn(mut command: Command, folder: &Path, control: &Path) -> Result<Self> {
+        command.args(["-qmp", &format!("unix:{},server=on,wait=off", control.display())]);
+        let (console, control) = (folder.join("console.log"), control.to_owned());
         let mut kept = File::create(&console).with_context(|| format!("creating {}", console.display()))?;
         let stderr = kept.try_clone()?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let started = Instant::now();
-        let mut child = command.spawn().with_context(|| format!("starting {}", process::shown(command)))?;
+        let mut child = command.spawn().with_context(|| format!("starting {}", process::shown(&command)))?;
+        let input = child.stdin.take().expect("standard input was piped");
         let stdout = child.stdout.take().expect("standard output was piped");
         let (sender, lines) = channel();
         std::thread::spawn(move || {
@@ -235,7 +241,7 @@ impl Machine {
                 }
             }
         });
-        Ok(Self { child, lines, console, control, started })
+        Ok(Self { child, input, lines, console, control, started })
     }
 
     /// Attaches another disk, of zeros, while the machine runs.
@@ -251,6 +257,16 @@ impl Machine {
         ])
     }
 
+    /// Sends a magic SysRq request over the serial console: a break, then its key.
+    ///
+    /// # Errors
+    /// When QEMU does not do it.
+    pub(super) fn request_of_system(&mut self, key: char) -> Result<()> {
+        self.command(&[json!({ "execute": "chardev-send-break", "arguments": { "id": CONSOLE } })])?;
+        write!(self.input, "{key}")?;
+        Ok(self.input.flush()?)
+    }
+
     /// Presses keys of the machine's keyboard together, by their names in QEMU, and lets go of them.
     ///
     /// # Errors
@@ -262,8 +278,7 @@ impl Machine {
 
     /// Has QEMU carry out commands, one after the other (QEMU Machine Protocol).
     fn command(&self, commands: &[Value]) -> Result<()> {
-        let control = self.control.as_ref().context("the machine takes no commands")?;
-        let stream = UnixStream::connect(control).context("the socket of QEMU's commands")?;
+        let stream = UnixStream::connect(&self.control).context("the socket of QEMU's commands")?;
         stream.set_read_timeout(Some(COMMAND_TIME))?;
         let mut answers = BufReader::new(stream.try_clone()?).lines();
         // Nothing else is taken before this.

@@ -46,6 +46,7 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
     if cases::need_attacks() || length == Length::Long {
         packages::require(TO_ATTACK)?;
         programs::build_unit_tests(attacks::PACKAGE)?;
+        programs::build_unit_tests(attacks::QUOTING)?;
     }
     if let Some(text) = cases::chosen() {
         note(format!("{} cases alone, whose names contain {text:?}", cases::count()));

@@ -36,7 +36,7 @@ pub(super) struct Workbench {
     /// What endorses them.
     pub(super) collateral: PathBuf,
     /// The program of the tests that are run on the guest's kernel, where a case needs it.
-    pub(super) attacks: PathBuf,
+    pub(super) attacks: [PathBuf; 2],
     pub(super) folder: PathBuf,
 }
 
@@ -85,7 +85,7 @@ impl Workbench {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).context("a clock after 1970")?.as_secs();
         let collateral = folder.join("collateral.json");
         host::write_collateral(&programs, time, &collateral)?;
-        let attacks = built_unit_tests(attacks::PACKAGE);
+        let attacks = [attacks::PACKAGE, attacks::QUOTING].map(built_unit_tests);
         Ok(Self { programs, guest, kernel, emulator, tdx, time, collateral, attacks, folder })
     }
 
