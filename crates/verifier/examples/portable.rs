@@ -2,7 +2,6 @@
 //!
 //! It appraises a quote of the simulator, and prints the verdict.
 #![expect(clippy::print_stdout, reason = "a program that prints")]
-#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a test"))]
 
 use std::time::Duration;
 

@@ -17,7 +17,8 @@ use crate::{cargo, dist, process};
 pub(crate) fn run() -> Result<Tally> {
     let simulator = Programs::build(Flavour::Simulator)?;
     let plain = Programs::build(Flavour::Plain)?;
-    let folder = running::folder("plain")?;
+    // Not `plain`: that is where Cargo keeps the build of that profile.
+    let folder = running::folder("plain-programs")?;
     let guest = Running::guest(&simulator, &folder)?;
     let url = format!("https://{}", guest.address());
     let danger = cargo::root().join("policies/danger-simulator.toml");
