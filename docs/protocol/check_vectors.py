@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Recomputes every output of vectors.json and release-vectors.json and checks every sample against the CDDL files beside it.
+"""Recomputes every output of vectors.json, release-vectors.json and egress-vectors.json and checks every sample against the CDDL files beside it.
 
 Uses the standard library alone and shares nothing with the Rust code: it has its own CBOR encoder and decoder, its
 own reader of the CDDL subset that these files use, and its own hashing. Exits 1 on the first kind of disagreement.
@@ -393,6 +393,7 @@ COMPUTE = {
     "head-signing-input": lambda i: head_signing_input(i["value"]),
     "release": release,
     "header-digest": header_digest,
+    "ruleset-digest": lambda i: sha256(i["text"].encode()),
     "audit-chain": lambda i: audit_chain(i["entries"]),
     "audit-head-signing-input": lambda i: audit_head_signing_input(i["value"]),
 }
@@ -651,7 +652,7 @@ def check_domains():
 
 def main():
     cddl = Cddl("\n".join(path.read_text() for path in sorted(HERE.glob("*.cddl"))))
-    files = [json.loads((HERE / name).read_text(), object_hook=restore) for name in ("vectors.json", "release-vectors.json")]
+    files = [json.loads((HERE / name).read_text(), object_hook=restore) for name in ("vectors.json", "release-vectors.json", "egress-vectors.json")]
     vectors = [vector for file in files for vector in file["vectors"]]
     failures = [(vector["name"], problem) for vector in vectors if (problem := check(vector, cddl))]
     failures += [(kind, "has no vector") for kind in COMPUTE if kind not in {vector["kind"] for vector in vectors}]

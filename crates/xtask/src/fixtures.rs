@@ -11,8 +11,11 @@ use crate::{cargo, process};
 const SUITES: [&str; 3] = ["tdx", "snp", "nvidia"];
 
 /// What prints protocol vectors, and the file that holds them.
-const VECTORS: [(&str, &str); 2] =
-    [("vectors", "docs/protocol/vectors.json"), ("release_vectors", "docs/protocol/release-vectors.json")];
+const VECTORS: [(&str, &str); 3] = [
+    ("vectors", "docs/protocol/vectors.json"),
+    ("release_vectors", "docs/protocol/release-vectors.json"),
+    ("egress_vectors", "docs/protocol/egress-vectors.json"),
+];
 
 /// Writes what differs from what the recipes make, and removes what they do not make; then the records.
 ///
