@@ -1245,3 +1245,42 @@ fn bad_files_of_doctor() {
         certificate(&["--rim-service", url, "--rim-service-certificate", "{}"]),
     ]);
 }
+
+/// Files that no row gives, and why.
+const WITHOUT_ROWS: &[(&str, &str, &str)] = &[];
+
+/// Every file that a command reads, by the program's own account of its arguments.
+#[test]
+fn every_file_that_a_command_reads_is_given_as_it_should_not_be() {
+    let source = include_str!("bad_input.rs");
+    let tests: Vec<&str> = source.split("\nfn ").collect();
+    let mut files = Vec::new();
+    gather(&confide::command(), &mut Vec::new(), &mut files);
+    assert!(files.len() > 60, "{} files", files.len());
+    let without = |(command, argument): &&(String, String)| {
+        let last = format!("\"{}\"", command.rsplit(' ').next().unwrap());
+        let named = match argument.strip_prefix("--") {
+            Some(_) => format!("\"{argument}\""),
+            None => last.clone(),
+        };
+        let given = tests.iter().any(|test| test.contains(&named) && test.contains(&last));
+        let excused = WITHOUT_ROWS.iter().any(|(of, file, _)| of == command && file == argument);
+        given == excused
+    };
+    let wrong: Vec<_> = files.iter().filter(without).collect();
+    assert!(wrong.is_empty(), "no row gives these files, or one does though it is excused: {wrong:#?}");
+}
+
+/// Each command, as its words, with each of its arguments that is a path: `--flag`, or the name of what stands alone.
+fn gather(command: &clap::Command, words: &mut Vec<String>, files: &mut Vec<(String, String)>) {
+    let path = clap::value_parser!(std::path::PathBuf).type_id();
+    for argument in command.get_arguments().filter(|argument| argument.get_value_parser().type_id() == path) {
+        let name = argument.get_long().map_or_else(|| argument.get_id().to_string(), |long| format!("--{long}"));
+        files.push((words.join(" "), name));
+    }
+    for command in command.get_subcommands() {
+        words.push(command.get_name().to_owned());
+        gather(command, words, files);
+        words.pop();
+    }
+}

@@ -179,7 +179,7 @@ mod tests {
     fn a_peer_negotiates_and_reads() {
         let (mut peer, server) = UnixStream::pair().unwrap();
         let serving = std::thread::spawn(move || {
-            Swapped::new(disk(1), disk(2), 4096).unwrap().serve(server).unwrap();
+            Swapped::new(disk(1), disk(2), 4096, None).unwrap().serve(server).unwrap();
         });
         let hello: [u8; 18] = array(&mut peer).unwrap();
         assert_eq!(&hello, b"NBDMAGICIHAVEOPT\0\x03");
