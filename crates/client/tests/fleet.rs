@@ -691,7 +691,10 @@ async fn health_has_three_answers() {
     // What was written is taken up before the shutdown: else an idle connection would be closed.
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(endpoint.stop.take());
-    eventually("it drains", || std::net::TcpStream::connect(endpoint.address).is_err()).await;
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while endpoint.get("/_confide/health/ready").await != (503, json!({ "status": "draining" })) {
+        assert!(std::time::Instant::now() < deadline, "it does not drain");
+    }
     probe.write_all(b"\r\n").await.unwrap();
     let mut told = String::new();
     probe.read_to_string(&mut told).await.unwrap();

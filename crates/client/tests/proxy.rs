@@ -47,6 +47,14 @@ impl Rig {
         self.send("GET", &format!("/_confide/verdicts/{}", self.guest.address), &[], vec![]).await
     }
 
+    /// Waits until it says that it drains.
+    async fn drains(&self) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(20);
+        while self.endpoint.get("/_confide/health/ready").await.0 != 503 {
+            assert!(std::time::Instant::now() < deadline, "it does not drain");
+        }
+    }
+
     async fn attested(&self) {
         self.endpoint.until(self.guest.address, "attested").await;
     }
@@ -285,7 +293,10 @@ async fn bad_requests_are_refused_before_anything_is_asked() {
         ("GET", "/_confide/verdicts/a.example", vec![], 404, "unknown_instance"),
         ("GET", "/", vec![], 404, "unknown_path"),
         ("POST", "/.well-known/confide/attestation", vec![], 404, "unknown_path"),
-        ("POST", "/v1/../admin", vec![], 404, "unknown_path"),
+        ("POST", "/v1/../admin", vec![], 400, "path_ambiguous"),
+        ("GET", "/v1//models", vec![], 400, "path_ambiguous"),
+        ("GET", "/v1/files/%2e%2E/x", vec![], 400, "path_ambiguous"),
+        ("GET", "/v1/files/100%", vec![], 400, "path_ambiguous"),
     ] {
         let told = error(rig.send(method, path, &headers, vec![]).await, status).await;
         assert_eq!(told, invalid(code), "{method} {path} {headers:?}");
@@ -499,17 +510,286 @@ async fn only_loopback_is_listened_on_unless_asked_and_with_a_token() {
 }
 
 #[tokio::test]
+async fn a_dot_within_a_segment_is_passed_on_as_it_is_written() {
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    for path in ["/v1/files/a%2Eb", "/v1/files/a.b", "/v1/files/.c/..d?x=../y", "/v1/files/a%2Fb/"] {
+        assert_eq!(
+            rig.send("GET", path, &[], vec![]).await.headers()["x-confide-verdict"],
+            "accepted, SIMULATED"
+        );
+        assert_eq!(rig.guest.guest.requests().last().unwrap().line, format!("GET {path}"));
+    }
+}
+
+/// What is let through of a request, and what is not: both stand in the documentation.
+#[tokio::test]
+async fn fields_that_carry_meaning_pass_and_those_that_tell_of_the_person_do_not() {
+    const PASS: [&str; 18] = [
+        "accept",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-range",
+        "content-type",
+        "idempotency-key",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "range",
+        "x-client-request-id",
+        "x-request-id",
+    ];
+    const STAY: [&str; 11] = [
+        "accept-encoding",
+        "accept-language",
+        "cookie",
+        "forwarded",
+        "from",
+        "proxy-authorization",
+        "referer",
+        "traceparent",
+        "user-agent",
+        "x-forwarded-for",
+        "x-stainless-os",
+    ];
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    let fields: Vec<(&str, &str)> =
+        [&PASS[..], &STAY].concat().into_iter().map(|name| (name, "a-value")).collect();
+    let fields = [&fields[..], &[("openai-beta", "another")]].concat();
+    assert_eq!(
+        rig.send("PUT", "/v1/files/1", &fields, b"{}".to_vec()).await.headers()["x-confide-verdict"],
+        "accepted, SIMULATED"
+    );
+    let requests = rig.guest.guest.requests();
+    let seen = &requests.last().unwrap().headers;
+    for name in PASS {
+        let value = if name == "openai-beta" { "a-value, another" } else { "a-value" };
+        let found: Vec<&str> =
+            seen.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str()).collect();
+        assert_eq!(found, [value], "{name}");
+    }
+    for name in STAY {
+        assert!(seen.iter().all(|(found, _)| found != name), "{name}: {seen:?}");
+    }
+    let page = include_str!("../../../docs/proxy.md");
+    let listed = |names: &[&str], heading: &str| {
+        let row =
+            page.lines().find(|line| line.starts_with(heading)).unwrap_or_else(|| panic!("no row {heading}"));
+        let row = row.to_ascii_lowercase();
+        for name in names {
+            let family = format!("`{}-*`", name.split('-').next().unwrap());
+            assert!(row.contains(&format!("`{name}`")) || row.contains(&family), "{name}: {row}");
+        }
+    };
+    listed(&PASS, "| of a request, passed |");
+    listed(&STAY, "| of a request, kept back |");
+}
+
+#[tokio::test]
+async fn of_a_file_its_part_and_version_are_passed_on() {
+    let told = "HTTP/1.1 206 Partial Content\r\ncontent-type: text/plain\r\ncontent-range: bytes 0-1/9\r\naccept-ranges: bytes\r\n\
+        etag: \"1\"\r\nlast-modified: Sun, 06 Nov 1994 08:49:37 GMT\r\ncontent-disposition: attachment\r\nopenai-version: 2020-10-01\r\n\
+        set-cookie: a=b\r\naccess-control-allow-origin: *\r\ncontent-length: 2\r\n\r\nab";
+    let rig =
+        Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(Raw { bytes: told.into(), then: Then::Wait })))
+            .await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 206);
+    let page = include_str!("../../../docs/proxy.md").to_ascii_lowercase();
+    let row = page.lines().find(|line| line.starts_with("| of an answer, passed |")).unwrap();
+    for (name, value) in [
+        ("content-range", "bytes 0-1/9"),
+        ("accept-ranges", "bytes"),
+        ("etag", "\"1\""),
+        ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        ("content-disposition", "attachment"),
+        ("openai-version", "2020-10-01"),
+    ] {
+        assert_eq!(answer.headers()[name], value, "{name}");
+        assert!(
+            row.contains(&format!("`{name}`")) || name.starts_with("openai-") && row.contains("`openai-*`"),
+            "{name}"
+        );
+    }
+    assert!(!answer.headers().contains_key("set-cookie"));
+    assert!(!answer.headers().contains_key("access-control-allow-origin"));
+    assert_eq!(whole(answer).await, b"ab");
+
+    let same = "HTTP/1.1 304 Not Modified\r\netag: \"1\"\r\n\r\n";
+    let rig =
+        Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(Raw { bytes: same.into(), then: Then::Wait })))
+            .await;
+    let answer = rig.ask().await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["etag"]), (304, &"\"1\"".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn of_a_body_that_is_not_sent_the_length_is_told() {
+    let told = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 4321\r\n\r\n";
+    let raw = Raw { bytes: told.into(), then: Then::Wait };
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
+    let request = "HEAD /v1/files/1/content HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    let answer = raw_open(rig.address, request).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+    assert_eq!(answer.matches("content-length: 4321\r\n").count(), 1, "{answer}");
+}
+
+/// However the head is cut into pieces on its way.
+#[tokio::test]
+async fn the_limit_of_a_head_is_exact() {
+    const MOST: usize = 64 * 1024;
+    let rig = Rig::new(Guest::new(0).unwrap()).await;
+    rig.attested().await;
+    let head = |length: usize| {
+        let (begin, end) =
+            ("GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx: ", "\r\n\r\n");
+        format!("{begin}{}{end}", "a".repeat(length - begin.len() - end.len()))
+    };
+    for (length, pieces, status) in [
+        (MOST, 1, 200),
+        (MOST, 3, 200),
+        (MOST + 1, 1, 431),
+        (MOST + 1, 3, 431),
+        (MOST + 100, 1, 431),
+        (2 * MOST, 1, 431),
+    ] {
+        let (head, mut stream) = (head(length), TcpStream::connect(rig.address).await.unwrap());
+        stream.set_nodelay(true).unwrap();
+        for piece in head.as_bytes().chunks(length.div_ceil(pieces)) {
+            stream.write_all(piece).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(if pieces > 1 { 20 } else { 0 })).await;
+        }
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{length} in {pieces}: {answer}");
+        assert_eq!(
+            answer.contains(r#""code":"request_head_too_large""#),
+            status == 431,
+            "{length} in {pieces}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_shutdown_lets_open_answers_end() {
     let gate = Arc::new(Semaphore::new(1));
     let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
     let answer = rig.ask().await;
     drop(rig.endpoint.stop.take());
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(TcpStream::connect(rig.address).await.is_err(), "no longer listening");
+    rig.drains().await;
     gate.add_permits(100);
     assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"));
-    tokio::time::timeout(Duration::from_secs(5), rig.endpoint.served)
-        .await
-        .expect("the server ends")
-        .unwrap();
+    let served = tokio::time::timeout(Duration::from_secs(5), rig.endpoint.served);
+    assert_eq!(served.await.expect("the server ends").unwrap(), 0);
+    assert!(TcpStream::connect(rig.address).await.is_err(), "no longer listening");
+}
+
+#[tokio::test]
+async fn while_it_drains_health_is_told_and_nothing_new_is_taken() {
+    let gate = Arc::new(Semaphore::new(1));
+    let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let answer = rig.ask().await;
+    let (mut idle, mut sent) = (TcpStream::connect(rig.address).await.unwrap(), Vec::new());
+    drop(rig.endpoint.stop.take());
+    rig.drains().await;
+    for (path, status, word) in
+        [("live", 200, "live"), ("ready", 503, "draining"), ("attested", 200, "attested")]
+    {
+        let answer = rig.send("GET", &format!("/_confide/health/{path}"), &[], vec![]).await;
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["connection"]),
+            (status, &"close".parse().unwrap()),
+            "{path}"
+        );
+        let told: Value = serde_json::from_slice(&whole(answer).await).unwrap();
+        assert_eq!(told["status"], word, "{path}");
+    }
+    assert_eq!(rig.endpoint.status().await["state"], "draining");
+    let asked = rig.guest.guest.requests().len();
+    for (method, path) in [("POST", CHAT), ("GET", "/v1/models"), ("GET", "/v1/files/1")] {
+        let refused = rig.send(method, path, &[], question()).await;
+        assert_eq!(
+            (&refused.headers()["connection"], &refused.headers()["retry-after"]),
+            (&"close".parse().unwrap(), &"1".parse().unwrap())
+        );
+        assert_eq!(
+            error(refused, 503).await,
+            ("server_error".to_owned(), "endpoint_draining".to_owned()),
+            "{method} {path}"
+        );
+    }
+    // So is what comes over a connection that was there before.
+    idle.write_all(b"GET /v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    idle.read_to_end(&mut sent).await.unwrap();
+    assert!(String::from_utf8(sent).unwrap().contains(r#""code":"endpoint_draining""#));
+    assert_eq!(rig.guest.guest.requests().len(), asked);
+    gate.add_permits(100);
+    assert!(whole(answer).await.ends_with(b"data: [DONE]\n\n"), "the open answer is none of this");
+    assert_eq!(rig.endpoint.served.await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_is_still_under_way_at_the_end_of_a_drain_is_told_so_and_counted() {
+    let gate = Arc::new(Semaphore::new(2));
+    let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let mut stream = rig.ask().await.into_body();
+    let mut text = Vec::new();
+    while text.windows(6).filter(|window| window == b"data: ").count() < 2 {
+        text.extend(stream.frame().await.unwrap().unwrap().into_data().unwrap());
+    }
+    // An answer of a file, whose length the guest has announced.
+    let begun =
+        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: 40\r\n\r\nbegun";
+    let _ = rig.guest.guest.clone().chatting(Chat::Raw(Raw { bytes: begun.into(), then: Then::Wait }));
+    let mut file = rig.ask().await.into_body();
+    assert_eq!(file.frame().await.unwrap().unwrap().into_data().unwrap(), b"begun"[..]);
+    // A request that has no answer yet.
+    let _ = rig.guest.guest.clone().chatting(Chat::Raw(Raw { bytes: Vec::new(), then: Then::Wait }));
+    let asked = rig.guest.guest.requests().len();
+    let address = rig.address;
+    let unanswered = tokio::spawn(async move { send(address, "POST", CHAT, &[], question()).await });
+    let guest = rig.guest.guest.clone();
+    endpoint::eventually("the guest has the request", || guest.requests().len() > asked).await;
+
+    drop(rig.endpoint.stop.take());
+    rig.drains().await;
+    drop(rig.endpoint.cut.take());
+    let rest = stream.collect().await.unwrap().to_bytes();
+    let event =
+        std::str::from_utf8(&rest).unwrap().strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap();
+    let event: Value = serde_json::from_str(event).unwrap();
+    assert_eq!(
+        (&event["error"]["type"], &event["error"]["code"]),
+        (&json!("server_error"), &json!("endpoint_ended"))
+    );
+    assert!(file.collect().await.is_err(), "a truncated answer must not look whole");
+    let told = error(unanswered.await.unwrap(), 503).await;
+    assert_eq!(told, ("server_error".to_owned(), "endpoint_ended".to_owned()));
+    assert_eq!(rig.endpoint.served.await.unwrap(), 3);
+    assert!(TcpStream::connect(rig.address).await.is_err(), "no longer listening");
+}
+
+/// The guest never pauses, so that nothing but the cut ends the stream.
+#[tokio::test]
+async fn a_stream_without_pause_or_end_is_cut() {
+    let mut rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Endless)).await;
+    let mut stream = rig.ask().await.into_body();
+    stream.frame().await.unwrap().unwrap();
+    drop((rig.endpoint.stop.take(), rig.endpoint.cut.take()));
+    let mut last = Vec::new();
+    while let Some(frame) = stream.frame().await {
+        match frame {
+            Ok(frame) => last = frame.into_data().unwrap().to_vec(),
+            // It stood within an event.
+            Err(_) => last = b"endpoint_ended".to_vec(),
+        }
+    }
+    assert!(String::from_utf8(last).unwrap().contains("endpoint_ended"));
+    assert_eq!(rig.endpoint.served.await.unwrap(), 1);
 }

@@ -250,7 +250,7 @@ async fn the_proxy_hands_over_no_answer_with_a_wrong_receipt_and_no_receipt_eith
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let proxy = Proxy::bind(fleet, Access::open(), address, Exposure::Loopback).await.unwrap();
         let address = proxy.address();
-        let serving = tokio::spawn(proxy.serve(std::future::pending()));
+        let serving = tokio::spawn(proxy.serve(std::future::pending::<std::future::Pending<()>>()));
         let (status, fields, body) = ask(address, false).await;
         assert!(fields.keys().all(|name| name != "x-confide-receipt" && name != "trailer"));
         let body: Value = serde_json::from_str(&body).unwrap();

@@ -67,8 +67,11 @@ impl Audit {
         }
         let policy = self.policy.as_deref().map(input::policy_text).transpose()?;
         let against = Against { head: head.as_ref(), policy: policy.as_deref() };
-        let found = confide_record::audit(&self.folder, against, &ALGORITHMS)
-            .map_err(|error| unreadable(&self.folder, error))?;
+        let auditing = format!("verifying every record and receipt of {}", self.folder.display());
+        let found = render::while_working(&auditing, || {
+            confide_record::audit(&self.folder, against, &ALGORITHMS)
+                .map_err(|error| unreadable(&self.folder, error))
+        })?;
         let report = Report::of(&found, head.as_ref());
         if self.json {
             let json = serde_json::to_string(&report).expect("strings, numbers and lists always serialise");
@@ -137,7 +140,7 @@ fn unreadable(folder: &Path, error: RecordError) -> Failure {
 }
 
 /// A head whose signature holds.
-fn read_head(path: &Path, key: &Path) -> Result<SignedHead, Failure> {
+pub(crate) fn read_head(path: &Path, key: &Path) -> Result<SignedHead, Failure> {
     let malformed = |what: String| {
         let message = format!("{}: {what}", path.display());
         Failure::new(Status::Malformed, "head_malformed", message)

@@ -4,6 +4,7 @@ use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
 use crate::guest::{self, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::log::LogFlags;
 use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
@@ -63,6 +64,8 @@ pub(crate) struct Chat {
     json: bool,
     #[command(flatten)]
     receipts: ReceiptFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
     /// Folder to record the appraisal and the receipts of answers to. A folder that is not there yet is named with a slash at
     /// its end; any other path is a file, which gets the appraisal alone and takes at most 256 MiB
     #[arg(long, value_name = "DIR")]
@@ -463,7 +466,7 @@ fn text(bytes: Vec<u8>, code: &'static str, most: usize) -> Result<Zeroizing<Str
 }
 
 /// The key of a file, without the white space around it.
-fn api_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
+pub(crate) fn api_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
     let named = |failure: Failure| failure.behind(&format!("{}: ", path.display()));
     let none = |why: &str| named(Failure::new(Status::Malformed, "api_key_file", why));
     let key = trimmed(text(input::read(path, MAX_KEY)?, "api_key_file", MAX_KEY).map_err(named)?);

@@ -2,6 +2,7 @@
 
 use crate::collateral::CollateralCommand;
 use crate::input::{self, PolicyFlags};
+use crate::log::LogFlags;
 use crate::render::Shown;
 use crate::rim::RimCommand;
 use crate::settings::Named;
@@ -93,6 +94,14 @@ impl Cli {
     }
 
     pub(crate) fn run(self) -> Result<Status, Failure> {
+        let log = match &self.command {
+            Command::Verify(command) => Some(command.log()),
+            Command::Chat(command) => Some(&command.log),
+            Command::Proxy(command) => Some(&command.log),
+            Command::Record(command) => Some(command.log()),
+            _ => None,
+        };
+        log.unwrap_or(&LogFlags::default()).install()?;
         match self.command {
             Command::Verify(command) => command.run(),
             Command::Chat(command) => command.run(),

@@ -169,6 +169,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "it was written anew: use the copy that the head was signed of",
     ),
     (
+        "head_key_missing",
+        "--head names a file, and no key that the head in it is signed by",
+        "give --head-key PEM with it, or the 64 hexadecimal digits of the last record's hash in its place",
+    ),
+    (
         "replay_head",
         "the last record is not the one that --head names",
         "the file was truncated or written anew: use the copy that belongs to the hash",
@@ -218,6 +223,11 @@ pub const CODES: &[(&str, &str, &str)] = &[
         "runtime_failed",
         "the system gave no threads for network work",
         "free memory or threads, and try again",
+    ),
+    (
+        "requests_cut",
+        "the endpoint was told to end, and requests were still under way when their time was over",
+        "nothing is wrong with the endpoint: let their programs ask again, and give answers more time with --drain-seconds",
     ),
     ("random_failed", "the system gave no random bytes", "report it: this is an error of the system"),
     ("signal_failed", "the system gave no signal handler", "report it: this is an error of this program"),

@@ -4,7 +4,9 @@ use crate::input;
 use crate::render;
 use crate::settings::{PREFIX, SETTINGS, Settings, Source};
 use crate::status::{Failure, Status};
+use crate::{chat, endorser, proxy, references};
 use clap::Subcommand;
+use confide_client::proxy::Access;
 use confide_evidence::text::escape_json;
 use confide_policy::Loaded;
 use serde_json::{Map, Value, json};
@@ -24,8 +26,10 @@ pub(crate) enum ConfigCommand {
 
 /// Read a configuration file and say what is wrong with it
 ///
-/// Its fields, their values, and the files that it names are looked at: a policy must be one. Without a file, the one that
-/// commands would read is taken, with the environment. Variables that begin with CONFIDE_ and are no setting are noted.
+/// Its fields, their values, and the files that it names are looked at: policy, reference values, discovery file, token, keys and
+/// certificate are read as the commands read them, and everything that is wrong is told, each with its code and file. The program
+/// ends with the status of the first. Without a file, the one that commands would read is taken, with the environment. Variables that
+/// begin with CONFIDE_ and are no setting are noted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Check {
     /// The configuration file
@@ -59,23 +63,28 @@ impl Check {
             Some(file) => Settings::of(file)?,
             None => Settings::load(named)?,
         };
-        settings.check(&crate::command())?;
+        let mut faults = settings.faults(&crate::command());
+        faults.extend(faults_of_files(&settings));
         let given: Vec<&str> =
             SETTINGS.iter().filter(|one| settings.value(one).is_some()).map(|one| one.name).collect();
-        files_are_there(&settings)?;
         if self.file.is_none() {
             note_unknown_variables();
         }
+        faults.iter().for_each(render::failure);
         let file = shown(settings.file.as_deref());
         if self.json {
-            print(json!({ "file": file, "settings": given }));
-        } else {
+            let told: Vec<Value> = faults.iter().map(fault).collect();
+            print(match told.first() {
+                None => json!({ "file": file, "settings": given }),
+                Some(first) => json!({ "file": file, "settings": given, "error": first, "faults": told }),
+            });
+        } else if faults.is_empty() {
             let file = file.as_str().unwrap_or("no file").to_owned();
             let settings = render::counted(given.len(), "setting");
             let names = if given.is_empty() { String::new() } else { format!(": {}", given.join(", ")) };
             render::prose(&format!("{file}: {settings}{names}"));
         }
-        Ok(Status::Accepted)
+        Ok(faults.first().map_or(Status::Accepted, Failure::status))
     }
 }
 
@@ -125,22 +134,34 @@ fn print(value: Value) {
     render::line(&escape_json(value.to_string()));
 }
 
-/// Reads the files that settings name: a policy as a policy, others to see that they can be read.
-fn files_are_there(settings: &Settings) -> Result<(), Failure> {
+fn fault(failure: &Failure) -> Value {
+    json!({ "code": failure.code(), "message": failure.message(), "what_to_do": failure.what_to_do() })
+}
+
+/// Reads the files that settings name as the commands read them, and gives what is wrong with them.
+fn faults_of_files(settings: &Settings) -> Vec<Failure> {
+    let (mut faults, mut policy) = (Vec::new(), None);
     for setting in &SETTINGS {
         let Some(path) = settings.value(setting).map(|value| Path::new(&value.text)) else { continue };
         let read = match setting.name {
-            "policy" => input::load(path, Loaded::Normally).map(drop),
-            "upstreams" | "references" | "token_file" | "upstream_key_file" | "api_key_file"
-            | "pccs_certificate" => input::read(path, 0).map(drop),
-            _ => continue,
+            "policy" => input::load(path, Loaded::Normally).map(|loaded| policy = Some(loaded.policy)),
+            // Without its policy nothing is known of it.
+            "references" => {
+                policy.as_ref().map_or(Ok(()), |policy| references::check(path, policy, input::now()))
+            }
+            "upstreams" => proxy::upstreams(path).map(drop),
+            "token_file" => proxy::token(path).map(drop),
+            "upstream_key_file" => proxy::with_guests_key(Access::open(), path).map(drop),
+            "api_key_file" => chat::api_key(path).map(drop),
+            "pccs_certificate" => endorser::trust(Some(path)).map(drop),
+            _ => Ok(()),
         };
-        read.map_err(|failure| match settings.named(setting) {
+        faults.extend(read.err().map(|failure| match settings.named(setting) {
             Some(named) => named.tell(failure),
             None => failure,
-        })?;
+        }));
     }
-    Ok(())
+    faults
 }
 
 fn note_unknown_variables() {

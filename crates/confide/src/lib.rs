@@ -19,6 +19,7 @@ mod help;
 mod input;
 mod inspect;
 mod live;
+mod log;
 mod manual;
 mod policy;
 mod proxy;

@@ -4,6 +4,7 @@ use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
 use crate::guest;
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::log::LogFlags;
 use crate::recorder::Recorder;
 use crate::render::{self, Shown};
 use crate::status::{Failure, Status};
@@ -25,6 +26,8 @@ pub(crate) struct LiveGuest {
     cross_check: CrossCheck,
     #[command(flatten)]
     shown: Shown,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
 }
 
 impl LiveGuest {

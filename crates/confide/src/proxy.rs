@@ -4,10 +4,11 @@ use crate::cross_check::CrossCheck;
 use crate::endorser::EndorserFlags;
 use crate::guest::{self, Clients, ReceiptFlags};
 use crate::input::{self, Otherwise, PolicyFlags};
+use crate::log::LogFlags;
 use crate::recorder::Recorder;
 use crate::render;
 use crate::status::{Failure, Status};
-use confide_client::fleet::{Fleet, FleetSetupError, MAX_IN_FLIGHT};
+use confide_client::fleet::{Fleet, FleetSetupError, MAX_IN_FLIGHT, read_discovery};
 use confide_client::proxy::{Access, CODES, Exposure, Proxy as Endpoint, ProxyError};
 use confide_client::{Appraised, ClientBuilder, ClientError};
 use serde::Serialize;
@@ -16,19 +17,29 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::signal::unix::{SignalKind, signal};
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 /// The longest token or key, in bytes. Keys of services have under 200; tokens that carry claims have a few thousand.
 const MAX_SECRET: usize = 16 * 1024;
+/// The longest that requests under way are waited for once the endpoint is told to end, in seconds. Answers take minutes; one
+/// in which the guest says nothing for 10 of them has broken off.
+const MAX_DRAIN_SECONDS: u32 = 3600;
+/// How long they are waited for where nobody says otherwise, in seconds. Service managers wait for 30 to 90 before they kill.
+const DRAIN_SECONDS: u32 = 20;
 
 /// Serve an OpenAI-compatible endpoint on this machine that appraises first and then forwards
 ///
 /// Point any OpenAI client at http://ADDRESS/v1. No byte of a request is forwarded to an instance before its evidence has been
 /// accepted. With several instances a request goes to one that is attested to have its model, and to another one where that
 /// is overloaded or gone. Refused evidence is answered with status 502, no attested instance with 503, each with the reason.
-/// Status, verdicts, metrics and health are below /_confide/ (docs/proxy.md). When it listens, it prints one JSON line to
-/// standard output.
+/// Requests that may have had an effect at a guest are not sent twice: a POST to any other path than those of inference is answered
+/// with what the guest says, 503 and 429 among it. Status, verdicts, metrics and health are below /_confide/ (docs/proxy.md). When
+/// it listens, it prints one JSON line to standard output.
+///
+/// SIGTERM or SIGINT ends it, once requests under way have ended or --drain-seconds are over; a second one ends it at once. It ends
+/// with status 1 where requests were cut.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("instances").required(true).multiple(true).args(["upstream", "upstreams"])))]
 pub(crate) struct Proxy {
@@ -41,6 +52,9 @@ pub(crate) struct Proxy {
     /// The most requests under way at one instance
     #[arg(long, value_name = "NUMBER", default_value_t = MAX_IN_FLIGHT, value_parser = at_least_one)]
     max_in_flight: usize,
+    /// How many seconds requests under way may take after the endpoint is told to end, 3600 at most
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_SECONDS, value_parser = drain_seconds)]
+    drain_seconds: u32,
     /// Address to listen on, with port 0 on any free port
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8787", value_parser = input::listen_address)]
     listen: SocketAddr,
@@ -61,6 +75,8 @@ pub(crate) struct Proxy {
     endorser: EndorserFlags,
     #[command(flatten)]
     receipts: ReceiptFlags,
+    #[command(flatten)]
+    pub(crate) log: LogFlags,
     /// Folder to record to: every appraisal before a request rests on it, every receipt before the end of its answer is
     /// handed over; where they cannot be written, the endpoint ends. A folder that is not there yet is named with a slash
     /// at its end; any other path is a file, which gets the appraisals alone, 256 MiB of them at most
@@ -105,44 +121,75 @@ impl Proxy {
         }
         let exposure = if self.danger_listen_anywhere { Exposure::Anybody } else { Exposure::Loopback };
         raise_open_files();
+        let limit = Duration::from_secs(self.drain_seconds.into());
         guest::block_on(async move {
-            let shutdown = shutdown()?;
+            let mut signals = Signals::listen()?;
             let fleet = builder.build().map_err(|error| unusable(&error))?;
             let endpoint = Endpoint::bind(fleet.clone(), access, self.listen, exposure).await;
             let endpoint = endpoint.map_err(|error| fault(&error))?;
             ready(&endpoint, &fleet);
-            let end = async {
+            let recording = Arc::clone(&recorder);
+            let end = async move {
                 tokio::select! {
-                    () = shutdown => {}
+                    () = signals.next() => {}
                     // Nothing is forwarded that the record does not account for.
-                    () = recorder.lost() => {}
+                    () = recording.lost() => {}
+                }
+                async move {
+                    let draining = "waiting for requests under way; a second signal ends them";
+                    let over = tokio::time::timeout(limit, signals.next());
+                    let _ = render::with_progress(draining, over).await;
                 }
             };
-            endpoint.serve(end).await;
+            let cut = endpoint.serve(end).await;
             recorder.check().map_err(Failure::at_work)?;
-            Ok(Status::Accepted)
+            match cut {
+                0 => Ok(Status::Accepted),
+                cut => Err(requests_cut(cut)),
+            }
         })
     }
 
     fn access(&self) -> Result<Access, Failure> {
         let mut access = Access::open();
         if let Some(file) = &self.token_file {
-            access = access.token(&secret(file, "token_file")?);
+            access = access.token(&token(file)?);
         }
-        if let Some(file) = &self.upstream_key_file {
-            let code = "upstream_key_file";
-            access = access.guests_key(&secret(file, code)?).map_err(|error| {
-                Failure::new(Status::Malformed, code, format!("{}: {error}", file.display()))
-            })?;
+        match &self.upstream_key_file {
+            Some(file) => with_guests_key(access, file),
+            None => Ok(access),
         }
-        Ok(access)
     }
+}
+
+/// Parses how long a drain may take.
+fn drain_seconds(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| *number <= MAX_DRAIN_SECONDS);
+    number.ok_or_else(|| format!("expected a whole number of seconds, {MAX_DRAIN_SECONDS} at most"))
 }
 
 /// Parses a number of things of which there must be some.
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| "expected a whole number, 1 or more".to_owned())
+}
+
+/// The token that programs must send.
+pub(crate) fn token(file: &Path) -> Result<Zeroizing<String>, Failure> {
+    secret(file, "token_file")
+}
+
+/// Has guests shown the key of a file.
+pub(crate) fn with_guests_key(access: Access, file: &Path) -> Result<Access, Failure> {
+    let code = "upstream_key_file";
+    access
+        .guests_key(&secret(file, code)?)
+        .map_err(|error| Failure::new(Status::Malformed, code, format!("{}: {error}", file.display())))
+}
+
+/// The instances of a discovery file.
+pub(crate) fn upstreams(file: &Path) -> Result<Vec<confide_client::Endpoint>, Failure> {
+    read_discovery(file).map_err(|error| unusable(&error.into()))
 }
 
 /// The one word of a file.
@@ -199,17 +246,33 @@ fn note(instance: &str, appraised: &Appraised) {
     let _ = writeln!(io::stderr(), "{} {instance} {simulated}{outcome}{code}", result.time);
 }
 
-fn shutdown() -> Result<impl Future<Output = ()> + Send, Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|error| Failure::new(Status::Internal, "signal_failed", error.to_string()))
-    };
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
+/// The signals that end the program.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(Status::Internal, "signal_failed", error.to_string()))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
-    })
+    }
+}
+
+fn requests_cut(cut: usize) -> Failure {
+    let were = if cut == 1 { "was" } else { "were" };
+    let message = format!("{} {were} cut: still under way at the end", render::counted(cut, "request"));
+    Failure::new(Status::Internal, "requests_cut", message)
 }
 
 fn fault(error: &ProxyError) -> Failure {

@@ -4,6 +4,7 @@ use crate::cli::Appraising;
 use crate::cross_check::CrossCheck;
 use crate::input::{ALGORITHMS, Otherwise, QuoteFiles};
 use crate::live::LiveGuest;
+use crate::log::LogFlags;
 use crate::status::{Failure, Status};
 use crate::{gpu, recorder, render, replay, snp};
 use clap::Subcommand;
@@ -74,6 +75,11 @@ enum From {
 }
 
 impl RecordCommand {
+    /// What is logged.
+    pub(crate) fn log(&self) -> &LogFlags {
+        &self.guest.log
+    }
+
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.from {
             None => self.guest.run(self.out),
@@ -147,7 +153,7 @@ pub(crate) fn append(
     result: &AttestationResult,
     out: &Path,
 ) -> Result<(), Failure> {
-    append_within(MAX_FILE, recording, result, out)
+    render::while_working(&recorder::reading(out), || append_within(MAX_FILE, recording, result, out))
 }
 
 /// The same, to a file that may have so many bytes.

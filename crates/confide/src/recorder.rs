@@ -39,24 +39,7 @@ impl Recorder {
     pub(crate) fn new(path: Option<PathBuf>) -> Self {
         let lost = Arc::<Lost>::default();
         let Some(path) = path else { return Self { to: None, lost } };
-        let to = if is_folder(&path) {
-            match Folder::open(&path) {
-                Ok(folder) => {
-                    folder.set_aside().iter().for_each(tell);
-                    To::Folder(path.into(), Arc::new(folder))
-                }
-                Err(error) => {
-                    lost.note(fault(&path, error));
-                    // Nothing is written there; whoever does not check learns of it at the first appraisal.
-                    To::file(path)
-                }
-            }
-        } else {
-            if let Err(failure) = record::check(&path) {
-                lost.note(failure);
-            }
-            To::file(path)
-        };
+        let to = render::while_working(&reading(&path), || To::opened(path.clone(), &lost));
         Self { to: Some(to), lost }
     }
 
@@ -88,6 +71,27 @@ impl Recorder {
 }
 
 impl To {
+    /// Opens what is recorded to, and follows its chains to their ends.
+    fn opened(path: PathBuf, lost: &Lost) -> Self {
+        if !is_folder(&path) {
+            if let Err(failure) = record::check(&path) {
+                lost.note(failure);
+            }
+            return Self::file(path);
+        }
+        match Folder::open(&path) {
+            Ok(folder) => {
+                folder.set_aside().iter().for_each(tell);
+                Self::Folder(path.into(), Arc::new(folder))
+            }
+            Err(error) => {
+                lost.note(fault(&path, error));
+                // Nothing is written there; whoever does not check learns of it at the first appraisal.
+                Self::file(path)
+            }
+        }
+    }
+
     fn file(path: PathBuf) -> Self {
         Self::File(Arc::new(Mutex::new(path)))
     }
@@ -129,6 +133,11 @@ impl Lost {
 fn keep(folder: &Folder, verified: &VerifiedReceipt) -> Result<(), RecordError> {
     let VerifiedReceipt { receipt, bodies, sent, nonce } = verified;
     folder.keep(Keep { receipt, bodies, sent: *sent, nonce })
+}
+
+/// What takes long where there are many records.
+pub(crate) fn reading(path: &Path) -> String {
+    format!("following the records of {} to their end", path.display())
 }
 
 /// Tells what was moved aside.

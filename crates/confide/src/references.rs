@@ -9,8 +9,8 @@ use confide_evidence::bytes::ByteString;
 use confide_evidence::record::{RecordedReferences, SeenReferences};
 use confide_evidence::time::seconds;
 use confide_evidence::{bytes::Bytes, hex};
-use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE, ReferenceKey};
-use confide_verifier::PreparedReferences;
+use confide_policy::{AppraisalPolicy, MAX_REFERENCE_FILE, ReferenceKey, SignedReferences};
+use confide_verifier::{Check, PreparedReferences};
 use rustls_pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -59,12 +59,8 @@ impl ReferenceFlags {
     /// at `now` is remembered there.
     pub(crate) fn load(&self, policy: &AppraisalPolicy, now: UnixTime) -> Result<Option<Given>, Failure> {
         let Some(path) = &self.references else { return Ok(None) };
-        let Some(signed) = &policy.signed_references else {
-            let message = format!("{}: the policy has no table [signed_references]", path.display());
-            return Err(Failure::new(Status::Usage, "references_not_asked", message));
-        };
-        let beside = || PathBuf::from(format!("{}.sig", path.display()));
-        let signature = self.references_signature.clone().unwrap_or_else(beside);
+        let signed = asked(path, policy)?;
+        let signature = self.references_signature.clone().unwrap_or_else(|| beside(path));
         let file = ByteString(input::read(path, MAX_REFERENCE_FILE)?);
         let signature = ByteString(input::read(&signature, MAX_SIGNATURE_FILE)?);
         let folder = self.state.clone().or_else(state_home).ok_or_else(|| {
@@ -73,13 +69,44 @@ impl ReferenceFlags {
             Failure::new(Status::Usage, "state_folder", message).hint("name a folder with --state")
         })?;
         let mut state = State::open(&folder)?;
-        let last_seen = state.newest(signed.name.as_str(), &signed.keys);
+        let last_seen = state.contents.newest(signed.name.as_str(), &signed.keys);
         let recorded = RecordedReferences { file, last_seen, signature };
         let prepared = PreparedReferences::new(&recorded, policy, &ALGORITHMS);
         if let Some((name, key, seen)) = prepared.accepted(policy, seconds(now)) {
             state.remember(name.as_str(), key, &seen)?;
         }
         Ok(Some(Given { recorded, prepared }))
+    }
+}
+
+/// What the policy says of signed files.
+fn asked<'p>(path: &Path, policy: &'p AppraisalPolicy) -> Result<&'p SignedReferences, Failure> {
+    policy.signed_references.as_ref().ok_or_else(|| {
+        let message = format!("{}: the policy has no table [signed_references]", path.display());
+        Failure::new(Status::Usage, "references_not_asked", message)
+    })
+}
+
+/// The signature of a file that none is named for.
+fn beside(path: &Path) -> PathBuf {
+    PathBuf::from(format!("{}.sig", path.display()))
+}
+
+/// Whether the policy accepts a file at `now`, by all that is known of its series. Nothing is remembered.
+pub(crate) fn check(path: &Path, policy: &AppraisalPolicy, now: UnixTime) -> Result<(), Failure> {
+    let file = ByteString(input::read(path, MAX_REFERENCE_FILE)?);
+    let signed = asked(path, policy)?;
+    let signature = ByteString(input::read(&beside(path), MAX_SIGNATURE_FILE)?);
+    let known = state_home().map(|folder| folder.join("references.json")).filter(|path| path.exists());
+    let known = known.as_deref().map(read).transpose()?;
+    let last_seen = known.and_then(|known| known.newest(signed.name.as_str(), &signed.keys));
+    let recorded = RecordedReferences { file, last_seen, signature };
+    match PreparedReferences::new(&recorded, policy, &ALGORITHMS).refused(policy, seconds(now)) {
+        None => Ok(()),
+        Some(Check { code, expected, actual, .. }) => {
+            let message = format!("{}: expected {expected}, found {actual}", path.display());
+            Err(Failure::new(Status::Usage, code, message))
+        }
     }
 }
 
@@ -116,6 +143,19 @@ struct Series {
     digest: String,
 }
 
+impl Contents {
+    /// The newest file of a series that one of these keys has signed.
+    fn newest(&self, name: &str, keys: &[ReferenceKey]) -> Option<SeenReferences> {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let series = self.series.iter();
+        let newest = series
+            .filter(|series| series.name == name && keys.contains(&series.key))
+            .max_by_key(|series| series.version)?;
+        let digest = hex::decode_array(&newest.digest)?;
+        Some(SeenReferences { digest: Bytes(digest), version: newest.version })
+    }
+}
+
 impl State {
     fn open(folder: &Path) -> Result<Self, Failure> {
         let made = DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder);
@@ -132,17 +172,6 @@ impl State {
             _ => read(&path)?,
         };
         Ok(Self { folder: folder.to_owned(), contents, _lock: file })
-    }
-
-    /// The newest file of a series that one of these keys has signed.
-    fn newest(&self, name: &str, keys: &[ReferenceKey]) -> Option<SeenReferences> {
-        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let series = self.contents.series.iter();
-        let newest = series
-            .filter(|series| series.name == name && keys.contains(&series.key))
-            .max_by_key(|series| series.version)?;
-        let digest = hex::decode_array(&newest.digest)?;
-        Some(SeenReferences { digest: Bytes(digest), version: newest.version })
     }
 
     /// Notes a file, in place of an older one. The state file is replaced as a whole or not at all.

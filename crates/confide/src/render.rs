@@ -6,11 +6,14 @@ use confide_verifier::{
     AttestationResult, Check, DeviceOutcome, DeviceResult, Measurements, Outcome, Status,
 };
 use serde::Serialize;
+use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 /// Whether to colour.
@@ -217,6 +220,26 @@ pub(crate) async fn with_progress<T>(text: &str, work: impl Future<Output = T>) 
         () = tokio::time::sleep(PATIENCE) => progress(text),
     }
     work.await
+}
+
+/// Does work that waits for nothing else, and says on a terminal what takes so long where it is more than a second.
+pub(crate) fn while_working<T>(text: &str, work: impl FnOnce() -> T) -> T {
+    if !io::stderr().is_terminal() {
+        return work();
+    }
+    let (done, working) = mpsc::channel::<Infallible>();
+    thread::scope(|scope| {
+        let told = move || {
+            if working.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                progress(text);
+            }
+        };
+        // Without a thread for it nobody is told, and the work is done all the same.
+        let _ = thread::Builder::new().spawn_scoped(scope, told);
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 /// The tree of a verdict.

@@ -52,7 +52,7 @@ enum Scope {
 }
 
 /// Every setting, in the order of the documentation.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 23] = [
     of_guests(
         GUEST,
         Kind::Text,
@@ -72,6 +72,11 @@ pub const SETTINGS: [Setting; 20] = [
         "whether answers without a receipt that the guest signed are refused",
     ),
     of_guests("max_in_flight", Kind::Text, "the most requests of the proxy under way at one guest"),
+    of_guests(
+        "drain_seconds",
+        Kind::Text,
+        "how many seconds requests of the proxy under way may take after it is told to end",
+    ),
     of_guests("listen", Kind::Text, "address that the proxy listens on, IP:PORT"),
     of_guests("token_file", Kind::Path, "file with the token that programs must send to the proxy"),
     of_guests("upstream_key_file", Kind::Path, "file with the key that the proxy sends to its guests"),
@@ -79,6 +84,8 @@ pub const SETTINGS: [Setting; 20] = [
     of_guests("temperature", Kind::Text, "sampling temperature of chat, 0 to 2"),
     of_guests("max_tokens", Kind::Text, "the most tokens of an answer to chat"),
     of_guests("api_key_file", Kind::Path, "file with the key that the guest's owner asks for"),
+    of_guests("log_filter", Kind::Text, "events to write to standard error: a level, or TARGET=LEVEL pairs"),
+    of_guests("log_format", Kind::Text, "form of these events: text or json"),
     of_all("offline", Kind::Switch, "whether no vendor's service is asked"),
     of_all("cache", Kind::Path, "folder of the cache of endorsements"),
     of_all(
@@ -121,6 +128,7 @@ struct File {
     record: Option<Spanned<String>>,
     require_receipts: Option<Spanned<bool>>,
     max_in_flight: Option<Spanned<u32>>,
+    drain_seconds: Option<Spanned<u32>>,
     listen: Option<Spanned<String>>,
     token_file: Option<Spanned<String>>,
     upstream_key_file: Option<Spanned<String>>,
@@ -128,6 +136,8 @@ struct File {
     temperature: Option<Spanned<f32>>,
     max_tokens: Option<Spanned<u32>>,
     api_key_file: Option<Spanned<String>>,
+    log_filter: Option<Spanned<String>>,
+    log_format: Option<Spanned<String>>,
     offline: Option<Spanned<bool>>,
     cache: Option<Spanned<String>>,
     pccs: Option<Spanned<String>>,
@@ -385,17 +395,21 @@ impl Settings {
 
     /// Refuses a part of what the same place does not name, of settings that `matter`: it would count for nothing.
     fn whole(&self, matter: impl Fn(&Setting) -> bool) -> Result<(), Failure> {
-        let Some((part, from)) = self.alone.iter().find(|(setting, _)| matter(setting)) else {
-            return Ok(());
-        };
-        let whole = part.part_of.unwrap_or_default();
-        let why = match from {
-            Source::File { .. } => format!("it belongs to {whole}, which the file does not name"),
-            Source::Environment(_) => {
-                format!("it belongs to {PREFIX}{}, which is not set", whole.to_uppercase())
-            }
-        };
-        Err(invalid(part, from, &why))
+        self.parts_alone(matter).next().map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with parts of what the same place does not name.
+    fn parts_alone(&self, matter: impl Fn(&Setting) -> bool) -> impl Iterator<Item = Failure> {
+        self.alone.iter().filter(move |(setting, _)| matter(setting)).map(|(part, from)| {
+            let whole = part.part_of.unwrap_or_default();
+            let why = match from {
+                Source::File { .. } => format!("it belongs to {whole}, which the file does not name"),
+                Source::Environment(_) => {
+                    format!("it belongs to {PREFIX}{}, which is not set", whole.to_uppercase())
+                }
+            };
+            invalid(part, from, &why)
+        })
     }
 
     /// What a command line leaves open: settings whose argument is not given and that can stand beside those that are.
@@ -430,16 +444,21 @@ impl Settings {
 
     /// Holds every value against what a command takes.
     pub(crate) fn check(&self, command: &Command) -> Result<(), Failure> {
-        self.whole(|_| true)?;
+        self.faults(command).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// What is wrong with the values, each held against what a command takes.
+    pub(crate) fn faults(&self, command: &Command) -> Vec<Failure> {
+        let mut faults: Vec<Failure> = self.parts_alone(|_| true).collect();
         let mut command = with_optional_arguments(command.clone());
         command.build();
         for setting in &SETTINGS {
             let Some(value) = self.values.get(setting.name) else { continue };
             let found =
                 user_of(setting, &command).expect("every setting stands for an argument of some command");
-            check(found, setting, value, setting.word(found, value).as_deref())?;
+            faults.extend(check(found, setting, value, setting.word(found, value).as_deref()).err());
         }
-        Ok(())
+        faults
     }
 }
 
@@ -508,7 +527,7 @@ fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
 type Field = Option<(usize, OsString)>;
 
 impl File {
-    fn fields(self) -> [(&'static str, Field); 20] {
+    fn fields(self) -> [(&'static str, Field); 23] {
         fn field<T>(value: Option<Spanned<T>>, text: impl Fn(T) -> String) -> Field {
             value.map(|value| (value.span().start, text(value.into_inner()).into()))
         }
@@ -527,6 +546,7 @@ impl File {
             ("record", text(self.record)),
             ("require_receipts", switch(self.require_receipts)),
             ("max_in_flight", field(self.max_in_flight, |value| value.to_string())),
+            ("drain_seconds", field(self.drain_seconds, |value| value.to_string())),
             ("listen", text(self.listen)),
             ("token_file", text(self.token_file)),
             ("upstream_key_file", text(self.upstream_key_file)),
@@ -534,6 +554,8 @@ impl File {
             ("temperature", field(self.temperature, |value| value.to_string())),
             ("max_tokens", field(self.max_tokens, |value| value.to_string())),
             ("api_key_file", text(self.api_key_file)),
+            ("log_filter", text(self.log_filter)),
+            ("log_format", text(self.log_format)),
             ("offline", switch(self.offline)),
             ("cache", text(self.cache)),
             ("pccs", text(self.pccs)),

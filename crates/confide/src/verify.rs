@@ -6,6 +6,7 @@ use crate::endorser::{self, EndorserFlags};
 use crate::guest::block_on;
 use crate::input::{self, ALGORITHMS, LoadedPolicy, Otherwise};
 use crate::live::LiveGuest;
+use crate::log::LogFlags;
 use crate::render::{self, Form};
 use crate::status::{Failure, Status};
 use crate::{gpu, snp};
@@ -46,6 +47,11 @@ enum FromFiles {
 }
 
 impl Verify {
+    /// What is logged.
+    pub(crate) fn log(&self) -> &LogFlags {
+        &self.guest.log
+    }
+
     pub(crate) fn run(self) -> Result<Status, Failure> {
         match self.files {
             None => self.guest.run(None),

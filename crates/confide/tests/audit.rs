@@ -413,6 +413,45 @@ async fn truncation_and_rewriting_show_against_a_signed_head_alone() {
     assert!(rig.codes(&against, 10).contains(&"head_truncated".to_owned()));
 }
 
+/// `replay` takes the head of `audit`, and without a key the hash of the last record.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_held_against_the_same_signed_head() {
+    let rig = Rig::recorded().await;
+    let ((private, public), (_, stranger)) = (rig.keys("auditor"), rig.keys("stranger"));
+    let head = rig.path("folder.head");
+    run(rig.audit().arg("--sign-head").arg(&private).arg("--out").arg(&head), 0);
+    let replay = |words: &[&std::ffi::OsStr], status: i32| {
+        err(&run(confide().arg("replay").arg(rig.records().join(APPRAISALS)).args(words), status))
+    };
+    let against = ["--head".as_ref(), head.as_os_str(), "--head-key".as_ref(), public.as_os_str()];
+    replay(&against, 0);
+    assert!(replay(&[&against[..3], &[stranger.as_os_str()]].concat(), 10).contains("[head_signature]"));
+    assert!(replay(&against[..2], 2).contains("[head_key_missing]"));
+    let records = rig.entries::<Record>(APPRAISALS);
+    let last = records.last().unwrap().hash().to_string();
+    let by_hash = ["--head".as_ref(), last.as_ref()];
+    replay(&by_hash, 0);
+    // A key says that it is a file, whatever its name.
+    assert!(replay(&[&by_hash[..], &against[2..]].concat(), 1).contains("[file_unreadable]"));
+
+    // What is appended later leaves the head valid, which is of the beginning.
+    run(rig.chat().arg("--record").arg(rig.records()).arg("four"), 0);
+    replay(&against, 0);
+    assert!(replay(&by_hash, 10).contains("[replay_head]"));
+    rig.write(APPRAISALS, &records[..records.len() - 1]);
+    assert!(replay(&against, 10).contains("[head_truncated]"));
+    // The last two in another order, with all hashes computed anew.
+    let mut other = records.clone();
+    let (at, mut prev) = (other.len() - 2, FIRST);
+    other.swap(at, at + 1);
+    for record in &mut other {
+        record.prev = prev;
+        prev = record.hash();
+    }
+    rig.write(APPRAISALS, &other);
+    assert!(replay(&against, 10).contains("[head_rewritten]"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_is_signed_over_a_sound_folder_and_taken_from_its_key_alone() {
     let rig = Rig::recorded().await;

@@ -409,3 +409,178 @@ fn what_settings_there_are_stands_in_the_documentation() {
     let rows = page.lines().filter(|line| line.contains("`CONFIDE_") && line.starts_with("| ")).count();
     assert_eq!(rows, confide::SETTINGS.len());
 }
+
+/// Of the commands that ask a guest: those that take its address.
+#[test]
+fn every_flag_is_a_setting_or_stands_among_those_that_are_none() {
+    let page = include_str!("../../../docs/configuration.md");
+    let (_, page) = page.split_once("## What is no setting").unwrap();
+    let listed: Vec<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `--"))
+        .flat_map(|line| line.split('|').nth(1).unwrap().split(','))
+        .map(|flag| flag.trim().trim_matches('`').trim_start_matches("--"))
+        .collect();
+    let mut command = confide::command();
+    command.build();
+    let mut found = Vec::new();
+    for name in ["verify", "record", "chat", "proxy"] {
+        let command = command.find_subcommand(name).unwrap();
+        for argument in command.get_arguments() {
+            let (id, Some(flag)) = (argument.get_id().as_str(), argument.get_long()) else { continue };
+            let is_setting = id == "upstream" || confide::SETTINGS.iter().any(|setting| setting.name == id);
+            if !is_setting && !["help", "version"].contains(&flag) {
+                assert!(listed.contains(&flag), "docs/configuration.md lacks --{flag} of {name}");
+                found.push(flag.to_owned());
+            }
+        }
+    }
+    for flag in listed {
+        assert!(found.iter().any(|found| found == flag), "--{flag} is a setting, or no flag");
+    }
+}
+
+#[test]
+fn check_tells_everything_that_is_wrong_with_the_files_that_it_names() {
+    let home = Home::new();
+    home.write("confide/list.toml", "[[instance]]\nurl = \"https://a\"\n[[instance]]\nurl = \"https://a\"\n");
+    home.write("confide/words", "one two\n");
+    home.write("confide/empty", "\n");
+    home.write("confide/broken.toml", "schema = 1\n");
+    let text = "upstreams = \"list.toml\"\npolicy = \"broken.toml\"\nlisten = \"localhost\"\ntoken_file = \"words\"\n\
+        upstream_key_file = \"none\"\napi_key_file = \"empty\"\npccs = \"https://pccs.example\"\npccs_certificate = \"words\"\n";
+    home.configure(text);
+    let expected = [
+        (3, "listen", "setting_invalid", None),
+        (1, "upstreams", "instance_twice", Some("list.toml")),
+        (2, "policy", "policy_malformed", Some("broken.toml")),
+        (4, "token_file", "token_file", Some("words")),
+        (5, "upstream_key_file", "file_unreadable", Some("none")),
+        (6, "api_key_file", "api_key_file", Some("empty")),
+        (8, "pccs_certificate", "endorser_certificate", Some("words")),
+    ];
+    let output = home.run(&["config", "check"]);
+    assert_eq!(
+        (status(&output), stdout(&output)),
+        (2, String::new()),
+        "the status of the first: {}",
+        stderr(&output)
+    );
+    let told = stderr(&output);
+    let printed = support::json(&home.run(&["config", "check", "--json"]));
+    let faults = printed["faults"].as_array().unwrap();
+    assert_eq!((faults.len(), &printed["error"]), (expected.len(), &faults[0]), "{told}");
+    for ((line, setting, code, file), fault) in expected.into_iter().zip(faults) {
+        let message = fault["message"].as_str().unwrap();
+        let mut place = format!("config.toml:{line}: {setting}: ");
+        if let Some(file) = file {
+            place.push_str(&home.path("confide").join(file).display().to_string());
+        }
+        assert!(message.contains(&place) && fault["what_to_do"].is_string(), "{place}: {fault}");
+        assert_eq!(fault["code"], code, "{fault}");
+        assert!(told.contains(&place) && told.contains(&format!("[{code}]\n")), "{place} [{code}]: {told}");
+    }
+}
+
+/// Of signed reference values the signature counts, and what was seen of them: `check` remembers nothing itself.
+#[test]
+fn check_holds_reference_values_against_the_policy() {
+    const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol/references/");
+    let home = Home::new();
+    let values = std::fs::read_to_string(format!("{EXAMPLE}example.toml")).unwrap();
+    let lines = values.lines().map(|line| match line.split_once(" = ") {
+        Some(("issued", _)) => "issued = 2020-01-01\n".to_owned(),
+        Some(("expires", _)) => "expires = 2099-12-31\n".to_owned(),
+        _ => format!("{line}\n"),
+    });
+    let file = home.write("confide/values.toml", &lines.collect::<String>());
+    let key = format!("{EXAMPLE}ed25519.key.pem");
+    let signed = home.run(&["policy", "sign", "--key", &key, file.to_str().unwrap()]);
+    assert_eq!(status(&signed), 0, "{}", stderr(&signed));
+    let table = stdout(&signed).split_once("In policies:").unwrap().1.to_owned();
+    let policy = include_str!("../../../policies/client.toml");
+    home.write("confide/policy.toml", &format!("{policy}\n{table}"));
+    home.configure("policy = \"policy.toml\"\nreferences = \"values.toml\"\n");
+    let check =
+        || home.command(&["config", "check"]).env("XDG_STATE_HOME", home.path("state")).output().unwrap();
+    let good = check();
+    assert_eq!(status(&good), 0, "{}", stderr(&good));
+    assert!(!home.path("state").exists(), "nothing is written");
+    let place = format!("config.toml:2: references: {}", file.display());
+    let text = std::fs::read_to_string(&file).unwrap();
+    home.write("confide/values.toml", &format!("{text}# changed\n"));
+    refused(&check(), 2, &[&place, "[reference_signature]"]);
+    home.write("confide/values.toml", &text);
+    std::fs::remove_file(home.path("confide/values.toml.sig")).unwrap();
+    refused(&check(), 1, &[&place, "[file_unreadable]"]);
+    home.write("confide/policy.toml", policy);
+    refused(&check(), 2, &[&place, "[references_not_asked]"]);
+}
+
+#[test]
+fn the_proxy_takes_how_long_it_drains_and_what_it_logs_from_the_settings() {
+    let home = Home::new();
+    let proxy = ["proxy", "--offline", "--listen", "0.0.0.0:0", "--upstream", "https://127.0.0.1:1"];
+    for (name, good, bad, why) in [
+        (
+            "drain_seconds",
+            &["0", "3600"][..],
+            &["3601", "-1", "soon"][..],
+            "expected a whole number of seconds, 3600 at most",
+        ),
+        (
+            "log_filter",
+            &["off", "debug", "confide_client=trace,warn"],
+            &["a=b=c"],
+            "is not a list of levels or target=level",
+        ),
+        ("log_format", &["text", "json"], &["xml"], "is neither `text` nor `json`"),
+    ] {
+        let (flag, variable) =
+            (format!("--{}", name.replace('_', "-")), format!("CONFIDE_{}", name.to_uppercase()));
+        for value in good {
+            refused(
+                &home.command(&proxy).env(&variable, value).output().unwrap(),
+                2,
+                &["[listen_not_loopback]"],
+            );
+            refused(
+                &home.run(&[&proxy[..], &[&format!("{flag}={value}")]].concat()),
+                2,
+                &["[listen_not_loopback]"],
+            );
+            assert_eq!(home.shown(name, &[(&variable, value)])["value"], *value);
+        }
+        for value in bad {
+            let output = home.command(&proxy).env(&variable, value).output().unwrap();
+            refused(&output, 2, &[&format!("{variable}: {name}: "), why, "[setting_invalid]"]);
+            refused(&home.run(&[&proxy[..], &[&format!("{flag}={value}")]].concat()), 2, &[why]);
+        }
+    }
+    home.configure("drain_seconds = 3601\n");
+    refused(&home.run(&["config", "check"]), 2, &["config.toml:1: drain_seconds: "]);
+}
+
+/// What a library warns of would be lost without somebody who writes it down.
+#[test]
+fn what_libraries_warn_of_is_told_on_standard_error() {
+    let home = Home::new();
+    home.write("certificates.pem", "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n");
+    let fetch = |words: &[&str]| {
+        let mut command =
+            home.command(&["collateral", "fetch", "--fmspc", "00806F050000", "--ca", "platform"]);
+        let output = command
+            .args(["--pccs", "https://127.0.0.1:1"])
+            .args(words)
+            .env("SSL_CERT_FILE", "certificates.pem")
+            .output()
+            .unwrap();
+        assert_eq!(status(&output), 1);
+        stderr(&output)
+    };
+    let told = fetch(&[]);
+    assert!(
+        told.contains(" WARN confide_endorser::trust: certificates of web authorities cannot be read "),
+        "{told}"
+    );
+}

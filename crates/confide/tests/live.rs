@@ -473,13 +473,24 @@ fn start(command: &mut Command) -> (Running, Value) {
     (proxy, ready)
 }
 
-/// Ends a proxy and gives what it told on standard error.
-fn end(mut proxy: Running) -> String {
+/// Sends SIGTERM. The shell's own `kill`: a bare Debian has no program of that name.
+fn terminate(proxy: &Running) {
     let killed = Command::new("sh").args(["-c", &format!("kill -TERM {}", proxy.0.id())]).status().unwrap();
     assert!(killed.success());
-    assert_eq!(proxy.0.wait().unwrap().code(), Some(0));
+}
+
+/// Ends a proxy and gives what it told on standard error.
+fn end(proxy: Running) -> String {
+    terminate(&proxy);
+    ended(proxy, 0)
+}
+
+/// Waits for a proxy to end with a status, and gives what it told on standard error.
+fn ended(mut proxy: Running, status: i32) -> String {
+    let found = proxy.0.wait().unwrap().code();
     let mut told = String::new();
     proxy.0.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(found, Some(status), "{told}");
     told
 }
 
@@ -494,6 +505,78 @@ fn request(listen: &str, method: &str, path: &str, fields: &str, body: &str) -> 
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// A stream that the guest has begun and that waits: its connection, and what came of it so far.
+fn waiting_stream(listen: &str) -> (TcpStream, String) {
+    let mut stream = TcpStream::connect(listen).unwrap();
+    let body = json!({ "model": MODEL, "stream": true, "messages": [{ "role": "user", "content": SECRET }] })
+        .to_string();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.0\r\nhost: {listen}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut came = Vec::new();
+    while !String::from_utf8_lossy(&came).contains("\r\n\r\ndata: ") || !came.ends_with(b"\n\n") {
+        let mut piece = [0; 1024];
+        let length = stream.read(&mut piece).unwrap();
+        assert!(length > 0, "it ends: {came:?}");
+        came.extend_from_slice(&piece[..length]);
+    }
+    (stream, String::from_utf8(came).unwrap())
+}
+
+fn until_it_drains(listen: &str) {
+    while request(listen, "GET", "/_confide/health/ready", "", "").0 != 503 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_a_drain_cuts_are_told_so_and_the_proxy_ends_with_1() {
+    for (drain, signals) in [("0", 1), ("3600", 2)] {
+        let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+        let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(std::sync::Arc::clone(&gate)))).await;
+        let mut command = rig.command(&["proxy"], "--upstream");
+        let (proxy, ready) = start(command.args(["--listen", "127.0.0.1:0", "--drain-seconds", drain]));
+        let listen = ready["listen"].as_str().unwrap();
+        let (mut stream, came) = waiting_stream(listen);
+        assert!(came.starts_with("HTTP/1.1 200 OK\r\n") || came.starts_with("HTTP/1.0 200 OK\r\n"), "{came}");
+        terminate(&proxy);
+        if signals == 2 {
+            until_it_drains(listen);
+            let (status, refused) = request(listen, "POST", "/v1/chat/completions", "", &chat_body(MODEL));
+            assert!(status == 503 && refused.contains("\"code\":\"endpoint_draining\""), "{refused}");
+            terminate(&proxy);
+        }
+        let mut rest = String::new();
+        stream.read_to_string(&mut rest).unwrap();
+        let event: Value = serde_json::from_str(rest.strip_prefix("data: ").unwrap().trim_end()).unwrap();
+        assert_eq!(event["error"]["code"], "endpoint_ended", "{rest}");
+        let told = ended(proxy, 1);
+        assert!(
+            told.contains("error: 1 request was cut: still under way at the end [requests_cut]\n"),
+            "{told}"
+        );
+        gate.add_permits(100);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_takes_no_longer_than_it_may_ends_the_proxy_with_0() {
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(1));
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(std::sync::Arc::clone(&gate)))).await;
+    let mut command = rig.command(&["proxy"], "--upstream");
+    let (proxy, ready) =
+        start(command.args(["--listen", "127.0.0.1:0"]).env("CONFIDE_DRAIN_SECONDS", "3600"));
+    let listen = ready["listen"].as_str().unwrap();
+    let (mut stream, _) = waiting_stream(listen);
+    terminate(&proxy);
+    until_it_drains(listen);
+    gate.add_permits(100);
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    ended(proxy, 0);
 }
 
 fn chat_body(model: &str) -> String {
@@ -513,7 +596,11 @@ async fn without_a_record_the_proxy_leaves_no_prompt_and_no_answer_in_a_file_or_
     let home = rig.path("home");
     std::fs::create_dir(&home).unwrap();
     let mut command = rig.command(&["proxy"], "--upstream");
-    command.args(["--listen", "127.0.0.1:0"]).current_dir(&home).env("RUST_LOG", "trace");
+    // The most that can be logged.
+    command
+        .args(["--listen", "127.0.0.1:0", "--log-filter", "trace"])
+        .current_dir(&home)
+        .env("RUST_LOG", "trace");
     for name in ["HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"] {
         command.env(name, &home);
     }
@@ -547,7 +634,11 @@ async fn without_a_record_the_proxy_leaves_no_prompt_and_no_answer_in_a_file_or_
     }
     request(listen, "GET", "/_confide/status", "", "");
     let told = end(proxy);
-    assert!(told.starts_with("SIMULATED ACCEPTED\n"), "{told}");
+    assert!(told.contains("SIMULATED ACCEPTED\n"), "{told}");
+    assert!(
+        told.contains(" DEBUG confide_client::"),
+        "the control: events of every level are written: {told}"
+    );
     std::fs::write(home.join("told"), &told).unwrap();
     let files = files_below(&rig.path(""));
     assert!(files.iter().any(|file| file.ends_with("home/told")) && files.len() > 1, "{files:?}");

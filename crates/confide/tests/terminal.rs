@@ -5,25 +5,35 @@ mod support;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 use support::Sample;
 
 const ESCAPE: char = '\x1b';
 
-/// Exit status and output of `confide verify quote`, on a terminal.
-fn on_a_terminal(flags: &[String], no_color: Option<&str>) -> (i32, String) {
-    let flags_of_terminals = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let controller = openpt(flags_of_terminals).unwrap();
+/// The end that a test holds, and the end that a program has.
+fn terminal() -> (File, OwnedFd) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let controller = openpt(flags).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
-    let terminal = ioctl_tiocgptpeer(&controller, flags_of_terminals).unwrap();
+    let terminal = ioctl_tiocgptpeer(&controller, flags).unwrap();
+    (controller.into(), terminal)
+}
+
+/// Exit status and output of `confide verify quote`, on a terminal.
+fn on_a_terminal(flags: &[String], no_color: Option<&str>) -> (i32, String) {
+    let (mut controller, terminal) = terminal();
     let mut command = command(flags, no_color);
     command.stdin(Stdio::null()).stdout(terminal.try_clone().unwrap()).stderr(terminal);
     let mut child = command.spawn().unwrap();
     // The command holds the terminal open, which ends when the program does.
     drop(command);
-    let (mut controller, mut told) = (File::from(controller), Vec::new());
+    let mut told = Vec::new();
     // What a terminal without a program gives is an error, and what came before stands.
     if let Err(error) = controller.read_to_end(&mut told) {
         assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()), "{error}");
@@ -87,4 +97,59 @@ fn an_error_is_coloured_on_a_terminal_alone_and_not_under_no_color() {
     assert!(status == 1 && told.starts_with("\x1b[31merror:\x1b[0m /nonexistent: "), "{told:?}");
     assert_eq!(plain(&told), piped);
     assert_eq!(on_a_terminal(&missing, Some("1")), (1, piped));
+}
+
+/// The first line that a terminal is told by a program that waits for its input; the program is ended then.
+fn told_while_it_waits(command: &mut Command) -> String {
+    let (controller, terminal) = terminal();
+    // A pipe that nobody writes to, and nobody closes.
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(terminal);
+    let mut child = command.spawn().unwrap();
+    let (send, line) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = BufReader::new(controller).read_line(&mut text);
+        let _ = send.send(read.map(|_| text));
+    });
+    let line = line.recv_timeout(Duration::from_secs(30));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    line.expect("it is told nothing").unwrap().trim_end().to_owned()
+}
+
+/// A file that gives nothing until somebody writes to it.
+fn pipe(path: &Path) -> String {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    path.display().to_string()
+}
+
+#[test]
+fn a_terminal_is_told_of_work_on_records_and_cases_that_takes_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, records) = (pipe(&folder.path().join("records.cbor")), folder.path().join("records"));
+    std::fs::create_dir(&records).unwrap();
+    pipe(&records.join("appraisals.cbor"));
+    let records = records.display().to_string();
+    let url = "https://127.0.0.1:1";
+    for (words, expected) in [
+        (&["replay", &file][..], format!("… appraising every record of {file} again")),
+        (&["audit", &records], format!("… verifying every record and receipt of {records}")),
+        (&["conformance"], "… appraising the cases of standard input".to_owned()),
+        (
+            &["chat", "--offline", "--url", url, "--record", &file, "question"],
+            format!("… following the records of {file} to their end"),
+        ),
+        (
+            &["proxy", "--offline", "--upstream", url, "--listen", "127.0.0.1:0", "--record", &records],
+            format!("… following the records of {records} to their end"),
+        ),
+        (
+            &["record", "--offline", url, "--out", &file],
+            format!("… following the records of {file} to their end"),
+        ),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_confide"));
+        command.args(words).env("XDG_CONFIG_HOME", folder.path()).env("XDG_CACHE_HOME", folder.path());
+        assert_eq!(told_while_it_waits(&mut command), expected, "{words:?}");
+    }
 }

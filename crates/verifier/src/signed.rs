@@ -1,6 +1,6 @@
 //! The signed file of reference values: whose it is, which version, and whether it is of its time.
 
-use crate::check::{Check, Checks, Stop};
+use crate::check::{Check, Checks, Status, Stop};
 use crate::references::Candidate;
 use crate::rules;
 use crate::signature::Algorithms;
@@ -59,6 +59,15 @@ impl PreparedReferences {
         self.appraise(signed, now, &mut Checks::default()).ok()?;
         let Contents { file, signer, digest } = contents;
         Some((&file.name, signer, SeenReferences { digest: Bytes(*digest), version: file.version }))
+    }
+
+    /// The check that fails of a file that `policy` does not accept at `now`, in seconds since the Unix epoch; nothing where it
+    /// accepts it, or asks for none.
+    #[must_use]
+    pub fn refused(&self, policy: &AppraisalPolicy, now: i64) -> Option<Check> {
+        let mut checks = Checks::default();
+        self.appraise(policy.signed_references.as_ref()?, now, &mut checks).err()?;
+        checks.into_list().into_iter().find(|check| check.status == Status::Fail)
     }
 
     /// Holds name, version and window against the policy.

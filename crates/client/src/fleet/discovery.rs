@@ -67,8 +67,11 @@ impl TryFrom<String> for Url {
     }
 }
 
-/// The instances that a file names, in its order.
-pub(super) fn read(file: &Path) -> Result<Vec<Endpoint>, DiscoveryError> {
+/// The instances that a discovery file names, in its order.
+///
+/// # Errors
+/// [`DiscoveryError`].
+pub fn read(file: &Path) -> Result<Vec<Endpoint>, DiscoveryError> {
     listed(config::load(file)?, file)
 }
 

@@ -31,7 +31,7 @@ mod meters;
 mod model;
 
 pub use backoff::Backoff;
-pub use discovery::DiscoveryError;
+pub use discovery::{DiscoveryError, read as read_discovery};
 pub use error::{CODES, FleetError, FleetSetupError};
 pub use event::FleetEvent;
 pub use instance::{Instance, InstanceState, InstanceView, Slot};

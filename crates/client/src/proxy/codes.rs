@@ -20,6 +20,22 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     ("unknown_path", "the endpoint has nothing at this path", "use a path below /v1/ or /_confide/"),
     (
+        "path_ambiguous",
+        "the path could mean another one: it has an empty segment, one of dots alone, or a percent sign without two \
+         hexadecimal digits",
+        "write the path without `//`, `/./` and `/../`, and a percent sign as %25; a dot within a segment is taken",
+    ),
+    (
+        "endpoint_draining",
+        "the endpoint was told to end: it finishes what it has and takes nothing new",
+        "ask again when it is back, or another endpoint; OpenAI's clients ask again by themselves",
+    ),
+    (
+        "endpoint_ended",
+        "the endpoint was told to end, and the answer was not whole in time",
+        "ask again when it is back; --drain-seconds gives answers more time",
+    ),
+    (
         "method_not_allowed",
         "the path does not take this method",
         "use the method in the Allow field of the answer",
@@ -104,6 +120,7 @@ mod tests {
             include_str!("forward.rs"),
             include_str!("gate.rs"),
             include_str!("own.rs"),
+            include_str!("passed.rs"),
             include_str!("server.rs"),
         ]
         .concat();

@@ -2,14 +2,14 @@
 
 use super::gate;
 use super::own;
-use super::passed::PassedBody;
-use super::server::Endpoint;
+use super::passed::{Broken, PassedBody};
+use super::server::{Endpoint, UnderWay};
 use crate::error::ClientError;
-use crate::fleet::{Delivery, FleetError, ModelChoice, Repeat, Slot};
+use crate::fleet::{Delivery, FleetError, ModelChoice, Repeat};
 use crate::openai::ErrorBody;
-use crate::response::ResponseBody;
 use bytes::Bytes;
 use confide_channel::{ChannelError, Prompt, Request as Outgoing, RequestError};
+use confide_evidence::percent;
 use confide_verifier::AttestationResult;
 use http::header::{self, HeaderName};
 use http::request::Parts;
@@ -51,18 +51,48 @@ const INFERENCE: [&str; 6] = [
     "/v1/score",
 ];
 
-/// Fields of a local request that are forwarded. What else a program says about itself stays here.
-const FORWARDED: [HeaderName; 4] =
-    [header::ACCEPT, header::CONTENT_ENCODING, header::CONTENT_TYPE, HeaderName::from_static("x-request-id")];
-
-/// Fields of an answer that are passed on: what OpenAI's clients read. Others concern one connection (RFC 9110 section
-/// 7.6.1), would let web pages read the answer, send a program elsewhere, or are this endpoint's to set.
-const PASSED_ON: [HeaderName; 7] = [
-    header::CACHE_CONTROL,
+/// Fields of a local request that are forwarded: what says how the content is written and which answer is wanted, which part
+/// or version of a file is meant, and by what a request is known. What else a program says about itself or its user stays
+/// here, cookies, languages and kinds of machines among it.
+const FORWARDED: [HeaderName; 15] = [
+    header::ACCEPT,
+    header::CONTENT_DISPOSITION,
     header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
     header::CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    header::IF_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::IF_UNMODIFIED_SINCE,
+    header::RANGE,
+    HeaderName::from_static("x-client-request-id"),
+    HeaderName::from_static("x-request-id"),
+];
+/// Beginnings of the names of further such fields: organisation, project and version of the API, as OpenAI's clients name them.
+const FORWARDED_FAMILIES: [&str; 1] = ["openai-"];
+
+/// Fields of an answer that are passed on: what OpenAI's clients read, and what says which part or version of a file this
+/// is. Others concern one connection (RFC 9110 section 7.6.1), would let web pages read the answer, send a program
+/// elsewhere, or are this endpoint's to set.
+const PASSED_ON: [HeaderName; 17] = [
+    header::ACCEPT_RANGES,
+    header::ALLOW,
+    header::CACHE_CONTROL,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::ETAG,
+    header::EXPIRES,
+    header::LAST_MODIFIED,
     header::RETRY_AFTER,
     HeaderName::from_static("retry-after-ms"),
+    header::VARY,
+    HeaderName::from_static("x-client-request-id"),
     HeaderName::from_static("x-request-id"),
     SHOULD_RETRY,
 ];
@@ -87,10 +117,11 @@ pub(super) struct Fault {
 
 /// Answers one local request. Every outcome is an answer.
 pub(super) async fn answer(endpoint: &Endpoint, request: Request<Incoming>) -> Answer {
-    match handle(endpoint, request).await {
-        Ok(answer) => answer,
-        Err(fault) => fault.into_answer(),
+    let mut answer = handle(endpoint, request).await.unwrap_or_else(Fault::into_answer);
+    if endpoint.is_draining() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    answer
 }
 
 async fn handle(endpoint: &Endpoint, request: Request<Incoming>) -> Result<Answer, Fault> {
@@ -110,13 +141,35 @@ async fn handle(endpoint: &Endpoint, request: Request<Incoming>) -> Result<Answe
         Route::Status => Ok(own::status(endpoint)),
         Route::Metrics => Ok(own::metrics(endpoint)),
         Route::Verdict(instance) => own::verdict(fleet, instance),
-        Route::Models(_) | Route::Upstream if fleet.is_single() => forward(endpoint, &head, body).await,
-        Route::Upstream => forward(endpoint, &head, body).await,
-        Route::Models(_) if !matches!(head.method, Method::GET | Method::HEAD) => Err(Fault::method(READING)),
-        Route::Models(name) => {
+        route => {
+            let under_way = endpoint.begin().ok_or_else(Fault::draining)?;
+            let cut = under_way.cut.wait();
+            tokio::select! {
+                answer = serve(endpoint, route, &head, body, under_way) => answer,
+                () = cut => Err(Fault::cut()),
+            }
+        }
+    }
+}
+
+/// Answers what a drain waits for.
+async fn serve(
+    endpoint: &Endpoint,
+    route: Route<'_>,
+    head: &Parts,
+    body: Incoming,
+    under_way: UnderWay,
+) -> Result<Answer, Fault> {
+    let fleet = &endpoint.fleet;
+    match route {
+        Route::Models(name) if !fleet.is_single() => {
+            if !matches!(head.method, Method::GET | Method::HEAD) {
+                return Err(Fault::method(READING));
+            }
             fleet.attested().await?;
             name.map_or_else(|| Ok(own::models(fleet)), |name| own::one_model(fleet, name))
         }
+        _ => forward(endpoint, head, body, under_way).await,
     }
 }
 
@@ -137,7 +190,7 @@ enum Route<'a> {
 fn route<'a>(method: &Method, uri: &'a Uri) -> Result<Route<'a>, Fault> {
     let path = uri.path();
     if walks(path) {
-        return Err(Fault::unknown_path());
+        return Err(Fault::ambiguous_path());
     }
     if let Some(own) = path.strip_prefix(OWN) {
         let route = own_route(own).ok_or_else(Fault::unknown_path)?;
@@ -171,13 +224,31 @@ fn own_route(path: &str) -> Option<Route<'_>> {
     }
 }
 
-/// Whether a path could mean another one to whoever resolves dots and empty segments.
+/// Whether a path could mean another one to whoever resolves dots and empty segments (RFC 3986 sections 5.2.4 and 6.2.3),
+/// before or after percent-decoding. An empty segment at its end is none of them.
 fn walks(path: &str) -> bool {
-    path.contains("/.") || path.contains("//") || path.to_ascii_lowercase().contains("%2e")
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        if segment.is_empty() && segments.peek().is_some() {
+            return true;
+        }
+        let Some(decoded) = percent::decode(segment.as_bytes()) else { return true };
+        // What is decoded first may part segments itself, and what follows a semicolon is no part of a name.
+        let mut pieces = decoded.split(|byte| matches!(byte, b'/' | b'\\'));
+        if pieces.any(|piece| matches!(piece.split(|byte| *byte == b';').next(), Some(b"." | b".."))) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Waits until an instance is attested; only then is the body read, and its first byte sent.
-async fn forward(endpoint: &Endpoint, head: &Parts, body: Incoming) -> Result<Answer, Fault> {
+async fn forward(
+    endpoint: &Endpoint,
+    head: &Parts,
+    body: Incoming,
+    under_way: UnderWay,
+) -> Result<Answer, Fault> {
     if usize::try_from(body.size_hint().lower()).is_ok_and(|length| length <= MAX_PROMPT) {
         endpoint.fleet.attested().await?;
         // Content of GET and HEAD has no meaning (RFC 9110 sections 9.3.1 and 9.3.2), and is not passed on.
@@ -201,10 +272,25 @@ async fn forward(endpoint: &Endpoint, head: &Parts, body: Incoming) -> Result<An
         meters.first_byte.observe(started.elapsed());
         meters.sent.add(length as u64);
         let crate::response::Response { status, headers, body, verdict } = response;
-        pass(status, &headers, body, verdict.result(), slot)
+        check_status(status)?;
+        let body = PassedBody::new(body, &headers, slot, under_way);
+        let mut answer = pass(status, &headers, body, verdict.result());
+        // Of a body that is not sent the length is told all the same (RFC 9110 section 9.3.2).
+        if head.method == Method::HEAD
+            && answer.body().is_end_stream()
+            && let Some(length) = length_of(&headers)
+        {
+            answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        }
+        Ok(answer)
     } else {
         Err(Fault::too_large())
     }
+}
+
+/// The length that an answer announces.
+fn length_of(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether a request may be sent again that a guest may have seen.
@@ -230,15 +316,8 @@ pub(crate) fn named(body: &[u8]) -> Option<String> {
 }
 
 /// The guest's answer as local programs get it, with what is said of the verdict that it rests on.
-fn pass(
-    status: StatusCode,
-    headers: &HeaderMap,
-    body: ResponseBody,
-    verdict: &AttestationResult,
-    slot: Slot,
-) -> Result<Answer, Fault> {
-    check_status(status)?;
-    let mut answer = Response::new(Either::Right(PassedBody::new(body, headers, slot)));
+fn pass(status: StatusCode, headers: &HeaderMap, body: PassedBody, verdict: &AttestationResult) -> Answer {
+    let mut answer = Response::new(Either::Right(body));
     *answer.status_mut() = status;
     *answer.headers_mut() = passed_on(headers);
     if verdict.simulated {
@@ -247,16 +326,20 @@ fn pass(
     } else {
         answer.headers_mut().insert(VERDICT, HeaderValue::from_static("accepted"));
     }
-    Ok(answer)
+    answer
 }
 
 fn with_fields(mut outgoing: Outgoing, headers: &HeaderMap) -> Result<Outgoing, RequestError> {
-    for name in FORWARDED.iter().filter(|name| !is_nominated(name, headers)) {
-        if let Some(value) = headers.get(name) {
-            outgoing = outgoing.header(name.as_str(), value.as_bytes())?;
-        }
+    for name in headers.keys().filter(|name| is_forwarded(name) && !is_nominated(name, headers)) {
+        // Several fields of a name are one list (RFC 9110 section 5.3).
+        let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        outgoing = outgoing.header(name.as_str(), &values.join(&b", "[..]))?;
     }
     Ok(outgoing)
+}
+
+fn is_forwarded(name: &HeaderName) -> bool {
+    FORWARDED.contains(name) || FORWARDED_FAMILIES.iter().any(|family| name.as_str().starts_with(family))
 }
 
 /// Whether the field `Connection` says that another field concerns this connection alone (RFC 9110 section 7.6.1).
@@ -276,9 +359,14 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
     passed
 }
 
-/// An answer, not what leads elsewhere: OpenAI's clients follow a redirect and take the prompt with them.
+/// An answer, not what leads elsewhere: OpenAI's clients follow a redirect and take the prompt with them. That what a program
+/// has is still the same leads nowhere.
 fn check_status(status: StatusCode) -> Result<(), Fault> {
-    if status.is_success() || status.is_client_error() || status.is_server_error() {
+    if status == StatusCode::NOT_MODIFIED
+        || status.is_success()
+        || status.is_client_error()
+        || status.is_server_error()
+    {
         return Ok(());
     }
     Err(ClientError::Answer("its status is neither success nor error").into())
@@ -337,6 +425,23 @@ impl Fault {
         let message = "this endpoint serves /v1/, and of its own /_confide/status, /_confide/verdicts/INSTANCE, /_confide/metrics and \
                        /_confide/health/live, ready and attested";
         Self::refused(StatusCode::NOT_FOUND, "unknown_path", message)
+    }
+
+    fn ambiguous_path() -> Self {
+        let message = "the path has an empty segment, one of dots alone, or a percent sign without two hexadecimal digits";
+        Self::refused(StatusCode::BAD_REQUEST, "path_ambiguous", message)
+    }
+
+    fn draining() -> Self {
+        let message = "the endpoint was told to end, and takes no further request";
+        let (status, kind, code) = (StatusCode::SERVICE_UNAVAILABLE, "server_error", "endpoint_draining");
+        let fault = Self::new(status, kind, code, message.to_owned());
+        Self { retry_in: Some(Duration::from_secs(1)), ..fault }
+    }
+
+    fn cut() -> Self {
+        let (kind, code) = Broken::Cut.kind_and_code();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, code, Broken::Cut.to_string())
     }
 
     fn token() -> Self {
@@ -486,12 +591,45 @@ mod tests {
             (Method::GET, "/", Err(404)),
             (Method::GET, "/v1/", Err(404)),
             (Method::POST, "/.well-known/confide/attestation", Err(404)),
-            (Method::POST, "/v1/../.well-known/confide/attestation", Err(404)),
-            (Method::POST, "/v1/%2E%2e/x", Err(404)),
-            (Method::POST, "/v1//x", Err(404)),
+            (Method::POST, "/v1/../.well-known/confide/attestation", Err(400)),
+            (Method::GET, "/v1/files/a%2Eb", Ok("Upstream")),
+            (Method::GET, "/v1/files/a.b/.c/..d/e..", Ok("Upstream")),
+            (Method::GET, "/v1/files/%252e%252e", Ok("Upstream")),
+            (Method::GET, "/v1/files/", Ok("Upstream")),
+            (Method::GET, "/_confide/../v1/models", Err(400)),
         ] {
             let found = routed(method.clone(), path);
             assert_eq!(found.as_deref().map_err(|status| *status), expected, "{method} {path}");
+        }
+    }
+
+    /// Whatever the guest decodes first, and resolves then: it stays below what it was asked for.
+    #[test]
+    fn a_path_that_could_mean_another_one_is_refused() {
+        for walk in [
+            "..",
+            ".",
+            "%2E%2e",
+            ".%2e",
+            "%2e",
+            "",
+            "..;a=b",
+            "%2e%2e;a",
+            "a%2F..",
+            "..%2fa",
+            "a%5c..%5Cb",
+            "a%2F.%2Fb",
+            "%",
+            "%2",
+            "%zz",
+        ] {
+            for path in [format!("/v1/{walk}/x"), format!("/v1/a/{walk}/x"), format!("/{walk}/v1/x")] {
+                let refused = route(&Method::POST, &path.parse().unwrap()).unwrap_err();
+                assert_eq!((refused.status.as_u16(), refused.code), (400, "path_ambiguous"), "{path}");
+            }
+            if !walk.is_empty() {
+                assert_eq!(routed(Method::POST, &format!("/v1/{walk}")), Err(400), "{walk}");
+            }
         }
     }
 
@@ -560,6 +698,7 @@ mod tests {
             ("retry-after", "1"),
             ("connection", "close, x-private"),
             ("x-private", "1"),
+            ("etag", "\"1\""),
             ("content-length", "5"),
             ("transfer-encoding", "chunked"),
             ("trailer", "x-later"),
@@ -582,6 +721,7 @@ mod tests {
         names.sort_unstable();
         let expected = [
             "content-type",
+            "etag",
             "openai-processing-ms",
             "retry-after",
             "x-ratelimit-remaining-requests",
@@ -603,8 +743,8 @@ mod tests {
             let verdict = AttestationResult { simulated, ..response.verdict.result().clone() };
             assert!(verdict.accepted());
             let slot = fleet.instances()[0].slot().unwrap();
-            let passed = pass(response.status, &response.headers, response.body, &verdict, slot);
-            let answer = over_a_connection(passed.map_err(|fault| fault.code).unwrap()).await;
+            let body = PassedBody::new(response.body, &response.headers, slot, UnderWay::alone());
+            let answer = over_a_connection(pass(response.status, &response.headers, body, &verdict)).await;
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             let of_ours: Vec<&str> =
                 head.lines().filter(|line| line.to_ascii_lowercase().starts_with("x-confide")).collect();
@@ -637,7 +777,7 @@ mod tests {
 
     #[test]
     fn only_success_and_errors_are_answers() {
-        for status in [200, 201, 204, 400, 404, 429, 500, 503] {
+        for status in [200, 201, 204, 206, 304, 400, 416, 404, 429, 500, 503] {
             assert!(check_status(StatusCode::from_u16(status).unwrap()).is_ok(), "{status}");
         }
         for status in [100, 101, 103, 300, 301, 302, 303, 307, 308, 600, 999] {

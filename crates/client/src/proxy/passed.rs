@@ -1,5 +1,6 @@
 //! The body of an answer as it is passed on.
 
+use super::server::UnderWay;
 use crate::error::ClientError;
 use crate::fleet::Slot;
 use crate::openai::ErrorBody;
@@ -10,10 +11,32 @@ use http::header::CONTENT_TYPE;
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use thiserror::Error;
+
+/// Why an answer ends before its end.
+#[derive(Debug, Error)]
+pub(super) enum Broken {
+    /// The guest's part of it.
+    #[error(transparent)]
+    Guest(#[from] ClientError),
+    /// The endpoint ends.
+    #[error("the endpoint was told to end, and the answer was not whole in time")]
+    Cut,
+}
+
+impl Broken {
+    /// Type and stable code.
+    pub(super) fn kind_and_code(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Guest(error) => ("upstream_error", error.code()),
+            Self::Cut => ("server_error", "endpoint_ended"),
+        }
+    }
+}
 
 /// An answer's body on its way to a local program.
 ///
-/// A stream of server-sent events that the guest breaks off ends with an error event, where it broke off between two
+/// A stream of server-sent events that the guest breaks off, or that is cut as the endpoint ends, ends with an error event, where it broke off between two
 /// events: a program that reads to the end of the connection would take what came for the whole answer. Every other
 /// body that breaks off breaks the connection, a stream of announced length among them, which has no room for an event.
 pub(super) struct PassedBody {
@@ -21,29 +44,43 @@ pub(super) struct PassedBody {
     /// The last two bytes that were passed on, of an event stream without an announced length.
     events: Option<[u8; 2]>,
     /// Why it broke off, told once what came before is written.
-    failure: Option<ClientError>,
+    failure: Option<Broken>,
     /// Whether something was handed over, the answer's head among it, since the connection last had time to write.
     unwritten: bool,
     /// Counts the request as under way, and the bytes of its answer.
     slot: Slot,
+    under_way: UnderWay,
 }
 
 impl PassedBody {
-    pub(super) fn new(body: ResponseBody, headers: &HeaderMap, slot: Slot) -> Self {
+    pub(super) fn new(body: ResponseBody, headers: &HeaderMap, slot: Slot, under_way: UnderWay) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         // Before the first byte of a stream an event may begin, as after an empty line.
         let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
         let events = open.then_some(BETWEEN);
-        Self { body: Some(body), events, failure: None, unwritten: true, slot }
+        Self { body: Some(body), events, failure: None, unwritten: true, slot, under_way }
+    }
+
+    /// What comes next of the guest's answer, while this one is not cut.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        if self.under_way.cut.is_cut() {
+            return Poll::Ready(Some(Err(Broken::Cut)));
+        }
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Broken::Guest))),
+            Poll::Pending => self.under_way.cut.poll(cx).map(|()| Some(Err(Broken::Cut))),
+        }
     }
 
     /// What follows the break: an event, or the break itself.
-    fn broken(&mut self, error: ClientError) -> Result<Frame<Bytes>, ClientError> {
+    fn broken(&mut self, error: Broken) -> Result<Frame<Bytes>, Broken> {
         self.body = None;
         if self.events != Some(BETWEEN) {
             return Err(error);
         }
-        let body = ErrorBody::new("upstream_error", error.code(), &error.to_string()).to_json();
+        let (kind, code) = error.kind_and_code();
+        let body = ErrorBody::new(kind, code, &error.to_string()).to_json();
         Ok(Frame::data([b"data: ".as_slice(), &body, b"\n\n"].concat().into()))
     }
 }
@@ -53,17 +90,16 @@ const BETWEEN: [u8; 2] = *b"\n\n";
 
 impl Body for PassedBody {
     type Data = Bytes;
-    type Error = ClientError;
+    type Error = Broken;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(self.broken(error)));
         }
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.poll_next(cx) else {
             self.unwritten = false;
             return Poll::Pending;
         };

@@ -41,8 +41,12 @@ pub fn fleet(policy: String, urls: &[String]) -> FleetBuilder {
 pub struct Endpoint {
     pub address: SocketAddr,
     pub fleet: Fleet,
+    /// Its end begins a drain.
     pub stop: Option<oneshot::Sender<()>>,
-    pub served: JoinHandle<()>,
+    /// Its end cuts what is under way then.
+    pub cut: Option<oneshot::Sender<()>>,
+    /// Gives how many requests were cut.
+    pub served: JoinHandle<usize>,
 }
 
 impl Endpoint {
@@ -54,8 +58,12 @@ impl Endpoint {
         let proxy = Proxy::bind(fleet.clone(), access, loopback(), Exposure::Loopback).await.unwrap();
         let address = proxy.address();
         let (stop, stopped) = oneshot::channel();
-        let served = tokio::spawn(proxy.serve(async { drop(stopped.await) }));
-        Self { address, fleet, stop: Some(stop), served }
+        let (cut, limit) = oneshot::channel::<()>();
+        let served = tokio::spawn(proxy.serve(async {
+            drop(stopped.await);
+            async { drop(limit.await) }
+        }));
+        Self { address, fleet, stop: Some(stop), cut: Some(cut), served }
     }
 
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {

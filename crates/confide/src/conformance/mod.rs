@@ -66,6 +66,10 @@ struct Fault {
 
 impl Conformance {
     pub(crate) fn run(self) -> Result<Status, Failure> {
+        render::while_working("appraising the cases of standard input", || self.appraise())
+    }
+
+    fn appraise(self) -> Result<Status, Failure> {
         let danger = if self.danger { DangerPolicies::Accepted } else { DangerPolicies::Refused };
         let files = Files::under(self.base);
         let bytes = input::read(Path::new("-"), MAX_INPUT)?;

@@ -1,12 +1,13 @@
 //! `confide replay`: the verdicts of a record file, again, or under another policy or at another time.
 
 mod difference;
+mod head;
 
 use crate::input::{self, ALGORITHMS, LoadedPolicy};
 use crate::render::{self, Form, Shown, harmless};
 use crate::status::{Failure, Status};
 use crate::verify;
-use confide_evidence::bytes::{Bytes, Digest};
+use confide_evidence::bytes::Digest;
 use confide_evidence::cbor::CborError;
 use confide_evidence::record::Record;
 use confide_evidence::text::escape_json;
@@ -14,6 +15,7 @@ use confide_policy::Loaded;
 use confide_record::{Agreement, MAX_FILE, RecordError, Replayed};
 use confide_verifier::AttestationResult;
 use difference::{Change, changes};
+use head::HeadFlags;
 use rustls_pki_types::UnixTime;
 use serde::Serialize;
 use serde_json::Value;
@@ -38,9 +40,8 @@ pub(crate) struct Replay {
     other: Other,
     #[command(flatten)]
     shown: Shown,
-    /// Hash of the last record, 32 bytes in hexadecimal digits, kept elsewhere: shows truncation and rewriting
-    #[arg(long, value_name = "HEX", value_parser = input::bytes32)]
-    head: Option<[u8; 32]>,
+    #[command(flatten)]
+    head: HeadFlags,
 }
 
 /// What is put in the place of what was recorded.
@@ -76,16 +77,17 @@ struct Compared<'a> {
 
 impl Replay {
     pub(crate) fn run(self) -> Result<Status, Failure> {
-        let replacement = self.other.load()?;
+        let replaying = format!("appraising every record of {} again", self.file.display());
+        render::while_working(&replaying, || self.replay())
+    }
+
+    fn replay(self) -> Result<Status, Failure> {
+        let (replacement, head) = (self.other.load()?, self.head.load()?);
         let bytes = input::read_entries(&self.file, MAX_FILE)?;
         let fault = |error| fault(&self.file, error);
         let records = confide_record::read(&bytes).map_err(fault)?;
-        if let (Some(head), Some(last)) = (&self.head, records.last()) {
-            let (head, found) = (Bytes(*head), last.hash());
-            if head != found {
-                let message = format!("the last record hashes to {found}, --head says {head}");
-                return Err(Failure::new(Status::Rejected, "replay_head", message));
-            }
+        if let Some(head) = head {
+            head.hold(&self.file, &records)?;
         }
         let mut status = Status::Accepted;
         for (index, record) in records.iter().enumerate() {
