@@ -5,6 +5,7 @@
 
 mod access;
 mod codes;
+mod events;
 pub(crate) mod forward;
 mod gate;
 mod own;
