@@ -1,8 +1,10 @@
 //! The listener.
 
+use super::accepting::{Accepting, Refusal};
 use super::access::Access;
 use super::forward;
 use crate::fleet::Fleet;
+use crate::open_files;
 use confide_service::refusals;
 use http::Request;
 use hyper::body::Incoming;
@@ -21,8 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// The most local connections at once; further ones wait. Programs of one user open a few dozen, those of a team behind
-/// one endpoint a thousand.
+/// The most local connections at once, or a third of the files that the process may have open; further ones wait. Programs
+/// of one user open a few dozen, those of a team behind one endpoint a thousand.
 const MAX_CONNECTIONS: usize = 2048;
 /// How long a local program may take over a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -30,8 +32,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 * 1024;
 /// How long open requests may take after the shutdown was asked for.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
-/// How long to wait after the system refused a connection, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who can reach the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +133,9 @@ impl Proxy {
     /// Serves until `shutdown` resolves, then lets open requests end.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) {
         let endpoint = Arc::new(self.endpoint);
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let slots = Arc::new(Semaphore::new(open_files::local_connections(MAX_CONNECTIONS)));
         let (stop, stopped) = watch::channel(());
-        let mut connections = JoinSet::new();
+        let (mut connections, mut accepting) = (JoinSet::new(), Accepting::default());
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             while connections.try_join_next().is_some() {}
@@ -148,6 +148,7 @@ impl Proxy {
                 () = &mut shutdown => break,
                 (accepted, slot) = accepted => match accepted {
                     Ok((stream, _)) => {
+                        accepting.accepted();
                         let serving = serve_connection(stream, Arc::clone(&endpoint), stopped.clone());
                         connections.spawn(async move {
                             serving.await;
@@ -155,8 +156,11 @@ impl Proxy {
                         });
                     }
                     Err(error) => {
-                        warn!(%error, "connection not accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        let Refusal { wait, is_first } = accepting.refused();
+                        if is_first {
+                            warn!(%error, "no connection is accepted");
+                        }
+                        tokio::time::sleep(wait).await;
                     }
                 },
             }
