@@ -6,6 +6,7 @@ use confide_evidence::document::{Claims, KeySet};
 use confide_policy::Attest;
 use confide_verifier::{AttestationResult, Attested, Voucher};
 use rustls_pki_types::UnixTime;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -79,6 +80,20 @@ impl Verdict {
         self.attested.valid_until()
     }
 
+    /// Until when what endorses the evidence holds, by the wall clock: the earliest end of a certificate, a revocation list or
+    /// other collateral that the verdict rests on, or of the age that the policy allows it. Younger evidence does not prolong
+    /// it.
+    #[must_use]
+    pub fn endorsed_until(&self) -> UnixTime {
+        self.attested.endorsed_until()
+    }
+
+    /// How long what endorses the evidence still holds at a moment, by the two clocks that [`left`](Self::left) goes by.
+    #[must_use]
+    pub fn endorsed_for(&self, now: Moment) -> Duration {
+        now.left_until(self.attested.endorsed_until(), self.asked)
+    }
+
     /// When the evidence was asked for.
     #[must_use]
     pub fn asked(&self) -> Moment {
@@ -137,16 +152,17 @@ impl fmt::Debug for Verdict {
 }
 
 /// The verdicts that further connections may ride on, one a key. For one policy: verdicts under another belong into
-/// another cache.
+/// another cache. Which address a key was met at does not matter: a verdict is about the key.
 #[derive(Debug, Default)]
 pub struct VerdictCache {
-    verdicts: Vec<Arc<Verdict>>,
+    verdicts: BTreeMap<[u8; 32], Arc<Verdict>>,
     /// Every verdict that something still rests on: channels keep theirs when a younger one takes its place here.
     resting: Vec<Weak<Verdict>>,
 }
 
-/// The most keys that a cache holds: instances of one service. The verdict with the least time left makes way.
-const MAX_VERDICTS: usize = 64;
+/// The most keys that a cache holds; the verdict with the least time left makes way. The largest fleet has 128 addresses,
+/// behind each of which several guests may stand.
+const MAX_VERDICTS: usize = 1024;
 
 impl VerdictCache {
     /// Keeps a verdict, in the place of an earlier one about the same key. Verdicts that no connection may ride on are
@@ -155,40 +171,39 @@ impl VerdictCache {
         let now = Moment::now();
         self.resting.retain(|verdict| verdict.strong_count() > 0);
         self.resting.push(Arc::downgrade(&verdict));
-        self.forget(verdict.spki());
-        self.verdicts.retain(|kept| !kept.left(now).is_zero());
-        if verdict.check_ride(verdict.spki(), now).is_err() {
+        self.verdicts.retain(|_, kept| !kept.left(now).is_zero());
+        let spki = *verdict.spki();
+        if verdict.check_ride(&spki, now).is_err() {
+            self.verdicts.remove(&spki);
             return;
         }
-        if self.verdicts.len() >= MAX_VERDICTS {
-            let shortest = self.verdicts.iter().enumerate().min_by_key(|(_, kept)| kept.left(now));
-            if let Some((place, _)) = shortest {
-                self.verdicts.swap_remove(place);
-            }
+        if self.verdicts.len() >= MAX_VERDICTS && !self.verdicts.contains_key(&spki) {
+            let shortest = self.verdicts.iter().min_by_key(|(_, kept)| kept.left(now)).map(|(key, _)| *key);
+            shortest.and_then(|key| self.verdicts.remove(&key));
         }
-        self.verdicts.push(verdict);
+        self.verdicts.insert(spki, verdict);
     }
 
     /// The verdict that a connection to this key may ride on now.
     #[must_use]
     pub fn verdict_for(&self, spki: &[u8; 32]) -> Option<Arc<Verdict>> {
-        let now = Moment::now();
-        self.verdicts.iter().find(|kept| kept.check_ride(spki, now).is_ok()).cloned()
+        let kept = self.verdicts.get(spki)?;
+        kept.check_ride(spki, Moment::now()).is_ok().then(|| Arc::clone(kept))
     }
 
     /// Revokes every verdict about a key that was ever inserted: its evidence is no longer accepted. Channels that rest
-    /// on one of them send nothing more.
-    pub fn revoke(&mut self, spki: &[u8; 32]) {
+    /// on one of them send nothing more. Says how many ended before their time.
+    pub fn revoke(&mut self, spki: &[u8; 32]) -> usize {
+        let now = Moment::now();
+        let mut ended = 0;
         let resting = self.resting.iter().filter_map(Weak::upgrade);
         for verdict in resting.filter(|verdict| verdict.spki() == spki) {
+            ended += usize::from(!verdict.left(now).is_zero());
             verdict.revoked.store(true, Ordering::Release);
             verdict.revocation.notify_waiters();
         }
-        self.forget(spki);
-    }
-
-    fn forget(&mut self, spki: &[u8; 32]) {
-        self.verdicts.retain(|kept| kept.spki() != spki);
+        self.verdicts.remove(spki);
+        ended
     }
 }
 

@@ -193,6 +193,21 @@ async fn a_cache_keeps_one_verdict_a_key() {
     assert!(cache.verdict_for(other.verdict().spki()).is_some());
 }
 
+/// As many keys as a large fleet has addresses, and more.
+#[tokio::test]
+async fn a_cache_keeps_a_verdict_for_each_key() {
+    let mut cache = VerdictCache::default();
+    let mut verdicts = Vec::new();
+    for _ in 0..66 {
+        let channel = open(&Guest::new(0).unwrap(), Attest::PerKey, LONG).await;
+        cache.insert(Arc::clone(channel.verdict()));
+        verdicts.push(Arc::clone(channel.verdict()));
+    }
+    for verdict in verdicts {
+        assert!(Arc::ptr_eq(&cache.verdict_for(verdict.spki()).unwrap(), &verdict));
+    }
+}
+
 #[tokio::test]
 async fn nothing_rests_on_a_revoked_verdict() {
     let guest = Guest::new(0).unwrap();
@@ -205,7 +220,7 @@ async fn nothing_rests_on_a_revoked_verdict() {
         cache.insert(Arc::clone(channel.verdict()));
     }
     let riding = AttestedChannel::ride(connect(&guest).await.unwrap(), second.verdict()).unwrap();
-    cache.revoke(&spki);
+    assert_eq!((cache.revoke(&spki), cache.revoke(&spki)), (3, 0), "each ends once");
     assert!(cache.verdict_for(&spki).is_none());
     let refused = AttestedChannel::ride(connect(&guest).await.unwrap(), second.verdict()).unwrap_err();
     assert!(matches!(refused, ChannelError::VerdictRevoked), "{refused}");

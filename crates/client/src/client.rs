@@ -5,8 +5,9 @@ use crate::appraised::Appraised;
 use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::keys::{KeyRing, Keys};
 use crate::policy::PolicyText;
-use crate::pool::{Keeper, Lease, Observer, Pool, Recorder, SecondVerifier, Target};
+use crate::pool::{Keeper, Lease, MostIdle, Observer, Pool, Recorder, SecondVerifier, Target};
 use crate::receipts::{Ledger, Receipts, VerifiedReceipt};
 use crate::refusals::Refusals;
 use crate::response::Response;
@@ -42,6 +43,8 @@ pub struct ClientBuilder {
     second_verifier: Option<SecondVerifier>,
     references: Option<RecordedReferences>,
     ledger: Arc<Ledger>,
+    keys: Arc<Keys>,
+    most_idle: MostIdle,
 }
 
 /// What a second verifier is asked: the quote of a guest's evidence document.
@@ -76,6 +79,8 @@ impl Client {
             second_verifier: None,
             references: None,
             ledger: Arc::default(),
+            keys: Arc::default(),
+            most_idle: MostIdle::default(),
         })
     }
 
@@ -122,13 +127,18 @@ impl Client {
         self.pool.standing()
     }
 
+    /// As [`Self::verdict`], over a connection that is dialled now.
+    pub(crate) async fn verdict_anew(&self) -> Result<Arc<Verdict>, ClientError> {
+        let lease = self.pool.lease_anew().await?;
+        Ok(Arc::clone(lease.verdict()))
+    }
+
     /// The policy that every verdict is made by.
     #[must_use]
     pub fn policy(&self) -> &AppraisalPolicy {
         self.pool.policy()
     }
 
-    #[cfg(test)]
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
@@ -243,6 +253,18 @@ impl ClientBuilder {
         self
     }
 
+    /// Takes part in what other clients of a fleet know of guests' keys, those under the same policy.
+    pub(crate) fn key_ring(mut self, ring: &KeyRing) -> Self {
+        self.keys = ring.under(self.policy.text(), self.references.as_ref());
+        self
+    }
+
+    /// Keeps so many idle connections.
+    pub(crate) fn most_idle(mut self, most_idle: MostIdle) -> Self {
+        self.most_idle = most_idle;
+        self
+    }
+
     /// The client. It connects when it is first used.
     #[must_use]
     pub fn build(self) -> Client {
@@ -267,6 +289,8 @@ impl ClientBuilder {
             keeper: self.keeper,
             second_verifier: self.second_verifier,
             ledger: self.ledger,
+            keys: self.keys,
+            most_idle: self.most_idle,
         });
         Client { pool }
     }

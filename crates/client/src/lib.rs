@@ -29,6 +29,8 @@ mod endorsing;
 mod endpoint;
 mod error;
 pub mod fleet;
+mod keys;
+mod open_files;
 mod openai;
 mod policy;
 mod pool;

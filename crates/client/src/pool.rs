@@ -6,13 +6,15 @@ use crate::client;
 use crate::endorsing::Endorsing;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
+use crate::keys::Keys;
+use crate::open_files;
 use crate::policy::PolicyText;
 use crate::receipts::{Ledger, ReceiptError, Receipts, Sent, VerifiedReceipt};
 use crate::refusals::{PassedOver, Refusals};
 use crate::response::Response;
 use confide_channel::{
     Answer, AttestedChannel, Challenged, ChannelError, KeyExchange, Moment, Protocols, Request, SendError,
-    UnattestedChannel, Verdict, VerdictCache,
+    UnattestedChannel, Verdict,
 };
 use confide_endorser::EndorserError;
 use confide_evidence::document::{Endorsements, EvidenceDocument};
@@ -25,7 +27,7 @@ use rustix::net::sockopt;
 use rustls_pki_types::UnixTime;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
@@ -43,6 +45,8 @@ const READY_LIMIT: Duration = Duration::from_millis(100);
 /// The most idle connections, and the most that carry several requests at once. As many as requests that one program has at
 /// once.
 const MAX_IDLE: usize = 64;
+/// The most names of models that are remembered of one address. Behind it stand a few guests with one model each.
+const MAX_KNOWN_MODELS: usize = 64;
 /// The longest time before its end at which a verdict is renewed.
 const RENEW_AHEAD: Duration = Duration::from_secs(60);
 
@@ -57,6 +61,27 @@ pub(crate) type Observer = Box<dyn Fn(&Appraised) + Send + Sync>;
 
 /// Asked for its finding before every appraisal.
 pub(crate) type SecondVerifier = Box<dyn Fn(&client::Question<'_>) -> Option<SecondOpinion> + Send + Sync>;
+
+/// How many idle connections a pool keeps. Clones say the same.
+#[derive(Clone, Debug)]
+pub(crate) struct MostIdle(Arc<AtomicUsize>);
+
+impl Default for MostIdle {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(MAX_IDLE)))
+    }
+}
+
+impl MostIdle {
+    fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// From now on each of so many pools keeps its part of what all may keep together.
+    pub(crate) fn deal(&self, pools: usize) {
+        self.0.store(open_files::idle_connections(pools, MAX_IDLE), Ordering::Relaxed);
+    }
+}
 
 /// What a pool is made from.
 pub(crate) struct Target {
@@ -75,6 +100,10 @@ pub(crate) struct Target {
     pub(crate) second_verifier: Option<SecondVerifier>,
     /// The receipts that came.
     pub(crate) ledger: Arc<Ledger>,
+    /// What is known of guests' keys, here and by those that share it.
+    pub(crate) keys: Arc<Keys>,
+    /// How many idle connections are kept.
+    pub(crate) most_idle: MostIdle,
     pub(crate) references: Option<Arc<RecordedReferences>>,
     /// The same, its signature verified.
     pub(crate) prepared_references: Option<PreparedReferences>,
@@ -96,13 +125,16 @@ struct State {
     shared: Vec<AttestedChannel>,
     /// Whether the guest was found to speak HTTP/1.1 alone.
     unshared: bool,
-    verdicts: VerdictCache,
     latest: Option<Arc<Appraised>>,
     /// The verdict that was made last, whatever key it is about, or another one that holds.
     standing: Option<Arc<Verdict>>,
     last_use: Option<Instant>,
     /// By key: a peer that is slow to attest holds up nobody who reached another.
     turns: Vec<([u8; 32], Weak<Turn>)>,
+    /// The verdicts that this pool renews before their end.
+    renewed: Vec<Weak<Verdict>>,
+    /// The names of the models that verdicts about guests here attested.
+    models: Vec<String>,
 }
 
 /// Attempts at what several wait for, such as the attestation of one key, one at a time.
@@ -273,18 +305,44 @@ impl Pool {
         self.state().latest.clone()
     }
 
-    /// The verdict that was made last, where it still holds.
+    /// The verdict that was made last, or a younger one about its key, where it still holds.
     pub(crate) fn standing(&self) -> Option<Arc<Verdict>> {
-        let standing = self.state().standing.clone()?;
-        (!standing.left(Moment::now()).is_zero()).then_some(standing)
+        let mut state = self.state();
+        let standing = state.standing.clone()?;
+        let now = Moment::now();
+        let left = standing.left(now);
+        if let Some(younger) =
+            self.target.keys.verdict_for(standing.spki()).filter(|one| one.left(now) > left)
+        {
+            state.standing = Some(Arc::clone(&younger));
+            return Some(younger);
+        }
+        (!left.is_zero()).then_some(standing)
     }
 
     /// Takes a verdict that holds for the standing one, where that has ended: there may be several keys behind an address.
-    fn stand_on(&self, verdict: &Arc<Verdict>) {
+    /// One that was made elsewhere is renewed from here, too: whoever made it may be gone by then.
+    fn stand_on(self: &Arc<Self>, verdict: &Arc<Verdict>) {
         let mut state = self.state();
         if state.standing.as_ref().is_none_or(|standing| standing.left(Moment::now()).is_zero()) {
             state.standing = Some(Arc::clone(verdict));
         }
+        let is_new = state.notes(verdict);
+        drop(state);
+        if is_new && self.target.policy.policy().freshness.attest == Attest::PerKey {
+            tokio::spawn(renew_ahead(Arc::downgrade(self), Arc::clone(verdict), Made::Elsewhere));
+        }
+    }
+
+    /// What is known of guests' keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.target.keys
+    }
+
+    /// Whether a verdict about a guest here has attested a model of this name; nothing where there was no verdict yet.
+    pub(crate) fn has_attested(&self, model: &str) -> Option<bool> {
+        let state = self.state();
+        (!state.models.is_empty()).then(|| state.models.iter().any(|known| known == model))
     }
 
     pub(crate) fn policy(&self) -> &AppraisalPolicy {
@@ -303,11 +361,29 @@ impl Pool {
         Ok(Lease { channel: Some(channel), pool: Arc::clone(self) })
     }
 
+    /// An attested channel over a connection that is dialled now. Those that are there are given up: whoever asks for this
+    /// has seen one break off.
+    pub(crate) async fn lease_anew(self: &Arc<Self>) -> Result<Lease, ClientError> {
+        let before = {
+            let mut state = self.state();
+            state.last_use = Some(Instant::now());
+            (std::mem::take(&mut state.idle), std::mem::take(&mut state.shared))
+        };
+        drop(before);
+        let channel = match self.target.protocols {
+            Protocols::Http1 => Box::pin(self.open()).await?,
+            _ => Box::pin(self.open_shared()).await?,
+        };
+        self.stand_on(channel.verdict());
+        Ok(Lease { channel: Some(channel), pool: Arc::clone(self) })
+    }
+
     /// Keeps a channel for further requests.
     pub(crate) fn put(&self, channel: AttestedChannel) {
         let mut state = self.state();
         // One that carries several requests is kept from its beginning.
-        if !channel.is_multiplexed() && !channel.is_closed() && state.idle.len() < MAX_IDLE {
+        if !channel.is_multiplexed() && !channel.is_closed() && state.idle.len() < self.target.most_idle.now()
+        {
             state.idle.push(channel);
         }
     }
@@ -325,13 +401,13 @@ impl Pool {
     }
 
     async fn take_idle(&self) -> Option<AttestedChannel> {
-        if let Some(channel) = self.state().share() {
+        if let Some(channel) = self.state().share(&self.target.keys) {
             return Some(channel);
         }
         loop {
             let channel = self.state().idle.pop()?;
             if let Ok(Ok(channel)) = tokio::time::timeout(READY_LIMIT, channel.ready()).await
-                && let Some(channel) = self.state().freshen(channel)
+                && let Some(channel) = freshen(channel, &self.target.keys)
             {
                 return Some(channel);
             }
@@ -348,7 +424,7 @@ impl Pool {
             return self.open_shared().await;
         }
         let next = self.opening.next().await;
-        if let Some(channel) = self.state().share() {
+        if let Some(channel) = self.state().share(&self.target.keys) {
             return Ok(channel);
         }
         next.attempt(self.open_shared()).await
@@ -386,12 +462,12 @@ impl Pool {
         self: &Arc<Self>,
         channel: UnattestedChannel,
     ) -> Result<AttestedChannel, ClientError> {
-        if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
+        if let Some(verdict) = self.target.keys.verdict_for(channel.spki()) {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }
         let turn = self.turn(channel.spki());
         let next = turn.next().await;
-        if let Some(verdict) = self.state().verdicts.verdict_for(channel.spki()) {
+        if let Some(verdict) = self.target.keys.verdict_for(channel.spki()) {
             return Ok(AttestedChannel::ride(channel, &verdict)?);
         }
         next.attempt(self.attest(channel)).await
@@ -471,25 +547,31 @@ impl Pool {
     ) -> Result<AttestedChannel, ClientError> {
         let attest = self.target.policy.policy().freshness.attest;
         let channel = AttestedChannel::open(channel, attested, attest)?;
+        self.target.keys.insert(channel.verdict());
         {
             let mut state = self.state();
-            state.verdicts.insert(Arc::clone(channel.verdict()));
             state.standing = Some(Arc::clone(channel.verdict()));
+            state.notes(channel.verdict());
         }
-        tokio::spawn(renew_ahead(Arc::downgrade(self), Arc::clone(channel.verdict())));
+        tokio::spawn(renew_ahead(Arc::downgrade(self), Arc::clone(channel.verdict()), Made::Here));
         Ok(channel)
     }
 
     /// Ends what rests on an earlier verdict about a key whose evidence is no longer accepted, wherever it is.
     fn expel(&self, spki: &[u8; 32]) {
+        self.target.keys.revoke(spki);
         let mut state = self.state();
-        state.verdicts.revoke(spki);
         state.idle.retain(|channel| channel.verdict().spki() != spki);
         state.shared.retain(|channel| channel.verdict().spki() != spki);
     }
 
-    /// Attests again on a live connection before a verdict ends, off the path of any request.
-    async fn renew(self: &Arc<Self>, verdict: &Arc<Verdict>) -> Result<(), ClientError> {
+    /// Attests again before a verdict ends, off the path of any request, where nobody else has done so.
+    pub(crate) async fn renew(self: &Arc<Self>, verdict: &Arc<Verdict>) -> Result<(), ClientError> {
+        let now = Moment::now();
+        let younger = self.target.keys.verdict_for(verdict.spki());
+        if younger.is_some_and(|one| one.left(now) > verdict.left(now)) {
+            return Ok(());
+        }
         let rests = |channel: &AttestedChannel| Arc::ptr_eq(channel.verdict(), verdict);
         let (beside, resting) = {
             let mut state = self.state();
@@ -533,30 +615,45 @@ impl Pool {
 }
 
 impl State {
+    /// Takes a verdict to be renewed from here, and notes what it attests. Whether it is new.
+    fn notes(&mut self, verdict: &Arc<Verdict>) -> bool {
+        if self.renewed.iter().any(|known| known.as_ptr() == Arc::as_ptr(verdict)) {
+            return false;
+        }
+        self.renewed.retain(|known| known.strong_count() > 0);
+        self.renewed.push(Arc::downgrade(verdict));
+        let name = &verdict.claims().model.name;
+        if !self.models.contains(name) && self.models.len() < MAX_KNOWN_MODELS {
+            self.models.push(name.clone());
+        }
+        true
+    }
+
     /// A handle on a connection that has room for one more request.
-    fn share(&mut self) -> Option<AttestedChannel> {
+    fn share(&mut self, keys: &Keys) -> Option<AttestedChannel> {
         let mut shared = std::mem::take(&mut self.shared);
-        shared.retain(|channel| !channel.is_closed() && !self.left(channel, Moment::now()).is_zero());
-        let found = shared.iter().filter_map(AttestedChannel::share).find_map(|found| self.freshen(found));
+        shared.retain(|channel| !channel.is_closed() && !left(channel, keys).is_zero());
+        let found = shared.iter().filter_map(AttestedChannel::share).find_map(|found| freshen(found, keys));
         self.shared = shared;
         found
     }
+}
 
-    /// How long a channel may still be used: as long as the youngest verdict about its key holds.
-    fn left(&self, channel: &AttestedChannel, now: Moment) -> Duration {
-        let younger = self.verdicts.verdict_for(channel.verdict().spki());
-        channel.verdict().left(now).max(younger.map_or(Duration::ZERO, |younger| younger.left(now)))
-    }
+/// How long a channel may still be used: as long as the youngest verdict about its key holds.
+fn left(channel: &AttestedChannel, keys: &Keys) -> Duration {
+    let now = Moment::now();
+    let younger = keys.verdict_for(channel.verdict().spki());
+    channel.verdict().left(now).max(younger.map_or(Duration::ZERO, |younger| younger.left(now)))
+}
 
-    /// Lets a channel rest on the youngest verdict about its key. `None` when no verdict holds any more.
-    fn freshen(&self, channel: AttestedChannel) -> Option<AttestedChannel> {
-        let now = Moment::now();
-        let left = channel.verdict().left(now);
-        let younger = self.verdicts.verdict_for(channel.verdict().spki());
-        match younger.filter(|younger| younger.left(now) > left) {
-            Some(younger) => channel.renew(&younger).ok(),
-            None => (!left.is_zero()).then_some(channel),
-        }
+/// Lets a channel rest on the youngest verdict about its key. `None` when no verdict holds any more.
+fn freshen(channel: AttestedChannel, keys: &Keys) -> Option<AttestedChannel> {
+    let now = Moment::now();
+    let left = channel.verdict().left(now);
+    let younger = keys.verdict_for(channel.verdict().spki());
+    match younger.filter(|younger| younger.left(now) > left) {
+        Some(younger) => channel.renew(&younger).ok(),
+        None => (!left.is_zero()).then_some(channel),
     }
 }
 
@@ -575,11 +672,29 @@ fn tune(stream: &TcpStream) {
     let _ = sockopt::set_tcp_keepcnt(stream, KEEP_ALIVE_PROBES);
 }
 
-/// Waits until a verdict is near its end and renews it, where it has been used since it was made.
-async fn renew_ahead(pool: Weak<Pool>, verdict: Arc<Verdict>) {
+/// Where a verdict was made that a pool rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Made {
+    Here,
+    /// By a client that shares what is known of keys, and renews it before.
+    Elsewhere,
+}
+
+impl Made {
+    /// How long before its end a verdict is renewed of which so much is left.
+    fn ahead(self, left: Duration) -> Duration {
+        match self {
+            Self::Here => RENEW_AHEAD.min(left / 4),
+            Self::Elsewhere => (RENEW_AHEAD / 2).min(left / 8),
+        }
+    }
+}
+
+/// Waits until a verdict is near its end and renews it, where it has been used since.
+async fn renew_ahead(pool: Weak<Pool>, verdict: Arc<Verdict>, made: Made) {
     let start = Instant::now();
     let left = verdict.left(Moment::now());
-    tokio::time::sleep(left.saturating_sub(RENEW_AHEAD.min(left / 4))).await;
+    tokio::time::sleep(left.saturating_sub(made.ahead(left))).await;
     let Some(pool) = pool.upgrade() else { return };
     if pool.is_used_since(start).is_none() {
         return;
@@ -654,8 +769,66 @@ impl fmt::Debug for Lease {
 mod tests {
     use super::*;
     use crate::client::Client;
+    use crate::keys::KeyRing;
     use confide_policy::Loaded;
-    use confide_testkit::guest::{self, Guest};
+    use confide_testkit::guest::{self, Attestation, Guest};
+
+    /// A guest at two addresses, and somebody else who has no evidence for its own key.
+    #[tokio::test]
+    async fn a_refusal_ends_what_rests_on_its_key_at_every_address_and_nothing_else() {
+        let one = Guest::new(0).unwrap().listen().await.unwrap();
+        let two = one.guest.clone().listen().await.unwrap();
+        let other = Guest::new(0).unwrap().attesting(Attestation::OtherKey).listen().await.unwrap();
+        let ring = KeyRing::default();
+        let [one_client, two_client, other_client] = [&one, &two, &other].map(|guest| {
+            let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+            Client::builder(&guest.url(), policy).unwrap().key_ring(&ring).build()
+        });
+        let lease = one_client.lease().await.unwrap();
+        assert!(Arc::ptr_eq(lease.verdict(), &two_client.verdict().await.unwrap()));
+        drop(one_client.lease().await.unwrap());
+        assert_eq!((one.guest.attestations(), one_client.pool().state().idle.len()), (1, 1));
+        let attest = async |client: &Client| {
+            let channel = client.pool().dial().await.unwrap();
+            client.pool().attest(channel).await.unwrap_err().code()
+        };
+        let left = || lease.verdict().left(Moment::now());
+        let revoked = one_client.pool().keys().revocations();
+        assert_eq!(attest(&other_client).await, "report_data");
+        assert!(
+            !left().is_zero() && !revoked.has_changed().unwrap(),
+            "another key's evidence changes nothing"
+        );
+
+        let _ = one.guest.clone().attesting(Attestation::OtherKey);
+        assert_eq!(attest(&two_client).await, "report_data");
+        assert!(left().is_zero() && revoked.has_changed().unwrap());
+        assert!(one_client.standing().is_none() && one_client.pool().take_idle().await.is_none());
+    }
+
+    /// Whoever was attested at an address that is given up is renewed from the others.
+    #[tokio::test]
+    async fn a_verdict_that_was_made_elsewhere_is_renewed_from_here() {
+        let one = Guest::new(0).unwrap().listen().await.unwrap();
+        let two = one.guest.clone().listen().await.unwrap();
+        let ring = KeyRing::default();
+        let [one_client, two_client] = [&one, &two].map(|guest| {
+            let policy = PolicyText::parse(guest::policy("per-key", 4), Loaded::AsDanger).unwrap();
+            Client::builder(&guest.url(), policy).unwrap().key_ring(&ring).build()
+        });
+        let first = one_client.verdict().await.unwrap();
+        let shared = two_client.verdict().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &shared));
+        drop((one_client, one));
+        // A verdict that nobody uses is not renewed.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        two_client.verdict().await.unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while two.guest.attestations() < 2 {
+            assert!(Instant::now() < deadline, "nobody renews it");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
 
     /// The second appraisal finds collateral and platform known.
     #[tokio::test]

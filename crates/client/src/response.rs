@@ -52,6 +52,13 @@ pub struct ResponseBody {
     held: Option<Bytes>,
     /// The last octets of an event stream.
     tail: Option<Tail>,
+    watch: Option<Arc<dyn Watch>>,
+}
+
+/// Who wants to know of an answer that breaks off.
+pub(crate) trait Watch: Send + Sync {
+    /// Told before the error is handed over, once.
+    fn broke_off(&self, error: &ClientError);
 }
 
 /// Where the receipt of an answer stands.
@@ -72,7 +79,7 @@ impl Response {
             Some(expected) => (Receipt::Expected(Box::new(expected)), Tail::of(&headers)),
             None => (Receipt::Settled, None),
         };
-        let body = ResponseBody { body: Some(body), pool, receipt, held: None, tail };
+        let body = ResponseBody { body: Some(body), pool, receipt, held: None, tail, watch: None };
         Ok(Self { status, headers, verdict, body })
     }
 
@@ -130,12 +137,21 @@ impl ResponseBody {
         }
     }
 
+    /// Tells `watch` where the answer breaks off.
+    pub(crate) fn watched_by(&mut self, watch: Arc<dyn Watch>) {
+        self.watch = Some(watch);
+    }
+
     /// Ends with an error. The channel is closed.
     fn fail(&mut self, error: impl Into<ClientError>) -> Poll<Option<Result<Frame<Bytes>, ClientError>>> {
+        let error = error.into();
+        if let Some(watch) = self.watch.take() {
+            watch.broke_off(&error);
+        }
         self.body = None;
         self.held = None;
         self.receipt = Receipt::Settled;
-        Poll::Ready(Some(Err(error.into())))
+        Poll::Ready(Some(Err(error)))
     }
 
     /// Whether there is no receipt to wait for any more.

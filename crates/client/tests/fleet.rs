@@ -3,9 +3,9 @@
 
 mod endpoint;
 
-use confide_client::fleet::{Backoff, Fleet};
+use confide_client::fleet::{Backoff, Fleet, InstanceState, ModelChoice, Repeat};
 use confide_client::proxy::Access;
-use confide_client::{Client, PolicyText};
+use confide_client::{Client, PolicyText, Request};
 use confide_evidence::document::MAX_DOCUMENT;
 use confide_policy::Loaded;
 use confide_testkit::guest::{self, Attestation, Chat, Guest, Listening, Raw, Then};
@@ -178,15 +178,15 @@ async fn an_instance_whose_evidence_is_refused_gets_no_byte_of_any_request_and_t
     assert!(instance["reason"]["message"].as_str().unwrap().contains("expected "), "{instance}");
     assert!(instance["reason"]["what_to_do"].is_string() && instance["quarantines"].as_u64() >= Some(1));
 
-    let told = fields(endpoint.ask(TWO).await, 503).await;
-    assert_eq!(told["code"], "no_attested_instances");
+    let told = fields(endpoint.ask(TWO).await, 404).await;
+    assert_eq!(told["code"], "model_not_found");
     let message = told["message"].as_str().unwrap();
-    assert!(message.contains(&format!("{} is quarantined (report_data): ", bad.address)), "{message}");
-    assert!(message.contains(&format!("{} is attested", good.address)), "{message}");
+    assert!(message.ends_with(&format!("; {} is quarantined (report_data)", bad.address)), "{message}");
 
     let _ = bad.guest.clone().attesting(Attestation::Honest);
     endpoint.until(bad.address, "attested").await;
-    assert_eq!(error(endpoint.ask(TWO).await, 404).await.1, "model_not_found", "now all are attested");
+    let told = fields(endpoint.ask(TWO).await, 404).await;
+    assert!(!told["message"].as_str().unwrap().contains("quarantined"), "now all are attested: {told}");
 }
 
 #[tokio::test]
@@ -363,6 +363,38 @@ async fn an_instance_that_is_gone_is_passed_over() {
     assert_eq!(endpoint.instance(gone).await["reason"]["code"], "dial_failed");
 }
 
+/// Nobody asks for it: the break says that the instance is lost, and the dial that follows what has become of it. The
+/// connection on which it was attested is there all the while, and counts for nothing.
+#[tokio::test]
+async fn an_instance_that_breaks_off_amid_an_answer_is_dialled_before_it_gets_anything_more() {
+    let one = guest(0, ONE).await;
+    let (address, guest) = (one.address, one.guest.clone());
+    let fleet = fleet(policy(), &urls(&[&one])).build().unwrap();
+    let instance = Arc::clone(&fleet.instances()[0]);
+    let send = async || {
+        let body = String::from_utf8(question(ONE)).unwrap();
+        let request = Request::post(CHAT, body.into()).unwrap();
+        fleet.send(ModelChoice::Named(ONE), Repeat::Harmless, request).await.unwrap()
+    };
+    let idle = send().await;
+    let _ = guest.clone().chatting(Chat::Torn);
+    let torn = send().await;
+    let _ = idle.response.body.collect().await.unwrap();
+    let connections = guest.seen().len();
+    assert!(torn.response.body.collect().await.is_err());
+    assert_eq!(instance.view().state, InstanceState::Unreachable, "at once");
+    fleet.attested().await.unwrap();
+    let found = (guest.seen().len(), guest.attestations());
+    assert_eq!(found, (connections + 1, 1), "dialled, and the verdict holds");
+
+    let torn = send().await;
+    drop(one);
+    eventually("nobody listens", || std::net::TcpStream::connect(address).is_err()).await;
+    assert!(torn.response.body.collect().await.is_err());
+    let code = || instance.view().reason.map(|error| error.code());
+    eventually("it is dialled", || code() == Some("dial_failed")).await;
+}
+
 /// An answer of which the program has seen the head is never begun anew.
 #[tokio::test]
 async fn once_an_answer_has_begun_nobody_else_is_asked() {
@@ -421,6 +453,72 @@ async fn what_is_not_repeatable_is_sent_once_though_the_guest_is_overloaded() {
         for guest in [&one, &two] {
             assert_eq!(endpoint.instance(guest.address).await["state"], "overloaded");
         }
+    }
+}
+
+/// Until an instance has been attested it may have any model, if only it can be reached.
+#[tokio::test]
+async fn a_model_that_an_instance_may_come_to_have_is_asked_for_again() {
+    let (one, bad) = (guest(0, ONE).await, Guest::serving(1, TWO).unwrap().attesting(Attestation::OtherKey));
+    let (gone, bad) = (guest(2, TWO).await.address, bad.listen().await.unwrap());
+    let with = async |urls: Vec<String>| {
+        let endpoint = Endpoint::new(fleet(policy(), &urls).build().unwrap()).await;
+        endpoint.until(one.address, "attested").await;
+        endpoint
+    };
+    let endpoint = with(vec![one.url(), format!("https://{gone}")]).await;
+    endpoint.until(gone, "unreachable").await;
+    let told = fields(endpoint.ask(TWO).await, 503).await;
+    assert_eq!(told["code"], "no_attested_instances");
+    assert!(
+        told["message"].as_str().unwrap().contains(&format!("{gone} is unreachable (dial_failed)")),
+        "{told}"
+    );
+    // Whoever shows evidence that is refused has nothing to offer.
+    let endpoint = with(vec![one.url(), bad.url()]).await;
+    endpoint.until(bad.address, "quarantined").await;
+    assert_eq!(error(endpoint.ask(TWO).await, 404).await.1, "model_not_found");
+}
+
+/// An instance that was attested may come back with what it had, whatever keeps it away.
+#[tokio::test]
+async fn a_model_that_was_attested_is_missed_and_no_other_one() {
+    let (one, two) = (guest(0, ONE).await, guest(1, TWO).await);
+    let endpoint = before(&[&one, &two]).await;
+    let _ = two.guest.clone().chatting(Chat::Close);
+    assert_eq!(model_of(endpoint.ask(TWO).await).await, TWO);
+    let gone = two.address;
+    drop(two);
+    eventually("nobody listens", || std::net::TcpStream::connect(gone).is_err()).await;
+    for _ in 0..2 {
+        assert_eq!(error(endpoint.ask(TWO).await, 503).await.1, "no_attested_instances");
+    }
+    endpoint.until(gone, "unreachable").await;
+    assert_eq!(error(endpoint.ask("model-three").await, 404).await.1, "model_not_found");
+
+    let two = guest(1, TWO).await;
+    let policy = guest::policy_for("per-key", 3, &[ONE, TWO]);
+    let endpoint = Endpoint::new(fleet(policy, &urls(&[&one, &two])).build().unwrap()).await;
+    endpoint.until(two.address, "attested").await;
+    let _ = two.guest.clone().attesting(Attestation::OtherKey);
+    endpoint.until(two.address, "quarantined").await;
+    assert_eq!(error(endpoint.ask(TWO).await, 503).await.1, "no_attested_instances");
+    let told = fields(endpoint.ask("model-three").await, 404).await;
+    assert!(told["message"].as_str().unwrap().contains("is quarantined (report_data)"), "{told}");
+}
+
+/// Of a name in the table a guest may be expected, and of no other.
+#[tokio::test]
+async fn a_name_that_the_policys_table_does_not_map_is_not_found_though_an_address_is_dead() {
+    let (one, gone) = (guest(0, ONE).await, guest(1, TWO).await.address);
+    let policy = policy_with(&[("small", &[ONE]), ("large", &[TWO]), ("none", &[])]);
+    let urls = [one.url(), format!("https://{gone}")];
+    let endpoint = Endpoint::new(fleet(policy, &urls).build().unwrap()).await;
+    endpoint.until(one.address, "attested").await;
+    endpoint.until(gone, "unreachable").await;
+    assert_eq!(error(endpoint.ask("large").await, 503).await.1, "no_attested_instances");
+    for name in ["none", ONE, TWO, "model-three"] {
+        assert_eq!(error(endpoint.ask(name).await, 404).await.1, "model_not_found", "{name}");
     }
 }
 
@@ -723,6 +821,12 @@ async fn the_status_tells_of_every_instance() {
     let left = verdict["left_seconds"].as_u64().unwrap();
     assert!((200..=300).contains(&left) && verdict["age_seconds"].as_u64().unwrap() < 60, "{verdict}");
     assert!(verdict["valid_until"].as_str().unwrap().ends_with('Z') && instance["reason"].is_null());
+    let collateral = verdict["collateral_left_seconds"].as_u64().unwrap();
+    assert!(
+        collateral > 2 * 86_400 && verdict["collateral_until"].as_str().unwrap().ends_with('Z'),
+        "{verdict}"
+    );
+    assert_eq!(verdict["also_at"], json!([]));
 
     let path = format!("/_confide/verdicts/{}", two.address).replace(':', "%3A");
     let (found, verdict) = endpoint.get(&path).await;
@@ -802,6 +906,8 @@ async fn the_metrics_are_in_the_text_format_and_say_what_happened() {
     assert!(value("confide_quarantines_total", &bad) >= 1.0);
     assert!((200.0..=300.0).contains(&value("confide_verdict_left_seconds", &two)));
     assert!(value("confide_verdict_age_seconds", &two) < 60.0);
+    let collateral = value("confide_collateral_left_seconds", &two);
+    assert!(collateral > 2.0 * 86_400.0, "neither the evidence's age nor its keys end it: {collateral}");
     assert_eq!(value("confide_attestation_seconds_count", &two), 1.0);
     assert_eq!(value("confide_attestation_seconds_bucket", &format!("{two},le=\"+Inf\"")), 1.0);
     assert!(value("confide_attestation_seconds_sum", &two) > 0.0);
@@ -837,6 +943,35 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
         assert!(samples.insert(key.to_owned(), value.parse().unwrap()).is_none(), "twice: {line}");
     }
     samples
+}
+
+#[tokio::test]
+async fn a_guest_behind_two_addresses_is_attested_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fleet.toml");
+    std::fs::write(&file, "").unwrap();
+    let (one, three) = (guest(0, ONE).await, guest(1, ONE).await);
+    let two = one.guest.clone().listen().await.unwrap();
+    let builder = fleet(policy(), &urls(&[&one, &three])).discovery(file.clone());
+    let endpoint = Endpoint::new(builder.build().unwrap()).await;
+    for guest in [&one, &three] {
+        endpoint.until(guest.address, "attested").await;
+    }
+    std::fs::write(&file, format!("[[instance]]\nurl = \"{}\"\n", two.url())).unwrap();
+    eventually("it is discovered", || endpoint.fleet.instances().len() == 3).await;
+    endpoint.until(two.address, "attested").await;
+    for _ in 0..6 {
+        assert_eq!(model_of(endpoint.ask(ONE).await).await, ONE);
+    }
+    assert_eq!((one.guest.attestations(), three.guest.attestations()), (1, 1));
+    let [first, second, other] = [&one, &two, &three].map(|guest| guest.address);
+    for (address, elsewhere) in [(first, vec![second]), (second, vec![first]), (other, vec![])] {
+        let verdict = endpoint.instance(address).await["verdict"].clone();
+        let elsewhere: Vec<String> = elsewhere.iter().map(ToString::to_string).collect();
+        assert_eq!(verdict["also_at"], json!(elsewhere), "{verdict}");
+        let (status, verdict) = endpoint.get(&format!("/_confide/verdicts/{address}")).await;
+        assert_eq!((status, &verdict["outcome"]), (200, &json!("accepted")));
+    }
 }
 
 #[tokio::test]

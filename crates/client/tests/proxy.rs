@@ -1,5 +1,5 @@
 //! The proxy between a plain local program and a guest in this process.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod endpoint;
 
@@ -228,9 +228,27 @@ async fn a_stream_that_breaks_between_events_ends_with_an_error_event() {
     assert_eq!(rig.ask().await.status(), 200);
 }
 
+/// The part of an event was of no use to anybody: the error stands in its place.
 #[tokio::test]
-async fn an_answer_that_breaks_within_an_event_breaks_here() {
+async fn a_stream_that_breaks_within_an_event_ends_with_an_error_event() {
     let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::TornEvent)).await;
+    let answer = rig.ask().await;
+    assert_eq!(answer.status(), 200);
+    let body = String::from_utf8(whole(answer).await).unwrap();
+    let events: Vec<&str> = body.strip_suffix("\n\n").unwrap().split("\n\n").collect();
+    let [piece, event] = events[..] else { panic!("{body}") };
+    assert!(piece.contains("chat.completion.chunk"), "{body}");
+    let event: Value = serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(event["error"]["code"], "connection_failed", "{body}");
+}
+
+/// Its beginning has been passed on by then, and nothing of ours can follow it.
+#[tokio::test]
+async fn a_stream_that_breaks_within_a_very_long_event_breaks_here() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let event = format!("{head}30000\r\ndata: {}", "x".repeat(0x2_0000));
+    let raw = Raw { bytes: event.into(), then: Then::Close };
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
     let answer = rig.ask().await;
     assert_eq!(answer.status(), 200);
     assert!(answer.into_body().collect().await.is_err(), "a truncated answer must not look whole");

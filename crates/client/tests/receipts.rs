@@ -203,8 +203,7 @@ async fn a_number_is_taken_once_from_whatever_address_of_a_fleet_it_comes() {
         let fleet = Fleet::builder(move |endpoint| Client::builder(&endpoint.to_string(), policy.clone()));
         let fleet = fleet.max_in_flight(1).upstream(&one.url()).unwrap().upstream(&two.url()).unwrap();
         let fleet = fleet.build().unwrap();
-        while one.guest.attestations() < 2 || fleet.instances().iter().any(|one| one.view().verdict.is_none())
-        {
+        while fleet.instances().iter().any(|one| one.view().verdict.is_none()) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (mut answers, mut slots) = (Vec::new(), Vec::new());

@@ -1275,7 +1275,8 @@ fn every_file_that_a_command_reads_is_given_as_it_should_not_be() {
 fn gather(command: &clap::Command, words: &mut Vec<String>, files: &mut Vec<(String, String)>) {
     let path = clap::value_parser!(std::path::PathBuf).type_id();
     for argument in command.get_arguments().filter(|argument| argument.get_value_parser().type_id() == path) {
-        let name = argument.get_long().map_or_else(|| argument.get_id().to_string(), |long| format!("--{long}"));
+        let name =
+            argument.get_long().map_or_else(|| argument.get_id().to_string(), |long| format!("--{long}"));
         files.push((words.join(" "), name));
     }
     for command in command.get_subcommands() {

@@ -8,7 +8,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 const SECRET: &str = "the secret question";
 
@@ -586,6 +589,41 @@ fn chat_body(model: &str) -> String {
 fn files_below(root: &std::path::Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
+}
+
+/// Descriptors are dealt out before: more programs than can be served wait, and each that is accepted gets its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_files_the_proxy_takes_no_more_connections_than_it_can_serve() {
+    let gate = Arc::new(Semaphore::new(0));
+    let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Gated(Arc::clone(&gate)))).await;
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_confide"), "proxy"]);
+    command.args(["--listen", "127.0.0.1:0", "--upstream", &rig.guest.url(), "--danger-policy"]);
+    let (proxy, ready) = start(command.arg(rig.path("danger-test.toml")).stdin(Stdio::null()));
+    let listen = ready["listen"].as_str().unwrap();
+    let mut programs: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(listen).unwrap()).collect();
+    let (idle, body) = (programs.split_off(4), chat_body(MODEL));
+    for program in &mut programs {
+        let length = body.len();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.0\r\nhost: {listen}\r\ncontent-length: {length}\r\n\r\n"
+        );
+        program.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        program.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut status = [0; 12];
+        program.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.0 200", "{}", String::from_utf8_lossy(&status));
+    }
+    assert_eq!(rig.guest.guest.seen().len(), 4, "each has its own connection to the guest");
+    drop(idle);
+    assert_eq!(request(listen, "GET", "/_confide/health/live", "", "").0, 200, "the others' turn comes");
+    gate.add_permits(1000);
+    for mut program in programs {
+        let mut rest = String::new();
+        program.read_to_string(&mut rest).unwrap();
+        assert!(rest.ends_with("data: [DONE]\n\n"), "{rest}");
+    }
+    end(proxy);
 }
 
 /// Every folder that the program could find by its environment is below the one that is searched.

@@ -214,10 +214,11 @@ pub fn appraise(appraisal: &Appraisal<'_>, challenge: Challenge) -> Result<Attes
     };
     let (result, accepted) = verdict(&inputs)?;
     match accepted {
-        Some(Accepted { document, valid_until }) => Ok(Attested {
+        Some(Accepted { document, valid_until, endorsed_until }) => Ok(Attested {
             result,
             challenge,
             valid_until,
+            endorsed_until,
             boot_id: document.boot_id,
             claims: document.claims,
             key_set: document.key_set,
@@ -275,6 +276,7 @@ pub fn malformed_file(
 struct Accepted {
     document: EvidenceDocument,
     valid_until: UnixTime,
+    endorsed_until: UnixTime,
 }
 
 /// What an appraisal has found so far.
@@ -286,7 +288,10 @@ pub(crate) struct Progress<'a> {
     pub(crate) reference_set: Option<String>,
     pub(crate) measurements: Option<Measurements>,
     pub(crate) report_data: Option<Bytes<64>>,
-    pub(crate) valid_until: Option<i64>,
+    /// The earliest end of what the verdict rests on beside the evidence, seconds since the Unix epoch.
+    pub(crate) endorsed_until: Option<i64>,
+    /// Until when the evidence itself may be relied on, seconds since the Unix epoch.
+    pub(crate) fresh_until: Option<i64>,
     pub(crate) devices: Vec<DeviceResult>,
     pub(crate) simulated_devices: bool,
     pub(crate) topology: bool,
@@ -314,7 +319,7 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
             Some(document)
         }),
     };
-    let valid_until = progress.valid_until;
+    let ends = [progress.valid_until(), progress.endorsed_until].map(time);
     let learned = progress.learned.take();
     if document.is_ok() {
         progress.untouched_waivers();
@@ -329,10 +334,15 @@ fn verdict(inputs: &Inputs<'_>) -> Result<(AttestationResult, Option<Accepted>),
     if let (Some(memo), Some(learned)) = (inputs.memo, learned) {
         memo.keep(learned);
     }
-    let end = valid_until.and_then(|end| u64::try_from(end).ok()).unwrap_or_default();
-    let valid_until = UnixTime::since_unix_epoch(std::time::Duration::from_secs(end));
-    let accepted = document.ok().flatten().map(|document| Accepted { document, valid_until });
+    let [valid_until, endorsed_until] = ends;
+    let accepted = document.ok().flatten().map(|document| Accepted { document, valid_until, endorsed_until });
     Ok((result, accepted))
+}
+
+/// A time that is known, or the beginning of all time: what rests on nothing is over.
+fn time(seconds: Option<i64>) -> UnixTime {
+    let seconds = seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or_default();
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds))
 }
 
 fn bare_quote(bytes: &[u8], log: Option<&[u8]>, progress: &mut Progress<'_>) -> Result<(), Stop> {
@@ -378,7 +388,8 @@ impl<'a> Progress<'a> {
             reference_set: None,
             measurements: None,
             report_data: None,
-            valid_until: None,
+            endorsed_until: None,
+            fresh_until: None,
             devices: Vec::new(),
             simulated_devices: false,
             topology: false,
@@ -434,14 +445,19 @@ impl<'a> Progress<'a> {
         self.topology = found.topology;
         self.devices = found.devices;
         self.outcome = self.outcome.or(found.outcome);
-        self.valid_until = [self.valid_until, found.valid_until].into_iter().flatten().min();
+        self.endorsed_until = [self.endorsed_until, found.valid_until].into_iter().flatten().min();
+    }
+
+    /// Until when the verdict holds, seconds since the Unix epoch.
+    fn valid_until(&self) -> Option<i64> {
+        [self.endorsed_until, self.fresh_until].into_iter().flatten().min()
     }
 
     /// The reference sets that evidence may match.
     pub(crate) fn candidates(&mut self) -> Vec<Candidate<'a>> {
         let Inputs { policy, references, now, .. } = *self.inputs;
         let Taken { candidates, until } = signed::take(policy, references, seconds(now), &mut self.checks);
-        self.valid_until = [self.valid_until, until].into_iter().flatten().min();
+        self.endorsed_until = [self.endorsed_until, until].into_iter().flatten().min();
         candidates
     }
 
@@ -488,7 +504,7 @@ impl<'a> Progress<'a> {
         };
         let means = Means { policy, now: seconds(now), algorithms, memo };
         let (findings, ended) = tdx::appraise_quote(quote, prepared, &means, &mut self.checks);
-        self.valid_until = findings.valid_until;
+        self.endorsed_until = findings.valid_until;
         if let Some(platform) = &findings.platform
             && memo.is_some()
         {
@@ -622,7 +638,7 @@ impl<'a> Progress<'a> {
             assumptions.push(PER_KEY_ASSUMPTION);
         }
         assumptions.extend(self.guest_time);
-        let platform_binding = self.platform_binding();
+        let (platform_binding, valid_until) = (self.platform_binding(), self.valid_until());
         AttestationResult {
             outcome,
             code,
@@ -639,9 +655,7 @@ impl<'a> Progress<'a> {
             pck: self.quote.pck,
             measurements: self.measurements,
             report_data: self.report_data,
-            valid_until: (outcome == Outcome::Accepted)
-                .then(|| self.valid_until.map(format_seconds))
-                .flatten(),
+            valid_until: (outcome == Outcome::Accepted).then(|| valid_until.map(format_seconds)).flatten(),
             platform_binding,
             devices: self.devices,
             checks: self.checks.into_list(),

@@ -196,7 +196,7 @@ fn key_set(keys: &KeySet, role: Role, now: i64, policy: &AppraisalPolicy, progre
         }
         _ => progress.checks.fail(&rules::KEY_SET, format!("a key set of another role than {role}")),
     }
-    progress.valid_until = Some(progress.valid_until.map_or(end, |window| window.min(end)));
+    progress.fresh_until = Some(end);
 }
 
 fn events(document: &EvidenceDocument, role: Role, policy: &AppraisalPolicy, progress: &mut Progress<'_>) {

@@ -139,6 +139,7 @@ pub struct Attested {
     pub(crate) result: AttestationResult,
     pub(crate) challenge: Challenge,
     pub(crate) valid_until: UnixTime,
+    pub(crate) endorsed_until: UnixTime,
     pub(crate) boot_id: Bytes<16>,
     pub(crate) claims: Claims,
     pub(crate) key_set: KeySet,
@@ -167,6 +168,15 @@ impl Attested {
     #[must_use]
     pub fn valid_until(&self) -> UnixTime {
         self.valid_until
+    }
+
+    /// Until when what endorses the evidence holds: the earliest end of a certificate, a revocation list or other collateral
+    /// that the verdict rests on, of the age that the policy allows it, or of the signed reference values. The age of the
+    /// evidence and the life of the guest's own keys, which younger evidence prolongs, end [`valid_until`](Self::valid_until)
+    /// alone: this is never earlier.
+    #[must_use]
+    pub fn endorsed_until(&self) -> UnixTime {
+        self.endorsed_until
     }
 
     /// The whole result.

@@ -52,6 +52,14 @@ fn a_witness_is_minted_for_the_same_inputs() {
     let attested = appraise(&inputs, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap();
     assert_eq!((attested.nonce(), attested.exporter(), attested.spki()), (&NONCE, &EXPORTER, &SPKI));
     assert_eq!(attested.valid_until().as_secs(), NOW + 300);
+    // The collateral's, whatever the age that the policy allows the evidence, and the guest's own keys.
+    let text = DANGER.replace("max_age_seconds = 300", "max_age_seconds = 60");
+    assert_ne!(text, DANGER);
+    let (endless, brief) = (attested.endorsed_until(), danger(&text));
+    assert!(endless > attested.valid_until());
+    let inputs_of_brief = minting(&document, &endorsements, &brief);
+    let younger = appraise(&inputs_of_brief, Challenge::serve(NONCE, EXPORTER, SPKI)).unwrap();
+    assert_eq!((younger.valid_until().as_secs(), younger.endorsed_until()), (NOW + 60, endless));
     assert_eq!(attested.result(), &verdict_of(&document, Some(&challenge()), &policy));
     let elsewhere = Challenge::serve(NONCE, [0xee; 32], SPKI);
     assert_eq!(appraise(&inputs, elsewhere).unwrap_err().code(), "report_data");

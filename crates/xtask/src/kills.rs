@@ -70,10 +70,6 @@ fn kill(guest: Running, proxy: SocketAddr) -> Result<usize> {
             continue;
         }
         cut += 1;
-        if status == 200 && !body.ends_with("\n\n") {
-            // Cut within an event, which no program takes for an answer.
-            continue;
-        }
         let event = body.trim_end().rsplit("data: ").next().unwrap_or_default();
         let error: Value = serde_json::from_str(event)
             .with_context(|| format!("status {status}, and an end without [DONE] or error: {body:?}"))?;

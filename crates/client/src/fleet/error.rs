@@ -10,13 +10,20 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum FleetError {
-    /// No attested instance has the model, and none that is not attested could change that.
-    #[error("no attested instance has {}{}", wanted(model.as_deref()), listed(" and there are ", known))]
+    /// No attested instance has the model, and none that may yet be attested is known to, or could, have it.
+    #[error(
+        "no attested instance has {}{}{}",
+        wanted(model.as_deref()),
+        listed(" and there are ", known),
+        listed("; ", quarantined)
+    )]
     ModelNotFound {
         /// What the request named, or its beginning; nothing where it named none.
         model: Option<String>,
         /// The models that there are.
         known: Vec<String>,
+        /// Of each instance whose evidence is refused its name, and the code of the reason.
+        quarantined: Vec<String>,
     },
     /// The request names no model that can be read, and attested instances have several.
     #[error(

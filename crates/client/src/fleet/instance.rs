@@ -5,7 +5,10 @@ use super::event::{FleetEvent, Listener};
 use super::meters::Meters;
 use crate::client::{Client, ClientBuilder};
 use crate::error::ClientError;
+use crate::keys::KeyRing;
+use crate::pool::MostIdle;
 use crate::receipts::Ledger;
+use crate::response::Watch;
 use confide_channel::{ChannelError, Moment, Verdict};
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +50,10 @@ pub(super) struct Shared {
     pub(super) listener: Option<Listener>,
     /// The receipts that came from any of them: one guest may stand behind several addresses.
     pub(super) ledger: Arc<Ledger>,
+    /// What is known of guests' keys, at whatever address they were met.
+    pub(super) key_ring: KeyRing,
+    /// How many idle connections each instance's client keeps.
+    pub(super) most_idle: MostIdle,
 }
 
 impl Shared {
@@ -66,6 +73,17 @@ struct Status {
     overloaded: Option<Instant>,
     /// How often the keeper has tried.
     attempts: u64,
+    /// How often something was found against the instance.
+    failures: u64,
+}
+
+/// What the keeper knew when it began to try.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// How often something had been found against the instance.
+    failures: u64,
+    /// What is held against it.
+    trouble: Option<Trouble>,
 }
 
 /// Why an instance is not used for now.
@@ -163,7 +181,11 @@ impl Instance {
             });
             Self {
                 id,
-                client: builder.ledger(Arc::clone(&shared.ledger)).build(),
+                client: builder
+                    .ledger(Arc::clone(&shared.ledger))
+                    .key_ring(&shared.key_ring)
+                    .most_idle(shared.most_idle.clone())
+                    .build(),
                 rules,
                 shared: Arc::clone(shared),
                 in_flight: AtomicUsize::new(0),
@@ -248,7 +270,15 @@ impl Instance {
 
     /// Leaves the instance alone for a time, as it asked.
     pub(super) fn overload(&self, time: Duration) {
-        self.status().overloaded = Some(Instant::now() + time);
+        let until = Instant::now() + time;
+        let mut status = self.status();
+        // Of several answers the one that asks for the longest time counts.
+        status.overloaded = Some(status.overloaded.map_or(until, |before| before.max(until)));
+    }
+
+    /// Whether its evidence is refused for now.
+    pub(super) fn is_quarantined(&self) -> bool {
+        self.status().hold.as_ref().is_some_and(|hold| hold.trouble == Trouble::Refused)
     }
 
     /// How often the keeper has tried, where an attempt may yet bring a verdict: one is under way, or soon will be. An
@@ -293,6 +323,7 @@ impl Instance {
                     if first { Duration::ZERO } else { self.rules.unreachable.after(status.losses) }
                 }
             };
+            status.failures = status.failures.wrapping_add(1);
             status.hold = Some(Hold { trouble, error: error.clone(), tried: now, until: now + wait });
             (before.map(|(trouble, _)| trouble) != Some(trouble)).then(|| self.event(trouble, error, wait))
         };
@@ -314,10 +345,19 @@ impl Instance {
         }
     }
 
-    /// Notes that a verdict about the instance holds.
-    fn recovered(&self) {
+    /// The keeper begins to try.
+    fn begin(&self) -> Attempt {
+        let status = self.status();
+        Attempt { failures: status.failures, trouble: status.hold.as_ref().map(|hold| hold.trouble) }
+    }
+
+    /// Notes that a verdict about the instance holds, where nothing was found against it since the attempt began.
+    fn recovered(&self, attempt: Attempt) {
         let held = {
             let mut status = self.status();
+            if status.failures != attempt.failures {
+                return;
+            }
             (status.refusals, status.losses) = (0, 0);
             status.hold.take().is_some()
         };
@@ -362,11 +402,19 @@ impl Instance {
 /// Attests the instance, and again before each verdict ends: asking for the verdict counts as a use of it, which has the
 /// client renew it ahead of its end.
 async fn keep(instance: Arc<Instance>) {
+    let mut revoked = instance.client.pool().keys().revocations();
     loop {
         instance.held().await;
-        let look = match instance.client.verdict().await {
+        revoked.borrow_and_update();
+        let attempt = instance.begin();
+        let verdict = match attempt.trouble {
+            // A connection that is there says nothing of whether another one can be had.
+            Some(Trouble::Lost) => instance.client.verdict_anew().await,
+            _ => instance.client.verdict().await,
+        };
+        let look = match verdict {
             Ok(verdict) => {
-                instance.recovered();
+                instance.recovered(attempt);
                 (verdict.left(Moment::now()) / 2).max(SOONEST_LOOK)
             }
             Err(error) => {
@@ -383,6 +431,19 @@ async fn keep(instance: Arc<Instance>) {
         tokio::select! {
             () = tokio::time::sleep(look) => {}
             () = instance.wake.notified() => {}
+            // It may have been that of this instance, by evidence that another address gave.
+            _ = revoked.changed() => {}
+        }
+    }
+}
+
+impl Watch for Instance {
+    /// An instance that breaks off amid an answer gets nothing more before it has been dialled again, which the keeper does
+    /// at once. Further answers that break off with it say nothing more.
+    fn broke_off(&self, error: &ClientError) {
+        let is_known = self.status().hold.is_some();
+        if !is_known {
+            self.failed(error);
         }
     }
 }
@@ -421,6 +482,7 @@ impl fmt::Debug for Slot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::Fleet;
     use crate::policy::PolicyText;
     use confide_policy::Loaded;
     use confide_testkit::guest;
@@ -434,8 +496,13 @@ mod tests {
             quarantine: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) },
             unreachable: Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(30) },
         };
-        let shared =
-            Arc::new(Shared { changed: watch::Sender::new(()), listener: None, ledger: Arc::default() });
+        let shared = Arc::new(Shared {
+            changed: watch::Sender::new(()),
+            listener: None,
+            ledger: Arc::default(),
+            key_ring: KeyRing::default(),
+            most_idle: MostIdle::default(),
+        });
         Instance::new(builder, rules, &shared)
     }
 
@@ -470,7 +537,7 @@ mod tests {
             assert_eq!(instance.view().reason.unwrap().code(), "tls_key_not_held");
             tokio::time::advance(wait).await;
         }
-        instance.recovered();
+        instance.recovered(instance.begin());
         instance.failed(&refused());
         assert_eq!(waits(&instance).0, InstanceState::Quarantined);
         assert!(instance.view().retry_in.unwrap() < Duration::from_secs(7), "a verdict begins anew");
@@ -517,6 +584,56 @@ mod tests {
         assert_eq!((instance.in_flight(), third.instance().id()), (2, "127.0.0.1:1"));
         drop((second, third));
         assert_eq!(instance.in_flight(), 0);
+    }
+
+    /// What was asked before is no answer to what was found meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_began_before_a_loss_does_not_make_up_for_it() {
+        let instance = instance();
+        let early = instance.begin();
+        instance.broke_off(&lost());
+        instance.recovered(early);
+        assert_eq!(instance.view().state, InstanceState::Unreachable);
+        let late = instance.begin();
+        assert_eq!(late.trouble, Some(Trouble::Lost));
+        // A second answer that broke off with the first one.
+        let wait = instance.view().retry_in.unwrap();
+        tokio::time::advance(wait).await;
+        instance.broke_off(&lost());
+        instance.recovered(late);
+        assert_eq!(instance.view().state, InstanceState::Pending);
+    }
+
+    /// It would be asked in two minutes and a half else, and a request that needs it would wait for that.
+    #[tokio::test]
+    async fn an_instance_whose_key_is_refused_at_another_address_is_asked_at_once() {
+        let one = guest::Guest::new(0).unwrap().listen().await.unwrap();
+        let two = one.guest.clone().listen().await.unwrap();
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let fleet = Fleet::builder(move |endpoint| Client::builder(&endpoint.to_string(), policy.clone()));
+        let fleet = fleet.upstream(&one.url()).unwrap().upstream(&two.url()).unwrap().build().unwrap();
+        let instances = fleet.instances();
+        let until = async |what: &str, is_so: &dyn Fn() -> bool| {
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            while !is_so() {
+                assert!(std::time::Instant::now() < deadline, "not so: {what}");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        until("both are attested", &|| instances.iter().all(|one| one.attested().is_some())).await;
+        let _ = one.guest.clone().attesting(guest::Attestation::OtherKey);
+        let verdict = instances[1].client().standing().unwrap();
+        instances[1].client().pool().renew(&verdict).await.unwrap_err();
+        until("both are quarantined", &|| instances.iter().all(|one| one.is_quarantined())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_answers_the_one_that_asks_for_the_longest_time_counts() {
+        let instance = instance();
+        for seconds in [30, 1] {
+            instance.overload(Duration::from_secs(seconds));
+            assert_eq!(instance.overloaded(), Some(Duration::from_secs(30)));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,9 +40,10 @@ pub use model::ModelChoice;
 use crate::client::ClientBuilder;
 use crate::endpoint::Endpoint;
 use crate::error::ClientError;
-use crate::pool::Lease;
+use crate::keys::KeyRing;
+use crate::pool::{Lease, MostIdle};
 use crate::receipts::Sent;
-use crate::response::Response;
+use crate::response::{Response, Watch};
 use backoff::jittered;
 use confide_channel::{ChannelError, Request, SendError, Verdict};
 use confide_evidence::bytes::Digest;
@@ -170,7 +171,8 @@ struct Waiting {
 }
 
 impl Fleet {
-    /// Begins a fleet whose clients `begin` makes, one for each instance. All must have the same policy.
+    /// Begins a fleet whose clients `begin` makes, one for each instance. All must have the same policy, and do the same
+    /// with appraisals: clients with one policy share verdicts, so that a guest behind several addresses is attested once.
     pub fn builder(
         begin: impl Fn(&Endpoint) -> Result<ClientBuilder, ClientError> + Send + Sync + 'static,
     ) -> FleetBuilder {
@@ -222,7 +224,7 @@ impl Fleet {
             if instances.iter().any(|instance| instance.attested().is_some()) {
                 return Ok(Some(()));
             }
-            match waiting.awaits(&instances, &[]) {
+            match waiting.awaits(instances.iter()) {
                 true => Ok(None),
                 false => Err(self.none_attested(&instances)),
             }
@@ -260,8 +262,11 @@ impl Fleet {
                 before.meters.failovers.count([reason(last.as_ref())]);
             }
             match self.try_at((&instance, &tried), (model, manifest), &request, &mut sent).await {
-                Ok(Some(response)) => match refuses(response.status) {
-                    false => return Ok(Delivery { response, slot }),
+                Ok(Some(mut response)) => match refuses(response.status) {
+                    false => {
+                        response.body.watched_by(Arc::<Instance>::clone(&instance) as Arc<dyn Watch>);
+                        return Ok(Delivery { response, slot });
+                    }
                     true => {
                         let retry_in = backoff::retry_after(&response.headers, SystemTime::now());
                         instance.overload(retry_in);
@@ -424,14 +429,16 @@ impl Fleet {
         if model::is_unknown(model, &instances) {
             return Look::Stop(self.not_found(model));
         }
-        if waiting.awaits(&instances, tried) {
+        let is_attested = |one: &Arc<Instance>| attested.iter().any(|(known, _)| Arc::ptr_eq(known, one));
+        let mut may_come = instances.iter().filter(|one| !is_attested(one) && model::may_have(model, one));
+        if waiting.awaits(may_come.clone().filter(untried)) {
             return Look::Wait;
         }
         // Behind the address of one there are guests with several models.
         if model == ModelChoice::Unnamed && !having.is_empty() {
             return Look::Stop(self.model_required());
         }
-        match attested.len() == instances.len() && !instances.is_empty() {
+        match may_come.next().is_none() && !instances.is_empty() {
             true => Look::Stop(self.not_found(model)),
             false => Look::Stop(self.none_attested(&instances)),
         }
@@ -465,7 +472,15 @@ impl Fleet {
 
     fn not_found(&self, model: ModelChoice<'_>) -> FleetError {
         let known = self.models().into_iter().map(|(name, _)| name).collect();
-        FleetError::ModelNotFound { model: model.shown(), known }
+        let refused = |one: &Arc<Instance>| {
+            let InstanceView { state: InstanceState::Quarantined, reason: Some(error), .. } = one.view()
+            else {
+                return None;
+            };
+            Some(format!("{} is quarantined ({})", one.id(), error.code()))
+        };
+        let quarantined = self.instances().iter().filter_map(refused).collect();
+        FleetError::ModelNotFound { model: model.shown(), known, quarantined }
     }
 
     /// Why nobody is attested.
@@ -533,14 +548,11 @@ fn reason(last: Option<&FleetError>) -> &'static str {
 }
 
 impl Waiting {
-    /// Whether an instance may yet be attested: an attempt is under way that began after this request first looked, or
-    /// soon will.
-    fn awaits(&mut self, instances: &[Arc<Instance>], tried: &[Arc<Instance>]) -> bool {
+    /// Whether one of these instances, which are not attested, may yet be: an attempt is under way that began after this
+    /// request first looked, or soon will.
+    fn awaits<'a>(&mut self, instances: impl Iterator<Item = &'a Arc<Instance>>) -> bool {
         let mut any = false;
         for one in instances {
-            if one.attested().is_some() || tried.iter().any(|tried| Arc::ptr_eq(tried, one)) {
-                continue;
-            }
             let Some(attempts) = one.awaited() else { continue };
             let key = Arc::as_ptr(one).addr();
             match self.seen.iter().find(|(seen, _)| *seen == key) {
@@ -594,6 +606,7 @@ impl Inner {
         if next.len() > MAX_INSTANCES {
             return Err(FleetSetupError::TooMany(next.len()));
         }
+        self.shared.most_idle.deal(next.len());
         let stays = |one: &Arc<Instance>| next.iter().any(|other| Arc::ptr_eq(one, other));
         let removed: Vec<Arc<Instance>> = before.iter().filter(|one| !stays(one)).cloned().collect();
         *self.instances.write().unwrap_or_else(PoisonError::into_inner) = next.into();
@@ -678,7 +691,13 @@ impl FleetBuilder {
         if listed.len() > MAX_INSTANCES {
             return Err(FleetSetupError::TooMany(listed.len()));
         }
-        let shared = Arc::new(Shared { changed: watch::Sender::new(()), listener, ledger: Arc::default() });
+        let shared = Arc::new(Shared {
+            changed: watch::Sender::new(()),
+            listener,
+            ledger: Arc::default(),
+            key_ring: KeyRing::default(),
+            most_idle: MostIdle::default(),
+        });
         let mut ids = BTreeSet::new();
         let mut instances = Vec::with_capacity(listed.len());
         for endpoint in &listed {

@@ -2,7 +2,7 @@
 
 use super::instance::Instance;
 use confide_channel::Verdict;
-use confide_policy::AppraisalPolicy;
+use confide_policy::{AppraisalPolicy, Models};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -51,13 +51,31 @@ pub(super) fn differ<'a>(verdicts: impl Iterator<Item = &'a Arc<Verdict>>) -> bo
     manifests.any(|manifest| manifest != first)
 }
 
-/// Whether no instance whatever can have the model: the policies have tables of models, and none has the name.
+/// Whether no instance whatever can have the model: the policies have tables of models, in none of which the name stands
+/// for anything.
 pub(super) fn is_unknown(model: ModelChoice<'_>, instances: &[Arc<Instance>]) -> bool {
     let ModelChoice::Named(name) = model else { return false };
     let unknown = |one: &Arc<Instance>| {
-        one.client().policy().models.as_ref().is_some_and(|models| models.manifests(name).is_none())
+        one.client().policy().models.as_ref().is_some_and(|models| !stands_for_any(models, name))
     };
     !instances.is_empty() && instances.iter().all(unknown)
+}
+
+fn stands_for_any(models: &Models, name: &str) -> bool {
+    models.manifests(name).is_some_and(|digests| !digests.is_empty())
+}
+
+/// Whether an instance that is not attested now may have the model once it is. With a table of models that is any, where
+/// the name stands for something: the policy's author expects such a guest. Without one the name may be anybody's
+/// invention: an instance that was attested counts with the names that its verdicts attested, one that was never attested
+/// counts while it is merely not reached, and not while its evidence is refused.
+pub(super) fn may_have(model: ModelChoice<'_>, instance: &Instance) -> bool {
+    let ModelChoice::Named(name) = model else { return true };
+    let client = instance.client();
+    match &client.policy().models {
+        Some(models) => stands_for_any(models, name),
+        None => client.pool().has_attested(name).unwrap_or_else(|| !instance.is_quarantined()),
+    }
 }
 
 /// The names of all models that attested instances have, each with a verdict that attests it.

@@ -69,7 +69,7 @@ pub const CODES: &[(&str, &str, &str)] = &[
     ),
     (
         "model_not_found",
-        "no attested instance has the model that the request names",
+        "no attested instance has the model that the request names, and none that is not attested may come to have it",
         "name one of /v1/models; under a policy with the table [models] a name stands for the files that it lists",
     ),
     (

@@ -3,6 +3,7 @@
 use super::codes::CODES;
 use super::forward::{Answer, Fault, json};
 use super::server::Endpoint;
+use crate::appraised::Appraised;
 use crate::error::ClientError;
 use crate::fleet::{Fleet, Instance, InstanceState, InstanceView};
 use confide_channel::{Moment, Verdict};
@@ -87,6 +88,11 @@ struct Standing {
     age_seconds: u64,
     valid_until: String,
     left_seconds: u64,
+    /// Until when what endorses the evidence holds, which younger evidence does not prolong.
+    collateral_until: String,
+    collateral_left_seconds: u64,
+    /// The other instances that showed the same key: this guest at other addresses.
+    also_at: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -149,17 +155,30 @@ pub(super) fn status(endpoint: &Endpoint) -> Answer {
         discovery: fleet.discovery().map(|file| file.display().to_string()),
         discovery_error: fleet.discovery_error(),
         models: fleet.models().into_iter().map(|(name, _)| name).collect(),
-        instances: fleet.instances().iter().map(instance_status).collect(),
+        instances: instances(fleet),
     };
     marked(json(StatusCode::OK, text(&status)), evidence.is_some())
 }
 
-fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
-    let InstanceView { state, reason, retry_in, verdict } = instance.view();
+fn instances(fleet: &Fleet) -> Vec<InstanceStatus> {
+    let instances = fleet.instances();
+    let views: Vec<(&Arc<Instance>, InstanceView)> = instances.iter().map(|one| (one, one.view())).collect();
+    views.iter().map(|(one, view)| instance_status(one, view.clone(), &views)).collect()
+}
+
+/// The status of one of these instances.
+fn instance_status(
+    instance: &Arc<Instance>,
+    InstanceView { state, reason, retry_in, verdict }: InstanceView,
+    all: &[(&Arc<Instance>, InstanceView)],
+) -> InstanceStatus {
     let reason = reason.as_ref().map(Reason::of).or_else(|| Reason::of_state(state));
     let now = Moment::now();
     let standing = verdict.map(|verdict| {
         let (result, model) = (verdict.result(), &verdict.claims().model);
+        let same_key =
+            |view: &InstanceView| view.verdict.as_ref().is_some_and(|one| one.spki() == verdict.spki());
+        let elsewhere = all.iter().filter(|(one, view)| !Arc::ptr_eq(one, instance) && same_key(view));
         Standing {
             simulated: result.simulated,
             evidence: evidence(result.simulated),
@@ -170,6 +189,9 @@ fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
             age_seconds: now.since(verdict.asked()).as_secs(),
             valid_until: format_rfc3339(verdict.valid_until()),
             left_seconds: verdict.left(now).as_secs(),
+            collateral_until: format_rfc3339(verdict.endorsed_until()),
+            collateral_left_seconds: verdict.endorsed_for(now).as_secs(),
+            also_at: elsewhere.map(|(one, _)| one.id().to_owned()).collect(),
         }
     });
     InstanceStatus {
@@ -186,7 +208,7 @@ fn instance_status(instance: &Arc<Instance>) -> InstanceStatus {
     }
 }
 
-/// The last appraisal of an instance, accepted or not.
+/// The last verdict about an instance, accepted or not.
 pub(super) fn verdict(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
     let name = percent::decode(path.as_bytes()).and_then(|name| String::from_utf8(name).ok());
     let instances = fleet.instances();
@@ -196,15 +218,25 @@ pub(super) fn verdict(fleet: &Fleet, path: &str) -> Result<Answer, Fault> {
         let message = format!("there is no such instance, but {}", known.join(", "));
         return Err(Fault::refused(StatusCode::NOT_FOUND, "unknown_instance", &message));
     };
-    if let Some(appraised) = instance.client().latest_appraisal() {
-        let status = if appraised.result.accepted() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
-        let answer = json(status, appraised.result.to_json().into_bytes());
-        return Ok(marked(answer, appraised.result.simulated));
+    let (latest, view) = (instance.client().latest_appraisal(), instance.view());
+    // A guest behind several addresses is attested at one of them.
+    let elsewhere = view.verdict.as_deref().filter(|verdict| match &latest {
+        Some(own) => {
+            own.result.accepted() && own.challenge.spki.as_bytes() == verdict.spki() && is_older(own, verdict)
+        }
+        None => true,
+    });
+    if let Some(result) = elsewhere.map(Verdict::result).or(latest.as_ref().map(|own| &own.result)) {
+        let status = if result.accepted() { StatusCode::OK } else { StatusCode::BAD_GATEWAY };
+        return Ok(marked(json(status, result.to_json().into_bytes()), result.simulated));
     }
-    let view = instance.view();
     let why = view.reason.map_or_else(|| view.state.as_str().to_owned(), |error| error.to_string());
     let message = format!("there is no verdict yet: {why}");
     Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, "upstream_error", "no_verdict", message))
+}
+
+fn is_older(appraised: &Appraised, verdict: &Verdict) -> bool {
+    appraised.time < verdict.asked().wall()
 }
 
 /// The models of attested instances, as the OpenAI API lists them.
@@ -314,6 +346,11 @@ fn page(fleet: &Fleet) -> String {
     let mut family = page.family("confide_verdict_left_seconds", Kind::Gauge, help);
     for (id, verdict) in standing() {
         family.value(&[("instance", id)], verdict.left(now).as_secs_f64());
+    }
+    let help = "Time until what endorses the evidence ends: younger evidence does not prolong it, younger collateral does.";
+    let mut family = page.family("confide_collateral_left_seconds", Kind::Gauge, help);
+    for (id, verdict) in standing() {
+        family.value(&[("instance", id)], verdict.endorsed_for(now).as_secs_f64());
     }
     let mut family = page.family(
         "confide_verdicts_total",

@@ -1,5 +1,6 @@
 //! The body of an answer as it is passed on.
 
+use super::events::Events;
 use super::server::UnderWay;
 use crate::error::ClientError;
 use crate::fleet::Slot;
@@ -36,13 +37,14 @@ impl Broken {
 
 /// An answer's body on its way to a local program.
 ///
-/// A stream of server-sent events that the guest breaks off, or that is cut as the endpoint ends, ends with an error event, where it broke off between two
-/// events: a program that reads to the end of the connection would take what came for the whole answer. Every other
-/// body that breaks off breaks the connection, a stream of announced length among them, which has no room for an event.
+/// A stream of server-sent events that the guest breaks off, or that is cut as the endpoint ends, ends with an error event: a
+/// program that reads to the end of the connection would take what came for the whole answer. Whole events alone are passed
+/// on ([`Events`]), so that one can follow wherever the stream breaks off. Every other body that breaks off breaks the
+/// connection, a stream of announced length among them, which has no room for an event.
 pub(super) struct PassedBody {
     body: Option<ResponseBody>,
-    /// The last two bytes that were passed on, of an event stream without an announced length.
-    events: Option<[u8; 2]>,
+    /// Of an event stream without an announced length.
+    events: Option<Events>,
     /// Why it broke off, told once what came before is written.
     failure: Option<Broken>,
     /// Whether something was handed over, the answer's head among it, since the connection last had time to write.
@@ -55,9 +57,8 @@ pub(super) struct PassedBody {
 impl PassedBody {
     pub(super) fn new(body: ResponseBody, headers: &HeaderMap, slot: Slot, under_way: UnderWay) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        // Before the first byte of a stream an event may begin, as after an empty line.
         let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
-        let events = open.then_some(BETWEEN);
+        let events = open.then(Events::new);
         Self { body: Some(body), events, failure: None, unwritten: true, slot, under_way }
     }
 
@@ -76,17 +77,37 @@ impl PassedBody {
     /// What follows the break: an event, or the break itself.
     fn broken(&mut self, error: Broken) -> Result<Frame<Bytes>, Broken> {
         self.body = None;
-        if self.events != Some(BETWEEN) {
+        // What is held of them was seen by nobody.
+        if !self.events.take().is_some_and(|events| events.are_whole()) {
             return Err(error);
         }
         let (kind, code) = error.kind_and_code();
         let body = ErrorBody::new(kind, code, &error.to_string()).to_json();
         Ok(Frame::data([b"data: ".as_slice(), &body, b"\n\n"].concat().into()))
     }
-}
 
-/// The end of an event, as guests write it.
-const BETWEEN: [u8; 2] = *b"\n\n";
+    /// Takes a frame of the body, and gives what is to be passed on now.
+    fn take(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let data = match (frame.into_data(), &self.events) {
+            (Ok(data), _) => data,
+            // No field of a trailer is announced to programs: what comes before it would have to be passed on first.
+            (Err(_), Some(_)) => return None,
+            (Err(frame), None) => return Some(frame),
+        };
+        self.slot.instance().meters.received.add(data.len() as u64);
+        let data = match &mut self.events {
+            Some(events) => events.take(data)?,
+            None => data,
+        };
+        Some(Frame::data(data))
+    }
+
+    /// What is left when the body has ended.
+    fn rest(&mut self) -> Option<Frame<Bytes>> {
+        self.body = None;
+        self.events.as_mut().and_then(Events::rest).map(Frame::data)
+    }
+}
 
 impl Body for PassedBody {
     type Data = Bytes;
@@ -99,63 +120,42 @@ impl Body for PassedBody {
         if let Some(error) = self.failure.take() {
             return Poll::Ready(Some(self.broken(error)));
         }
-        let Poll::Ready(frame) = self.poll_next(cx) else {
-            self.unwritten = false;
-            return Poll::Pending;
-        };
-        let frame = match frame {
-            // A connection that is broken writes nothing more of what it has.
-            Some(Err(error)) if self.unwritten => {
+        loop {
+            let Poll::Ready(frame) = self.poll_next(cx) else {
                 self.unwritten = false;
-                self.failure = Some(error);
-                cx.waker().wake_by_ref();
                 return Poll::Pending;
-            }
-            Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),
-            frame => frame,
-        };
-        self.unwritten = true;
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.slot.instance().meters.received.add(data.len() as u64);
-            if let Some(last) = &mut self.events {
-                *last = last_two(*last, data);
+            };
+            match frame {
+                // A connection that is broken writes nothing more of what it has.
+                Some(Err(error)) if self.unwritten => {
+                    self.unwritten = false;
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Some(Err(error)) => return Poll::Ready(Some(self.broken(error))),
+                None => return Poll::Ready(self.rest().map(Ok)),
+                Some(Ok(frame)) => {
+                    if let Some(frame) = self.take(frame) {
+                        self.unwritten = true;
+                        return Poll::Ready(Some(Ok(frame)));
+                    }
+                }
             }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failure.is_none() && self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.failure.is_none()
+            && self.events.as_ref().is_none_or(Events::is_empty)
+            && self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-/// The last two bytes of what ended in `last` and goes on with `data`.
-fn last_two(last: [u8; 2], data: &[u8]) -> [u8; 2] {
-    match data {
-        [] => last,
-        [one] => [last[1], *one],
-        [.., one, two] => [*one, *two],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::last_two;
-
-    #[test]
-    fn the_last_two_bytes_are_kept_however_they_come() {
-        let pieces: [(&[u8], &[u8; 2]); 5] =
-            [(b"data: x\n", b"x\n"), (b"", b"x\n"), (b"\n", b"\n\n"), (b"d", b"\nd"), (b"ata\n\n", b"\n\n")];
-        let mut last = *b"\n\n";
-        for (piece, expected) in pieces {
-            last = last_two(last, piece);
-            assert_eq!(&last, expected);
+        match (&self.body, &self.events) {
+            (Some(_), Some(_)) => SizeHint::new(),
+            (Some(body), None) => body.size_hint(),
+            (None, _) => SizeHint::with_exact(0),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! The listener.
 
+use super::accepting::{Accepting, Refusal};
 use super::access::Access;
 use super::forward;
 use crate::fleet::Fleet;
+use crate::open_files;
 use confide_service::{Lifecycle, Phase, Work, refusals};
 use http::Request;
 use hyper::body::Incoming;
@@ -22,8 +24,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-/// The most local connections at once; further ones wait. Programs of one user open a few dozen, those of a team behind
-/// one endpoint a thousand.
+/// The most local connections at once, or a third of the files that the process may have open; further ones wait. Programs
+/// of one user open a few dozen, those of a team behind one endpoint a thousand.
 const MAX_CONNECTIONS: usize = 2048;
 /// How long a local program may take over a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
@@ -31,8 +33,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 const MAX_HEAD: usize = 64 * 1024;
 /// How long the error of a request that is cut may take to be written.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long to wait after the system refused a connection, for example for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who can reach the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,8 +193,8 @@ impl Proxy {
 
     /// Serves until `shutdown` resolves, and then lets requests under way end until what it gave resolves, too: a limit, or a
     /// second signal. Meanwhile the endpoint says that it drains, and takes no further request. Gives how many requests were
-    /// cut: a stream of events ends with an error event where it stands between two, a request without an answer is
-    /// answered with an error, and any other answer breaks off.
+    /// cut: a stream of events ends with an error event, a request without an answer is answered with an error, and any other
+    /// answer breaks off.
     pub async fn serve<C>(self, shutdown: impl Future<Output = C> + Send) -> usize
     where
         C: Future<Output = ()> + Send,
@@ -204,9 +204,10 @@ impl Proxy {
         let mut serving = Serving {
             listener: self.listener,
             endpoint: Arc::clone(&endpoint),
-            slots: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            slots: Arc::new(Semaphore::new(open_files::local_connections(MAX_CONNECTIONS))),
             stopped,
             connections: JoinSet::new(),
+            accepting: Accepting::default(),
         };
         let mut limit = std::pin::pin!(serving.until(shutdown).await);
         endpoint.lifecycle.drain();
@@ -259,6 +260,7 @@ struct Serving {
     /// Tells connections to end with the request that they have.
     stopped: watch::Receiver<()>,
     connections: JoinSet<()>,
+    accepting: Accepting,
 }
 
 impl Serving {
@@ -276,6 +278,7 @@ impl Serving {
                 end = &mut end => return end,
                 (accepted, slot) = accepted => match accepted {
                     Ok((stream, _)) => {
+                        self.accepting.accepted();
                         let endpoint = Arc::clone(&self.endpoint);
                         let serving = serve_connection(stream, endpoint, self.stopped.clone());
                         self.connections.spawn(async move {
@@ -284,8 +287,11 @@ impl Serving {
                         });
                     }
                     Err(error) => {
-                        warn!(%error, "connection not accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        let Refusal { wait, is_first } = self.accepting.refused();
+                        if is_first {
+                            warn!(%error, "no connection is accepted");
+                        }
+                        tokio::time::sleep(wait).await;
                     }
                 },
             }

@@ -134,7 +134,7 @@ fn authentic(report: &Report<'_>, progress: &mut Progress<'_>) -> Result<Authent
         // RFC 5280 section 5.1.2.5 makes nextUpdate mandatory: a list without it is never current.
         not_after: list.next_update.unwrap_or(i64::MIN),
     }));
-    progress.valid_until = windows.iter().map(|window| window.not_after).min();
+    progress.endorsed_until = windows.iter().map(|window| window.not_after).min();
     note(&rules::SNP_VALIDITY, in_windows(|| windows.iter(), seconds(inputs.now)), checks);
     let oldest_list = chain.lists_of_root(&lists).map(|list| list.this_update).min();
     Ok(Authentic { key, product: chain.product, oldest_list })
@@ -145,7 +145,7 @@ fn list_age(oldest: Option<i64>, limit: &AgeLimit, progress: &mut Progress<'_>) 
     let rule = &rules::SNP_CRL_AGE;
     match (oldest, limit) {
         (Some(issued), limit) => {
-            let mut horizon = Horizon(progress.valid_until);
+            let mut horizon = Horizon(progress.endorsed_until);
             platform::age(
                 rule,
                 limit,
@@ -154,7 +154,7 @@ fn list_age(oldest: Option<i64>, limit: &AgeLimit, progress: &mut Progress<'_>) 
                 &mut horizon,
                 &mut progress.checks,
             );
-            progress.valid_until = horizon.0;
+            progress.endorsed_until = horizon.0;
         }
         (None, AgeLimit::Waive(reason)) => {
             progress.checks.waive(rule, reason, "no list of the ARK was given")
