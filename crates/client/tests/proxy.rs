@@ -277,6 +277,23 @@ async fn a_stream_in_which_the_guest_falls_silent_ends_with_an_error_event() {
     assert!(message.contains("the next piece of the answer took longer than 600 seconds"), "{message}");
 }
 
+/// Where its events end is not to be seen here: none of it waits, and nothing of ours follows it.
+#[tokio::test]
+async fn a_compressed_stream_is_passed_on_as_it_comes() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\
+                  transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for then in [Then::Wait, Then::Close] {
+        let raw = Raw { bytes: answer.into(), then };
+        let rig = Rig::new(Guest::new(0).unwrap().chatting(Chat::Raw(raw))).await;
+        let mut body = rig.ask().await.into_body();
+        let first = tokio::time::timeout(Duration::from_secs(20), body.frame()).await.expect("it comes");
+        assert_eq!(first.unwrap().unwrap().into_data().unwrap(), "abc");
+        if then == Then::Close {
+            assert!(body.collect().await.is_err(), "a truncated answer must not look whole");
+        }
+    }
+}
+
 /// An error event would fill up what is announced, and its end would be missing.
 #[tokio::test]
 async fn a_stream_of_announced_length_that_breaks_off_breaks_here() {

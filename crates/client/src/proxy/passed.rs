@@ -8,7 +8,7 @@ use crate::openai::ErrorBody;
 use crate::response::ResponseBody;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use hyper::body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -40,10 +40,10 @@ impl Broken {
 /// A stream of server-sent events that the guest breaks off, or that is cut as the endpoint ends, ends with an error event: a
 /// program that reads to the end of the connection would take what came for the whole answer. Whole events alone are passed
 /// on ([`Events`]), so that one can follow wherever the stream breaks off. Every other body that breaks off breaks the
-/// connection, a stream of announced length among them, which has no room for an event.
+/// connection, a stream of announced length among them, which has no room for an event, and a compressed one.
 pub(super) struct PassedBody {
     body: Option<ResponseBody>,
-    /// Of an event stream without an announced length.
+    /// Of an event stream that is not compressed and without an announced length.
     events: Option<Events>,
     /// Why it broke off, told once what came before is written.
     failure: Option<Broken>,
@@ -57,8 +57,9 @@ pub(super) struct PassedBody {
 impl PassedBody {
     pub(super) fn new(body: ResponseBody, headers: &HeaderMap, slot: Slot, under_way: UnderWay) -> Self {
         let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let open = kind.starts_with("text/event-stream") && body.size_hint().exact().is_none();
-        let events = open.then(Events::new);
+        // Of a compressed stream nobody here can tell where an event ends.
+        let is_plain = kind.starts_with("text/event-stream") && !headers.contains_key(CONTENT_ENCODING);
+        let events = (is_plain && body.size_hint().exact().is_none()).then(Events::new);
         Self { body: Some(body), events, failure: None, unwritten: true, slot, under_way }
     }
 

@@ -254,6 +254,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
         &[
             "confide_attestation_errors_total",
             "confide_attestation_seconds",
+            "confide_collateral_left_seconds",
             "confide_discovery_used",
             "confide_egress_connections_total",
             "confide_egress_dropped_packets_total",
