@@ -74,7 +74,7 @@ impl Booted {
             console,
             steps: Vec::new(),
             address: None,
-            socket: Default::default(),
+            socket: std::path::PathBuf::new(),
             installation,
         };
         loop {
