@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use confide_policy::egress::{Destination, EgressPolicy, Host, Phase, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Duration, sleep};
 
@@ -14,7 +14,8 @@ use crate::exit::Exit;
 use crate::gate::Rules;
 use crate::names::Names;
 use crate::network::Network;
-use crate::record::{Asker, Process, Reason, Records, RuleUse, Status, Way};
+use crate::owner::Owners;
+use crate::record::{Asker, Reason, Records, RuleUse, Status, Way};
 use crate::resolver::Resolver;
 use crate::session::Session;
 use crate::tls::{HTTP_1_1, Roots};
@@ -27,6 +28,8 @@ const IDLE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// The largest question of the workload's, in bytes (RFC 1035 section 4.2.1).
 const MAX_QUESTION: usize = 512;
+/// Where the workload's questions are meant to go: whatever the server is, the kernel leads them here by this port.
+const NAMES_PORT: u16 = 53;
 
 /// Tells where a connection was meant to go before the kernel led it to the listener.
 pub type OriginalDestination = fn(&TcpStream) -> io::Result<SocketAddr>;
@@ -46,6 +49,8 @@ pub(crate) struct Shared {
     bootstrap: watch::Receiver<()>,
     names: Names,
     places: Arc<Semaphore>,
+    /// Who knows whose the workload's sockets are, where somebody does.
+    owners: Option<Owners>,
     pub(crate) exit: Exit,
     pub(crate) records: Records,
 }
@@ -55,10 +60,16 @@ impl Broker {
     /// TLS it originates, and of the policy's DNS upstreams.
     #[must_use]
     pub fn new(policy: Arc<EgressPolicy>, roots: &Roots) -> Self {
-        Self::on(policy, roots, Network::System)
+        Self::on(policy, roots, Network::System, None)
     }
 
-    pub(crate) fn on(policy: Arc<EgressPolicy>, roots: &Roots, network: Network) -> Self {
+    /// As [`Broker::new`], whose records name the users that `owners` tells.
+    pub(crate) fn on(
+        policy: Arc<EgressPolicy>,
+        roots: &Roots,
+        network: Network,
+        owners: Option<Owners>,
+    ) -> Self {
         let resolver = Resolver::new(policy.dns(), &network, roots);
         let rules = Rules::new(Arc::clone(&policy), Phase::Bootstrap);
         Self(Arc::new(Shared {
@@ -66,6 +77,7 @@ impl Broker {
             rules: watch::Sender::new(rules),
             names: Names::default(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            owners,
             records: Records::new(policy.log()),
             exit: Exit { resolver, network, tls: roots.config(HTTP_1_1) },
             policy,
@@ -103,11 +115,12 @@ impl Broker {
     /// Serves the workload as an HTTP proxy, for good: CONNECT and requests with an absolute target.
     pub async fn proxy(&self, listener: TcpListener) {
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, from)) = listener.accept().await else {
                 sleep(ACCEPT_REST).await;
                 continue;
             };
-            self.begin(stream, Asker { way: Way::Proxy, process: None }, Session::proxy);
+            let uid = self.owner(from, stream.local_addr().into_iter());
+            self.begin(stream, Asker { way: Way::Proxy, uid }, Session::proxy);
         }
     }
 
@@ -117,32 +130,23 @@ impl Broker {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let rules = Arc::clone(&self.0.rules.borrow());
-        let asker = Asker { way: Way::Proxy, process: None };
+        let asker = Asker { way: Way::Proxy, uid: None };
         Session::new(Arc::clone(&self.0), rules, asker).proxy(stream).await;
-    }
-
-    /// As [`Broker::proxy`], over a Unix socket, whose records name the process.
-    pub async fn proxy_unix(&self, listener: UnixListener) {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                sleep(ACCEPT_REST).await;
-                continue;
-            };
-            let process = stream.peer_cred().ok().map(|peer| Process { pid: peer.pid(), uid: peer.uid() });
-            self.begin(stream, Asker { way: Way::Proxy, process }, Session::proxy);
-        }
     }
 
     /// Serves connections of the workload's that the kernel led here, for good. `original` tells where each was meant to go: to
     /// a made-up address of [`Broker::names`], or to an address that a rule may be for.
     pub async fn transparent(&self, listener: TcpListener, original: OriginalDestination) {
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let Ok((stream, from)) = listener.accept().await else {
                 sleep(ACCEPT_REST).await;
                 continue;
             };
-            let asker = Asker { way: Way::Transparent, process: None };
-            let Ok(meant) = original(&stream) else {
+            let meant = original(&stream);
+            // The workload's end speaks with whom it meant. Who came here without being led meant the listener.
+            let uid = self.owner(from, meant.iter().copied().chain(stream.local_addr()));
+            let asker = Asker { way: Way::Transparent, uid };
+            let Ok(meant) = meant else {
                 self.0.records.dropped(Reason::DestinationUnknown, &"", None, asker);
                 continue;
             };
@@ -165,7 +169,7 @@ impl Broker {
             let rules = Arc::clone(&self.0.rules.borrow());
             let (reply, refusal) = self.0.names.answer(message, &rules);
             if let Some(refusal) = refusal {
-                let asker = Asker { way: Way::Names, process: None };
+                let asker = Asker { way: Way::Names, uid: self.asked_by(from) };
                 self.0.records.dropped(refusal.reason, &refusal.destination, refusal.rule, asker);
             }
             if let Some(reply) = reply {
@@ -173,6 +177,19 @@ impl Broker {
                 let _ = socket.send_to(&reply, from).await;
             }
         }
+    }
+
+    /// The user of the connection that came from here, and was meant for the first of these of which the kernel knows one.
+    fn owner(&self, from: SocketAddr, mut meant: impl Iterator<Item = SocketAddr>) -> Option<u32> {
+        let owners = self.0.owners.as_ref()?;
+        meant.find_map(|meant| owners.user(Transport::Tcp, from, meant))
+    }
+
+    /// The user of the question that came from here. Where every address is local, a question over IPv4 comes from the address of the
+    /// server that it is for, by which a connected socket is known; one over IPv6 does not.
+    fn asked_by(&self, from: SocketAddr) -> Option<u32> {
+        let owners = self.0.owners.as_ref()?;
+        owners.user(Transport::Udp, from, SocketAddr::new(from.ip(), NAMES_PORT))
     }
 
     /// Who is meant by an address.

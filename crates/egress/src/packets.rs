@@ -17,7 +17,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::error::EgressError;
 use crate::netlink::{self, CHANGE, Message};
 use crate::plan::LOG_GROUP;
-use crate::record::{Asker, DropRecord, Process, Reason, Records, Way};
+use crate::record::{Asker, DropRecord, Reason, Records, Way};
 use crate::watch::Side;
 
 /// Bytes of a packet that the kernel passes on: the headers, with all options, of what is looked at.
@@ -173,9 +173,8 @@ impl Packets {
             Side::Workload => (&self.0.workload, Way::Packet),
         };
         count.fetch_add(packets, Ordering::Relaxed);
-        let process = packet.uid.map(|uid| Process { pid: None, uid });
         let destination = PacketDestination::of(packet.payload);
-        self.0.records.dropped(Reason::PacketDropped, &destination, None, Asker { way, process });
+        self.0.records.dropped(Reason::PacketDropped, &destination, None, Asker { way, uid: packet.uid });
     }
 }
 
@@ -368,7 +367,7 @@ mod tests {
         assert_eq!((status.workload, status.guest, packets.count()), (3, 1, 4));
         let [first, second] = &status.latest[..] else { panic!("{:?}", status.latest) };
         assert_eq!((first.destination.as_str(), first.way), ("192.0.2.1:443/udp", Way::Packet));
-        assert_eq!(first.process, Some(Process { pid: None, uid: 1000 }));
+        assert_eq!(first.uid, Some(1000));
         assert_eq!((second.destination.as_str(), second.way), ("unknown", Way::GuestPacket));
         assert_eq!(second.reason.code(), "packet_dropped");
     }

@@ -195,21 +195,12 @@ impl Way {
     }
 }
 
-/// The process that asked, as the kernel names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Process {
-    /// Its number; unknown across PID namespaces, and of packets.
-    pub pid: Option<i32>,
-    /// Its user.
-    pub uid: u32,
-}
-
 /// Who asked, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Asker {
     pub(crate) way: Way,
-    /// Known over Unix sockets and of packets alone.
-    pub(crate) process: Option<Process>,
+    /// The user whose process asked, where the kernel tells.
+    pub(crate) uid: Option<u32>,
 }
 
 /// Something that was dropped.
@@ -225,8 +216,9 @@ pub struct DropRecord {
     pub rule: Option<String>,
     /// By what way.
     pub way: Way,
-    /// Who asked, where that is known.
-    pub process: Option<Process>,
+    /// The user whose process asked, where the kernel tells: not of a connection that was closed before anybody looked, and not of
+    /// every packet.
+    pub uid: Option<u32>,
 }
 
 /// What a broker has dropped and let through, at one moment.
@@ -311,19 +303,12 @@ impl Records {
                 destination,
                 rule,
                 way = asker.way.name(),
-                pid = asker.process.and_then(|process| process.pid),
-                uid = asker.process.map(|process| process.uid),
+                uid = asker.uid,
                 "dropped"
             );
         }
-        let record = DropRecord {
-            at: SystemTime::now(),
-            reason,
-            destination,
-            rule,
-            way: asker.way,
-            process: asker.process,
-        };
+        let record =
+            DropRecord { at: SystemTime::now(), reason, destination, rule, way: asker.way, uid: asker.uid };
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.len() == MAX_KEPT {
             latest.pop_front();
@@ -388,7 +373,7 @@ mod tests {
     use crate::EgressError;
     use crate::watch::Side;
 
-    const ASKER: Asker = Asker { way: Way::Proxy, process: None };
+    const ASKER: Asker = Asker { way: Way::Proxy, uid: None };
 
     #[test]
     fn each_reason_has_a_code_of_its_own() {

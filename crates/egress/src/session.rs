@@ -408,9 +408,10 @@ fn fits(carriage: Carriage, is_https: bool) -> Result<(), Reason> {
     }
 }
 
-/// What a request's target shows of who is meant.
-fn shown(uri: &Uri) -> String {
-    uri.authority().map_or_else(String::new, ToString::to_string)
+/// What a request's target shows of who is meant: without user information, which is a password, mostly.
+fn shown(uri: &Uri) -> &str {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// Whether the length of a body is said in two ways, of which one reader may take the first and another the second.

@@ -1,4 +1,4 @@
-//! The workload's network: a loopback device, to which every address is local, rules, and the egress broker's listeners.
+//! The workload's network: a loopback device, to which every address is local, rules, and the egress broker's sockets.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -8,8 +8,9 @@ use rustix::net::{AddressFamily, SocketType, socket};
 use crate::namespace::NetworkThread;
 use crate::netlink::{self, CREATE, Message};
 use crate::nft;
+use crate::owner;
 use crate::plan::{LISTENERS, PROXY_PORT, Ruleset};
-use crate::process::{Listener, Purpose};
+use crate::process::{Handed, Purpose};
 
 /// The loopback device is the first of every network (`LOOPBACK_IFINDEX` in the kernel).
 const LOOPBACK: u32 = 1;
@@ -21,29 +22,29 @@ const RT_SCOPE_HOST: u8 = 254;
 const RTN_LOCAL: u8 = 2;
 
 /// Makes such a network with these rules.
-pub(crate) fn open(rules: &Ruleset) -> io::Result<(NetworkThread, Vec<Listener>)> {
+pub(crate) fn open(rules: &Ruleset) -> io::Result<(NetworkThread, Vec<Handed>)> {
     let network = NetworkThread::start("workload")?;
     let rules = rules.clone();
-    let listeners = network.run(move || set_up(&rules))??;
-    Ok((network, listeners))
+    let handed = network.run(move || set_up(&rules))??;
+    Ok((network, handed))
 }
 
 /// Sets up this thread's network: the rules first, so that nothing was ever let through.
-fn set_up(rules: &Ruleset) -> io::Result<Vec<Listener>> {
+fn set_up(rules: &Ruleset) -> io::Result<Vec<Handed>> {
     nft::load(rules)?;
     let routes = netlink::open(None, 0)?;
     netlink::exchange(&routes, &netlink::up(LOOPBACK))?;
-    let mut listeners = Vec::new();
+    let mut handed = vec![(Purpose::Owners, owner::open()?)];
     for (family, loopback) in families()? {
         netlink::exchange(&routes, &everything(family))?;
         let redirected = TcpListener::bind((loopback, LISTENERS.tcp))?;
         let names = UdpSocket::bind((loopback, LISTENERS.dns))?;
         let proxy = TcpListener::bind((loopback, PROXY_PORT))?;
-        listeners.push((Purpose::Redirected, redirected.into()));
-        listeners.push((Purpose::Names, names.into()));
-        listeners.push((Purpose::Proxy, proxy.into()));
+        handed.push((Purpose::Redirected, redirected.into()));
+        handed.push((Purpose::Names, names.into()));
+        handed.push((Purpose::Proxy, proxy.into()));
     }
-    Ok(listeners)
+    Ok(handed)
 }
 
 /// IPv4, and IPv6 unless the kernel was started without it: then nobody can speak it.

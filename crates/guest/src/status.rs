@@ -84,7 +84,6 @@ struct Dropped {
     destination: String,
     rule: Option<String>,
     way: String,
-    pid: Option<i32>,
     uid: Option<u32>,
 }
 
@@ -152,15 +151,14 @@ impl From<Status> for Broker {
 
 impl From<DropRecord> for Dropped {
     fn from(record: DropRecord) -> Self {
-        let DropRecord { at, reason, destination, rule, way, process } = record;
+        let DropRecord { at, reason, destination, rule, way, uid } = record;
         Self {
             at: at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             code: reason.code().to_owned(),
             destination,
             rule,
             way: way.name().to_owned(),
-            pid: process.and_then(|process| process.pid),
-            uid: process.map(|process| process.uid),
+            uid,
         }
     }
 }
@@ -367,13 +365,11 @@ impl Broker {
 
 impl Dropped {
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self { at, code, destination, rule, way, pid, uid } = self;
+        let Self { at, code, destination, rule, way, uid } = self;
         let at = format_seconds(i64::try_from(*at).unwrap_or(i64::MAX));
         write!(text, "  {at} {code} {destination} by {way}")?;
-        for (name, number) in [("uid", uid.map(i64::from)), ("pid", pid.map(i64::from))] {
-            if let Some(number) = number {
-                write!(text, ", {name} {number}")?;
-            }
+        if let Some(uid) = uid {
+            write!(text, ", uid {uid}")?;
         }
         match rule {
             Some(rule) => writeln!(text, ", rule {rule}"),
@@ -385,7 +381,7 @@ impl Dropped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use confide_egress::{Process, Reason, Way};
+    use confide_egress::{Reason, Way};
     use confide_evidence::bytes::Bytes as Fixed;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -397,7 +393,7 @@ mod tests {
             destination: "secret.evil.example:443".to_owned(),
             rule: None,
             way: Way::Proxy,
-            process: Some(Process { pid: Some(7), uid: 1000 }),
+            uid: Some(1000),
         };
         Status {
             dropped: vec![("host_not_listed", 4), ("port_not_listed", 0)],
@@ -420,7 +416,7 @@ mod tests {
             destination: "192.0.2.7:443/udp".to_owned(),
             rule: None,
             way: Way::Packet,
-            process: None,
+            uid: None,
         };
         PacketStatus { guest: 6, workload: 7, unlogged: 8, latest: vec![record] }
     }
@@ -517,7 +513,7 @@ confide_egress_rule_connections{rule=\"terminate api.example.com:443\"} 1
             "dropped: 4, of which 1 were not logged",
             "  host_not_listed: 4",
             "the latest 1 of them:",
-            "  2025-06-15T15:06:40Z host_not_listed secret.evil.example:443 by proxy, uid 1000, pid 7",
+            "  2025-06-15T15:06:40Z host_not_listed secret.evil.example:443 by proxy, uid 1000",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
         answering.abort();

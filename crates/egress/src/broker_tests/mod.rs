@@ -30,7 +30,7 @@ use tokio::time::timeout;
 
 use crate::enforcement::tests::acts_as_broker_of_a_world;
 use crate::far_side::in_a_network_with_users;
-use world::{API, EVIL, Record, Upstream, World, exchange, head, rest};
+use world::{API, EVIL, Record, Upstream, World, head, rest};
 
 /// `API` over the broker's TLS, in both phases.
 pub(crate) const TERMINATE: &str = "\
@@ -204,23 +204,6 @@ async fn a_connection_outlives_the_answer_that_it_was_opened_by() {
     // A new connection is decided by a new answer.
     assert_eq!(code(&world.send(allowed()).await), Some("certificate_refused"));
     assert_eq!((world.zone.questions().len(), world.evil.requests().len()), (4, 0));
-}
-
-#[tokio::test]
-async fn over_a_unix_socket_the_records_name_the_process() {
-    let world = World::new(TERMINATE).await;
-    let path = std::env::temp_dir().join(format!("confide-egress-{}.sock", std::process::id()));
-    let _ = std::fs::remove_file(&path);
-    let listener = tokio::net::UnixListener::bind(&path).unwrap();
-    let broker = world.broker().clone();
-    tokio::spawn(async move { broker.proxy_unix(listener).await });
-    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    assert!(exchange(stream, allowed().as_bytes()).await.ends_with("you reached api.example.com"));
-    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
-    exchange(stream, get("http://evil.example.org:443/", "evil.example.org").as_bytes()).await;
-    std::fs::remove_file(&path).unwrap();
-    let process = world.status().latest[0].process.unwrap();
-    assert_eq!(process.pid.and_then(|pid| u32::try_from(pid).ok()), Some(std::process::id()));
 }
 
 #[tokio::test]

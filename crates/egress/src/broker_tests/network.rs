@@ -51,6 +51,11 @@ async fn a_name_does_not_lead_to_addresses_that_only_the_guest_reaches() {
 #[tokio::test]
 async fn a_name_that_leads_to_another_owner_is_refused_by_the_certificate() {
     let world = World::new(TERMINATE).await;
+    // Unprotected, it gets what it is sent, whoever it was meant for.
+    let to_another = get("/", API).replace("Connection", "Authorization: Bearer secret\r\nConnection");
+    let answer = world.arrives(&world.evil, "45.33.32.156:443", Some("evil.example.org"), to_another).await;
+    assert!(answer.ends_with("you reached api.example.com"), "{answer}");
+    world.forget();
     world.zone.set(API, &[address(EVIL)]);
     let request = allowed().replace("Connection", "Authorization: Bearer secret\r\nConnection");
     let answer = world.send(request).await;

@@ -53,6 +53,20 @@ fn what_the_kernel_leads_to_the_broker_is_decided_as_what_its_proxy_is_asked_for
 
 async fn decided_alike() {
     let world = World::new(&[TERMINATE, PASSTHROUGH, PLAIN].concat()).await;
+    // Unprotected, what is tried below arrives: under another Host and under none, in TLS, by any name in SNI, where a redirect
+    // leads, at another owner's server, and at one of the guest's neighbourhood.
+    let (tls, evil) = ("93.184.215.14:443", "45.33.32.156:443");
+    for (name, host) in [(API, FRONTED), (API, ""), (API, API), (FRONTED, FRONTED)] {
+        world.arrives(&world.cdn, tls, Some(name), get("/", host)).await;
+    }
+    assert!(world.tls_inside(world.unprotected(tls).await, "evil.example.org").await.is_err());
+    assert_eq!(world.cdn.connections(), 5);
+    let answer = world.arrives(&world.cdn, tls, Some(API), get("/redirect", API)).await;
+    assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+    world.arrives(&world.evil, evil, Some("evil.example.org"), get("/", "evil.example.org")).await;
+    world.arrives(&world.inside, "10.0.0.5:443", Some(API), get("/", API)).await;
+    world.arrives(&world.inside, "10.0.0.5:80", None, "secret").await;
+    world.forget();
     world.zone.life.store(1, Ordering::SeqCst);
     assert!(ask(&world, API, "/", API).await.ends_with("you reached api.example.com"));
     // Host: of another name, and none.

@@ -7,10 +7,16 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::world::{API, FRONTED, World, exchange, head, rest};
+use super::world::{API, CDN, FRONTED, World, exchange, head, rest, said};
 use super::{PASSTHROUGH, PLAIN, TERMINATE, allowed, code, get};
 use crate::OriginalDestination;
 use crate::dns::{self, AnswerError, Family};
+
+/// The server of the allowed names, over TLS and without.
+const TLS: &str = "93.184.215.14:443";
+const OPEN: &str = "93.184.215.14:80";
+/// Another owner's.
+const OF_ANOTHER: &str = "45.33.32.156:443";
 
 const WILDCARD: &str = "[[bootstrap]]\nname = \"*.wild.example.com\"\nports = [443]\n";
 
@@ -61,7 +67,7 @@ async fn requests_that_can_be_read_in_two_ways_reach_nobody() {
     let target = |target: &str| get(target, API);
     let (form, body, mismatch, malformed) =
         ("proxy_request_form", "proxy_request_body", "proxy_host_mismatch", "proxy_request_malformed");
-    for (what, request, refusal) in [
+    let attempts = [
         ("a CONNECT with a length", format!("{connect}Content-Length: 3\r\n\r\nabc"), body),
         ("a CONNECT with a length of nothing", format!("{connect}Content-Length: 0\r\n\r\n"), body),
         ("a chunked CONNECT", format!("{connect}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), body),
@@ -96,7 +102,13 @@ async fn requests_that_can_be_read_in_two_ways_reach_nobody() {
         ("a head that is too large", format!("{post}X: {long}\r\n\r\n"), malformed),
         ("a target that is too long", target(&format!("http://api.example.com:443/{long}")), malformed),
         ("too many fields", format!("{post}{many}\r\n"), malformed),
-    ] {
+    ];
+    // Unprotected, each gets to the far side, whatever that makes of it.
+    for (_, request, _) in &attempts {
+        world.arrives(&world.cdn, TLS, Some(API), request).await;
+    }
+    world.forget();
+    for (what, request, refusal) in attempts {
         let before = world.dropped().len();
         let answer = world.send(&request).await;
         assert!(!answer.contains("200"), "{what}: {answer}");
@@ -112,20 +124,34 @@ async fn nothing_is_smuggled_past_the_framing() {
     let world = World::new(TERMINATE).await;
     let smuggled = get("/smuggled", FRONTED);
     let begin = "POST http://api.example.com:443/ HTTP/1.1\r\nHost: api.example.com\r\n";
-    for (what, framing) in [
+    let length = format!("Content-Length: {}\r\n", smuggled.len());
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    let attempts = [
         (
             "two framings",
-            format!("Content-Length: {}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", smuggled.len() + 5),
+            format!("Content-Length: {}\r\n{chunked}\r\n0\r\n\r\n", smuggled.len() + 5),
+            format!("{chunked}\r\n0\r\n\r\n"),
         ),
         (
             "two framings, the other way around",
-            "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n".to_owned(),
+            format!("{chunked}Content-Length: 5\r\n\r\n0\r\n\r\n"),
+            "Content-Length: 5\r\n\r\n0\r\n\r\n".to_owned(),
         ),
         (
             "a length that is to be forgotten",
-            format!("Connection: close, content-length\r\nContent-Length: {}\r\n\r\n", smuggled.len()),
+            format!("Connection: close, content-length\r\n{length}\r\n"),
+            "\r\n".to_owned(),
         ),
-    ] {
+    ];
+    // Unprotected, behind a proxy that passes on one framing of the two, or forgets the field, each brings a request more.
+    for (what, _, passed_on) in &attempts {
+        world.arrives(&world.cdn, TLS, Some(API), format!("{begin}{passed_on}{smuggled}")).await;
+        let seen = world.cdn.requests();
+        let second = seen.get(1).unwrap_or_else(|| panic!("{what}: {seen:?}"));
+        assert_eq!((second.line.as_str(), second.host.as_str()), ("GET /smuggled", FRONTED), "{what}");
+        world.forget();
+    }
+    for (what, framing, _) in attempts {
         world.send(format!("{begin}{framing}{smuggled}")).await;
         let seen = world.cdn.requests();
         assert!(seen.iter().all(|seen| seen.line == "POST /" && seen.host == API), "{what}: {seen:?}");
@@ -147,14 +173,22 @@ async fn fields_of_one_connection_go_no_further() {
 #[tokio::test]
 async fn another_host_is_not_fronted_where_the_broker_speaks_tls() {
     let world = World::new(TERMINATE).await;
-    for (what, request) in [
+    let attempts = [
         ("another Host", get("/", FRONTED)),
         ("two Hosts", format!("GET / HTTP/1.1\r\nHost: {API}\r\nHost: {FRONTED}\r\n\r\n")),
         ("no Host", "GET / HTTP/1.1\r\n\r\n".to_owned()),
         ("an absolute target", get(&format!("http://{FRONTED}/"), API)),
         ("a target of the same name", get(&format!("http://{API}/"), API)),
         ("a tunnel in the tunnel", format!("CONNECT {API}:443 HTTP/1.1\r\nHost: {API}:443\r\n\r\n")),
-    ] {
+    ];
+    // Unprotected, each arrives behind the name of the listed host, and the other host answers.
+    for (_, request) in &attempts {
+        world.arrives(&world.cdn, TLS, Some(API), request).await;
+    }
+    let answer = world.arrives(&world.cdn, TLS, Some(API), get("/", FRONTED)).await;
+    assert!(answer.ends_with("you reached fronted.example.org"), "{answer}");
+    world.forget();
+    for (what, request) in attempts {
         let tunnel = world.tunnel("api.example.com:443").await.unwrap();
         let before = world.dropped().len();
         let answer = exchange(tunnel, request.as_bytes()).await;
@@ -173,6 +207,8 @@ async fn another_host_is_not_fronted_where_the_broker_speaks_tls() {
 #[tokio::test]
 async fn tls_within_the_brokers_tls_is_refused() {
     let world = World::new(TERMINATE).await;
+    world.arrives(&world.cdn, TLS, Some(API), get("/", API)).await;
+    world.forget();
     let tunnel = world.tunnel("api.example.com:443").await.unwrap();
     assert!(world.tls_inside(tunnel, API).await.is_err());
     assert_eq!(world.dropped_when(1).await, ["proxy_tls_inside"]);
@@ -182,6 +218,20 @@ async fn tls_within_the_brokers_tls_is_refused() {
 #[tokio::test]
 async fn tls_of_the_workloads_own_must_name_the_host() {
     let world = World::new(PASSTHROUGH).await;
+    // A message that promises more than is read.
+    let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 0x4000 - 4]].concat().repeat(2);
+    // Unprotected, each gets to the far side, and where that has a certificate of the name, it answers.
+    for name in [API, FRONTED] {
+        world.arrives(&world.cdn, TLS, Some(name), get("/", name)).await;
+    }
+    for name in ["evil.example.org", "sub.tls.example.com", CDN] {
+        assert!(world.tls_inside(world.unprotected(TLS).await, name).await.is_err(), "{name}");
+    }
+    for bytes in [get("/", "tls.example.com").as_bytes(), &record] {
+        said(world.unprotected(TLS).await, bytes).await;
+    }
+    assert_eq!(world.cdn.connections(), 7);
+    world.forget();
     for name in [API, FRONTED, "evil.example.org", "sub.tls.example.com"] {
         let tunnel = world.tunnel("tls.example.com:443").await.unwrap();
         assert!(world.tls_inside(tunnel, name).await.is_err(), "{name}");
@@ -191,10 +241,8 @@ async fn tls_of_the_workloads_own_must_name_the_host() {
     assert!(world.tls_inside(tunnel, "93.184.215.14").await.is_err());
     let tunnel = world.tunnel("tls.example.com:443").await.unwrap();
     assert_eq!(exchange(tunnel, get("/", "tls.example.com").as_bytes()).await, "");
-    // A message that promises more than is read.
-    let record = [&[22, 3, 1, 0x40, 0, 1, 0, 0xff, 0xff][..], &[0; 0x4000 - 4]].concat();
     let mut tunnel = world.tunnel("tls.example.com:443").await.unwrap();
-    let _ = tunnel.write_all(&record.repeat(2)).await;
+    let _ = tunnel.write_all(&record).await;
     assert_eq!(rest(&mut tunnel).await, "");
     let dropped = world.dropped_when(7).await;
     let (mismatch, nothing) = ("proxy_host_mismatch", "proxy_no_server_name");
@@ -219,6 +267,13 @@ async fn passthrough_does_not_stop_domain_fronting() {
 #[tokio::test]
 async fn a_redirect_is_passed_on_and_where_it_leads_is_decided_anew() {
     let world = World::new(TERMINATE).await;
+    // Unprotected, it is followed to another owner.
+    let answer = world.arrives(&world.cdn, TLS, Some(API), get("/redirect", API)).await;
+    assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+    let elsewhere = get("/", "evil.example.org");
+    let answer = world.arrives(&world.evil, OF_ANOTHER, Some("evil.example.org"), elsewhere).await;
+    assert!(answer.ends_with("you reached evil.example.org"), "{answer}");
+    world.forget();
     let answer = world.send(get("http://api.example.com:443/redirect", API)).await;
     assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
     assert!(answer.contains("location: http://evil.example.org:443/\r\n"), "{answer}");
@@ -237,6 +292,8 @@ async fn a_redirect_is_passed_on_and_where_it_leads_is_decided_anew() {
 async fn what_was_meant_for_tls_does_not_go_out_without() {
     let world = World::new(PLAIN).await;
     let https = get("https://plain.example.com:80/secret", "plain.example.com:80");
+    world.arrives(&world.open, OPEN, None, &https).await;
+    world.forget();
     assert_eq!(code(&world.send(&https).await), Some("proxy_scheme"));
     // Nor over a connection that is open already.
     let mut stream = world.connect().await;
@@ -250,6 +307,38 @@ async fn what_was_meant_for_tls_does_not_go_out_without() {
 #[tokio::test]
 async fn the_workload_learns_made_up_addresses_of_allowed_names_alone() {
     let world = World::new(&[TERMINATE, WILDCARD].concat()).await;
+    let secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV";
+    let tunnels = [
+        format!("{secret}.evil.example.org"),
+        format!("{secret}.api.example.com"),
+        format!("{secret}.{secret}.wild.example.com"),
+        format!("{}evil.example.org", "a.".repeat(110)),
+        "com".to_owned(),
+        "_api.wild.example.com".to_owned(),
+    ];
+    // TXT, ANY, NULL, MX, CNAME of an allowed name.
+    let other_types = [16, 255, 10, 15, 5].map(|record_type| {
+        let mut question = dns::query(5, API, Family::V4);
+        question[30] = record_type;
+        (record_type, question)
+    });
+    // A label that is too long, a message that is too long, and what is no message.
+    let mut long = dns::query(5, API, Family::V4);
+    long[12] = 64;
+    let malformed = [long, vec![0; 513], b"junk".to_vec()];
+    // Unprotected, all of them reach a DNS server, which learns each name and type.
+    for name in &tunnels {
+        world.question_arrives(&dns::query(5, name, Family::V4)).await;
+        assert_eq!(world.zone.questions().pop(), Some((name.clone(), 1)));
+    }
+    for (record_type, question) in &other_types {
+        world.question_arrives(question).await;
+        assert_eq!(world.zone.questions().pop(), Some((API.to_owned(), u16::from(*record_type))));
+    }
+    for message in &malformed {
+        world.question_arrives(message).await;
+    }
+    world.forget();
     let socket = world.resolver().await;
     let ask = async |message: &[u8]| {
         socket.send(message).await.unwrap();
@@ -266,29 +355,16 @@ async fn the_workload_learns_made_up_addresses_of_allowed_names_alone() {
     }
     let made_up = [1, 2, 1].map(|last| Ipv4Addr::new(198, 18, 0, last).into());
     assert_eq!((given, world.dropped()), (made_up.to_vec(), vec![]));
-    let secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV";
-    for name in [
-        format!("{secret}.evil.example.org"),
-        format!("{secret}.api.example.com"),
-        format!("{secret}.{secret}.wild.example.com"),
-        format!("{}evil.example.org", "a.".repeat(110)),
-        "com".to_owned(),
-        "_api.wild.example.com".to_owned(),
-    ] {
+    for name in tunnels {
         let reply = ask(&dns::query(5, &name, Family::V4)).await;
         assert_eq!(dns::answer(&reply, 5, &name, Family::V4), Err(AnswerError::Failed(5)), "{name}");
     }
-    // TXT, ANY, NULL, MX, CNAME of an allowed name.
-    for record_type in [16, 255, 10, 15, 5] {
-        let mut question = dns::query(5, API, Family::V4);
-        question[30] = record_type;
+    for (record_type, question) in other_types {
         assert_eq!(ask(&question).await[3] & 15, 5, "{record_type}");
     }
     assert_eq!(world.dropped(), [&["host_not_listed"; 6][..], &["dns_type_refused"; 5]].concat());
-    // A label that is too long, a message that is too long, and what is no message: no reply, but a record.
-    let mut long = dns::query(5, API, Family::V4);
-    long[12] = 64;
-    for message in [long, vec![0; 513], b"junk".to_vec()] {
+    // No reply, but a record.
+    for message in malformed {
         socket.send(&message).await.unwrap();
     }
     assert_eq!(world.dropped_when(14).await[11..], ["dns_question_malformed"; 3]);

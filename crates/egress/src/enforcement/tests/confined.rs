@@ -181,21 +181,23 @@ impl Outside {
 }
 
 impl Guest {
-    /// Runs a program as the workload runs: as its user, in its network, under its filter. Calls that were refused.
-    fn confined(&self, program: &'static str) -> Vec<String> {
+    /// Does something in the workload's place under its filter. What came of it, and the calls that were refused.
+    pub(super) fn confined<T: Send + 'static>(
+        &self,
+        attempt: impl FnOnce() -> T + Send + 'static,
+    ) -> (T, Vec<String>) {
         self.workload(move || {
             let (tell, told) = mpsc::channel();
             let workload = std::thread::spawn(move || {
                 tell.send(confine(Reach::Broker).unwrap()).unwrap();
-                let _ = run(program);
+                attempt()
             });
             let supervisor = told.recv().unwrap();
             let mut refused = Vec::new();
             while let Some(attempt) = supervisor.next().unwrap() {
                 refused.push(attempt.to_string());
             }
-            workload.join().unwrap();
-            refused
+            (workload.join().unwrap(), refused)
         })
     }
 }
@@ -230,7 +232,7 @@ fn no_call_past_every_library_gets_a_byte_out_of_a_confined_workload() {
         guest.lock();
         for (what, program, recorded) in PROGRAMS {
             let (before, arrived) = (guest.drops(), outside.arrived(&guest.far));
-            let refused = guest.confined(program);
+            let (_, refused) = guest.confined(move || run(program));
             match recorded {
                 Dropped => {
                     assert!(eventually(|| guest.drops() > before), "{what} has no record: {refused:?}")
