@@ -195,7 +195,7 @@ fn each_identity_of_a_device_occurs_once() {
         (DeviceDeviation { leaf_serial_seed: Some(0), ..DeviceDeviation::default() }, "serial"),
         (DeviceDeviation { brom_seed: Some(0), ..DeviceDeviation::default() }, "BROM serial"),
     ] {
-        let options = GpuOptions { deviation, ..GpuOptions::hopper(1) };
+        let options = GpuOptions { deviation: Box::new(deviation), ..GpuOptions::hopper(1) };
         let second = SimulatedGpu::with_options(options).unwrap();
         // The other two are its own.
         let identities = |gpu: &SimulatedGpu| {
@@ -266,7 +266,8 @@ fn each_name_and_number_of_the_certificates_is_that_of_the_chip_that_reports() {
             Err("the report of another kind of device than GH100"),
         ),
     ] {
-        let gpu = SimulatedGpu::with_options(GpuOptions { deviation, ..GpuOptions::hopper(0) }).unwrap();
+        let options = GpuOptions { deviation: Box::new(deviation), ..GpuOptions::hopper(0) };
+        let gpu = SimulatedGpu::with_options(options).unwrap();
         let expected = match expected {
             Ok(text) => (Status::Pass, format!("device 0: {text}")),
             Err(text) => (Status::Fail, format!("device 0: {text}")),

@@ -159,7 +159,7 @@ pub struct GpuOptions {
     /// What is wrong with one certificate of the chain.
     pub flawed: Option<FlawedCertificate>,
     /// What leaf and BROM certificate say that chip and seed do not.
-    pub deviation: DeviceDeviation,
+    pub deviation: Box<DeviceDeviation>,
 }
 
 impl GpuOptions {
@@ -195,7 +195,7 @@ impl GpuOptions {
             leaf_usage: LeafUsage::DigitalSignature,
             leaf_window: Family::Gh100.window(),
             flawed: None,
-            deviation: DeviceDeviation::default(),
+            deviation: Box::default(),
         }
     }
 
@@ -365,7 +365,7 @@ impl SimulatedGpu {
         let identity = Identity {
             family,
             seed: options.seed,
-            deviation: options.deviation.clone(),
+            deviation: (*options.deviation).clone(),
             fwid: options.certificate_fwid,
             tcb: (options.tcb_svn, options.tcb_flags),
             fwid_key: options.fwid_key,
