@@ -200,6 +200,17 @@ pub enum DeviceKind {
     NvidiaSwitch,
 }
 
+impl DeviceKind {
+    /// As evidence documents write it: `nvidia-gpu` or `nvidia-switch`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NvidiaGpu => "nvidia-gpu",
+            Self::NvidiaSwitch => "nvidia-switch",
+        }
+    }
+}
+
 /// Field 7 of the transcript: SHA-256 of the canonical list of all device evidence.
 pub fn devices_digest(devices: &[DeviceEvidence]) -> Digest {
     sha256(&encode_own(devices))

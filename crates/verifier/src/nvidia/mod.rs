@@ -21,7 +21,7 @@ use crate::check::Checks;
 use crate::document::NOT_COVERED;
 use crate::result::{DeviceOutcome, DeviceResult, Outcome};
 use crate::rules;
-use confide_evidence::document::{DeviceEvidence, DeviceKind};
+use confide_evidence::document::DeviceEvidence;
 use confide_evidence::event::DeviceInUse;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{DeviceChain, Report};
@@ -142,13 +142,7 @@ fn note_failure(result: &mut DeviceResult, failed: Option<&'static str>) {
 
 /// The result of a device of which nothing is known yet.
 fn unknown(position: u32, evidence: &DeviceEvidence, outcome: DeviceOutcome) -> DeviceResult {
-    let kind = match evidence.kind {
-        DeviceKind::NvidiaGpu => "nvidia-gpu",
-        DeviceKind::NvidiaSwitch => "nvidia-switch",
-        // A kind that `device_family` then refuses.
-        _ => "unknown",
-    };
-    DeviceResult { position, kind, outcome, code: None, facts: None }
+    DeviceResult { position, kind: evidence.kind.name(), outcome, code: None, facts: None }
 }
 
 /// The devices whose chain and signature hold. Each device has a result afterwards.
