@@ -77,15 +77,25 @@ fn indexed_fields(report: &Report<'_>, chain: &DeviceChain, length: usize) -> Ve
 fn reference_parses_of_nvidias_sdk_agree() {
     let Some(folder) = corpus::folder("comparison with NVIDIA's parser") else { return };
     let sdk = folder.join("nvidia-attestation-sdk");
-    for (expected, source) in [
-        ("spdm_parsed_output.json", "hopper-spt-580.159.03/report.hex"),
-        ("switch_spdm_parsed_output.json", "ls10-96.10.55.00.01/report.hex"),
+    for (request, expected, source) in [
+        ("spdm_req_parsed_output.json", "spdm_parsed_output.json", "hopper-spt-580.159.03/report.hex"),
+        (
+            "switch_spdm_req_parsed_output.json",
+            "switch_spdm_parsed_output.json",
+            "ls10-96.10.55.00.01/report.hex",
+        ),
     ] {
         let items = corpus::items(&folder);
         let item = items.iter().find(|item| item.source.contains(source)).unwrap();
         let report = Report::parse(&item.report).unwrap();
         let expected = corpus_json(&sdk.join("expected-parse").join(expected));
         let hex = |value: &Value| hex::decode(value.as_str().unwrap().strip_prefix("0x").unwrap()).unwrap();
+        let request = corpus_json(&sdk.join("expected-parse").join(request));
+        let fields = ["SPDMVersion", "RequestResponseCode", "Param1", "Param2", "Nonce", "SlotIDParam"];
+        let written: Vec<u8> = fields.iter().flat_map(|field| hex(&request[field])).collect();
+        assert_eq!(written, item.report[..37], "{source}: the request as NVIDIA's parser reads it");
+        assert_eq!(request.as_object().unwrap().len(), fields.len(), "{source}");
+        assert_eq!(report.nonce.as_slice(), hex(&request["Nonce"]), "{source}");
         assert_eq!(report.blocks.len() as u64, expected["NumberOfBlocks"].as_u64().unwrap());
         assert_eq!(report.responder_nonce.as_slice(), hex(&expected["Nonce"]));
         assert_eq!(report.signature.as_slice(), hex(&expected["Signature"]));

@@ -47,11 +47,11 @@ pub use authority::{
 };
 pub use error::SimulatorError;
 pub use gpu::{
-    CanonicalRim, CertificateFlaw, FlawedCertificate, FwidKey, GpuChip, GpuCrlFlaw, GpuCrlHash, GpuOptions,
-    GpuRevocation, GpuRevocationList, LeafUsage, NodeOptions, NrasAuthority, NrasDevice, NrasFlaw,
-    NrasOptions, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw, RimMeasurement,
-    RimOptions, RimProduct, SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions, canonical_rim,
-    ocsp_unauthorized,
+    CanonicalRim, CertificateFlaw, DeviceDeviation, FlawedCertificate, FwidKey, GpuChip, GpuCrlFlaw,
+    GpuCrlHash, GpuOptions, GpuRevocation, GpuRevocationList, LeafUsage, NodeOptions, NrasAuthority,
+    NrasDevice, NrasFlaw, NrasOptions, OcspFlaw, OcspHash, OcspOptions, OcspStatus, RimActivity, RimFlaw,
+    RimMeasurement, RimOptions, RimProduct, SimulatedGpu, SimulatedNode, SimulatedSwitch, SwitchOptions,
+    canonical_rim, ocsp_unauthorized,
 };
 pub use snp::{
     SNP_ROOT_SPKI_SHA256, SimulatedSnp, SnpAuthority, SnpCertificate, SnpExtension, SnpKey, SnpLevels,

@@ -42,8 +42,8 @@ pub use memo::{
 pub use nvidia::{MAX_KNOWN_SIGNATURES, PreparedDevices, manifest_fault};
 pub use receipt::{ReceiptFault, ReceiptField, SaltedBodies, Voucher};
 pub use result::{
-    AttestationResult, DeviceFacts, DeviceOutcome, DeviceResult, ManifestResult, Measurements, Outcome,
-    PckResult, Rejection, SnpMeasurements, TdxMeasurements,
+    AttestationResult, DeviceFacts, DeviceOutcome, DeviceResult, MAX_DIFFERENCES, ManifestResult,
+    MeasurementDifference, Measurements, Outcome, PckResult, Rejection, SnpMeasurements, TdxMeasurements,
 };
 pub use signature::Algorithms;
 pub use signed::PreparedReferences;

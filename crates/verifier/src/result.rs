@@ -2,6 +2,7 @@
 
 use crate::check::Check;
 use confide_evidence::bytes::Bytes;
+use confide_evidence::nvidia::MAX_MEASUREMENTS;
 use confide_evidence::text::escape_json;
 use serde::Serialize;
 use thiserror::Error;
@@ -62,7 +63,7 @@ pub struct AttestationResult {
     /// are tied to each other besides, `registered_hardware` where the policy's registry has them beside this CPU. Nothing
     /// where a document's report data did not pass, waived or not: then no evidence of the CPU covers them.
     pub platform_binding: Option<&'static str>,
-    /// Facts of each device's signed report.
+    /// The result of each device that was given, in order: also of one that is not authentic, and of one that was not looked at.
     pub devices: Vec<DeviceResult>,
     /// All checks, in the order in which they were made.
     pub checks: Vec<Check>,
@@ -265,6 +266,33 @@ pub struct DeviceFacts {
     pub tcb_flags: Vec<String>,
     /// The manifests that its measurements were held against: a GPU's of driver and VBIOS, a switch's of its firmware.
     pub manifests: Vec<ManifestResult>,
+    /// Every measurement that is none of the manifests' golden values, in their order; at most [`MAX_DIFFERENCES`]. Nothing
+    /// where measurements were not compared: there is no manifest, or not both hold, or they are none to compare with.
+    pub differences: Option<Vec<MeasurementDifference>>,
+    /// Indices, from 0 and sorted, of the report's blocks that hold another value than zeros and for which the manifests have
+    /// no active golden value: nobody vouches for these, and no rule forbids them. Nothing as above.
+    pub without_golden_value: Option<Vec<u8>>,
+}
+
+/// The most differences that a device's result lists. A manifest has at most as many measurements as a report has blocks, and
+/// where two manifests have a value for one index nothing is compared.
+pub const MAX_DIFFERENCES: usize = MAX_MEASUREMENTS;
+
+/// A measurement of a device that is none of its golden values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MeasurementDifference {
+    /// Index of the manifest, from 0; the report's block is one higher.
+    pub index: u8,
+    /// NVIDIA's name of it.
+    pub name: String,
+    /// The golden values, SHA-384: the block should have one of them.
+    pub golden: Vec<Bytes<48>>,
+    /// The block's value, SHA-384; nothing where the report has no such block.
+    pub actual: Option<Bytes<48>>,
+    /// The version that the manifest with these golden values is of.
+    pub manifest_version: String,
+    /// SHA-256 of its file, by which issues of one id are told apart.
+    pub manifest_sha256: Bytes<32>,
 }
 
 /// A reference integrity manifest.

@@ -17,7 +17,9 @@ use confide_evidence::record::RecordedChallenge;
 use confide_evidence::transcript::{BatchTree, Binding, Role, batch_leaf};
 use confide_policy::{AppraisalPolicy, BrokerKey, HexBytes, Machine, Machines, Require};
 use confide_simulator::{PlatformOptions, SimulatedGpu, SimulatedPlatform};
-use confide_verifier::{Challenge, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate};
+use confide_verifier::{
+    Challenge, DeviceOutcome, Inputs, Outcome, PreparedCollateral, Status, Subject, appraise, evaluate,
+};
 use counting::{COUNTING, documented, verifications};
 use guest::{
     DANGER, EXPORTER, Guest, NONCE, NOW, SPKI, challenge, danger, failures, minting, now, serve, verdict,
@@ -398,7 +400,13 @@ fn devices_that_the_quote_does_not_cover_are_not_looked_at() {
         for check in of_devices {
             assert_eq!(check.status, confide_verifier::Status::NotRun, "{}", check.code);
         }
-        assert!(result.devices.is_empty());
+        let expected = |position| (position, DeviceOutcome::NotRun, None, None);
+        let found: Vec<_> = result
+            .devices
+            .iter()
+            .map(|device| (device.position, device.outcome, device.code, device.facts.clone()))
+            .collect();
+        assert_eq!(found, (0..).take(document.devices.len()).map(expected).collect::<Vec<_>>());
     }
 }
 

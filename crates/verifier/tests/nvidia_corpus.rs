@@ -7,15 +7,16 @@ mod corpus;
 mod devices;
 
 use algorithms::{AWS, RING};
+use aws_lc_rs::signature::{ECDSA_P384_SHA384_ASN1, UnparsedPublicKey};
 use std::collections::BTreeMap;
 
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind as DocumentKind};
 use confide_evidence::nvidia::{DeviceKind, Report};
 use confide_evidence::pem;
-use confide_evidence::x509::Certificate;
+use confide_evidence::x509::{Certificate, KeyAlgorithm};
 use confide_policy::{AppraisalPolicy, NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS, NVIDIA_RIM_ROOTS};
-use confide_verifier::{Algorithms, AttestationResult, Outcome, Status};
+use confide_verifier::{Algorithms, AttestationResult, DeviceOutcome, Outcome, Status};
 use corpus::Item;
 use devices::{With, status};
 use sha2::{Digest as _, Sha256};
@@ -65,12 +66,16 @@ fn genuine_reports_verify_and_broken_ones_do_not() {
             {
                 assert_eq!(status(&result, code), [Status::Pass], "{}: {code}", item.source);
             }
-            assert_eq!(result.devices.len(), 1);
+            let [device] = &result.devices[..] else { panic!("{}", item.source) };
+            assert!(device.facts.is_some(), "{}", item.source);
         } else {
             broken += 1;
             assert_eq!(result.code, Some("device_report_signature"), "{}", item.source);
             assert_eq!(result.outcome, Outcome::Rejected);
-            assert!(result.devices.is_empty(), "no fact is told of a report that does not verify");
+            let [device] = &result.devices[..] else { panic!("{}", item.source) };
+            assert_eq!((device.position, device.outcome), (0, DeviceOutcome::Rejected), "{}", item.source);
+            assert_eq!(device.code, Some("device_report_signature"), "{}", item.source);
+            assert_eq!(device.facts, None, "no fact is told of a report that does not verify");
         }
     }
     eprintln!("{genuine} recorded reports verified, {broken} broken ones rejected");
@@ -84,18 +89,22 @@ fn verdicts_on_single_devices_follow_the_index() {
     let mut switches = 0;
     for item in corpus::items(&folder) {
         let result = appraise(&[device(&item)], &AWS);
+        let [of_device] = &result.devices[..] else { panic!("{}", item.source) };
+        let mode = of_device.facts.as_ref().map(|facts| facts.mode.as_str());
         let expected = match item.expected.get("fwid").map(String::as_str) {
             _ if !item.genuine => Some("device_report_signature"),
             // The 535 driver reports no firmware id; switches never do.
             Some("absent") if item.expected["board"] != "LS10" => Some("device_fwid"),
             // One device of a protected PCIe machine does not make the machine; neither does a switch alone.
-            _ if result.devices[0].mode == "ppcie" || result.devices[0].kind == "nvidia-switch" => {
-                Some("device_topology")
-            }
+            _ if mode == Some("ppcie") || of_device.kind == "nvidia-switch" => Some("device_topology"),
             _ => None,
         };
         assert_eq!(result.code, expected, "{}", item.source);
-        if item.genuine && result.devices[0].kind == "nvidia-switch" {
+        // That a machine is incomplete is not the device's own fault.
+        let own = expected.filter(|code| *code != "device_topology");
+        assert_eq!(of_device.code, own, "{}", item.source);
+        assert_eq!(of_device.outcome == DeviceOutcome::Accepted, own.is_none(), "{}", item.source);
+        if item.genuine && of_device.kind == "nvidia-switch" {
             let mut alone = policy();
             alone.devices.switches_with_gpus = confide_policy::Require::Waive("a switch alone".into());
             assert_eq!(under(&alone, &[device(&item)], &AWS).code, None, "{}", item.source);
@@ -158,6 +167,48 @@ fn a_signer_of_manifests_is_no_trust_anchor() {
     assert!(anchors.len() >= 4 && !anchors.contains(&key.into()));
 }
 
+/// SHA-256 of the key of the one certificate in a file.
+fn key_of(file: &std::path::Path) -> [u8; 32] {
+    let ders = pem::certificates(&std::fs::read(file).unwrap()).unwrap();
+    let [der] = &ders[..] else { panic!("{} certificates in {}", ders.len(), file.display()) };
+    let certificate = Certificate::parse(der).unwrap();
+    assert_eq!(certificate.subject, certificate.issuer, "{}", file.display());
+    let key = UnparsedPublicKey::new(&ECDSA_P384_SHA384_ASN1, &certificate.public_key);
+    key.verify(certificate.tbs(), &certificate.signature).unwrap();
+    Sha256::digest(&certificate.spki).into()
+}
+
+#[test]
+fn the_roots_that_nvidias_tools_carry_are_the_pinned_anchors() {
+    let Some(folder) = corpus::folder_for("the recorded trust anchors of NVIDIA's tools") else { return };
+    for (file, anchors) in [
+        ("nvidia-attestation-sdk/roots/rim_root.crt", NVIDIA_RIM_ROOTS),
+        ("nvidia-nvtrust/roots/verifier_RIM_root.pem", NVIDIA_RIM_ROOTS),
+        ("nvidia-nvtrust/roots/verifier_device_root.pem", NVIDIA_DEVICE_ROOTS),
+    ] {
+        assert_eq!([key_of(&folder.join(file))], *anchors, "{file}");
+    }
+}
+
+#[test]
+fn the_certificate_of_googles_parser_test_is_no_trust_anchor() {
+    let Some(folder) = corpus::folder_for("the certificate of Google's parser test") else { return };
+    let folder = folder.join("google-go-nvattest-tools/rim-parser-cases");
+    let text = std::fs::read_to_string(folder.join("test_valid_root_cert.dat")).unwrap();
+    let ders = pem::certificates(text.as_bytes()).unwrap();
+    let [der] = &ders[..] else { panic!("{} certificates", ders.len()) };
+    // It is that of the signed XML beside it, which is no manifest, and has a key of another kind than any of NVIDIA's.
+    let signed = std::fs::read_to_string(folder.join("valid_signed_xml.xml")).unwrap();
+    let base64: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    let joined: String = signed.split_whitespace().collect();
+    assert!(joined.contains(&format!("<ds:X509Certificate>{base64}</ds:X509Certificate>")));
+    let certificate = Certificate::parse(der).unwrap();
+    assert_eq!(certificate.key_algorithm, KeyAlgorithm::Rsa2048);
+    let key: [u8; 32] = Sha256::digest(&certificate.spki).into();
+    let anchors = [NVIDIA_RIM_ROOTS, NVIDIA_DEVICE_ROOTS, NVIDIA_NRAS_ISSUERS].concat();
+    assert!(!anchors.contains(&key));
+}
+
 fn leaf(item: &Item) -> Vec<u8> {
     confide_evidence::nvidia::DeviceChain::parse(&item.chain).unwrap().leaf().der.clone()
 }
@@ -216,7 +267,10 @@ fn every_flipped_bit_of_a_report_is_noticed() {
             report[position] ^= 1 << (position % 8);
             device.report = report.into();
             let result = with.appraise(&[device]);
-            assert!(result.devices.is_empty(), "{}: a flipped bit at byte {position}", item.source);
+            let [device] = &result.devices[..] else { panic!("{}", item.source) };
+            assert_eq!(device.facts, None, "{}: a flipped bit at byte {position}", item.source);
+            assert_ne!(device.outcome, DeviceOutcome::Accepted);
+            assert_eq!(device.code, result.code, "{}: byte {position}", item.source);
             assert_ne!(result.outcome, Outcome::Accepted);
             flipped += 1;
         }

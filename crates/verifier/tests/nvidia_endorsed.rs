@@ -10,13 +10,14 @@ mod manifests;
 
 use algorithms::AWS;
 use confide_evidence::document::{DeviceEvidence, DeviceKind, NvidiaEndorsements};
-use confide_evidence::nvidia::{Edition, Report, Rim, decoded, device_of, evidence_list};
+use confide_evidence::nvidia::{Activity, Edition, Report, Rim, decoded, device_of, evidence_list};
 use confide_evidence::time::parse_seconds;
 use confide_policy::{AppraisalPolicy, Expect, HexBytes, Loaded, NVIDIA_RIM_ROOTS, Require};
 use confide_simulator::{GpuOptions, SimulatedGpu, SimulatedSwitch, SwitchOptions};
-use confide_verifier::{AttestationResult, Outcome, Status};
+use confide_verifier::{AttestationResult, DeviceFacts, Outcome, Status};
 use devices::{With, status};
 use manifests::{Recorded, Verdict};
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
 /// 2025-08-21T12:00:00Z, when the OCSP answers of the recorded Hopper's device certificates hold.
@@ -72,6 +73,12 @@ fn without_revocation() -> AppraisalPolicy {
     policy
 }
 
+/// What the report of the one device says.
+fn facts(result: &AttestationResult) -> &DeviceFacts {
+    let [device] = &result.devices[..] else { panic!("{} devices", result.devices.len()) };
+    device.facts.as_ref().unwrap()
+}
+
 fn check<'r>(result: &'r AttestationResult, code: &str) -> &'r confide_verifier::Check {
     result.checks.iter().find(|check| check.code == code).unwrap_or_else(|| panic!("no check {code}"))
 }
@@ -97,7 +104,14 @@ fn a_recorded_hopper_is_accepted_with_its_manifests_and_answers() {
     assert_eq!(result.valid_until.as_deref(), Some("2025-08-22T06:47:07Z"), "the first device answer to end");
     let compared = check(&result, "device_measurements");
     assert_eq!(compared.actual.to_string(), "device 0: 32 measurements equal their golden values");
-    assert_eq!(result.devices[0].manifests.len(), 2);
+    let facts = facts(&result);
+    assert_eq!(facts.manifests.len(), 2);
+    assert_eq!(facts.differences.as_deref(), Some(&[][..]));
+    assert_eq!(
+        facts.without_golden_value.as_deref(),
+        Some(&[][..]),
+        "its manifests vouch for all that it measures"
+    );
     assert_eq!(status(&result, "rim_revocation"), [Status::Pass; 2]);
 
     // One clock: the answers of the signers do not hold at the devices' time, and the other way round.
@@ -170,6 +184,7 @@ fn a_recorded_switch_has_all_31_measurements_of_its_manifest() {
     let compared = check(&result, "device_measurements");
     assert_eq!(compared.status, Status::Pass);
     assert_eq!(compared.actual.to_string(), "device 0: 31 measurements equal their golden values");
+    assert_eq!(facts(&result).without_golden_value.as_deref(), Some(&[][..]), "a manifest has all 31");
     assert_eq!(result.code, Some("device_topology"), "a switch without its GPUs is no machine");
     // The index accepts the switch for itself, and so does a policy that says so.
     let mut alone = policy.clone();
@@ -204,6 +219,10 @@ fn a_stale_issue_of_a_manifest_is_named_with_the_index_and_both_values() {
     assert_eq!(result.code, Some("device_rim"));
     let compared = check(&result, "device_measurements");
     assert_eq!(compared.status, Status::Fail);
+    let listed = facts(&result).differences.as_ref().unwrap();
+    let [difference] = &listed[..] else { panic!("{listed:?}") };
+    let version = difference.manifest_version.as_str();
+    assert_eq!((difference.index, version), (9, "96.00.74.00.20"));
     let actual = compared.actual.to_string();
     assert!(actual.starts_with("device 0: 1 of 12 differ: index 9 ("), "{actual}");
     for part in [" is ", ", manifest GH100 96.00.74.00.20, SHA-256 ", " has "] {
@@ -407,13 +426,14 @@ fn every_recorded_manifest_gets_the_verdict_of_the_index() {
         let result = verdict_on(&recorded, &policy, inside);
         if expected == "rim_format" {
             assert_eq!((result.outcome, result.code), (Outcome::Malformed, Some(expected)), "{source}");
-            assert!(rules_of(&result).is_empty() && result.devices[0].manifests.is_empty(), "{source}");
+            assert!(rules_of(&result).is_empty() && facts(&result).manifests.is_empty(), "{source}");
             continue;
         }
-        assert_eq!(result.devices[0].manifests[0].version, recorded.version, "{source}");
+        assert_eq!(facts(&result).manifests[0].version, recorded.version, "{source}");
         if expected == "rim_signature" {
             assert_eq!(rules_of(&result), fails_at(expected), "{source}: {:#?}", result.checks);
             assert_eq!(status(&result, "device_measurements"), [Status::NotRun], "{source}");
+            assert_eq!(facts(&result).differences, None, "{source}");
             continue;
         }
         // Nothing is recorded about revocation, and the policy of this test waives it.
@@ -425,6 +445,23 @@ fn every_recorded_manifest_gets_the_verdict_of_the_index() {
         let compared = check(&result, "device_measurements").actual.to_string();
         let active = format!(" of {} differ", recorded.active);
         assert!(compared.contains(&active), "{source}: {active}: {compared}");
+        // The device's result lists them all, with what the manifest says.
+        let listed = facts(&result).differences.as_ref().unwrap();
+        let told = format!("device 0: {} of {} differ", listed.len(), recorded.active);
+        assert!(compared.starts_with(&told), "{source}: {told}: {compared}");
+        let rim = Rim::parse(&recorded.document).unwrap();
+        for difference in listed {
+            let golden = rim.measurements.iter().find(|golden| golden.index == difference.index).unwrap();
+            assert_eq!(golden.activity, Activity::Active, "{source}");
+            assert_eq!(difference.name, golden.name, "{source}");
+            let values: Vec<_> = difference.golden.iter().map(|value| value.0).collect();
+            assert_eq!(values, golden.alternatives, "{source}");
+            let actual = difference.actual.map(|value| value.0);
+            assert!(actual.is_some_and(|actual| !golden.alternatives.contains(&actual)), "{source}");
+            assert_eq!(difference.manifest_version, recorded.version, "{source}");
+            let digest: [u8; 32] = Sha256::digest(&recorded.document).into();
+            assert_eq!(difference.manifest_sha256.0, digest, "{source}");
+        }
         for outside in [from - 2 * 86_400, until + 2 * 86_400] {
             let result = verdict_on(&recorded, &policy, outside);
             assert_eq!(rules_of(&result), fails_at("rim_validity"), "{source} at {outside}");

@@ -2,13 +2,20 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use algorithms::AWS;
+use confide_evidence::bytes::Bytes;
 use confide_evidence::document::NvidiaEndorsements;
 use confide_evidence::document::{DeviceEvidence, DeviceKind};
-use confide_evidence::nvidia::DeviceChain;
+use confide_evidence::nvidia::{Activity, DeviceChain, Rim};
 use confide_policy::{AppraisalPolicy, Expect, Floor, HexBytes, Loaded, Machine, Machines, Require};
-use confide_simulator::{GpuOptions, SimulatedGpu, SimulatedSwitch, SwitchOptions};
-use confide_verifier::{AttestationResult, Outcome, Status};
+use confide_simulator::{
+    DeviceDeviation, GpuOptions, RimActivity, RimOptions, SimulatedGpu, SimulatedSwitch, SwitchOptions,
+};
+use confide_verifier::{
+    AttestationResult, DeviceOutcome, MAX_DIFFERENCES, MeasurementDifference, Outcome, Status,
+};
 use devices::{With, status};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 mod algorithms;
 mod devices;
@@ -57,13 +64,14 @@ fn a_simulated_gpu_is_accepted_under_the_danger_policy_and_called_simulated() {
     let result = appraise(&[gpu(0)]);
     assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "{:?}", result.checks);
     assert!(result.simulated);
-    let device = &result.devices[0];
-    assert_eq!(
-        (device.kind.as_str(), device.family.as_str(), device.mode.as_str()),
-        ("nvidia-gpu", "GH100", "spt")
-    );
-    assert_eq!(device.driver.as_deref(), Some("580.95.05"));
-    assert_eq!(device.vbios.as_deref(), Some("96.00.D0.00.02"));
+    let [device] = &result.devices[..] else { panic!("one device") };
+    assert_eq!((device.kind, device.outcome, device.code), ("nvidia-gpu", DeviceOutcome::Accepted, None));
+    let facts = device.facts.as_ref().unwrap();
+    assert_eq!((facts.family.as_str(), facts.mode.as_str()), ("GH100", "spt"));
+    assert_eq!(facts.driver.as_deref(), Some("580.95.05"));
+    assert_eq!(facts.vbios.as_deref(), Some("96.00.D0.00.02"));
+    // Without manifests nothing was compared: neither list says that nothing differs.
+    assert_eq!((&facts.differences, &facts.without_golden_value), (&None, &None));
     for code in ["device_rim", "device_revocation"] {
         assert_eq!(status(&result, code), [Status::NotRun], "{code}");
     }
@@ -74,7 +82,9 @@ fn no_ordinary_policy_accepts_a_simulated_gpu() {
     for policy in [AppraisalPolicy::inspect(), AppraisalPolicy::client()] {
         let result = under(&policy, &[gpu(0)], NOW);
         assert_eq!(result.code, Some("device_root_anchor"), "{}", policy.name);
-        assert!(result.devices.is_empty());
+        let [device] = &result.devices[..] else { panic!("one device") };
+        assert_eq!((device.outcome, device.code), (DeviceOutcome::Rejected, result.code));
+        assert_eq!(device.facts, None, "nothing is told of a report that nobody vouches for");
     }
 }
 
@@ -96,7 +106,8 @@ fn a_replayed_nonce_is_refused() {
     let gpu = SimulatedGpu::new(0).unwrap();
     let result = appraise(&[evidence(&gpu, 1)]);
     assert_eq!(result.code, Some("device_nonce"));
-    assert_eq!(result.devices.len(), 1, "the device itself is authentic");
+    assert!(result.devices[0].facts.is_some(), "the device itself is authentic");
+    assert_eq!(result.devices[0].code, Some("device_nonce"));
 }
 
 #[test]
@@ -167,9 +178,103 @@ fn two_gpus_are_accepted_and_the_same_one_twice_is_not() {
     let (first, second) = (SimulatedGpu::new(0).unwrap(), SimulatedGpu::new(1).unwrap());
     assert_eq!(appraise(&[evidence(&first, 0), evidence(&second, 1)]).code, None);
     assert_eq!(appraise(&[evidence(&first, 0), evidence(&first, 1)]).code, Some("device_distinct"));
-    let again = SimulatedGpu::new(0).unwrap();
+    // Other certificates of the same device.
+    let mut options = GpuOptions::hopper(0);
+    options.leaf_window.from += 1;
+    let again = SimulatedGpu::with_options(options).unwrap();
+    assert_ne!(again.certificates()[0], first.certificates()[0]);
     let result = appraise(&[evidence(&first, 0), evidence(&again, 1)]);
-    assert_eq!(result.code, Some("device_distinct"), "other certificates of the same device");
+    assert_eq!(result.code, Some("device_distinct"));
+}
+
+#[test]
+fn each_identity_of_a_device_occurs_once() {
+    let first = SimulatedGpu::new(0).unwrap();
+    for (deviation, shared) in [
+        (DeviceDeviation { leaf_key_seed: Some(0), ..DeviceDeviation::default() }, "key"),
+        (DeviceDeviation { leaf_serial_seed: Some(0), ..DeviceDeviation::default() }, "serial"),
+        (DeviceDeviation { brom_seed: Some(0), ..DeviceDeviation::default() }, "BROM serial"),
+    ] {
+        let options = GpuOptions { deviation: Box::new(deviation), ..GpuOptions::hopper(1) };
+        let second = SimulatedGpu::with_options(options).unwrap();
+        // The other two are its own.
+        let identities = |gpu: &SimulatedGpu| {
+            let chain = DeviceChain::parse(gpu.chain_pem().as_bytes()).unwrap();
+            let (leaf, brom) = (chain.leaf(), chain.brom());
+            [
+                ("key", leaf.spki.clone()),
+                ("serial", leaf.serial.clone()),
+                ("BROM serial", brom.serial.clone()),
+            ]
+        };
+        let same: Vec<&str> = identities(&first)
+            .iter()
+            .zip(&identities(&second))
+            .filter(|(one, other)| one == other)
+            .map(|(one, _)| one.0)
+            .collect();
+        assert_eq!(same, [shared]);
+        assert_eq!(appraise(&[evidence(&second, 0)]).code, None, "{shared}: it is a device");
+        let result = appraise(&[evidence(&first, 0), evidence(&second, 1)]);
+        assert_eq!(result.code, Some("device_distinct"), "{shared}");
+        let check = result.checks.iter().find(|check| check.code == "device_distinct").unwrap();
+        assert_eq!(check.actual.to_string(), format!("device 1 has the {shared} of another"));
+        // Each by itself is as it should be.
+        assert!(result.devices.iter().all(|device| device.outcome == DeviceOutcome::Accepted), "{shared}");
+    }
+}
+
+/// The text of the check of the family, on a device with these certificates.
+fn family(device: DeviceEvidence) -> (Status, String) {
+    let result = appraise(&[device]);
+    let check = result.checks.into_iter().find(|check| check.code == "device_family").unwrap();
+    (check.status, check.actual.to_string())
+}
+
+#[test]
+fn each_name_and_number_of_the_certificates_is_that_of_the_chip_that_reports() {
+    let name = |name: &str| Some(name.to_owned());
+    let none = DeviceDeviation::default;
+    for (deviation, expected) in [
+        (none(), Ok("GH100")),
+        (
+            DeviceDeviation { leaf_name: name("GH200 A01 GSP FMC LF"), ..none() },
+            Err("an unknown family, GH200 A01 GSP FMC LF SIMULATED"),
+        ),
+        (
+            DeviceDeviation { brom_name: name("GB100 A01 GSP BROM"), ..none() },
+            Err("a certificate for GH100 under GB100 A01 GSP BROM SIMULATED"),
+        ),
+        (
+            DeviceDeviation { leaf_name: name("GH100 A01 FSP FMC LF"), ..none() },
+            Err("a key of another unit than the GSP: GH100 A01 FSP FMC LF SIMULATED"),
+        ),
+        (
+            DeviceDeviation {
+                leaf_name: name("LS_10 A01 GSP FMC LF"),
+                brom_name: name("LS_10 A01 GSP BROM"),
+                ..none()
+            },
+            Err("the report of another kind of device than LS_10"),
+        ),
+        (
+            DeviceDeviation { brom_serial_prefix: Some(0x50), ..none() },
+            Err("the report of another kind of device than GH100"),
+        ),
+        (
+            DeviceDeviation { brom_serial_prefix: Some(0x42), ..none() },
+            Err("the report of another kind of device than GH100"),
+        ),
+    ] {
+        let options = GpuOptions { deviation: Box::new(deviation), ..GpuOptions::hopper(0) };
+        let gpu = SimulatedGpu::with_options(options).unwrap();
+        let expected = match expected {
+            Ok(text) => (Status::Pass, format!("device 0: {text}")),
+            Err(text) => (Status::Fail, format!("device 0: {text}")),
+        };
+        assert_eq!(family(evidence(&gpu, 0)), expected);
+    }
+    assert_eq!(family(switch(|_| ())), (Status::Pass, "device 0: LS_10".to_owned()));
 }
 
 #[test]
@@ -201,24 +306,30 @@ fn devices_by_themselves_must_be_of_one_registered_machine() {
     }
 }
 
-/// A GPU with other values at these indices, and the verdict on it with the manifests of an unchanged one.
+/// The check of [`mismatched`].
 fn mismatch(indices: &[u8]) -> confide_verifier::Check {
+    let (result, _) = mismatched(indices);
+    result.checks.into_iter().find(|check| check.code == "device_measurements").unwrap()
+}
+
+/// A GPU with other values at these indices: the verdict on it with the manifests of an unchanged one, and these.
+fn mismatched(indices: &[u8]) -> (AttestationResult, Vec<Vec<u8>>) {
     let measurements = indices.iter().map(|index| (*index, [0xaa; 48])).collect();
     let gpu = SimulatedGpu::with_options(GpuOptions { measurements, ..GpuOptions::hopper(0) }).unwrap();
     let time = u64::try_from(NOW).unwrap();
-    let rims = gpu.rims(time).iter().map(|rim| rim.encode().unwrap().into()).collect();
+    let rims: Vec<Vec<u8>> = gpu.rims(time).iter().map(|rim| rim.encode().unwrap()).collect();
+    let given = rims.iter().cloned().map(Into::into).collect();
     let mut policy = danger();
     policy.devices.rim = Require::Required;
     let with = With {
         nonces: vec![nonce(0)],
-        endorsements: NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims },
+        endorsements: NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims: given },
         policy: &policy,
         algorithms: &AWS,
         now: NOW,
         rim_at: None,
     };
-    let result = with.appraise(&[evidence(&gpu, 0)]);
-    result.checks.into_iter().find(|check| check.code == "device_measurements").unwrap()
+    (with.appraise(&[evidence(&gpu, 0)]), rims)
 }
 
 #[test]
@@ -266,6 +377,117 @@ fn a_mismatch_names_every_index_that_differs() {
     assert!(all.starts_with("device 0: 33 of 33 differ: "), "{all}");
     let (_, indices) = all.rsplit_once("; 29 more differ, of index ").unwrap();
     assert_eq!(indices.split(", ").count(), 29, "{all}");
+}
+
+#[test]
+fn the_result_of_a_device_lists_every_difference_with_its_values_and_its_manifest() {
+    let all: Vec<u8> = (0..64).collect();
+    for indices in [&[][..], &[9], &[4, 5, 6, 8, 9, 22], &all[..]] {
+        let (result, rims) = mismatched(indices);
+        let [device] = &result.devices[..] else { panic!("one device") };
+        let facts = device.facts.as_ref().unwrap();
+        let mut expected = Vec::new();
+        for document in &rims {
+            let rim = Rim::parse(document).unwrap();
+            let active = rim.measurements.iter().filter(|golden| golden.activity == Activity::Active);
+            // The decoder is off, so that the value of index 35 is not compared.
+            for golden in active.filter(|golden| indices.contains(&golden.index) && golden.index != 35) {
+                expected.push(MeasurementDifference {
+                    index: golden.index,
+                    name: golden.name.clone(),
+                    golden: golden.alternatives.iter().copied().map(Bytes).collect(),
+                    actual: Some(Bytes([0xaa; 48])),
+                    manifest_version: rim.colloquial_version.clone(),
+                    manifest_sha256: Bytes(Sha256::digest(document).into()),
+                });
+            }
+        }
+        let differences = facts.differences.as_ref().unwrap();
+        assert_eq!(*differences, expected, "{indices:?}");
+        assert!(differences.len() <= MAX_DIFFERENCES);
+        if indices.len() == 64 {
+            assert_eq!(differences.len(), 33);
+        }
+        let code = if indices.is_empty() { None } else { Some("device_measurements") };
+        assert_eq!((result.code, device.code), (code, code), "{indices:?}");
+        // So does the JSON, whatever the check's text leaves out.
+        let verdict: Value = serde_json::from_str(&result.to_json()).unwrap();
+        let listed = verdict["devices"][0]["differences"].as_array().unwrap();
+        assert_eq!(listed.len(), expected.len());
+        for (listed, expected) in listed.iter().zip(&expected) {
+            assert_eq!(listed["index"], expected.index);
+            assert_eq!(listed["name"], *expected.name);
+            assert_eq!(listed["golden"].as_array().unwrap().len(), expected.golden.len());
+            assert_eq!(listed["actual"], "aa".repeat(48));
+            assert_eq!(listed["manifest_version"], *expected.manifest_version);
+            assert_eq!(listed["manifest_sha256"], expected.manifest_sha256.to_string());
+        }
+    }
+}
+
+#[test]
+fn blocks_that_hold_a_value_for_which_nobody_vouches_are_listed() {
+    let without = |indices: &[u8]| {
+        let (result, _) = mismatched(indices);
+        result.devices[0].facts.as_ref().unwrap().without_golden_value.clone().unwrap()
+    };
+    let usual = [47, 48, 49, 50, 51, 52];
+    assert_eq!(without(&[]), usual);
+    // In the order of the indices; values that differ from golden ones are listed elsewhere.
+    assert_eq!(without(&[60, 13, 9]), [&[13][..], &usual, &[60]].concat());
+    let (result, _) = mismatched(&[60, 13]);
+    assert_eq!((result.outcome, result.code), (Outcome::Accepted, None), "they are told, and refuse nothing");
+    // Every index is in one of the two sets, but for 35: it has a golden value and is not compared.
+    let all: Vec<u8> = (0..64).collect();
+    let (result, _) = mismatched(&all);
+    let facts = result.devices[0].facts.as_ref().unwrap();
+    let differing = facts.differences.as_ref().unwrap().iter().map(|difference| difference.index);
+    let mut both: Vec<u8> = differing.chain(without(&all)).collect();
+    both.sort_unstable();
+    assert_eq!(both, all.into_iter().filter(|index| *index != 35).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_golden_value_for_a_block_that_a_report_does_not_have_is_a_mismatch() {
+    let switch = SimulatedSwitch::new(0).unwrap();
+    let mut rim = switch.rim(u64::try_from(NOW).unwrap());
+    let golden = rim.measurement(31).unwrap();
+    (golden.activity, golden.alternatives) = (RimActivity::Active, vec![[7; 48], [0; 48]]);
+    let mut policy = danger();
+    policy.devices.vbios_floor = Floor::Waive("a switch has none in this test".into());
+    policy.devices.switches_with_gpus = Require::Waive("switches alone".into());
+    let verdict = |rim: &RimOptions| {
+        let rims = vec![rim.encode().unwrap().into()];
+        let with = With {
+            nonces: vec![nonce(0)],
+            endorsements: NvidiaEndorsements { crls: Vec::new(), ocsp: Vec::new(), rims },
+            policy: &policy,
+            algorithms: &AWS,
+            now: NOW,
+            rim_at: None,
+        };
+        let device = DeviceEvidence {
+            kind: DeviceKind::NvidiaSwitch,
+            chain: switch.chain_pem().into_bytes().into(),
+            report: switch.report(nonce(0)).into(),
+        };
+        with.appraise(&[device])
+    };
+    assert_eq!(verdict(&switch.rim(u64::try_from(NOW).unwrap())).code, None);
+    let result = verdict(&rim);
+    assert_eq!(result.code, Some("device_measurements"));
+    let check = result.checks.iter().find(|check| check.code == "device_measurements").unwrap();
+    let told = check.actual.to_string();
+    let start =
+        "device 0: 1 of 32 differ: index 31 (Measurement_31) is in no block of the report, manifest LS10 ";
+    assert!(told.starts_with(start), "{told}");
+    let differences = result.devices[0].facts.as_ref().unwrap().differences.as_ref().unwrap();
+    let [difference] = &differences[..] else { panic!("{differences:?}") };
+    assert_eq!((difference.index, difference.actual), (31, None));
+    assert_eq!(difference.golden, [Bytes([7; 48]), Bytes([0; 48])]);
+    // One that is not active says nothing.
+    rim.measurement(31).unwrap().activity = RimActivity::Inactive;
+    assert_eq!(verdict(&rim).code, None);
 }
 
 /// A switch of a simulated machine, changed.
@@ -317,8 +539,8 @@ fn svn_and_flags_of_the_certificate_are_told() {
     let facts = |options| {
         let gpu = SimulatedGpu::with_options(options).unwrap();
         let result = under(&danger(), &[evidence(&gpu, 0)], NOW);
-        let device = &result.devices[0];
-        (device.svn.clone(), device.tcb_flags.clone())
+        let facts = result.devices[0].facts.clone().unwrap();
+        (facts.svn, facts.tcb_flags)
     };
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     assert_eq!(facts(GpuOptions::hopper(0)), (None, vec![]), "its certificate has no TcbInfo");
@@ -403,6 +625,9 @@ fn unsupported_and_malformed_reports_have_outcomes_of_their_own() {
     for (report, outcome) in cases {
         let result = with(report);
         assert_eq!((result.outcome, result.code), (outcome, Some("device_report_format")));
+        let of_device =
+            if outcome == Outcome::Malformed { DeviceOutcome::Malformed } else { DeviceOutcome::Unsupported };
+        assert_eq!((result.devices[0].outcome, result.devices[0].code), (of_device, result.code));
     }
 }
 

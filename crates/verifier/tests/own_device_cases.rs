@@ -122,6 +122,17 @@ fn differences(case: &Value, verdict: &Value) -> Vec<String> {
             wrong.push(format!("{name} {field}: {}", verdict[field]));
         }
     }
+    if let Some(devices) = expected.get("devices") {
+        let (devices, found) = (devices.as_array().unwrap(), verdict["devices"].as_array().unwrap());
+        assert_eq!(devices.len(), found.len(), "{name}");
+        for (position, (device, found)) in devices.iter().zip(found).enumerate() {
+            for (field, value) in device.as_object().unwrap() {
+                if found.get(field) != Some(value) {
+                    wrong.push(format!("{name} device {position} {field}: {:?}", found.get(field)));
+                }
+            }
+        }
+    }
     for (code, status) in expected["checks"].as_object().into_iter().flatten() {
         let checks = verdict["checks"].as_array().unwrap().iter();
         let found: Vec<&Value> =

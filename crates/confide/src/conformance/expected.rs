@@ -2,7 +2,7 @@
 
 use super::case::present;
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// What must hold of the verdict. What a case leaves out may be anything.
@@ -24,6 +24,9 @@ pub(super) struct Expected {
     /// Whether the verdict says that the evidence is simulated.
     #[serde(default, deserialize_with = "present")]
     simulated: Option<bool>,
+    /// Fields of the result of each device, in order: those that stand here, the others may be anything.
+    #[serde(default, deserialize_with = "present")]
+    devices: Option<Vec<Map<String, Value>>>,
     /// The status of each check of these codes.
     #[serde(default)]
     checks: BTreeMap<String, Status>,
@@ -110,11 +113,28 @@ impl Expected {
         if self.simulated.is_some_and(|expected| verdict["simulated"] != expected) {
             found.push(format!("simulated: found {}", verdict["simulated"]));
         }
+        found.extend(self.devices.iter().flat_map(|expected| devices_differ(expected, &verdict["devices"])));
         found.extend(
             self.checks.iter().filter_map(|(code, expected)| check_differs(code, *expected, verdict)),
         );
         found
     }
+}
+
+fn devices_differ(expected: &[Map<String, Value>], found: &Value) -> Vec<String> {
+    let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
+    if found.len() != expected.len() {
+        return vec![format!("devices: expected {}, found {}", expected.len(), found.len())];
+    }
+    let differs = |(position, (expected, found)): (usize, (&Map<String, Value>, &Value))| {
+        let fields = expected.iter().filter(|(field, value)| found.get(field) != Some(value));
+        let told = fields.map(|(field, value)| match found.get(field) {
+            Some(found) => format!("device {position} {field}: expected {value}, found {found}"),
+            None => format!("device {position} {field}: expected {value}, found no such field"),
+        });
+        told.collect::<Vec<_>>()
+    };
+    expected.iter().zip(found).enumerate().flat_map(differs).collect()
 }
 
 fn check_differs(code: &str, expected: Status, verdict: &Value) -> Option<String> {
@@ -158,6 +178,7 @@ mod tests {
         let verdict = json!({
             "outcome": "rejected", "code": "td_debug", "tcb_status": null, "advisory_ids": ["A", "B"],
             "simulated": true,
+            "devices": [{ "position": 0, "code": null }, { "position": 1, "code": "device_mode", "differences": [7] }],
             "checks": [
                 { "code": "td_debug", "status": "fail" },
                 { "code": "device_nonce", "status": "pass" }, { "code": "device_nonce", "status": "fail" },
@@ -172,6 +193,7 @@ mod tests {
         let all = json!({
             "outcome": ["malformed", "rejected"], "code": "td_debug", "tcb_status": null,
             "advisory_ids": ["A", "B"], "simulated": true, "checks": { "td_debug": "fail", "mr_td": "absent" },
+            "devices": [{ "code": null }, { "position": 1, "differences": [7] }],
         });
         assert_eq!(differences(all), Vec::<String>::new());
     }
@@ -190,6 +212,15 @@ mod tests {
                 "advisory_ids: expected B, A, found A, B",
             ),
             (json!({ "outcome": "rejected", "simulated": false }), "simulated: found true"),
+            (json!({ "outcome": "rejected", "devices": [{}] }), "devices: expected 1, found 2"),
+            (
+                json!({ "outcome": "rejected", "devices": [{}, { "position": 1, "differences": [7, 8] }] }),
+                "device 1 differences: expected [7,8], found [7]",
+            ),
+            (
+                json!({ "outcome": "rejected", "devices": [{ "differences": null }, {}] }),
+                "device 0 differences: expected null, found no such field",
+            ),
             (
                 json!({ "outcome": "rejected", "checks": { "td_debug": "pass" } }),
                 "check td_debug: expected pass, found fail",
@@ -209,8 +240,14 @@ mod tests {
 
     #[test]
     fn expectations_that_say_nothing_are_refused() {
-        for expected in [json!({}), json!({ "outcome": [] }), json!({ "outcome": "good" }), json!({ "x": 1 })]
-        {
+        for expected in [
+            json!({}),
+            json!({ "outcome": [] }),
+            json!({ "outcome": "good" }),
+            json!({ "x": 1 }),
+            json!({ "outcome": "rejected", "devices": [7] }),
+            json!({ "outcome": "rejected", "devices": null }),
+        ] {
             assert!(serde_json::from_value::<Expected>(expected.clone()).is_err(), "{expected}");
         }
     }

@@ -134,7 +134,6 @@ fn shown_report(report: &Report<'_>) -> Value {
             DeviceKind::Switch => "switch",
         },
         "nonce": hex::encode(report.nonce),
-        "slot": report.slot,
         "mode": report.mode().map(mode),
         "driver_version": opaque.driver_version,
         "vbios_version": opaque.vbios_version,

@@ -16,6 +16,8 @@ const GET_MEASUREMENTS: u8 = 0xe0;
 const SIGNATURE_REQUESTED: u8 = 0x01;
 /// Request parameter 2: all measurement blocks.
 const ALL_BLOCKS: u8 = 0xff;
+/// SlotIDParam of the request: a device has one certificate chain, in the first slot.
+const SLOT: u8 = 0;
 /// SPDM response code MEASUREMENTS (DSP0274 1.1.0 table 33).
 const MEASUREMENTS: u8 = 0x60;
 /// Length of a measurement block: a seven-byte header and a SHA-384 value.
@@ -126,8 +128,6 @@ pub struct Report<'a> {
     pub kind: DeviceKind,
     /// The nonce of the request: the caller's, unchanged.
     pub nonce: &'a [u8; 32],
-    /// Slot of the certificate chain that signs.
-    pub slot: u8,
     /// The measurement blocks, with indices from 1 without gaps.
     pub blocks: Vec<Block<'a>>,
     /// The responder's own nonce, which only makes signatures differ.
@@ -150,7 +150,7 @@ impl<'a> Report<'a> {
             return Err(ReportError::TooLarge(input.len()));
         }
         let mut reader = Reader::new(input);
-        let (nonce, slot) = request(&mut reader)?;
+        let nonce = request(&mut reader)?;
         let (kind, blocks) = measurements(&mut reader)?;
         let responder_nonce = reader.array().map_err(truncated("responder nonce"))?;
         let size = reader.u16().map_err(truncated("opaque length"))?;
@@ -161,7 +161,7 @@ impl<'a> Report<'a> {
             return Err(ReportError::TrailingBytes(reader.rest().len()));
         }
         let opaque = Opaque::parse(opaque, kind)?;
-        Ok(Self { kind, nonce, slot, blocks, responder_nonce, opaque, signed, signature })
+        Ok(Self { kind, nonce, blocks, responder_nonce, opaque, signed, signature })
     }
 
     /// The mode of a GPU by its signed fields; `None` where they do not say.
@@ -171,15 +171,15 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The GET_MEASUREMENTS request: nonce and slot.
-fn request<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8; 32], u8), ReportError> {
+/// The GET_MEASUREMENTS request: its nonce.
+fn request<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8; 32], ReportError> {
     version(reader, "request version")?;
     exactly(reader, "request code", GET_MEASUREMENTS)?;
     exactly(reader, "request parameter 1", SIGNATURE_REQUESTED)?;
     exactly(reader, "request parameter 2", ALL_BLOCKS)?;
     let nonce = reader.array().map_err(truncated("nonce"))?;
-    let [slot] = *reader.array().map_err(truncated("slot"))?;
-    Ok((nonce, slot))
+    exactly(reader, "slot", SLOT)?;
+    Ok(nonce)
 }
 
 /// The MEASUREMENTS response up to and including the measurement record.

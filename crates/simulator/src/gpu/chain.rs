@@ -96,11 +96,31 @@ impl Family {
     }
 }
 
+/// What a device's own two certificates say that its family and seed do not. By default nothing.
+///
+/// A seed stands for another device of the family: what follows from it is then that device's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceDeviation {
+    /// Whose key the leaf certificate is for, and signs reports.
+    pub leaf_key_seed: Option<u64>,
+    /// Whose serial number the leaf certificate bears.
+    pub leaf_serial_seed: Option<u64>,
+    /// Whose BROM, key and certificate, issues the leaf certificate.
+    pub brom_seed: Option<u64>,
+    /// The leaf certificate's common name, before the word that says that it is simulated.
+    pub leaf_name: Option<String>,
+    /// The BROM certificate's, likewise.
+    pub brom_name: Option<String>,
+    /// First byte of the BROM certificate's serial number, 0x01 to 0x7f: 0x41 says a GPU, 0x50 a switch.
+    pub brom_serial_prefix: Option<u8>,
+}
+
 /// What a device's own two certificates say.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     pub(super) family: Family,
     pub(super) seed: u64,
+    pub(super) deviation: DeviceDeviation,
     pub(super) fwid: [u8; 48],
     /// svn and flags of TcbInfo, of Blackwell alone.
     pub(super) tcb: (u8, [u8; 4]),
@@ -111,15 +131,28 @@ pub(super) struct Identity {
     pub(super) flawed: Option<FlawedCertificate>,
 }
 
+impl Identity {
+    /// The seed that the BROM follows from.
+    fn brom_seed(&self) -> u64 {
+        self.deviation.brom_seed.unwrap_or(self.seed)
+    }
+
+    /// The keys of BROM and leaf.
+    pub(super) fn keys(&self) -> Result<[SigningKey; 2], SimulatorError> {
+        let key = |of, seed| SigningKey::derive(Curve::P384, &self.family.label(of), seed);
+        let leaf = self.deviation.leaf_key_seed.unwrap_or(self.seed);
+        Ok([key("BROM key", self.brom_seed())?, key("FMC key", leaf)?])
+    }
+}
+
 /// The device's PDI.
 pub(super) fn pdi(family: Family, seed: u64) -> [u8; 8] {
     seeded_array(&family.label("PDI"), seed)
 }
 
-/// The chain, DER, leaf first.
+/// The chain, DER, leaf first, for the keys of BROM and leaf.
 pub(super) fn issue(
-    brom: &SigningKey,
-    leaf: &SigningKey,
+    [brom, leaf]: &[SigningKey; 2],
     identity: &Identity,
 ) -> Result<Vec<Vec<u8>>, SimulatorError> {
     let [provisioner, above] = identity.family.authorities();
@@ -134,8 +167,9 @@ pub(super) fn issue(
 
 fn brom_certificate(identity: &Identity) -> Result<CertificateParams, SimulatorError> {
     let family = identity.family;
-    let serial = [&[family.serial_prefix()][..], &pdi(family, identity.seed)].concat();
-    let name = format!("{} A01 {} BROM SIMULATED", family.name(), family.processor());
+    let prefix = identity.deviation.brom_serial_prefix.unwrap_or(family.serial_prefix());
+    let serial = [&[prefix][..], &pdi(family, identity.brom_seed())].concat();
+    let name = common_name(identity.deviation.brom_name.as_ref(), family, "BROM");
     let mut params = device_certificate(&name, &serial, family.window())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
@@ -144,10 +178,11 @@ fn brom_certificate(identity: &Identity) -> Result<CertificateParams, SimulatorE
 
 fn leaf_certificate(brom: &SigningKey, identity: &Identity) -> Result<CertificateParams, SimulatorError> {
     let family = identity.family;
-    let mut serial: [u8; 20] = seeded_array(&family.label("FMC serial"), identity.seed);
+    let seed = identity.deviation.leaf_serial_seed.unwrap_or(identity.seed);
+    let mut serial: [u8; 20] = seeded_array(&family.label("FMC serial"), seed);
     // Positive and of full length in DER.
     serial[0] = serial[0] & 0x3f | 0x40;
-    let name = format!("{} A01 {} FMC LF SIMULATED", family.name(), family.processor());
+    let name = common_name(identity.deviation.leaf_name.as_ref(), family, "FMC LF");
     let mut params = device_certificate(&name, &serial, identity.leaf_window)?;
     params.key_usages = vec![match identity.leaf_usage {
         LeafUsage::DigitalSignature => KeyUsagePurpose::DigitalSignature,
@@ -173,6 +208,12 @@ fn leaf_certificate(brom: &SigningKey, identity: &Identity) -> Result<Certificat
     params.custom_extensions =
         vec![CustomExtension::from_oid_content(&SUBJECT_KEY_IDENTIFIER, der::octets(&serial)), fwid];
     Ok(params)
+}
+
+/// The common name that is chosen, or the usual one.
+fn common_name(chosen: Option<&String>, family: Family, of: &str) -> String {
+    let usual = || format!("{} A01 {} {of}", family.name(), family.processor());
+    chosen.cloned().unwrap_or_else(usual) + " SIMULATED"
 }
 
 /// What leaf and BROM certificate share.

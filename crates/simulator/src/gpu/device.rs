@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::{Family, Identity};
+use super::chain::{DeviceDeviation, Family, Identity};
 use super::flaw::FlawedCertificate;
 use super::golden::Golden;
 use super::report::Report;
 use super::rim::{RimOptions, RimProduct};
 use super::{chain, report};
-use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
 use crate::tdx::simulated_measurement;
 use crate::text::{certificate_pem, hex_upper};
@@ -159,6 +158,8 @@ pub struct GpuOptions {
     pub leaf_window: Window,
     /// What is wrong with one certificate of the chain.
     pub flawed: Option<FlawedCertificate>,
+    /// What leaf and BROM certificate say that chip and seed do not.
+    pub deviation: Box<DeviceDeviation>,
 }
 
 impl GpuOptions {
@@ -194,6 +195,7 @@ impl GpuOptions {
             leaf_usage: LeafUsage::DigitalSignature,
             leaf_window: Family::Gh100.window(),
             flawed: None,
+            deviation: Box::default(),
         }
     }
 
@@ -363,6 +365,7 @@ impl SimulatedGpu {
         let identity = Identity {
             family,
             seed: options.seed,
+            deviation: (*options.deviation).clone(),
             fwid: options.certificate_fwid,
             tcb: (options.tcb_svn, options.tcb_flags),
             fwid_key: options.fwid_key,
@@ -370,9 +373,9 @@ impl SimulatedGpu {
             leaf_window: options.leaf_window,
             flawed: options.flawed,
         };
-        let brom_key = SigningKey::derive(Curve::P384, &family.label("BROM key"), options.seed)?;
-        let leaf_key = SigningKey::derive(Curve::P384, &family.label("FMC key"), options.seed)?;
-        let chain = chain::issue(&brom_key, &leaf_key, &identity)?;
+        let keys = identity.keys()?;
+        let chain = chain::issue(&keys, &identity)?;
+        let [_, leaf_key] = keys;
         Ok(Self { options, leaf_key, chain })
     }
 
@@ -406,7 +409,8 @@ impl SimulatedGpu {
     /// The device's eight-byte PDI, which its BROM certificate's serial number carries.
     #[must_use]
     pub fn pdi(&self) -> [u8; 8] {
-        chain::pdi(self.options.certificate_chip.family(), self.options.seed)
+        let seed = self.options.deviation.brom_seed.unwrap_or(self.options.seed);
+        chain::pdi(self.options.certificate_chip.family(), seed)
     }
 
     /// The manifests of the driver and of the VBIOS, which match the report of a device without edited measurements,

@@ -16,6 +16,7 @@ mod rim_signer;
 mod switch;
 
 pub use c14n::{CanonicalRim, canonical_rim};
+pub use chain::DeviceDeviation;
 pub use crl::{GpuCrlFlaw, GpuCrlHash, GpuRevocation, GpuRevocationList};
 pub use device::{FwidKey, GpuChip, GpuOptions, LeafUsage, SimulatedGpu};
 pub use flaw::{CertificateFlaw, FlawedCertificate};

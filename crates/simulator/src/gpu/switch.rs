@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::chain::{Family, Identity};
+use super::chain::{DeviceDeviation, Family, Identity};
 use super::device::{FwidKey, LeafUsage};
 use super::golden::Golden;
 use super::report::Report;
 use super::rim::{RimOptions, RimProduct};
 use super::{chain, report};
 use crate::SimulatorError;
-use crate::ecdsa::Curve;
 use crate::keys::{SigningKey, seeded_array};
 use crate::tdx::simulated_measurement;
 use crate::text::certificate_pem;
@@ -150,6 +149,7 @@ impl SimulatedSwitch {
         let identity = Identity {
             family: Family::Ls10,
             seed: options.seed,
+            deviation: DeviceDeviation::default(),
             fwid: options.certificate_fwid,
             tcb: (0, [0; 4]),
             fwid_key: FwidKey::Brom,
@@ -157,9 +157,9 @@ impl SimulatedSwitch {
             leaf_window: Family::Ls10.window(),
             flawed: None,
         };
-        let brom_key = SigningKey::derive(Curve::P384, &Family::Ls10.label("BROM key"), options.seed)?;
-        let leaf_key = SigningKey::derive(Curve::P384, &Family::Ls10.label("FMC key"), options.seed)?;
-        let chain = chain::issue(&brom_key, &leaf_key, &identity)?;
+        let keys = identity.keys()?;
+        let chain = chain::issue(&keys, &identity)?;
+        let [_, leaf_key] = keys;
         Ok(Self { options, leaf_key, chain })
     }
 

@@ -4,7 +4,7 @@ use super::chain;
 use super::endorsements::Firmware;
 use super::known::Known;
 use super::manifest::{self, Assessed, Held, Manifests, Means, Unknown};
-use super::measurements::{self, Mismatch};
+use super::measurements::{self, Comparison, Mismatch};
 use super::revocation;
 use crate::check::{Checks, Rule, Status};
 use crate::platform::listed_as;
@@ -68,6 +68,17 @@ pub(super) enum Compared {
     Different,
     /// There is no manifest, or one that does not hold.
     NotRun,
+}
+
+/// What came of a device's measurements, and what its result says of them.
+pub(super) struct Measured {
+    pub(super) compared: Compared,
+    /// Nothing where they were not compared.
+    comparison: Option<Comparison>,
+}
+
+impl Measured {
+    const NOT_RUN: Self = Self { compared: Compared::NotRun, comparison: None };
 }
 
 /// A device whose chain and report signature hold.
@@ -346,7 +357,7 @@ impl Device<'_> {
         chosen: &Chosen<'_, '_>,
         means: &Means<'_>,
         checks: &mut Checks,
-    ) -> Compared {
+    ) -> Measured {
         let name = format!("device {}", self.position);
         let [driver, vbios] = chosen;
         let missing = [
@@ -374,25 +385,33 @@ impl Device<'_> {
         }
         if found.is_empty() {
             checks.not_run(&rules::DEVICE_MEASUREMENTS, format!("{name}: there is no manifest"));
-            return Compared::NotRun;
+            return Measured::NOT_RUN;
         }
         if !found.iter().all(|found| found.holds()) {
             let why = format!("{name}: not reached: a manifest does not hold");
             checks.not_run(&rules::DEVICE_MEASUREMENTS, why);
-            return Compared::NotRun;
+            return Measured::NOT_RUN;
         }
         let manifests: Vec<_> = found.iter().map(|found| found.manifest).collect();
-        match measurements::compare(&self.report, &manifests) {
-            Ok(actual) => {
-                checks.pass(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
+        let comparison = match measurements::compare(&self.report, &manifests) {
+            Ok(comparison) => comparison,
+            Err(actual) => {
+                checks.fail(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
+                return Measured { compared: Compared::Different, comparison: None };
+            }
+        };
+        let compared = match &comparison.mismatch {
+            None => {
+                checks.pass(&rules::DEVICE_MEASUREMENTS, format!("{name}: {}", comparison.equal()));
                 Compared::Same
             }
-            Err(Mismatch { actual, remedy }) => {
+            Some(Mismatch { actual, remedy }) => {
                 checks.fail(&rules::DEVICE_MEASUREMENTS, format!("{name}: {actual}"));
-                checks.advise(|| remedy);
+                checks.advise(|| remedy.clone());
                 Compared::Different
             }
-        }
+        };
+        Measured { compared, comparison: Some(comparison) }
     }
 
     /// What tells the machine whose first device it is from others: SHA-256 of the leaf's SubjectPublicKeyInfo.
@@ -548,7 +567,9 @@ impl Device<'_> {
     }
 
     /// Facts of the device, none of which counts where its checks fail.
-    pub(super) fn facts(&self, chosen: &Chosen<'_, '_>) -> DeviceFacts {
+    pub(super) fn facts(&self, chosen: &Chosen<'_, '_>, measured: Measured) -> DeviceFacts {
+        let comparison = measured.comparison.map(|found| (found.differences, found.without_golden_value));
+        let (differences, without_golden_value) = comparison.unzip();
         DeviceFacts {
             serial: hex::encode(&self.chain.leaf().serial),
             family: self.chain.family().map_or("unknown", Family::name).to_owned(),
@@ -570,6 +591,8 @@ impl Device<'_> {
                     sha256: Bytes(found.manifest.sha256),
                 })
                 .collect(),
+            differences,
+            without_golden_value,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! A device's measurements against the golden values of its manifests.
 
 use super::endorsements::Manifest;
+use crate::result::{MAX_DIFFERENCES, MeasurementDifference};
+use confide_evidence::bytes::Bytes;
 use confide_evidence::hex;
 use confide_evidence::nvidia::{Activity, Measurement, Report, Rim, Toggle};
 use std::collections::BTreeSet;
 
 /// The index that is not compared while the video decoder is off.
 const NVDEC0_INDEX: u8 = 35;
-/// As many mismatches as a verdict tells one by one, with both values. Of the others, at most 60, it gives the indices: there are
-/// 64 of them, and no two manifests share one.
+/// As many mismatches as the text of a check tells one by one, with both values. Of the others it gives the indices; the
+/// device's result lists all of them.
 const TOLD: usize = 4;
 
 /// Active measurements of a Hopper driver's manifest: 21 in that of 550.90.07, 22 in newer ones.
@@ -24,16 +26,18 @@ const SWITCH: usize = 31;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Difference<'r> {
     measurement: &'r Measurement,
-    actual: &'r [u8; 48],
+    /// Nothing where the report has no block for it.
+    actual: Option<&'r [u8; 48]>,
 }
 
-/// The active measurements of a manifest that a report does not have. A measurement for which the report has no block is
-/// told as one of zeros.
+/// The active measurements of a manifest that a report does not have. One for which the report has no block is none of any
+/// value, that of zeros among them.
 pub(super) fn differing<'r>(report: &'r Report<'r>, rim: &'r Rim) -> Vec<Difference<'r>> {
     compared(report, rim)
         .filter_map(|measurement| {
             let actual = value(report, measurement.index);
-            (!measurement.alternatives.contains(actual)).then_some(Difference { measurement, actual })
+            let is_golden = actual.is_some_and(|actual| measurement.alternatives.contains(actual));
+            (!is_golden).then_some(Difference { measurement, actual })
         })
         .collect()
 }
@@ -52,56 +56,81 @@ fn active(rim: &Rim) -> impl Iterator<Item = &Measurement> {
 }
 
 /// Manifest index i is block i + 1 of the report.
-fn value<'r>(report: &'r Report<'r>, index: u8) -> &'r [u8; 48] {
-    const NONE: &[u8; 48] = &[0; 48];
+fn value<'r>(report: &'r Report<'r>, index: u8) -> Option<&'r [u8; 48]> {
     let block = report.blocks.iter().find(|block| block.index.checked_sub(1) == Some(index));
-    block.map_or(NONE, |block| block.value)
+    block.map(|block| block.value)
 }
 
 /// How a device's measurements compare with its manifests: those of a GPU's driver and VBIOS, or that of a switch.
-pub(super) fn compare(report: &Report<'_>, manifests: &[&Manifest]) -> Result<String, Mismatch> {
+#[derive(Debug)]
+pub(super) struct Comparison {
+    /// How many golden values were compared.
+    count: usize,
+    /// In the order of the manifests and of their indices, at most [`MAX_DIFFERENCES`].
+    pub(super) differences: Vec<MeasurementDifference>,
+    /// Indices of blocks that hold a value and for which no manifest has an active one, sorted.
+    pub(super) without_golden_value: Vec<u8>,
+    /// What the differences are, told in short, and what they usually mean.
+    pub(super) mismatch: Option<Mismatch>,
+}
+
+impl Comparison {
+    /// What the check says where nothing differs.
+    pub(super) fn equal(&self) -> String {
+        format!("{} measurements equal their golden values", self.count)
+    }
+}
+
+/// Compares a report with manifests. An error says why these manifests are nothing to compare with.
+pub(super) fn compare(report: &Report<'_>, manifests: &[&Manifest]) -> Result<Comparison, String> {
     let mut seen = BTreeSet::new();
     for manifest in manifests {
         for measurement in active(&manifest.rim) {
             if !seen.insert(measurement.index) {
-                let index = measurement.index;
-                return Err(Mismatch::plain(format!("both manifests have a value for index {index}")));
+                return Err(format!("both manifests have a value for index {}", measurement.index));
             }
         }
         let (found, least) = (active(&manifest.rim).count(), least(manifest));
         if found < least {
             let name = manifest.describe();
-            return Err(Mismatch::plain(format!(
-                "{found} active values in manifest {name}, expected at least {least}"
-            )));
+            return Err(format!("{found} active values in manifest {name}, expected at least {least}"));
         }
     }
     let count = manifests.iter().map(|manifest| compared(report, &manifest.rim).count()).sum::<usize>();
-    let (mut told, mut others, mut affected) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut all, mut affected) = (Vec::new(), Vec::new());
     for manifest in manifests {
         let differing = differing(report, &manifest.rim);
         if !differing.is_empty() {
             affected.push((*manifest, differing.len()));
         }
-        for difference in differing {
-            if told.len() < TOLD {
-                told.push(difference.describe(manifest));
-            } else {
-                others.push(difference.measurement.index.to_string());
-            }
-        }
+        all.extend(differing.into_iter().map(|difference| (difference, *manifest)));
     }
-    let all = told.len().saturating_add(others.len());
-    if all == 0 {
-        return Ok(format!("{count} measurements equal their golden values"));
-    }
+    let listed = all.iter().take(MAX_DIFFERENCES);
+    Ok(Comparison {
+        count,
+        differences: listed.map(|(difference, manifest)| difference.listed(manifest)).collect(),
+        without_golden_value: without_golden_value(report, &seen),
+        mismatch: (!all.is_empty())
+            .then(|| Mismatch { actual: told(&all, count), remedy: remedy(&affected) }),
+    })
+}
+
+/// Blocks that hold another value than zeros and whose index is none of these.
+fn without_golden_value(report: &Report<'_>, golden: &BTreeSet<u8>) -> Vec<u8> {
+    let filled = report.blocks.iter().filter(|block| *block.value != [0; 48]);
+    filled.filter_map(|block| block.index.checked_sub(1)).filter(|index| !golden.contains(index)).collect()
+}
+
+/// Some of the differences in full, of the others the indices.
+fn told(all: &[(Difference<'_>, &Manifest)], count: usize) -> String {
+    let mut told: Vec<String> =
+        all.iter().take(TOLD).map(|(difference, manifest)| difference.describe(manifest)).collect();
+    let others: Vec<String> =
+        all.iter().skip(TOLD).map(|(difference, _)| difference.measurement.index.to_string()).collect();
     if !others.is_empty() {
         told.push(format!("{} more differ, of index {}", others.len(), others.join(", ")));
     }
-    Err(Mismatch {
-        actual: format!("{all} of {count} differ: {}", told.join("; ")),
-        remedy: remedy(&affected),
-    })
+    format!("{} of {count} differ: {}", all.len(), told.join("; "))
 }
 
 impl Difference<'_> {
@@ -109,14 +138,27 @@ impl Difference<'_> {
     fn describe(&self, manifest: &Manifest) -> String {
         let Self { measurement, actual } = self;
         let golden: Vec<String> = measurement.alternatives.iter().map(|value| hex::encode(value)).collect();
+        let actual = actual.map_or("in no block of the report".to_owned(), |actual| hex::encode(actual));
         format!(
-            "index {} ({}) is {}, manifest {} has {}",
+            "index {} ({}) is {actual}, manifest {} has {}",
             measurement.index,
             measurement.name,
-            hex::encode(*actual),
             manifest.describe(),
             golden.join(" or ")
         )
+    }
+
+    /// As a device's result has it.
+    fn listed(&self, manifest: &Manifest) -> MeasurementDifference {
+        let Self { measurement, actual } = self;
+        MeasurementDifference {
+            index: measurement.index,
+            name: measurement.name.clone(),
+            golden: measurement.alternatives.iter().copied().map(Bytes).collect(),
+            actual: actual.copied().map(Bytes),
+            manifest_version: manifest.rim.colloquial_version.clone(),
+            manifest_sha256: Bytes(manifest.sha256),
+        }
     }
 }
 
@@ -125,12 +167,6 @@ impl Difference<'_> {
 pub(super) struct Mismatch {
     pub(super) actual: String,
     pub(super) remedy: Option<String>,
-}
-
-impl Mismatch {
-    fn plain(actual: String) -> Self {
-        Self { actual, remedy: None }
-    }
 }
 
 /// The fewest active measurements of a genuine manifest of this product.

@@ -105,7 +105,8 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
     let mut compared = Vec::new();
     for (device, chosen) in authentic.iter().zip(&chosen) {
         let mark = checks.mark();
-        compared.push(device.check_measurements(chosen, &means, checks));
+        let measured = device.check_measurements(chosen, &means, checks);
+        compared.push(measured.compared);
         let until = device.check_revocation(&Means { at: node.now, ..means }, checks);
         let of_manifests = chosen.iter().flatten().find_map(|assessed| assessed.code());
         let failed = checks.first_failure_since(mark);
@@ -117,7 +118,7 @@ pub(crate) fn appraise_devices(node: &Node<'_>, checks: &mut Checks) -> DeviceFi
             }
         }
         if let Some(result) = findings.devices.iter_mut().find(|result| result.position == device.position) {
-            result.facts = Some(device.facts(chosen));
+            result.facts = Some(device.facts(chosen, measured));
             note_failure(result, of_manifests.or(failed));
         }
     }

@@ -140,6 +140,13 @@ fn configs(_: Length) -> Result<Tally> {
     let programs = Programs::build(Flavour::Simulator)?;
     let policies = toml_files("policies")?;
     process::run(programs.confide().args(["policy", "check"]).args(&policies))?;
+    let of_egress = toml_files("policies/egress")?;
+    for policy in &of_egress {
+        for phase in ["bootstrap", "serving"] {
+            let mut guest = programs.guest();
+            process::run(guest.args(["egress", "plan", "--phase", phase, "--policy"]).arg(policy))?;
+        }
+    }
     let samples = toml_files("deploy")?;
     for sample in &samples {
         // Each program has its own; what is no broker's is a guest's.
@@ -147,16 +154,25 @@ fn configs(_: Length) -> Result<Tally> {
         let mut program = if of_a_broker { programs.broker() } else { programs.guest() };
         process::run(program.args(["check", "--config"]).arg(sample))?;
     }
-    Ok(Tally { passed: (policies.len() + samples.len()) as u64, ..Tally::default() })
+    Ok(Tally { passed: (policies.len() + of_egress.len() + samples.len()) as u64, ..Tally::default() })
 }
 
-/// The TOML files of one folder, which must have some.
+/// The TOML files of a folder and of those in it. It must have some, and so must each of these.
 fn toml_files(folder: &str) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(cargo::root().join(folder))?;
-    let mut files: Vec<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    let (mut files, mut folders) = (Vec::new(), vec![cargo::root().join(folder)]);
+    while let Some(folder) = folders.pop() {
+        let before = files.len();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                files.push(path);
+            }
+        }
+        ensure!(files.len() > before, "no TOML file in {}", folder.display());
+    }
     files.sort();
-    ensure!(!files.is_empty(), "no TOML file in {folder}");
     Ok(files)
 }
 
@@ -246,6 +262,18 @@ fn judged(command: &Command, status: ExitStatus, tally: Tally) -> Result<Tally> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn policies_are_found_in_the_folders_below_as_well() {
+        let found = toml_files("policies").unwrap();
+        let of_egress = toml_files("policies/egress").unwrap();
+        let policies = cargo::root().join("policies");
+        for file in ["inspect.toml", "egress/deny-all.toml", "egress/example.toml"] {
+            assert!(found.contains(&policies.join(file)), "{file}: {found:?}");
+        }
+        assert!(of_egress.iter().all(|file| found.contains(file)));
+        assert!(toml_files("docs/benchmarks").is_err(), "nothing there is TOML");
+    }
 
     #[test]
     fn what_failed_tests_print_is_held() {
