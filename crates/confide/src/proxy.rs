@@ -129,6 +129,7 @@ impl Proxy {
             let endpoint = endpoint.map_err(|error| fault(&error))?;
             ready(&endpoint, &fleet);
             let recording = Arc::clone(&recorder);
+            #[expect(clippy::async_yields_async, reason = "what limits the drain begins with it")]
             let end = async move {
                 tokio::select! {
                     () = signals.next() => {}

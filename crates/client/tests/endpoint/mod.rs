@@ -59,10 +59,12 @@ impl Endpoint {
         let address = proxy.address();
         let (stop, stopped) = oneshot::channel();
         let (cut, limit) = oneshot::channel::<()>();
-        let served = tokio::spawn(proxy.serve(async {
+        #[expect(clippy::async_yields_async, reason = "what limits the drain begins with it")]
+        let end = async {
             drop(stopped.await);
             async { drop(limit.await) }
-        }));
+        };
+        let served = tokio::spawn(proxy.serve(end));
         Self { address, fleet, stop: Some(stop), cut: Some(cut), served }
     }
 

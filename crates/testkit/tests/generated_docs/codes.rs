@@ -226,10 +226,13 @@ const NO_CODES: &[(&str, &[&str])] = &[
         &[
             "advisory_ids",
             "author_key_digest",
+            "drain_seconds",
             "family_id",
             "host_data",
             "id_key_digest",
             "image_id",
+            "log_filter",
+            "log_format",
             "max_in_flight",
             "not_run",
             "pccs_certificate",
