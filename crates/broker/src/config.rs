@@ -17,7 +17,7 @@ use crate::kek::{Kek, KekError, Vault, VaultAddress, VaultSettings};
 const MAX_URL: u64 = 4096;
 
 /// The database where none is named: a file in the state directory of the service (systemd.exec(5), StateDirectory=).
-pub const DEFAULT_DATABASE: &str = "sqlite:/var/lib/confide-broker/broker.db";
+const DEFAULT_DATABASE: &str = "sqlite:/var/lib/confide-broker/broker.db";
 
 /// What the broker is told. Unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]

@@ -86,6 +86,8 @@ const MODULES: &[&str] = &[
     "nft_chain_nat",
     "nft_redir",
     "nfnetlink_log",
+    "tcp_diag",
+    "udp_diag",
     "veth",
     "vsock",
     "vsock_loopback",
