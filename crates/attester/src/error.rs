@@ -57,7 +57,7 @@ pub enum AttesterError {
         seconds: u64,
     },
     /// Another process wrote to the same request between its parts.
-    #[error("the quote answers another request: generation {found:?} instead of 1")]
+    #[error("the quote answers another request: generation {found} after {before}, and not one more")]
     Interference {
         /// The generation before the report data were written, as the kernel counts writes.
         before: u64,

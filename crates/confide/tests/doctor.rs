@@ -535,7 +535,7 @@ fn a_quote_that_does_not_come_is_told_by_its_cause() {
         (Conduct::Errno(27), "EFBIG", "newer kernel"),
         (Conduct::Errno(12), "os error 12", "systemctl status qgsd"),
         (Conduct::Silent, "no answer within 1 seconds", "systemctl status qgsd"),
-        (Conduct::Generation("2\n"), "generation \"2\"", "no other process"),
+        (Conduct::Generation("2\n"), "generation 2 after 0", "no other process"),
         (Conduct::Bytes(b"no quote"), "no TDX quote", "version of the quoting service"),
     ] {
         let machine = Machine::tdx_guest();
