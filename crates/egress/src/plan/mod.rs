@@ -24,6 +24,8 @@ use crate::address::{GLOBAL_V6, SPECIAL_V4, SPECIAL_V6};
 
 /// User of the egress broker: nobody else's.
 pub const BROKER_USER: u32 = 990;
+/// User that the guest serves as, once it needs root's files no more: nobody else's.
+pub const SERVING_USER: u32 = 991;
 /// The group of netlink to which the kernel tells what it drops (`NFLOG`): in the workload's network all of it, in the guest's own
 /// what was to leave or to pass through. What arrives there unasked is counted alone, for its sender is the host.
 pub const LOG_GROUP: u16 = 990;
@@ -64,7 +66,7 @@ impl Ruleset {
 pub struct GuestNetwork {
     /// The port of clients.
     pub serving_port: u16,
-    /// Whom root may ask for the keys of volumes.
+    /// Whom root may ask for the keys of volumes. While it serves, [`SERVING_USER`] tells it why this boot ends.
     pub key_broker: Option<SocketAddr>,
 }
 
@@ -78,20 +80,24 @@ pub fn guest(policy: &EgressPolicy, phase: Phase, network: GuestNetwork) -> Resu
     let port = network.serving_port;
     line(&mut input, format_args!("tcp dport {port} accept"));
     line(&mut output, format_args!("tcp sport {port} {ANSWER} accept"));
-    let mut exit = |user: u32, to: String, port: &str| {
+    let mut exit = |user: &dyn Display, to: String, port: &str| {
         let from = to.replace("daddr", "saddr");
         line(&mut input, format_args!("{from} tcp sport {port} {ANSWER} accept"));
         line(&mut output, format_args!("meta skuid {user} {to} tcp dport {port} accept"));
     };
     if let Some(broker) = network.key_broker {
-        exit(0, format!("{} daddr {}", family(broker.ip()), broker.ip()), &broker.port().to_string());
+        let users = match phase {
+            Phase::Bootstrap => "0".to_owned(),
+            Phase::Serving => format!("{{ 0, {SERVING_USER} }}"),
+        };
+        exit(&users, format!("{} daddr {}", family(broker.ip()), broker.ip()), &broker.port().to_string());
     }
     let rules = policy.rules(phase);
     let mut ports_of_names = Vec::new();
     for rule in rules {
         match &rule.to {
             To::Network { transport: Transport::Udp, .. } => return Err(PlanError::Udp(rule.to_string())),
-            To::Network { network, .. } => exit(BROKER_USER, addresses(network), &set(rule.ports.iter())),
+            To::Network { network, .. } => exit(&BROKER_USER, addresses(network), &set(rule.ports.iter())),
             To::Name { .. } => ports_of_names.extend(&rule.ports),
         }
     }
@@ -103,8 +109,8 @@ pub fn guest(policy: &EgressPolicy, phase: Phase, network: GuestNetwork) -> Resu
         ports_of_names.dedup();
         let ports = set(ports_of_names.iter());
         let [v4, v6] = public();
-        exit(BROKER_USER, v4, &ports);
-        exit(BROKER_USER, v6, &ports);
+        exit(&BROKER_USER, v4, &ports);
+        exit(&BROKER_USER, v6, &ports);
     }
     let drop = told_drop();
     Ok(Ruleset(format!(
@@ -232,10 +238,10 @@ fn ranges<A: Display>(ranges: &[(A, u32)]) -> String {
     ranges.join(", ")
 }
 
-fn resolver(upstream: &DnsUpstream, exit: &mut impl FnMut(u32, String, &str)) {
+fn resolver(upstream: &DnsUpstream, exit: &mut impl FnMut(&dyn Display, String, &str)) {
     for address in &upstream.addresses {
         let address = address.to_canonical();
-        exit(BROKER_USER, format!("{} daddr {address}", family(address)), &upstream.port.to_string());
+        exit(&BROKER_USER, format!("{} daddr {address}", family(address)), &upstream.port.to_string());
     }
 }
 

@@ -56,7 +56,7 @@ fn every_hook_drops_and_only_what_is_named_passes() {
         "ip saddr 10.0.2.2 tcp sport 7443 ct direction reply ct state established accept",
         "oifname \"lo\" accept",
         "tcp sport 8443 ct direction reply ct state established accept",
-        "meta skuid 0 ip daddr 10.0.2.2 tcp dport 7443 accept",
+        "meta skuid { 0, 991 } ip daddr 10.0.2.2 tcp dport 7443 accept",
     ];
     assert_eq!(accepted(&denied), expected);
     assert_eq!(denied.text().matches("policy drop;").count(), 3);

@@ -1,5 +1,6 @@
 //! What is given up before the guest talks to anybody but its broker.
 
+use confide_egress::plan::SERVING_USER;
 use rustix::io::{Errno, Result};
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{
@@ -9,9 +10,6 @@ use rustix::thread::{
 };
 
 use super::error::BootError;
-
-/// The user and group that the guest serves as. It owns nothing but what it is to write to.
-pub(crate) const SERVING_USER: u32 = 991;
 
 /// What the guest is still to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 
 use confide_attester::Attester;
+use confide_egress::plan::SERVING_USER;
 use confide_evidence::bytes::{ByteString, Bytes};
 use confide_evidence::document::{Claims, Egress, EgressMode, KeySet, Model, Volume as OpenVolume};
 use confide_evidence::event::{
@@ -26,7 +27,7 @@ use super::broker::Broker;
 use super::console::Console;
 use super::error::BootError;
 use super::machine::{Fresh, Machine};
-use super::privileges::{Needs, SERVING_USER};
+use super::privileges::Needs;
 use super::{Facts, Prepared, changing, now};
 use crate::config::{Config, Role, Volume};
 use crate::egress;
