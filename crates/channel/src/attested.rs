@@ -158,8 +158,6 @@ impl AttestedChannel {
             return Err(SendError { error, unsent: Some(request) });
         }
         request.0.body_mut().rest_on(&self.verdict);
-        // Receipts of streamed answers are trailer fields (RFC 9110 section 6.5.1).
-        request.0.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         let mut held = self.live.hold(request.0.body_mut(), &self.verdict);
         let sent = tokio::select! {
             biased;

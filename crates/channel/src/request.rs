@@ -144,6 +144,8 @@ impl Request {
         let mut request = http::Request::new(Body::new(prompt.0));
         *request.method_mut() = method;
         *request.uri_mut() = Uri::from(target);
+        // Receipts of streamed answers are trailer fields (RFC 9110 section 6.5.1).
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         Ok(Self(request))
     }
 
@@ -173,6 +175,14 @@ impl Request {
         let value = HeaderValue::from_bytes(value).map_err(|_| refused())?;
         self.0.headers_mut().insert(field, value);
         Ok(self)
+    }
+
+    /// The same request, to a peer that is not told that trailer fields are taken (RFC 9110 section 10.1.4): a guest signs no
+    /// receipt for a streamed answer then.
+    #[must_use]
+    pub fn without_trailers(mut self) -> Self {
+        self.0.headers_mut().remove(header::TE);
+        self
     }
 
     /// Length of the body in bytes.

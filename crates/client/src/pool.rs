@@ -747,6 +747,10 @@ impl Lease {
     /// Sends a request over this channel alone. The lease is used up.
     pub(crate) async fn send_once(&mut self, request: Request) -> Result<Answer, SendError> {
         let channel = self.channel.take().expect("a lease holds its channel until it is sent or dropped");
+        let request = match self.pool.receipts() {
+            Receipts::NotAsked => request.without_trailers(),
+            Receipts::WherePresent | Receipts::Required => request,
+        };
         channel.send(request).await
     }
 }

@@ -29,6 +29,8 @@ pub enum Receipts {
     WherePresent,
     /// A successful answer to a request with a body that comes without one is an error.
     Required,
+    /// A guest is not asked for receipts of streamed answers, and signs none. Those of other answers come all the same.
+    NotAsked,
 }
 
 /// Why an answer is not handed over as one that the guest signed for.

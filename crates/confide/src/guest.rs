@@ -54,14 +54,27 @@ impl Clients {
 /// What is asked of answers.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct ReceiptFlags {
-    /// Refuse answers without a receipt that the guest signed. One that comes is verified in any case
-    #[arg(long)]
-    require_receipts: bool,
+    /// What to do about receipts that guests sign, each of which is verified: take answers without, refuse them, or ask for none of
+    /// streamed answers
+    #[arg(long, value_name = "MODE", value_enum, default_value_t)]
+    receipts: ReceiptMode,
+}
+
+#[derive(Debug, Clone, Copy, Default, clap::ValueEnum)]
+enum ReceiptMode {
+    #[default]
+    WherePresent,
+    Required,
+    NotAsked,
 }
 
 impl ReceiptFlags {
     pub(crate) fn watch(self, builder: ClientBuilder) -> ClientBuilder {
-        builder.receipts(if self.require_receipts { Receipts::Required } else { Receipts::WherePresent })
+        builder.receipts(match self.receipts {
+            ReceiptMode::WherePresent => Receipts::WherePresent,
+            ReceiptMode::Required => Receipts::Required,
+            ReceiptMode::NotAsked => Receipts::NotAsked,
+        })
     }
 }
 

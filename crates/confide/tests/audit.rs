@@ -594,7 +594,7 @@ impl Drop for Proxy {
 async fn the_proxy_keeps_receipts_and_holds_its_folder_for_itself() {
     let rig = Rig::new(Receipts::Honest).await;
     let mut command = rig.command("proxy", "--upstream");
-    command.args(["--listen", "127.0.0.1:0", "--require-receipts", "--record"]).arg(rig.new_records());
+    command.args(["--listen", "127.0.0.1:0", "--receipts", "required", "--record"]).arg(rig.new_records());
     let proxy = Proxy::start(&mut command);
     assert!(proxy.ask(false).contains(&WORDS.concat()));
     assert!(proxy.ask(true).contains("data: [DONE]\n\n"));
@@ -613,12 +613,12 @@ async fn the_proxy_keeps_receipts_and_holds_its_folder_for_itself() {
 async fn answers_without_receipts_are_refused_where_they_are_required() {
     let rig = Rig::new(Receipts::None).await;
     run(rig.chat().arg("x"), 0);
-    let told = err(&run(rig.chat().args(["--require-receipts", "x"]), 10));
+    let told = err(&run(rig.chat().args(["--receipts", "required", "x"]), 10));
     assert!(told.contains("[receipt_missing]"), "{told}");
-    let told = out(&run(rig.chat().args(["--require-receipts", "--json", "x"]), 10));
+    let told = out(&run(rig.chat().args(["--receipts", "required", "--json", "x"]), 10));
     assert!(told.contains("\"receipt_missing\"") && !told.contains(WORDS[0]), "{told}");
     let mut command = rig.command("proxy", "--upstream");
-    let proxy = Proxy::start(command.args(["--listen", "127.0.0.1:0", "--require-receipts"]));
+    let proxy = Proxy::start(command.args(["--listen", "127.0.0.1:0", "--receipts", "required"]));
     let answer = proxy.ask(false);
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("\"receipt_missing\""), "{answer}");
     // One that comes and does not hold is refused in any case.

@@ -237,7 +237,6 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "not_run",
             "pccs_certificate",
             "registered_hardware",
-            "require_receipts",
             "rim_service",
             "shared_transcript",
             "signed_references",
@@ -282,7 +281,7 @@ const NO_CODES: &[(&str, &[&str])] = &[
             "confide_verdicts_total",
         ],
     ),
-    ("flags that go with others", &["require_receipts", "sign_head"]),
+    ("flags that go with others", &["sign_head"]),
     ("kinds of machines", &["snp_guest", "snp_host", "tdx_host"]),
 ];
 
