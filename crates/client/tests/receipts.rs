@@ -175,17 +175,20 @@ async fn a_missing_receipt_is_an_error_where_it_is_required_or_was_announced() {
 /// A guest signs a streamed answer's receipt for who takes trailer fields.
 #[tokio::test]
 async fn a_guest_that_is_not_asked_for_receipts_is_not_told_that_trailer_fields_are_taken() {
-    for (receipts, told) in
-        [(Receipts::WherePresent, true), (Receipts::Required, true), (Receipts::NotAsked, false)]
-    {
-        let guest = Guest::new(0).unwrap().signing(Signing::Honest).listen().await.unwrap();
+    for (receipts, signing, told) in [
+        (Receipts::WherePresent, Signing::None, true),
+        (Receipts::Required, Signing::Honest, true),
+        (Receipts::NotAsked, Signing::None, false),
+    ] {
+        let guest = Guest::new(0).unwrap().signing(signing).listen().await.unwrap();
         let client = builder(&guest).receipts(receipts).build();
         assert_eq!(streamed(&client).await.unwrap(), WORDS.concat());
         assert_eq!(guest.guest.saw(b"te: trailers"), told, "{receipts:?}");
     }
-    // One that comes all the same is verified.
-    let client = builder(&guest(Signing::OtherKey).await).receipts(Receipts::NotAsked).build();
-    assert_eq!(streamed(&client).await.unwrap_err().code(), "receipt_invalid");
+    // One that comes all the same, with the head of an answer, is verified.
+    let guest = guest(Signing::OtherKey).await;
+    let client = builder(&guest).receipts(Receipts::NotAsked).build();
+    assert_eq!(client.chat(question()).await.err().unwrap().code(), "receipt_invalid");
 }
 
 #[tokio::test]
