@@ -4,6 +4,7 @@
 //! request.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -115,7 +116,8 @@ pub(crate) fn run(length: Length) -> Result<Tally> {
     let upstreams = [attacker.address(), guests[0].address(), guests[1].address()];
     let records = folder.join("records");
     std::fs::create_dir_all(&records)?;
-    let mut proxy = Running::proxy_of(&upstreams, Some(&records), &programs, &policy, &folder)?;
+    let recording = [OsStr::new("--record"), records.as_os_str()];
+    let mut proxy = Running::proxy_of(&upstreams, &recording, &programs, &policy, &folder)?;
 
     let codes = std::fs::read_to_string(cargo::root().join(CODES)).context(CODES)?;
     let ends = Mutex::new(Ends::default());

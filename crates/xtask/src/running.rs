@@ -1,5 +1,6 @@
 //! Guest, proxy and attacker as running processes on the loopback interface. Each ends when its value is dropped.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -76,16 +77,16 @@ impl Running {
         policy: &Path,
         folder: &Path,
     ) -> Result<Self> {
-        Self::proxy_of(&[guest], None, programs, policy, folder)
+        Self::proxy_of(&[guest], &[], programs, policy, folder)
     }
 
-    /// As [`Self::proxy`], in front of several guests, with a folder of records where one is named.
+    /// As [`Self::proxy`], in front of several guests, with further arguments.
     ///
     /// # Errors
     /// When it ends before it listens.
     pub(crate) fn proxy_of(
         guests: &[SocketAddr],
-        records: Option<&Path>,
+        more: &[&OsStr],
         programs: &Programs,
         policy: &Path,
         folder: &Path,
@@ -95,10 +96,7 @@ impl Running {
         for guest in guests {
             command.args(["--upstream", &format!("https://{guest}")]);
         }
-        if let Some(records) = records {
-            command.arg("--record").arg(records);
-        }
-        command.arg("--danger-policy").arg(policy);
+        command.args(more).arg("--danger-policy").arg(policy);
         Self::start(&mut command, &folder.join("proxy.log"), json_address)
     }
 

@@ -1,6 +1,7 @@
 //! The sections of `cargo xtask bench` that are about traffic: what `confide proxy` costs beside nginx, the first attested
 //! byte, fresh attestations, idle connections.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -82,10 +83,16 @@ pub(crate) fn number(lines: &[Vec<String>], first: &[&str], place: usize) -> Res
 /// What `confide proxy` costs.
 pub(crate) fn proxy() -> Result<String> {
     let stage = Stage::new("bench-proxy", "\n[simulated.answers]\ntokens = 8\n", "per-key")?;
-    let proxy = Running::proxy(&stage.programs, stage.guest.address(), &stage.policy, &stage.folder)?;
-    let nginx = Nginx::start(stage.guest.address(), &stage.folder)?;
+    let (programs, guest, folder) = (&stage.programs, stage.guest.address(), &stage.folder);
+    let proxy = |receipts: &str| {
+        let more = [OsStr::new("--receipts"), OsStr::new(receipts)];
+        Running::proxy_of(&[guest], &more, programs, &stage.policy, folder)
+    };
+    let (proxy, alike) = (proxy("where-present")?, proxy("not-asked")?);
+    let nginx = Nginx::start(guest, folder)?;
     let ways = [
         format!("confide proxy={}={}", proxy.address(), proxy.id()),
+        format!("without receipts={}={}", alike.address(), alike.id()),
         format!("nginx={}={}", nginx.server.address, nginx.server.id()),
     ];
     let lines = stage.lines("streams", &ways)?;
@@ -93,13 +100,15 @@ pub(crate) fn proxy() -> Result<String> {
         "## `confide proxy` beside nginx\n\n\
          Streamed answers of eight tokens, from a SIMULATED guest that answers without a model. Both take plain HTTP and keep \
          connections of TLS 1.3 to the guest; {}, two worker processes, without buffering and without any verification of the \
-         guest. Guest, proxies and the generator share the machine's cores and take turns.\n\n\
+         guest. A receipt is signed by the guest and verified by `confide proxy` for each answer, but with \
+         `--receipts not-asked`; nginx asks for none. Guest, proxies and the generator share the machine's cores and take turns.\n\n\
          | one request after the other | median µs | 10 % | 90 % |\n|---|---:|---:|---:|\n",
         nginx.version
     );
     for (name, shown) in [
         ("direct", "directly, by the SDK"),
         ("confide proxy", "through `confide proxy`"),
+        ("without receipts", "through `confide proxy --receipts not-asked`"),
         ("nginx", "through nginx"),
     ] {
         let [median, p10, p90] = numbers(&lines, &["latency", name])?[..] else {
@@ -108,7 +117,7 @@ pub(crate) fn proxy() -> Result<String> {
         writeln!(text, "| {shown} | {median:.0} | {p10:.0} | {p90:.0} |")?;
     }
     text += "\n| 64 connections | answers a second, median | 10 % | 90 % | processor µs an answer |\n|---|---:|---:|---:|---:|\n";
-    for name in ["confide proxy", "nginx"] {
+    for name in ["confide proxy", "without receipts", "nginx"] {
         let [median, p10, p90, each] = numbers(&lines, &["load", name])?[..] else {
             bail!("unexpected figures")
         };
@@ -124,7 +133,13 @@ pub(crate) fn proxy() -> Result<String> {
                 - number(&lines, &["latency", "direct"], 0)?,
         },
         Target {
-            what: "time of an answer at 64 connections, of nginx's: at least 0.9 of its throughput",
+            what: "time of an answer at 64 connections, of nginx's: at least 0.9 of its throughput, both without receipts",
+            unit: "%",
+            most: 100.0 / 0.9,
+            found: 100.0 * rate("nginx")? / rate("without receipts")?,
+        },
+        Target {
+            what: "the same, with a receipt of each answer",
             unit: "%",
             most: 100.0 / 0.9,
             found: 100.0 * rate("nginx")? / rate("confide proxy")?,
