@@ -297,9 +297,15 @@ impl Row {
     }
 }
 
-/// Every argument of the program that is the path of a file or a folder. That of all commands, `--config`, is its own.
+/// Every argument of the program that is the path of a file or a folder, by its type or by what its value is called. That of all
+/// commands, `--config`, is the program's own.
 fn paths(command: &clap::Command, words: &[String]) -> Vec<Argument> {
-    let is_path = |argument: &&clap::Arg| argument.get_value_parser().type_id() == TypeId::of::<PathBuf>();
+    let is_path = |argument: &&clap::Arg| {
+        let named =
+            |name: &clap::builder::Str| ["FILE", "DIR", "PATH", "PEM"].iter().any(|kind| name.contains(kind));
+        argument.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+            || argument.get_value_names().is_some_and(|names| names.iter().any(named))
+    };
     let own = command
         .get_arguments()
         .filter(is_path)
