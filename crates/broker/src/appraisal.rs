@@ -212,7 +212,7 @@ mod tests {
         let long = "\u{1}".repeat(1 << 20);
         let part = || Some(cut(&long));
         let error = Fault { code: "x".to_owned(), message: cut(&long), expected: part(), actual: part() };
-        let text = Refusal { error }.to_json();
+        let text = Refusal { error }.to_json(403);
         assert!(text.len() < MAX_REFUSAL, "{} bytes", text.len());
         assert!(Refusal::from_json(&text).is_some());
         assert_eq!(cut("short"), "short");

@@ -82,8 +82,8 @@ codes! {
         "run that version: a schema is never taken back";
     STORAGE_CORRUPT = "storage_corrupt", "the database holds what the broker does not write",
         "restore the database from a copy";
-    COLLATERAL_UNUSABLE = "collateral_unusable", "the file with Intel's collateral, or the certificate of the PCCS, cannot be used",
-        "name a file in the form QuoteCollateralV3, or a certificate in PEM, that the broker's user may read";
+    COLLATERAL_UNUSABLE = "collateral_unusable", "the file with Intel's collateral cannot be read as that",
+        "name a file in the form QuoteCollateralV3, as confide collateral fetch writes it";
     POLICY_UNUSABLE = "policy_unusable", "the policy cannot be read, or is none that the broker takes",
         "correct what the message names; confide policy check tells the same";
     DANGER_POLICY = "danger_policy", "a danger policy where none is taken, or an ordinary one where one is expected",

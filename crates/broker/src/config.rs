@@ -1,5 +1,6 @@
 //! The configuration file.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
@@ -7,6 +8,8 @@ use std::time::Duration;
 
 use confide_endorser::{BaseUrl, Update, UrlError};
 use confide_service::logging::{Filter, Format};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::BrokerError;
@@ -46,8 +49,7 @@ pub struct Config {
 }
 
 /// A file with a secret: a path, or the name of a systemd credential.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecretFile {
     /// A path.
     Path(PathBuf),
@@ -61,6 +63,31 @@ pub enum SecretFile {
 pub struct Credential {
     /// A file name without a slash.
     pub credential: String,
+}
+
+/// By hand, as serde's own untagged enums do not say which field is wrong.
+impl<'de> Deserialize<'de> for SecretFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretFileVisitor)
+    }
+}
+
+struct SecretFileVisitor;
+
+impl<'de> Visitor<'de> for SecretFileVisitor {
+    type Value = SecretFile;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a path, or { credential = NAME }")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, path: &str) -> Result<SecretFile, E> {
+        Ok(SecretFile::Path(PathBuf::from(path)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<SecretFile, A::Error> {
+        Credential::deserialize(MapAccessDeserializer::new(table)).map(SecretFile::Credential)
+    }
 }
 
 impl SecretFile {
@@ -133,7 +160,7 @@ impl Storage {
 
 /// The key-encryption key: exactly one of these.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "KekFields")]
 pub enum KekTable {
     /// A file.
     File(PathBuf),
@@ -141,6 +168,28 @@ pub enum KekTable {
     Credential(String),
     /// A key of HashiCorp Vault's transit engine.
     Vault(VaultTable),
+}
+
+/// The table `[kek]` as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KekFields {
+    file: Option<PathBuf>,
+    credential: Option<String>,
+    vault: Option<VaultTable>,
+}
+
+impl TryFrom<KekFields> for KekTable {
+    type Error = &'static str;
+
+    fn try_from(fields: KekFields) -> Result<Self, Self::Error> {
+        match fields {
+            KekFields { file: Some(path), credential: None, vault: None } => Ok(Self::File(path)),
+            KekFields { file: None, credential: Some(name), vault: None } => Ok(Self::Credential(name)),
+            KekFields { file: None, credential: None, vault: Some(table) } => Ok(Self::Vault(table)),
+            _ => Err("expected exactly one of the fields file, credential and vault"),
+        }
+    }
 }
 
 /// The table `[kek.vault]`.
@@ -468,7 +517,15 @@ mod tests {
         for (text, expected) in [
             (SMALLEST.replacen('\n', "\nport = 1\n", 1), "broker.toml:2:1: port: unknown field `port`"),
             (SMALLEST.replace("127.0.0.1:0", "localhost"), "broker.toml:1:10: listen: expected IP:PORT"),
-            (format!("{SMALLEST}vault = 1\n"), "broker.toml:5:1: kek: wanted exactly 1 element"),
+            (
+                format!("{SMALLEST}credential = \"c\"\n"),
+                "broker.toml:5:1: kek: expected exactly one of the fields",
+            ),
+            (format!("{SMALLEST}vault = 1\n"), "broker.toml:7:9: kek.vault: invalid type: integer"),
+            (
+                SMALLEST.replace("\"i\"", "1"),
+                "broker.toml:2:12: identity: invalid type: integer `1`, expected a path, or {",
+            ),
             (SMALLEST.replace("file = \"k\"\n", ""), "broker.toml:5:1: kek"),
             (format!("{SMALLEST}[limits]\nappraisals = 0\n"), "broker.toml:8:14: limits.appraisals"),
             (

@@ -72,15 +72,14 @@ impl Source {
         let Some(table) = table else { return Ok(Self::Stapled) };
         let intel = match &table.source {
             EndorsementSource::File(path) => {
-                let unusable = |reason| BrokerError::Collateral { path: path.clone(), reason };
-                read(path).map_err(unusable)?;
+                read(path)?;
                 return Ok(Self::File(path.clone()));
             }
             EndorsementSource::Intel => Intel::pcs(),
             EndorsementSource::Pccs { url, certificate } => {
                 let trust = match certificate {
                     None => Trust::web(),
-                    Some(path) => Trust::pinned(&certificate_file(path)?, path)?,
+                    Some(path) => Trust::pinned(&bounded(path, MAX_PEM)?, path)?,
                 };
                 Intel::pccs(Origin { base: url.clone(), trust })
             }
@@ -99,25 +98,25 @@ impl Source {
         match self {
             Self::Stapled => Ok(None),
             Self::Service(endorsing) => Ok(endorsing.for_document(document, policy, at).await?),
-            Self::File(path) => Ok(Some(read(path).map_err(SourceError::File)?)),
+            Self::File(path) => {
+                let collateral = read(path).map_err(|error| SourceError::File(error.sentence()))?;
+                Ok(Some(collateral))
+            }
         }
     }
 }
 
-fn read(path: &Path) -> Result<TdxCollateral, String> {
-    let bytes = bounded(path, MAX_COLLATERAL).map_err(|error| error.to_string())?;
-    collateral_from_json(&bytes).map_err(|error| error.to_string())
-}
-
-fn certificate_file(path: &Path) -> Result<Vec<u8>, BrokerError> {
-    bounded(path, MAX_PEM)
-        .map_err(|error| BrokerError::Collateral { path: path.to_owned(), reason: error.to_string() })
+fn read(path: &Path) -> Result<TdxCollateral, BrokerError> {
+    let bytes = bounded(path, MAX_COLLATERAL)?;
+    collateral_from_json(&bytes).map_err(|source| BrokerError::Collateral { path: path.to_owned(), source })
 }
 
 /// A file up to one byte more than `limit`: the parser then names the size.
-fn bounded(path: &Path, limit: usize) -> std::io::Result<Vec<u8>> {
+fn bounded(path: &Path, limit: usize) -> Result<Vec<u8>, BrokerError> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(|source| BrokerError::Unreadable { path: path.to_owned(), source })?;
     Ok(bytes)
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use confide_endorser::{GpuFolderError, SetupError};
+use confide_evidence::tdx::CollateralError;
 use confide_evidence::text::steers;
 use confide_policy::PolicyError;
 use confide_service::ConfigError;
@@ -40,17 +42,17 @@ pub enum BrokerError {
     StorageFile(IdentityError),
     /// Endorsements cannot be fetched as they are configured.
     #[error(transparent)]
-    Endorser(#[from] confide_endorser::SetupError),
+    Endorser(#[from] SetupError),
     /// The folder with the endorsements of GPUs cannot be used.
     #[error(transparent)]
-    GpuEndorsements(#[from] confide_endorser::GpuFolderError),
-    /// A file of endorsements cannot be used.
-    #[error("{path}: {reason}")]
+    GpuEndorsements(#[from] GpuFolderError),
+    /// A file of endorsements is none.
+    #[error("{path}: {source}")]
     Collateral {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        source: CollateralError,
     },
     /// A policy is none.
     #[error("{name}: the policy is none that the broker takes: {source}")]
@@ -219,7 +221,9 @@ fn of_address(error: &IdentityError) -> String {
 
 fn kek_code(error: &KekError) -> &'static str {
     match error {
-        KekError::File(_) | KekError::Invalid { .. } | KekError::Cryptography => codes::KEK_UNUSABLE,
+        KekError::File(_) | KekError::Invalid { .. } | KekError::Half { .. } | KekError::Cryptography => {
+            codes::KEK_UNUSABLE
+        }
         KekError::Wrong | KekError::Kind | KekError::Vault(VaultError::Undecipherable) => codes::KEK_WRONG,
         KekError::Vault(_) | KekError::Unbound => codes::KEK_VAULT,
         KekError::Store(error) => store_code(error),
@@ -287,13 +291,18 @@ impl BrokerError {
         in_one_line(&text).chars().map(|one| if steers(one) { ' ' } else { one }).collect()
     }
 
-    /// 2 for wrong usage and configuration, 10 for what was looked at and refused, 30 for malformed input, else 1.
+    /// 2 for wrong usage and configuration, with the files of endorsements that it names, 10 for what was looked at and refused, 30 for malformed input, else 1.
     #[must_use]
     pub fn status(&self) -> u8 {
         match self {
             Self::Config(ConfigError::Unreadable { .. }) => 1,
             Self::Config(_) | Self::Log(_) | Self::Danger(_) | Self::Store(StoreError::Address) => 2,
             Self::Policy { source: PolicyError::DangerNotAsked | PolicyError::NotDanger, .. } => 2,
+            // A file that the configuration names, and that is there, is a part of it.
+            Self::GpuEndorsements(GpuFolderError::Unreadable { .. }) | Self::Endorser(SetupError::Tls(_)) => {
+                1
+            }
+            Self::GpuEndorsements(_) | Self::Endorser(_) | Self::Collateral { .. } => 2,
             Self::Policy { source: PolicyError::DangerNotBuilt, .. } => 20,
             Self::Refused(Outcome::Unsupported) => 20,
             Self::Refused(Outcome::Malformed) => 30,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use confide_release::{
-    CHALLENGE_PATH, FAILURE_PATH, FORMATTED_PATH, MAX_MESSAGE, MAX_REQUEST, MEDIA_TYPE, RELEASE_PATH, Refusal,
+    CHALLENGE_PATH, FAILURE_PATH, FORMATTED_PATH, MAX_MESSAGE, MAX_REQUEST, MEDIA_TYPE, RELEASE_PATH,
 };
 use confide_service::{Lifecycle, WriteLimit, refusals};
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
@@ -319,7 +319,7 @@ fn limited(pause: Duration) -> Denial {
 }
 
 fn denied(Denial { status, refusal, retry_after }: Denial) -> Response<Full<Bytes>> {
-    let mut answer = response(status, "application/json", Refusal::to_json(&refusal).into());
+    let mut answer = response(status, "application/json", refusal.to_json(status.as_u16()).into());
     if let Some(seconds) = retry_after {
         answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }

@@ -8,6 +8,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
+use confide_endorser::MAX_GPU_STAPLE;
+use confide_evidence::bytes::Bytes;
+use confide_evidence::hex;
+use confide_evidence::pem::{self, MAX_PEM};
+use confide_evidence::tdx::{MAX_COLLATERAL, collateral_to_json};
 use confide_policy::MAX_POLICY;
 use confide_record::MAX_FILE;
 use confide_service::config::MAX_CONFIG;
@@ -41,18 +46,38 @@ struct Row<'a> {
     empty: End,
     /// Its first half.
     cut: End,
+    /// The file with one more byte.
+    trailing: End,
     oversized: End,
     /// Bytes that are no text, and no beginning of any format.
     not_text: End,
-    /// A folder in its place, and no file at all.
-    unreadable: End,
+    /// A folder in its place.
+    folder: End,
+    /// No file at all.
+    missing: End,
 }
 
 impl<'a> Row<'a> {
     /// A row whose every bad file has one end.
     fn new(words: &'a [&'a str], file: &'a str, limit: usize, bad: End) -> Self {
-        let (empty, cut, oversized, not_text) = (bad, bad, bad, bad);
-        Self { words, file, limit, good: GOOD, empty, cut, oversized, not_text, unreadable: UNREADABLE }
+        Self {
+            words,
+            file,
+            limit,
+            good: GOOD,
+            empty: bad,
+            cut: bad,
+            trailing: bad,
+            oversized: bad,
+            not_text: bad,
+            folder: UNREADABLE,
+            missing: UNREADABLE,
+        }
+    }
+
+    /// A row of a file whose every end is the same, also where it cannot be read.
+    fn unreadable_too(words: &'a [&'a str], file: &'a str, limit: usize, bad: End) -> Self {
+        Self { folder: bad, missing: bad, ..Self::new(words, file, limit, bad) }
     }
 
     /// All that differs; the file is as it was when this returns.
@@ -65,6 +90,7 @@ impl<'a> Row<'a> {
         let forms = [
             ("empty", Vec::new(), self.empty),
             ("cut", whole[..whole.len() / 2].to_vec(), self.cut),
+            ("one byte too many", [&whole[..], b"\x01"].concat(), self.trailing),
             ("oversized", oversized, self.oversized),
             ("0xff", vec![0xff; 1000], self.not_text),
             ("whole", whole.clone(), self.good),
@@ -76,10 +102,10 @@ impl<'a> Row<'a> {
         }
         let mode = std::fs::metadata(&path).unwrap().permissions();
         std::fs::remove_file(&path).unwrap();
-        wrong.extend(differs(home, self.words, "missing", self.unreadable));
+        wrong.extend(differs(home, self.words, "missing", self.missing));
         std::fs::create_dir(&path).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
-        wrong.extend(differs(home, self.words, "a folder", self.unreadable));
+        wrong.extend(differs(home, self.words, "a folder", self.folder));
         std::fs::remove_dir(&path).unwrap();
         std::fs::write(&path, whole).unwrap();
         std::fs::set_permissions(&path, mode).unwrap();
@@ -88,6 +114,7 @@ impl<'a> Row<'a> {
 }
 
 const CONFIG: &str = "{home}/broker.toml";
+const KEY_RELEASE: &str = include_str!("../../../policies/key-release.toml");
 
 /// A home with a volume, a record of its release, and a signed head.
 async fn home() -> Home {
@@ -109,10 +136,31 @@ fn all_right(wrong: &[String]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// An address on which somebody listens, so that `serve` reads all its files and ends.
+struct Taken(std::net::TcpListener);
+
+impl Taken {
+    const END: End = (1, "broker_listen_failed");
+
+    fn new() -> Self {
+        Self(std::net::TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// Writes a configuration that names it, with further lines.
+    fn configure(&self, home: &Home, more: &str) {
+        let listen = self.0.local_addr().unwrap().to_string();
+        let text = home.config_text(more).replace("127.0.0.1:0", &listen);
+        std::fs::write(home.path("broker.toml"), text).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn bad_configurations_end_every_command_that_reads_one() {
     let home = home().await;
     let mut wrong = Vec::new();
+    // Somebody listens there: what is whole ends with that.
+    let taken = Taken::new();
+    taken.configure(&home, "");
     let commands: [&[&str]; 7] = [
         &["check", "--config", CONFIG],
         &["volume", "list", "--config", CONFIG],
@@ -125,8 +173,7 @@ async fn bad_configurations_end_every_command_that_reads_one() {
     for words in commands {
         let bad = (2, "config_invalid");
         let good = match words {
-            // Nobody ends it: it is not started with a configuration that is whole.
-            ["serve", ..] => continue,
+            ["serve", ..] => Taken::END,
             ["audit", "head", ..] => (1, "broker_file_unwritable"),
             _ => GOOD,
         };
@@ -137,9 +184,11 @@ async fn bad_configurations_end_every_command_that_reads_one() {
             good,
             empty: bad,
             cut: (2, ""),
+            trailing: (2, "config_syntax"),
             oversized: (2, "config_too_large"),
             not_text: (2, "config_not_utf8"),
-            unreadable: (1, "config_unreadable"),
+            folder: (1, "config_unreadable"),
+            missing: (1, "config_unreadable"),
         };
         wrong.extend(row.check(&home));
     }
@@ -155,15 +204,39 @@ async fn bad_policies_and_records_end_what_reads_them() {
     let policy = "{home}/danger-x.toml";
     let record = "{home}/record.cbor";
     let mut wrong = Vec::new();
-    let commands: [&[&str]; 3] = [
+    #[rustfmt::skip]
+    let dangers: [&[&str]; 5] = [
         &["policy", "check", policy],
         &["policy", "test", "--danger-policy", policy, "--records", record],
         &["volume", "policy", "model", "--danger-policy", policy, "--config", CONFIG],
+        &["volume", "add", "d", "--profile", "state", "--size", "4096", "--danger-policy", policy, "--config", CONFIG],
+        &["volume", "create", "e", "--from", "{home}/files", "--file", "{home}/e.img", "--danger-policy", policy,
+            "--config", CONFIG],
     ];
-    for words in commands {
-        let row = Row::new(words, "danger-x.toml", MAX_POLICY, invalid);
-        wrong.extend(row.check(&home));
+    std::fs::write(home.path("x.toml"), KEY_RELEASE).unwrap();
+    std::fs::create_dir(home.path("files")).unwrap();
+    std::fs::write(home.path("files/a"), b"a").unwrap();
+    let policy = "{home}/x.toml";
+    #[rustfmt::skip]
+    let policies: [&[&str]; 5] = [
+        &["policy", "check", policy],
+        &["policy", "test", "--policy", policy, "--records", record],
+        &["volume", "policy", "model", "--policy", policy, "--config", CONFIG],
+        &["volume", "add", "p", "--profile", "state", "--size", "4096", "--policy", policy, "--config", CONFIG],
+        &["volume", "create", "q", "--from", "{home}/files", "--file", "{home}/q.img", "--policy", policy,
+            "--config", CONFIG],
+    ];
+    for (file, commands) in [("danger-x.toml", dangers), ("x.toml", policies)] {
+        for words in commands {
+            let good = match (file, words) {
+                // Simulated evidence, which no other policy accepts.
+                ("x.toml", ["policy", "test", ..]) => (10, ""),
+                _ => GOOD,
+            };
+            wrong.extend(Row { good, ..Row::new(words, file, MAX_POLICY, invalid) }.check(&home));
+        }
     }
+    let policy = "{home}/danger-x.toml";
     let unusable = (30, "record_unusable");
     let tested = ["policy", "test", "--danger-policy", policy, "--records", record];
     let row = Row::new(&tested, "record.cbor", MAX_FILE, unusable);
@@ -180,12 +253,18 @@ async fn bad_keys_secrets_and_heads_end_what_reads_them() {
     let mut wrong = Vec::new();
     let identity = (1, "identity_key_unusable");
     let shown = ["identity", "show", "{home}/identity.pem"];
-    let row = Row { unreadable: identity, ..Row::new(&shown, "identity.pem", 4096, identity) };
+    // Text behind a PEM block belongs to no key (RFC 7468, section 2).
+    let row = Row { trailing: GOOD, ..Row::unreadable_too(&shown, "identity.pem", 4096, identity) };
     wrong.extend(row.check(&home));
     let kek = (1, "kek_unusable");
     let listed = ["volume", "list", "--config", CONFIG];
-    let row = Row { unreadable: kek, ..Row::new(&listed, "kek", 66, kek) };
-    wrong.extend(row.check(&home));
+    wrong.extend(Row::unreadable_too(&listed, "kek", 66, kek).check(&home));
+    // The same key in hexadecimal digits: half of them are no raw key.
+    let raw = std::fs::read(home.path("kek")).unwrap();
+    for end in ["", "\n"] {
+        home.secret("kek", (hex::encode(&raw) + end).as_bytes());
+        wrong.extend(Row::unreadable_too(&listed, "kek", 66, kek).check(&home));
+    }
     let settings = (2, "volume_settings");
     let policy = "{home}/danger-x.toml";
     #[rustfmt::skip]
@@ -243,4 +322,69 @@ async fn bad_databases_and_images_end_what_reads_them() {
         wrong.extend(differs(&home, words, "a database that is none", (1, "storage_failed")));
     }
     all_right(&wrong);
+}
+
+#[tokio::test]
+async fn bad_endorsements_end_serve_as_a_bad_configuration_does() {
+    let home = home().await;
+    let taken = Taken::new();
+    let serve = ["serve", "--config", CONFIG];
+    let table = |name: &str, fields: &str| {
+        let fields = fields.replace("{home}", &home.folder.path().display().to_string());
+        format!("[{name}]\n{fields}")
+    };
+    let mut wrong = Vec::new();
+
+    let guest = Guest::new(&home.identity());
+    let collateral = guest.evidence(&Bytes([0; 32])).endorsements.unwrap().tdx.unwrap();
+    std::fs::write(home.path("collateral.json"), collateral_to_json(&collateral)).unwrap();
+    taken.configure(&home, &table("endorsements", "source = \"file\"\nfile = \"{home}/collateral.json\""));
+    let row = Row::new(&serve, "collateral.json", MAX_COLLATERAL, (2, "collateral_unusable"));
+    wrong.extend(Row { good: Taken::END, ..row }.check(&home));
+
+    let certificate = include_bytes!("../../../fixtures/snp/common/key.der").to_vec();
+    std::fs::write(home.path("pccs.pem"), pem::encode(&[certificate])).unwrap();
+    let fields = "source = \"pccs\"\npccs = \"https://127.0.0.1:1\"\npccs_certificate = \"{home}/pccs.pem\"";
+    taken.configure(&home, &table("endorsements", fields));
+    let row = Row::new(&serve, "pccs.pem", MAX_PEM, (2, "endorser_certificate"));
+    wrong.extend(Row { good: Taken::END, ..row }.check(&home));
+
+    let gpu = confide_simulator::SimulatedGpu::new(0).unwrap();
+    let manifest = gpu.rims(1_790_812_800)[0].encode().unwrap();
+    std::fs::create_dir(home.path("gpus")).unwrap();
+    std::fs::write(home.path("gpus/manifest.xml"), manifest).unwrap();
+    taken.configure(&home, &table("gpu_endorsements", "folder = \"{home}/gpus\""));
+    let row = Row {
+        good: Taken::END,
+        oversized: (2, "gpu_endorsements_too_large"),
+        // A folder within the folder is none of its files, and a file that is gone neither.
+        folder: Taken::END,
+        missing: Taken::END,
+        ..Row::new(&serve, "gpus/manifest.xml", MAX_GPU_STAPLE, (2, "gpu_endorsements_invalid"))
+    };
+    wrong.extend(row.check(&home));
+    taken.configure(&home, &table("gpu_endorsements", "folder = \"{home}/collateral.json\""));
+    wrong.extend(differs(&home, &serve, "a file for a folder", (1, "gpu_endorsements_unreadable")));
+    all_right(&wrong);
+}
+
+#[tokio::test]
+async fn a_bad_file_with_the_address_of_the_database_ends_what_reads_it() {
+    let home = home().await;
+    let table = format!("url = \"{}\"", home.url);
+    let text =
+        home.config_text("").replace(&table, &format!("url_file = \"{}\"", home.path("url").display()));
+    std::fs::write(home.path("broker.toml"), text).unwrap();
+    home.secret("url", home.url.as_bytes());
+    let (none, no_address) = ((1, "storage_missing"), (2, "storage_address"));
+    for words in [&["volume", "list", "--config", CONFIG][..], &["audit", "verify", "--config", CONFIG]] {
+        let row = Row {
+            // The address of another file, which is not there.
+            cut: none,
+            trailing: none,
+            oversized: (1, "storage_url_file"),
+            ..Row::new(words, "url", 4096, no_address)
+        };
+        all_right(&row.check(&home));
+    }
 }

@@ -72,6 +72,50 @@ fn a_configuration_is_held_against_what_is_known() {
 }
 
 #[test]
+fn an_unknown_field_of_every_table_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("broker.toml");
+    let check = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        failed(&["check", "--config", path.to_str().unwrap()])
+    };
+    let listen = "listen = \"127.0.0.1:0\"\n";
+    let secret = "{ credential = \"c\" }";
+    let vault = format!("vault = {{ address = \"https://v.example\", key = \"k\", token = {secret} }}");
+    let endorsements = "source = \"pccs\"\npccs = \"https://p.example\"";
+    let whole = format!(
+        "{listen}identity = {secret}\n[storage]\nurl_file = {secret}\n[kek]\n{vault}\n[endorsements]\n{endorsements}\n\
+         [gpu_endorsements]\nfolder = \"g\"\n[limits]\nappraisals = 1\n[log]\nformat = \"text\"\n"
+    );
+    assert_eq!(check(&whole), (Some(0), String::new()));
+    // One more field at the end of each table, and one in each inline table.
+    let headers: Vec<&str> = whole.lines().filter(|line| line.starts_with('[')).collect();
+    let more = headers.iter().map(|header| whole.replace(header, &format!("{header}\nfast = 1"))).chain([
+        format!("fast = 1\n{whole}"),
+        whole.replace("identity = { ", "identity = { fast = 1, "),
+        whole.replace("url_file = { ", "url_file = { fast = 1, "),
+        whole.replace("vault = { ", "vault = { fast = 1, "),
+        whole.replace("token = { ", "token = { fast = 1, "),
+        // A field in the place of the right one.
+        whole.replacen("{ credential", "{ fast", 1),
+        whole.replace("[kek]\nvault =", "[kek]\nfast ="),
+    ]);
+    let mut tried = 0;
+    for text in more {
+        let line = 1 + text.lines().position(|line| line.contains("fast")).unwrap();
+        let (status, said) = check(&text);
+        assert_eq!(status, Some(2), "{text}\n{said}");
+        assert!(
+            said.contains("unknown field `fast`") && said.contains("[config_unknown_field]"),
+            "{text}\n{said}"
+        );
+        assert!(said.contains(&format!("broker.toml:{line}:")), "line {line} of\n{text}\n{said}");
+        tried += 1;
+    }
+    assert_eq!(tried, 13);
+}
+
+#[test]
 fn an_identity_key_is_made_once_and_shown() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("identity.pem");

@@ -262,6 +262,67 @@ async fn what_is_no_request_of_the_protocol_is_refused_by_its_code() {
     }
 }
 
+/// What is answered to these bytes over TLS until the broker closes the connection.
+async fn raw(client: &Client, bytes: &[u8]) -> String {
+    let mut stream = client.connect(&rustls::version::TLS13).await.unwrap();
+    // A peer that is refused early may be told before it has said everything.
+    let _ = stream.write_all(bytes).await;
+    let _ = stream.flush().await;
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+    read.expect("the connection is closed").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_http_is_told_so_in_the_form_of_the_api_and_harms_nothing() {
+    let home = Home::new();
+    let serving = Serving::start(&home.config_file("[limits]\nread_seconds = 4"));
+    let head = |more: &str| format!("POST {RELEASE_PATH} HTTP/1.1\r\nhost: b\r\n{more}").into_bytes();
+    let long = |length| "x".repeat(length);
+    for (bytes, status, code) in [
+        (vec![0xff; 1000], 400, "malformed_http"),
+        (b"\x16\x03\x01\x02\x00".to_vec(), 400, "malformed_http"),
+        (head("content-length: 4\r\ncontent-length: 5\r\n\r\n1234"), 400, "malformed_http"),
+        (head("\0: \x01\r\n\r\n"), 400, "malformed_http"),
+        (head(&format!("x: {}\r\n\r\n", long(70_000))), 431, "request_head_too_large"),
+        (head(&format!("{}\r\n", "x: y\r\n".repeat(100))), 431, "request_head_too_large"),
+        (format!("POST /{} HTTP/1.1\r\n\r\n", long(70_000)).into_bytes(), 431, "request_head_too_large"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), 505, "http_version_unsupported"),
+        (head("x: "), 408, "request_head_timed_out"),
+        // And what is HTTP, and none of the protocol's requests.
+        (b"GET /other HTTP/1.1\r\nhost: b\r\n\r\n".to_vec(), 404, "request_path_unknown"),
+        (
+            head("content-type: text/plain\r\ncontent-length: 1\r\nconnection: close\r\n\r\n1"),
+            415,
+            "wrong_media_type",
+        ),
+    ] {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+        let answer = raw(&serving.client, &bytes).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{shown}: {answer:?}"));
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}: {head}");
+        let error = serde_json::from_str::<Value>(body).unwrap()["error"].take();
+        let mut names: Vec<&String> = error.as_object().unwrap().keys().collect();
+        names.sort();
+        assert_eq!(names, ["code", "message", "param", "type"], "{shown}: {error}");
+        assert_eq!(
+            (&error["code"], &error["type"]),
+            (&code.into(), &"invalid_request_error".into()),
+            "{shown}"
+        );
+        assert!(error["param"].is_null() && error["message"].is_string(), "{shown}: {error}");
+    }
+    // What is no TLS gets no HTTP.
+    let mut stream = tokio::net::TcpStream::connect(serving.client.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: b\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok() && !answer.starts_with(b"HTTP"), "{answer:?}");
+    assert_eq!(serving.client.send(Method::POST, CHALLENGE_PATH, "", Vec::new()).await.status, 200);
+    assert_eq!(serving.client.send(Method::GET, "/readyz", "", Vec::new()).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_asks_too_often_is_told_when_to_ask_again() {
     let home = Home::new();
@@ -272,6 +333,8 @@ async fn an_address_that_asks_too_often_is_told_when_to_ask_again() {
     }
     let answer = serving.client.send(Method::POST, CHALLENGE_PATH, "", Vec::new()).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (429, "rate_limited"));
+    let error: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!(error["error"]["type"], "rate_limit_error");
     let pause: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=21).contains(&pause), "{pause}");
     // Reports of failures have an allowance of their own, and health has none.

@@ -1,7 +1,8 @@
 //! What no command may be thrown off by: each file that a command reads, given as it should not be. Every command gives the
 //! exit status and the stable code that its documentation promises, and none panics.
-#![allow(clippy::unwrap_used, clippy::panic, dead_code, missing_docs, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -23,8 +24,10 @@ use confide_record::{APPRAISALS, MAX_FILE};
 use confide_service::config::MAX_CONFIG;
 use confide_simulator::{NrasDevice, NrasOptions, SimulatedGpu};
 use confide_testkit::gpu::{GpuEvidence, evidence_list};
+use std::any::{Any, TypeId};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use support::{Sample, status, stderr};
 
@@ -122,7 +125,8 @@ impl Row {
             }
             wrong.extend(self.differs(&path, what, expected));
         }
-        std::fs::remove_dir(&path).unwrap();
+        // Some commands put files into it.
+        std::fs::remove_dir_all(&path).unwrap();
         if self.is_named() {
             wrong.extend(self.differs(&path, "missing", self.missing));
         }
@@ -182,19 +186,164 @@ fn snp_report() -> String {
     snp_file("accept-version-3/report.bin")
 }
 
-/// Checks rows one after the other in a folder of their own.
-fn check(rows: &[Row]) {
-    let folder = tempfile::tempdir().unwrap();
-    let wrong: Vec<String> = rows.iter().flat_map(|row| row.check(folder.path())).collect();
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+/// Rows of one test.
+struct Suite {
+    rows: Vec<Row>,
+    /// Folders with files that the rows name.
+    kept: Vec<Box<dyn Any>>,
+}
+
+impl Suite {
+    fn new(rows: Vec<Row>) -> Self {
+        Self { rows, kept: Vec::new() }
+    }
+
+    /// The same, and what this holds stays until the rows are checked.
+    fn keeping(mut self, kept: impl Any) -> Self {
+        self.kept.push(Box::new(kept));
+        self
+    }
+
+    /// Checks rows one after the other in a folder of their own.
+    fn check(&self) {
+        let folder = tempfile::tempdir().unwrap();
+        let wrong: Vec<String> = self.rows.iter().flat_map(|row| row.check(folder.path())).collect();
+        assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+}
+
+/// Makes each suite a test, and a list of all of them.
+macro_rules! suites {
+    ($($name:ident)*) => {
+        const SUITES: &[fn() -> Suite] = &[$($name),*];
+
+        mod suites {
+            $(#[test]
+            fn $name() {
+                super::$name().check();
+            })*
+        }
+    };
+}
+
+suites! {
+    bad_files_of_verify_quote
+    a_bad_event_log_is_rejected_whatever_it_is
+    bad_files_of_verify_document_and_inspect
+    bad_files_of_record_replay_and_inspect
+    bad_files_of_reference_values
+    bad_files_of_verify_snp_and_record_snp
+    bad_files_of_verify_gpu
+    bad_files_of_rim_fetch_and_rim_import
+    bad_files_of_what_nvidias_service_says
+    bad_input_of_rim_export
+    bad_certificates_of_services
+    bad_files_of_the_policy_commands
+    bad_input_of_conformance
+    bad_policies_of_replay
+    bad_files_of_audit
+    bad_files_of_the_proxy
+    bad_files_of_the_commands_about_a_guest
+    bad_files_of_reference_values_of_other_evidence
+    bad_files_of_inspect
+    bad_files_of_what_is_appended_to
+    bad_reports_of_collateral_fetch
+    bad_configurations
+    bad_files_of_doctor
+}
+
+/// A command's words, and the name of a flag or of a file's place behind them.
+type Argument = (Vec<String>, String);
+
+/// What a file may be given to and no row is about, with the reason: of the command of these words and all below.
+const WITHOUT_ROWS: &[(&[&str], &str, &str)] = &[
+    (&[], "state", "a folder; tests/references.rs has what its file may be"),
+    (&[], "cache", "a folder whose damaged files are as none; the endorser's tests/cache.rs has them"),
+    (&["audit"], "out", "written alone, and only where there is nothing"),
+    (&["collateral", "fetch"], "out", "written alone"),
+    (&["collateral", "fetch"], "out_crl", "written alone"),
+    (&["rim"], "folder", "a folder, which `bad_ids_and_stores_of_rim_commands` gives a file for"),
+    (&["rim", "export"], "to", "a folder that is written to"),
+    (&["conformance"], "base", "a folder; tests/conformance has what the files in it may be"),
+    (
+        &["doctor"],
+        "danger_root",
+        "a folder with files of a kernel, whose oddities the doctor's own tests have",
+    ),
+    (&["doctor"], "danger_nvml", "a library that is run, and no input"),
+    (&["man"], "dir", "a folder that is written to"),
+];
+
+impl Row {
+    /// The arguments that are given the file, as the program reads them.
+    fn arguments(&self) -> Vec<Argument> {
+        let words = ["confide"].into_iter().chain(self.words.iter().map(String::as_str));
+        let matches = confide::command().try_get_matches_from(words);
+        let matches = matches.unwrap_or_else(|error| panic!("{:?}: {error}", self.words));
+        let (mut found, mut path, mut inner) = (Vec::new(), Vec::new(), Some(&matches));
+        while let Some(level) = inner {
+            for id in level.ids() {
+                let Ok(Some(mut values)) = level.try_get_raw(id.as_str()) else { continue };
+                if values.any(|value| value == "{}" || value == "{folder}") {
+                    found.push((path.clone(), id.to_string()));
+                }
+            }
+            inner = level.subcommand().map(|(name, level)| {
+                path.push(name.to_owned());
+                level
+            });
+        }
+        found
+    }
+}
+
+/// Every argument of the program that is the path of a file or a folder, by its type or by what its value is called. That of all
+/// commands, `--config`, is the program's own.
+fn paths(command: &clap::Command, words: &[String]) -> Vec<Argument> {
+    let is_path = |argument: &&clap::Arg| {
+        let named =
+            |name: &clap::builder::Str| ["FILE", "DIR", "PATH", "PEM"].iter().any(|kind| name.contains(kind));
+        argument.get_value_parser().type_id() == TypeId::of::<PathBuf>()
+            || argument.get_value_names().is_some_and(|names| names.iter().any(named))
+    };
+    let own = command
+        .get_arguments()
+        .filter(is_path)
+        .map(|argument| (words.to_vec(), argument.get_id().to_string()));
+    let inner = command
+        .get_subcommands()
+        .flat_map(|inner| paths(inner, &[words, &[inner.get_name().to_owned()]].concat()));
+    own.chain(inner).collect()
+}
+
+#[test]
+fn every_file_of_every_command_has_a_row() {
+    let given: BTreeSet<Argument> =
+        SUITES.iter().flat_map(|suite| suite().rows).flat_map(|row| row.arguments()).collect();
+    let all = paths(&confide::command(), &[]);
+    let excepted = |(words, id): &Argument| {
+        let below = |of: &[&str]| words.len() >= of.len() && words.iter().zip(of).all(|(a, b)| a == b);
+        WITHOUT_ROWS.iter().find(|(of, name, _)| id == name && below(of))
+    };
+    let has_row = |argument: &Argument| {
+        // The configuration file of all commands.
+        argument.0.is_empty() && given.iter().any(|(_, id)| *id == argument.1) || given.contains(argument)
+    };
+    let missing: Vec<&Argument> =
+        all.iter().filter(|argument| !has_row(argument) && excepted(argument).is_none()).collect();
+    assert!(missing.is_empty(), "no row gives a bad file to {missing:#?}");
+    for exception in WITHOUT_ROWS {
+        let needed = all.iter().any(|argument| !has_row(argument) && excepted(argument) == Some(exception));
+        assert!(needed, "{exception:?}: there is no such argument, or it has a row");
+    }
+    assert!(all.len() > 100, "{}", all.len());
 }
 
 fn words<'a>(flags: &'a [String], more: &[&'a str]) -> Vec<&'a str> {
     flags.iter().map(String::as_str).chain(more.iter().copied()).collect()
 }
 
-#[test]
-fn bad_files_of_verify_quote() {
+fn bad_files_of_verify_quote() -> Suite {
     let sample = Sample::version_4();
     let (quote, collateral) = (sample.quote.to_str().unwrap(), sample.collateral.to_str().unwrap());
     let verify = |quote: &str, collateral: &str, more: &[&str]| {
@@ -227,86 +376,104 @@ fn bad_files_of_verify_quote() {
         good: (1, "endorsement_offline"),
         ..of_quote(["collateral", "fetch", "--offline", "--quote", "{}"].map(str::to_owned).to_vec())
     };
-    check(&[
+    Suite::new(vec![
         fetch,
         of_quote(verify("{}", collateral, &[])),
         of_collateral(verify(quote, "{}", &[])),
         of_collateral(verify(quote, collateral, &["--early-collateral", "{}"])),
         policy(verify(quote, collateral, &["--policy", "{}"])),
-    ]);
+        Row {
+            good: (10, "root_anchor"),
+            ..danger_policies(Row::new(
+                &words(&verify(quote, collateral, &["--danger-policy", "{}"]), &[]),
+                file("policies/danger-simulator.toml"),
+                MAX_POLICY,
+                BAD_POLICY,
+            ))
+        },
+    ])
 }
 
-#[test]
-fn a_bad_event_log_is_rejected_whatever_it_is() {
+/// The log of another machine: well formed, and not what a recorded quote's registers hold.
+fn boot_log() -> Vec<u8> {
+    EvidenceDocument::decode(&file(Document::FILE)).unwrap().boot_log.unwrap().as_bytes().to_vec()
+}
+
+fn a_bad_event_log_is_rejected_whatever_it_is() -> Suite {
     let sample = Sample::version_4();
     let flags = sample.flags();
     let words = words(&flags, &["--json", "--event-log", "{}"]);
     let words = [&["verify", "quote"][..], &words].concat();
-    // The log of another machine: well formed, and not what this quote's registers hold.
-    let document = EvidenceDocument::decode(&file("fixtures/tdx/accept-document/document.cbor")).unwrap();
-    let log = document.boot_log.unwrap().as_bytes().to_vec();
-    check(&[Row { good: (10, "boot_log"), ..Row::new(&words, log, MAX_BOOT_LOG, (30, "boot_log_format")) }]);
+    let log = boot_log();
+    Suite::new(vec![Row {
+        good: (10, "boot_log"),
+        ..Row::new(&words, log, MAX_BOOT_LOG, (30, "boot_log_format"))
+    }])
 }
 
-#[test]
-fn bad_files_of_verify_document_and_inspect() {
-    let case: serde_json::Value =
-        serde_json::from_slice(&file("fixtures/tdx/accept-document/case.json")).unwrap();
-    let challenge = &case["evidence"]["challenge"];
-    let value = |name: &str| challenge[name].as_str().unwrap().to_owned();
-    let (nonce, exporter, spki) = (value("nonce"), value("exporter"), value("spki"));
+fn bad_files_of_verify_document_and_inspect() -> Suite {
     // Danger policies have to be called so.
     let folder = tempfile::tempdir().unwrap();
     let policy = folder.path().join("danger-document.toml");
-    std::fs::write(&policy, file("fixtures/tdx/common/document.toml")).unwrap();
-    let policy = policy.to_str().unwrap();
-    let collateral = format!("{ROOT}/fixtures/tdx/common/collateral.json");
-    let verify = |document: &'static str, collateral: &str, policy: &str| -> Vec<String> {
-        [
-            &["verify", "document", "--json", "--offline", "--at", case["time"].as_str().unwrap()][..],
-            &["--document", document, "--collateral", collateral, "--danger-policy", policy],
-            &["--role", "serve", "--nonce", &nonce, "--exporter", &exporter, "--spki", &spki],
-        ]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
+    std::fs::write(&policy, file(Document::POLICY)).unwrap();
+    let danger = ["--danger-policy", policy.to_str().unwrap()];
+    let document = Document::new();
+    let row = |named: &str, more: &[&str], whole: Vec<u8>, limit: usize, bad: End| {
+        let words = document.words(named, more);
+        Row::new(&words.iter().map(String::as_str).collect::<Vec<_>>(), whole, limit, bad)
     };
-    let whole = file("fixtures/tdx/accept-document/document.cbor");
-    let (document, json) = (verify("{}", &collateral, policy), file("fixtures/tdx/common/collateral.json"));
-    let documents = words(&document, &[]);
-    let (path, by) =
-        (format!("{ROOT}/fixtures/tdx/accept-document/document.cbor"), verify("{}", &collateral, "DANGER"));
-    let place = |word: &String| match word.as_str() {
-        "{}" => path.clone(),
-        "DANGER" => "{}".to_owned(),
-        _ => word.clone(),
-    };
-    let by: Vec<String> = by.iter().map(place).collect();
-    let dangers = words(&by, &[]);
-    check(&[
+    let (whole, collateral) = (file(Document::FILE), file(Document::COLLATERAL));
+    let at = document.0["time"].as_str().unwrap();
+    let bad_collateral = (30, "collateral_file");
+    Suite::new(vec![
+        danger_policies(row("", &["--danger-policy", "{}"], file(Document::POLICY), MAX_POLICY, BAD_POLICY)),
         Row {
-            name: "danger-file.toml",
-            ..Row::new(
-                &dangers,
-                file("fixtures/tdx/common/document.toml"),
-                MAX_POLICY,
-                (30, "policy_malformed"),
-            )
+            good: (10, "root_anchor"),
+            ..policies(row("", &["--policy", "{}"], Vec::new(), 0, BAD_POLICY))
         },
-        Row::new(&documents, whole.clone(), MAX_DOCUMENT, (30, "document_format")),
+        row("--document", &danger, whole.clone(), MAX_DOCUMENT, (30, "document_format")),
+        row("--collateral", &danger, collateral.clone(), MAX_COLLATERAL, bad_collateral),
+        row(
+            "",
+            &[&danger[..], &["--early-collateral", "{}"]].concat(),
+            collateral.clone(),
+            MAX_COLLATERAL,
+            bad_collateral,
+        ),
         Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
         Row::new(
-            &["collateral", "show", "--json", "--at", case["time"].as_str().unwrap(), "{}"],
-            json,
+            &["collateral", "show", "--json", "--at", at, "{}"],
+            collateral,
             MAX_COLLATERAL,
-            (30, "collateral_file"),
+            bad_collateral,
         ),
-    ]);
+    ])
+    .keeping(folder)
 }
 
-#[test]
-fn bad_files_of_record_replay_and_inspect() {
+fn bad_files_of_inspect() -> Suite {
+    let quote = std::fs::read(Sample::version_4().quote).unwrap();
+    let report = std::fs::read(snp_report()).unwrap();
+    let hopper = Hopper::new();
+    let bad = (30, "document_format");
+    // The size that a file may have is the same for all, and held by the rows of documents and records.
+    let row = |whole: Vec<u8>| {
+        let limit = whole.len() + 1000;
+        Row::new(&["inspect", "{}"], whole, limit, bad)
+    };
+    // White space behind a text is a part of it.
+    let text = |whole: Vec<u8>| Row { oversized: GOOD, ..row(whole) };
+    Suite::new(vec![
+        row(quote),
+        row(report),
+        row(hopper.evidence.devices[0].report.clone()),
+        text(hopper.evidence.manifests[0].clone()),
+        text(file(Document::COLLATERAL)),
+        text(file("policies/inspect.toml")),
+    ])
+}
+
+fn bad_files_of_record_replay_and_inspect() -> Suite {
     let sample = Sample::version_4();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out.cbor");
@@ -326,7 +493,14 @@ fn bad_files_of_record_replay_and_inspect() {
     };
     let (of_quote, of_collateral) =
         (with("{}", sample.collateral.to_str().unwrap()), with(sample.quote.to_str().unwrap(), "{}"));
-    check(&[
+    let more = |more: &[&str]| record(&words(&flags, more));
+    let (early, log, policy, danger) = (
+        more(&["--early-collateral", "{}"]),
+        more(&["--event-log", "{}"]),
+        more(&["--policy", "{}"]),
+        more(&["--danger-policy", "{}"]),
+    );
+    Suite::new(vec![
         Row {
             not_text: (20, "quote_format"),
             ..Row::new(&words(&of_quote, &[]), quote, MAX_QUOTE, (30, "quote_format"))
@@ -337,6 +511,26 @@ fn bad_files_of_record_replay_and_inspect() {
             MAX_COLLATERAL,
             (30, "collateral_file"),
         ),
+        Row::new(
+            &words(&early, &[]),
+            std::fs::read(&sample.collateral).unwrap(),
+            MAX_COLLATERAL,
+            (30, "collateral_file"),
+        ),
+        Row {
+            good: (10, "boot_log"),
+            ..Row::new(&words(&log, &[]), boot_log(), MAX_BOOT_LOG, (30, "boot_log_format"))
+        },
+        policies(Row::new(&words(&policy, &[]), Vec::new(), 0, BAD_POLICY)),
+        Row {
+            good: (10, "root_anchor"),
+            ..danger_policies(Row::new(
+                &words(&danger, &[]),
+                file("policies/danger-simulator.toml"),
+                MAX_POLICY,
+                BAD_POLICY,
+            ))
+        },
         Row::new(&["replay", "--json", "{}"], whole.clone(), MAX_FILE, (30, "record_malformed")),
         // What is appended to: a file that is empty or missing becomes one of records, and a part of a record moves aside.
         Row {
@@ -352,7 +546,47 @@ fn bad_files_of_record_replay_and_inspect() {
             )
         },
         Row::new(&["inspect", "{}"], whole, MAX_FILE, (30, "document_format")),
-    ]);
+    ])
+    .keeping(folder)
+}
+
+fn bad_files_of_what_is_appended_to() -> Suite {
+    let sample = Sample::version_4();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.cbor").display().to_string();
+    let flags = sample.flags();
+    let recorded = support::confide(&[&["record", "quote", "--out", &out], &words(&flags, &[])[..]].concat());
+    assert_eq!(status(&recorded), 0, "{}", stderr(&recorded));
+    let whole = std::fs::read(&out).unwrap();
+    let hopper = Hopper::new();
+    let danger = folder.path().join("danger-snp.toml").display().to_string();
+    std::fs::write(&danger, file("fixtures/snp/common/report.toml")).unwrap();
+    let snp = [owned(&["record", "snp", "--out", "{}"]), of_report(&danger)].concat();
+    let gpu = hopper.words(&["record", "gpu", "--out", "{}"], "neither", &[]);
+    let [_, record, mut chat, mut proxy] = of_a_guest("{}");
+    for (words, _) in [&mut chat, &mut proxy] {
+        words.splice(1..1, owned(&["--record", "{}"]));
+    }
+    // A file that is empty or missing becomes one of records, and a part of a record moves aside.
+    let row = |words: &[String], good: End| Row {
+        good,
+        empty: good,
+        cut: good,
+        missing: good,
+        folder: (1, "file_unwritable"),
+        // The size that a file may have is the same for all, and held by the row of `record quote`.
+        ..Row::new(&self::words(words, &[]), whole.clone(), whole.len() + 1000, (30, "record_malformed"))
+    };
+    Suite::new(vec![
+        row(&snp, GOOD),
+        row(&gpu, GOOD),
+        // A folder is one of records.
+        Row { folder: record.1, ..row(&record.0, record.1) },
+        Row { folder: chat.1, ..row(&chat.0, chat.1) },
+        Row { folder: proxy.1, ..row(&proxy.0, proxy.1) },
+    ])
+    .keeping(folder)
+    .keeping(hopper)
 }
 
 #[test]
@@ -377,53 +611,208 @@ fn a_file_that_holds_no_records_is_left_as_it_was() {
     }
 }
 
-#[test]
-fn bad_files_of_reference_values() {
-    let sample = Sample::version_4();
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    let measured = support::json(&sample.verify(&["--json"]))["measurements"].clone();
-    let fields = ["mr_td", "rtmr0", "rtmr1", "rtmr2"];
-    let values: String = fields.map(|field| format!("{field} = [{}]\n", measured[field])).concat();
-    let text = format!(
-        "format = \"confide-reference-values/1\"\nname = \"acme\"\nversion = 1\nissued = 2025-01-01\nexpires = 2025-12-31\n\n[reference.one]\n{values}"
-    );
-    std::fs::write(path("references.toml"), &text).unwrap();
-    let key = format!("{ROOT}/docs/protocol/references/ed25519.key.pem");
-    let signed = support::confide(&["policy", "sign", "--key", &key, &path("references.toml")]);
-    assert_eq!(status(&signed), 0, "{}", stderr(&signed));
-    let (_, table) = support::stdout(&signed)
-        .split_once("In policies:")
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))
-        .unwrap();
-    let inspect = String::from_utf8(file("policies/inspect.toml")).unwrap();
-    let lines = inspect.lines().map(|line| match line.split_once(" = ") {
-        Some((field, _)) if fields.contains(&field) => format!("{field} = {{ from = \"reference\" }}\n"),
-        _ => format!("{line}\n"),
-    });
-    std::fs::write(path("policy.toml"), lines.collect::<String>() + &table).unwrap();
-    let verify = |references: &str, signature: &str| {
-        let (policy, state) = (path("policy.toml"), path("state"));
-        let words = [
-            &["verify", "quote", "--json", "--policy", &policy, "--state", &state][..],
-            &["--references", references, "--references-signature", signature],
-        ]
-        .concat();
-        words.into_iter().map(str::to_owned).chain(sample.flags()).collect::<Vec<_>>()
-    };
-    // No byte of the file is read before its signature holds: whatever is wrong with either, it does not.
-    let bad = (10, "reference_signature");
-    let (references, signature) = (path("references.toml"), path("references.toml.sig"));
-    let row =
-        |flags: Vec<String>, whole: Vec<u8>, limit: usize| Row::new(&words(&flags, &[]), whole, limit, bad);
-    check(&[
-        row(verify("{}", &signature), text.into_bytes(), confide_policy::MAX_REFERENCE_FILE),
-        row(verify(&references, "{}"), std::fs::read(&signature).unwrap(), MAX_SIGNATURE),
-    ]);
+/// A signed file of reference values, and the table of policies that names its signer.
+struct Signed {
+    folder: tempfile::TempDir,
+    text: String,
+    table: String,
 }
 
-#[test]
-fn bad_files_of_verify_snp_and_record_snp() {
+impl Signed {
+    /// With one set of these registers' values.
+    fn new(values: &str) -> Self {
+        let text = format!(
+            "format = \"confide-reference-values/1\"\nname = \"acme\"\nversion = 1\nissued = 2025-01-01\nexpires = 2026-12-31\n\n[reference.one]\n{values}"
+        );
+        let mut signed = Self { folder: tempfile::tempdir().unwrap(), text, table: String::new() };
+        std::fs::write(signed.path("references.toml"), &signed.text).unwrap();
+        let key = format!("{ROOT}/docs/protocol/references/ed25519.key.pem");
+        let output = support::confide(&["policy", "sign", "--key", &key, &signed.path("references.toml")]);
+        assert_eq!(status(&output), 0, "{}", stderr(&output));
+        let said = support::stdout(&output);
+        signed.table = said.split_once("In policies:").unwrap().1.to_owned();
+        signed
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// Writes this policy with the table, and gives its path.
+    fn policy(&self, name: &str, text: &str) -> String {
+        std::fs::write(self.path(name), format!("{text}\n{}", self.table)).unwrap();
+        self.path(name)
+    }
+
+    /// What is wrong with the file, and with its signature: no byte of the file is read before that holds.
+    fn rows(&self, words: &[String], good: End, bad: End) -> [Row; 2] {
+        let (file, signature) = (self.path("references.toml"), self.path("references.toml.sig"));
+        let row = |[file, signature]: [&str; 2], whole: Vec<u8>, limit: usize| {
+            let state = self.path("state");
+            let flags = ["--state", &state, "--references", file, "--references-signature", signature];
+            Row { good, ..Row::new(&self::words(words, &flags), whole, limit, bad) }
+        };
+        [
+            row(["{}", &signature], self.text.clone().into_bytes(), confide_policy::MAX_REFERENCE_FILE),
+            row([&file, "{}"], std::fs::read(&signature).unwrap(), MAX_SIGNATURE),
+        ]
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+const REGISTERS: [&str; 4] = ["mr_td", "rtmr0", "rtmr1", "rtmr2"];
+
+fn bad_files_of_reference_values() -> Suite {
+    let sample = Sample::version_4();
+    let measured = support::json(&sample.verify(&["--json"]))["measurements"].clone();
+    let values: String = REGISTERS.map(|field| format!("{field} = [{}]\n", measured[field])).concat();
+    let signed = Signed::new(&values);
+    let inspect = String::from_utf8(file("policies/inspect.toml")).unwrap();
+    let lines = inspect.lines().map(|line| match line.split_once(" = ") {
+        Some((field, _)) if REGISTERS.contains(&field) => format!("{field} = {{ from = \"reference\" }}\n"),
+        _ => format!("{line}\n"),
+    });
+    let policy = signed.policy("policy.toml", &lines.collect::<String>());
+    let bad = (10, "reference_signature");
+    let out = signed.path("out.cbor");
+    let verify = [owned(&["verify", "quote", "--json", "--policy", &policy]), sample.flags()].concat();
+    let record =
+        [owned(&["record", "quote", "--json", "--out", &out, "--policy", &policy]), sample.flags()].concat();
+    let rows = [verify, record].iter().flat_map(|words| signed.rows(words, GOOD, bad)).collect();
+    Suite::new(rows).keeping(signed.folder)
+}
+
+fn bad_files_of_reference_values_of_other_evidence() -> Suite {
+    let signed =
+        Signed::new(&REGISTERS.map(|field| format!("{field} = [\"{}\"]\n", "00".repeat(48))).concat());
+    let text = |name: &str| String::from_utf8(file(name)).unwrap();
+    let hopper = Hopper::new();
+    let snp = signed.policy("danger-snp.toml", &text("fixtures/snp/common/report.toml"));
+    let gpu = signed.policy("danger-gpu.toml", &text("policies/danger-simulator.toml"));
+    let document = signed.policy("danger-document.toml", &text("fixtures/tdx/common/document.toml"));
+    let of_report = of_report(&snp);
+    let of_report: Vec<&str> = of_report.iter().map(String::as_str).collect();
+    let of_devices = hopper.words(&[], "neither", &[]);
+    let of_devices: Vec<&str> = of_devices
+        .iter()
+        .map(|word| if word.ends_with("danger-gpu.toml") { &gpu } else { word.as_str() })
+        .collect();
+    let out = signed.path("out.cbor");
+    let of_document = Document::new().words("neither", &["--danger-policy", &document]);
+    let bad = (10, "reference_signature");
+    let commands = [
+        ([&["verify", "snp"], &of_report[..]].concat(), bad),
+        ([&["record", "snp", "--out", &out], &of_report[..]].concat(), bad),
+        // Of devices by themselves no such file says anything: they are recorded, and no check looks at them.
+        ([&["verify", "gpu"], &of_devices[..]].concat(), GOOD),
+        ([&["record", "gpu", "--out", &out], &of_devices[..]].concat(), GOOD),
+        (of_document.iter().map(String::as_str).collect(), bad),
+    ];
+    let mut rows: Vec<Row> =
+        commands.iter().flat_map(|(words, bad)| signed.rows(&owned(words), GOOD, *bad)).collect();
+    // What a guest shows is not there yet when they are read.
+    let client = signed.policy("client.toml", &text("policies/client.toml"));
+    for (mut words, good) in of_a_guest(&signed.path("out.cbor")) {
+        words.splice(1..1, owned(&["--policy", &client]));
+        rows.extend(signed.rows(&words, good, good));
+    }
+    let (root, library) = (signed.path("machine"), signed.path("none"));
+    let doctor = owned(&[
+        "doctor",
+        "--json",
+        "--offline",
+        "--danger-root",
+        &root,
+        "--danger-nvml",
+        &library,
+        "--policy",
+        &client,
+    ]);
+    rows.extend(signed.rows(&doctor, (10, ""), (10, "")));
+    Suite::new(rows).keeping(signed.folder).keeping(hopper)
+}
+
+/// A report and the endorsements of its key, under this danger policy.
+fn of_report(policy: &str) -> Vec<String> {
+    let certificates = ["key", "issuer", "root"].map(|name| snp_file(&format!("common/{name}.der")));
+    let (list, report) = (snp_file("common/list.der"), snp_report());
+    let mut flags = owned(&[
+        "--json",
+        "--at",
+        Hopper::AT,
+        "--danger-policy",
+        policy,
+        "--report",
+        &report,
+        "--crl",
+        &list,
+    ]);
+    flags.push("--cert".to_owned());
+    flags.extend(certificates);
+    flags
+}
+
+/// The commands that ask a guest, without policy, and the end of each where all its files are right: nobody listens there, and
+/// where the endpoint would listen is looked at after its files.
+fn of_a_guest(out: &str) -> [(Vec<String>, End); 4] {
+    let (url, dialled) = ("https://127.0.0.1:1", (1, "dial_failed"));
+    [
+        (owned(&["verify", "--json", "--offline", url]), dialled),
+        (owned(&["record", "--offline", url, "--out", out]), dialled),
+        (owned(&["chat", "--offline", "--url", url, "a question"]), dialled),
+        (
+            owned(&["proxy", "--offline", "--upstream", url, "--listen", "0.0.0.0:0"]),
+            (2, "listen_not_loopback"),
+        ),
+    ]
+}
+
+/// An evidence document and all that its appraisal needs.
+struct Document(serde_json::Value);
+
+impl Document {
+    const FILE: &str = "fixtures/tdx/accept-document/document.cbor";
+    const COLLATERAL: &str = "fixtures/tdx/common/collateral.json";
+    const POLICY: &str = "fixtures/tdx/common/document.toml";
+
+    fn new() -> Self {
+        Self(serde_json::from_slice(&file("fixtures/tdx/accept-document/case.json")).unwrap())
+    }
+
+    /// `verify document` but for its policy; what `named` names is the file that is tried.
+    fn words(&self, named: &str, more: &[&str]) -> Vec<String> {
+        let value = |name: &str| self.0["evidence"]["challenge"][name].as_str().unwrap().to_owned();
+        let path = |flag: &str, name: &str| {
+            if flag == named { "{}".to_owned() } else { format!("{ROOT}/{name}") }
+        };
+        let (document, collateral) = (path("--document", Self::FILE), path("--collateral", Self::COLLATERAL));
+        let (nonce, exporter, spki) = (value("nonce"), value("exporter"), value("spki"));
+        let flags = [
+            &["verify", "document", "--json", "--offline", "--at", self.0["time"].as_str().unwrap()][..],
+            &[
+                "--document",
+                &document,
+                "--role",
+                "serve",
+                "--nonce",
+                &nonce,
+                "--exporter",
+                &exporter,
+                "--spki",
+                &spki,
+            ],
+            // The rest goes with another source of collateral.
+            if named == "--pccs-certificate" { &[] } else { &["--collateral", &collateral] },
+            more,
+        ];
+        owned(&flags.concat())
+    }
+}
+
+fn bad_files_of_verify_snp_and_record_snp() -> Suite {
     let folder = tempfile::tempdir().unwrap();
     let (policy, out) = (folder.path().join("danger-snp.toml"), folder.path().join("out.cbor"));
     std::fs::write(&policy, file("fixtures/snp/common/report.toml")).unwrap();
@@ -502,7 +891,7 @@ fn bad_files_of_verify_snp_and_record_snp() {
             )),
         ]);
     }
-    check(&rows);
+    Suite::new(rows).keeping(folder)
 }
 
 /// The file with another byte in one place.
@@ -560,6 +949,20 @@ impl Hopper {
         Self { folder, evidence }
     }
 
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    /// A store with the driver's manifest.
+    fn store(&self) -> String {
+        let (store, manifest) = (self.path("store"), self.path("NV_GPU_DRIVER_GH100_580.95.05.xml"));
+        std::fs::create_dir(&store).unwrap();
+        std::fs::write(&manifest, &self.evidence.manifests[0]).unwrap();
+        let imported = support::confide(&["rim", "import", "--store", &store, &manifest]);
+        assert_eq!(status(&imported), 0, "{}", stderr(&imported));
+        store
+    }
+
     /// The words of `command` about the device; what `named` names is the file that is tried.
     fn words(&self, command: &[&str], named: &str, more: &[&str]) -> Vec<String> {
         let path = |name: &str| match name {
@@ -590,8 +993,7 @@ impl Hopper {
     }
 }
 
-#[test]
-fn bad_files_of_verify_gpu() {
+fn bad_files_of_verify_gpu() -> Suite {
     let hopper = Hopper::new();
     let no_device = (30, "gpu_evidence_file");
     let row = |command: &[&str], named: &str, more: &[&str], whole: &[u8], limit: usize, bad: End| {
@@ -626,11 +1028,10 @@ fn bad_files_of_verify_gpu() {
             danger_policies(row(command, "danger-gpu.toml", &[], &danger, MAX_POLICY, BAD_POLICY)),
         ]);
     }
-    check(&rows);
+    Suite::new(rows).keeping(hopper)
 }
 
-#[test]
-fn bad_files_of_rim_fetch_and_rim_import() {
+fn bad_files_of_rim_fetch_and_rim_import() -> Suite {
     let hopper = Hopper::new();
     let GpuEvidence { manifests, answers, lists, .. } = &hopper.evidence;
     let store = hopper.folder.path().join("store");
@@ -650,7 +1051,7 @@ fn bad_files_of_rim_fetch_and_rim_import() {
         missing: (1, "store_failed"),
         ..Row::new(&import, whole.to_vec(), limit, bad)
     };
-    check(&[
+    Suite::new(vec![
         Row {
             good: reaches_nobody,
             more: vec![
@@ -693,7 +1094,15 @@ fn bad_files_of_rim_fetch_and_rim_import() {
             ..imported(&answers[0], MAX_OCSP, unknown)
         },
         imported(&lists[0], MAX_CRL, unknown),
-    ]);
+    ])
+    .keeping(hopper)
+}
+
+#[test]
+fn bad_ids_and_stores_of_rim_commands() {
+    let hopper = Hopper::new();
+    let store = hopper.folder.path().join("store");
+    let fetch = ["rim", "fetch", "--store", store.to_str().unwrap(), "--rim-service", "https://127.0.0.1:1"];
     // Ids are no file's.
     let long = format!("NV_GPU_DRIVER_GH100_{}", "1".repeat(100));
     for id in
@@ -710,8 +1119,7 @@ fn bad_files_of_rim_fetch_and_rim_import() {
     }
 }
 
-#[test]
-fn bad_files_of_what_nvidias_service_says() {
+fn bad_files_of_what_nvidias_service_says() -> Suite {
     let hopper = Hopper::new();
     let device = NrasDevice::gpu(&SimulatedGpu::new(0).unwrap());
     let options = NrasOptions::new(Hopper::NONCE, Hopper::TIME, vec![device]);
@@ -748,22 +1156,15 @@ fn bad_files_of_what_nvidias_service_says() {
             },
         ]);
     }
-    check(&rows);
+    Suite::new(rows).keeping(hopper)
 }
 
-#[test]
-fn bad_input_of_rim_export() {
+fn bad_input_of_rim_export() -> Suite {
     let hopper = Hopper::new();
-    let folder = |name: &str| hopper.folder.path().join(name).display().to_string();
-    let (store, to, list) = (folder("store"), folder("to"), folder("list"));
-    std::fs::create_dir(&store).unwrap();
-    let manifest = hopper.folder.path().join("NV_GPU_DRIVER_GH100_580.95.05.xml");
-    std::fs::write(&manifest, &hopper.evidence.manifests[0]).unwrap();
-    let imported = support::confide(&["rim", "import", "--store", &store, manifest.to_str().unwrap()]);
-    assert_eq!(status(&imported), 0, "{}", stderr(&imported));
+    let (store, to) = (hopper.store(), hopper.path("to"));
     let export = ["rim", "export", "--store", &store, "--to", &to];
     let no_device = (30, "gpu_evidence_file");
-    check(&[Row {
+    Suite::new(vec![Row {
         // The store has the driver's manifest alone.
         good: (1, "store_rim_missing"),
         more: vec![
@@ -776,7 +1177,15 @@ fn bad_input_of_rim_export() {
             MAX_EVIDENCE_LIST,
             no_device,
         )
-    }]);
+    }])
+    .keeping(hopper)
+}
+
+#[test]
+fn bad_ids_and_folders_of_rim_export() {
+    let hopper = Hopper::new();
+    let (store, to, list) = (hopper.store(), hopper.path("to"), hopper.path("list"));
+    let export = ["rim", "export", "--store", &store, "--to", &to];
     let ended = |words: &[&str]| {
         let output = support::confide(words);
         (status(&output), code(&output))
@@ -834,8 +1243,7 @@ fn more_devices_or_files_than_are_taken_are_refused() {
     assert_eq!(verify(&vec![full; 257], &[]), told(2, "too_many_files"));
 }
 
-#[test]
-fn bad_certificates_of_services() {
+fn bad_certificates_of_services() -> Suite {
     let sample = Sample::version_4();
     let (quote, report) = (sample.quote.to_str().unwrap(), snp_report());
     let collateral: serde_json::Value =
@@ -852,16 +1260,53 @@ fn bad_certificates_of_services() {
         )
     };
     let url = "https://127.0.0.1:1";
-    check(&[
+    let bad = (30, "endorser_certificate");
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.cbor").display().to_string();
+    let pccs = ["--pccs", url, "--pccs-certificate", "{}"];
+    let offline = |words: &[&str]| Row {
+        good: (1, "endorsement_offline"),
+        ..Row::new(words, pem.clone(), MAX_PEM, bad)
+    };
+    let of_report =
+        ["--offline", "--at", Hopper::AT, "--report", &report, "--kds", url, "--kds-certificate", "{}"];
+    let document = Document::new().words("--pccs-certificate", &pccs);
+    let mut rows = vec![
         row(&["--quote", quote, "--pccs", url, "--pccs-certificate", "{}"]),
         row(&["--report", &report, "--kds", url, "--kds-certificate", "{}"]),
-    ]);
+        offline(
+            &[&["verify", "quote", "--offline", "--at", sample.time, "--quote", quote], &pccs[..]].concat(),
+        ),
+        offline(&[&["verify", "snp"], &of_report[..]].concat()),
+        offline(&[&["record", "snp", "--out", &out], &of_report[..]].concat()),
+        // It staples its collateral.
+        Row { good: (10, "root_anchor"), ..offline(&words(&document, &[])) },
+    ];
+    for (mut words, good) in of_a_guest(&out) {
+        words.splice(1..1, owned(&pccs));
+        rows.push(Row { good, ..offline(&self::words(&words, &[])) });
+    }
+    Suite::new(rows).keeping(folder)
 }
 
-#[test]
-fn bad_files_of_the_policy_commands() {
+fn bad_reports_of_collateral_fetch() -> Suite {
+    let report = std::fs::read(snp_report()).unwrap();
+    let bad = (30, "snp_report_format");
+    Suite::new(vec![Row {
+        good: (1, "endorsement_offline"),
+        more: vec![("a certificate", file("fixtures/snp/common/key.der"), bad)],
+        ..Row::new(&["collateral", "fetch", "--offline", "--json", "--report", "{}"], report, REPORT, bad)
+    }])
+}
+
+fn bad_files_of_the_policy_commands() -> Suite {
     let bad = (30, "policy_malformed");
     let policy = || file("policies/inspect.toml");
+    // Of an egress policy half may be one: line ends fill it up until its half ends behind an equals sign.
+    let mut egress = file("policies/egress/example.toml");
+    while egress[egress.len() / 2 - 1] != b'=' {
+        egress.push(b'\n');
+    }
     let inspect = format!("{ROOT}/policies/inspect.toml");
     let signing = format!("{ROOT}/docs/protocol/references/ed25519.key.pem");
     let key = std::fs::read(&signing).unwrap();
@@ -869,7 +1314,7 @@ fn bad_files_of_the_policy_commands() {
     let example = folder.path().join("example.toml");
     std::fs::write(&example, file("docs/protocol/references/example.toml")).unwrap();
     let at = "2026-01-01T00:00:00Z";
-    check(&[
+    Suite::new(vec![
         // Text behind a PEM block belongs to no key (RFC 7468, section 2).
         Row {
             trailing: GOOD,
@@ -887,69 +1332,26 @@ fn bad_files_of_the_policy_commands() {
             (30, "reference_file_malformed"),
         ),
         Row::new(&["policy", "check", "--at", at, "{}"], policy(), MAX_POLICY, bad),
+        Row::new(&["policy", "check", "--at", at, "{}"], egress, MAX_POLICY, bad),
         Row::new(&["policy", "explain", "{}"], policy(), MAX_POLICY, bad),
         Row::new(&["policy", "diff", &inspect, "{}"], policy(), MAX_POLICY, bad),
         Row::new(&["policy", "diff", "{}", &inspect], policy(), MAX_POLICY, bad),
-    ]);
+    ])
+    .keeping(folder)
 }
 
-#[test]
-fn bad_policies_of_the_commands_that_talk_to_a_guest() {
-    // Nobody listens there: what is accepted of the policy ends with the fault of dialling.
-    let (url, client) = ("https://127.0.0.1:1", format!("{ROOT}/policies/client.toml"));
-    let bad = (30, "policy_malformed");
-    let row = |words: &[&str]| Row {
-        good: (1, "dial_failed"),
-        ..Row::new(words, file("policies/client.toml"), MAX_POLICY, bad)
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out.cbor");
-    check(&[
-        row(&["chat", "--offline", "--url", url, "--policy", "{}", "a question"]),
-        // Where it would listen is looked at after the policy.
-        Row {
-            good: (2, "listen_not_loopback"),
-            ..row(&["proxy", "--offline", "--upstream", url, "--listen", "0.0.0.0:0", "--policy", "{}"])
-        },
-        // What is a key is for the guest to say, which nobody reaches here.
-        Row {
-            empty: (30, "api_key_file"),
-            cut: (1, "dial_failed"),
-            trailing: (30, "api_key_file"),
-            whole: b"sk-0123456789".to_vec(),
-            limit: MAX_KEY,
-            oversized: (30, "api_key_file"),
-            not_text: (30, "api_key_file"),
-            ..row(&[
-                "chat",
-                "--offline",
-                "--url",
-                url,
-                "--policy",
-                &client,
-                "--api-key-file",
-                "{}",
-                "a question",
-            ])
-        },
-        row(&["record", "--offline", url, "--policy", "{}", "--out", out.to_str().unwrap()]),
-    ]);
-}
-
-#[test]
-fn bad_input_of_conformance() {
+fn bad_input_of_conformance() -> Suite {
     let base = format!("{ROOT}/fixtures/tdx");
     let whole = file("fixtures/tdx/accept-document/case.json");
-    check(&[Row::new(
+    Suite::new(vec![Row::new(
         &["conformance", "--danger", "--base", &base],
         whole,
         MAX_CASES,
         (30, "case_malformed"),
-    )]);
+    )])
 }
 
-#[test]
-fn bad_policies_of_replay() {
+fn bad_policies_of_replay() -> Suite {
     let sample = Sample::version_4();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
@@ -966,7 +1368,7 @@ fn bad_policies_of_replay() {
     let evidence = ["snp", "--at", Hopper::AT, "--report", &snp_report(), "--crl", &list, "--cert"];
     let certificates = certificates.map(String::as_str);
     recorded(&report, &[&evidence[..], &certificates, &["--danger-policy", &danger]].concat());
-    check(&[
+    Suite::new(vec![
         policies(Row::new(&["replay", "--json", &quote, "--policy", "{}"], Vec::new(), 0, BAD_POLICY)),
         danger_policies(Row::new(
             &["replay", "--json", &report, "--danger-policy", "{}"],
@@ -974,7 +1376,8 @@ fn bad_policies_of_replay() {
             MAX_POLICY,
             BAD_POLICY,
         )),
-    ]);
+    ])
+    .keeping(folder)
 }
 
 /// A folder of records with one appraisal under `policies/inspect.toml`, beside it keys and a head that one of them signed.
@@ -1025,8 +1428,7 @@ fn pem_of(label: &str, der: &[u8]) -> String {
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", pem::base64_text(der))
 }
 
-#[test]
-fn bad_files_of_audit() {
+fn bad_files_of_audit() -> Suite {
     let records = Records::new();
     let (folder, head, public) = (records.path("records"), records.path("head"), records.path("auditor.pub"));
     let row = |words: &[&str], whole: &[u8], limit: usize, bad: End| {
@@ -1037,11 +1439,12 @@ fn bad_files_of_audit() {
     let (appraisal, bad_head) = (records.read(&format!("records/{APPRAISALS}")), (30, "head_malformed"));
     let mut altered = records.read("head");
     *altered.last_mut().unwrap() ^= 1;
+    let (altered_head, appraisals) = (altered.clone(), records.path(&format!("records/{APPRAISALS}")));
     // A head is written once: what signs as well as the whole key finds one there.
     let (out, is_there) = (records.path("out"), (1, "file_unwritable"));
     let no_folder =
         |whole: &[u8]| Row { good: UNREADABLE, empty: UNREADABLE, ..row(&["{}"], whole, 1000, UNREADABLE) };
-    check(&[
+    Suite::new(vec![
         Row {
             oversized: BAD_POLICY,
             not_text: BAD_POLICY,
@@ -1087,6 +1490,26 @@ fn bad_files_of_audit() {
             ],
             ..row(&[&folder, "--sign-head", "{}", "--out", &out], &records.read("auditor.pem"), MAX_KEY, key)
         },
+        // The same head of the record file by itself.
+        Row {
+            more: vec![("a head that another key signed", altered_head, (10, "head_signature"))],
+            ..Row::new(
+                &["replay", "--json", &appraisals, "--head", "{}", "--head-key", &public],
+                records.read("head"),
+                MAX_HEAD,
+                bad_head,
+            )
+        },
+        Row {
+            trailing: GOOD,
+            more: vec![("another key", records.read("other.pub"), (10, "head_signature"))],
+            ..Row::new(
+                &["replay", "--json", &appraisals, "--head", &head, "--head-key", "{}"],
+                records.read("auditor.pub"),
+                MAX_KEY,
+                head_key,
+            )
+        },
         // A file in the place of the folder, and a folder without records.
         no_folder(&appraisal),
         // The part of an entry is what a broken append leaves; the audit tells its length.
@@ -1100,11 +1523,11 @@ fn bad_files_of_audit() {
             ],
             ..row(&["{folder}"], &appraisal, appraisal.len() + 1000, (30, ""))
         },
-    ]);
+    ])
+    .keeping(records)
 }
 
-#[test]
-fn bad_files_of_the_proxy() {
+fn bad_files_of_the_proxy() -> Suite {
     // Where it would listen is looked at last: what is accepted of the files ends there.
     let (url, client) = ("https://127.0.0.1:1", format!("{ROOT}/policies/client.toml"));
     let good = (2, "listen_not_loopback");
@@ -1129,7 +1552,7 @@ fn bad_files_of_the_proxy() {
         ],
         ..row(&[&["--upstream", url], words].concat(), b"sk-0123456789\n", MAX_KEY, (30, code))
     };
-    check(&[
+    Suite::new(vec![
         Row {
             // A list of nobody may grow.
             empty: good,
@@ -1156,30 +1579,38 @@ fn bad_files_of_the_proxy() {
         },
         secret(&["--token-file", "{}"], "token_file"),
         secret(&["--upstream-key-file", "{}"], "upstream_key_file"),
-    ]);
+    ])
 }
 
-#[test]
-fn bad_policies_of_verify_url() {
-    let whole = file("policies/client.toml");
-    let row = Row::new(
-        &["verify", "--json", "--offline", "https://127.0.0.1:1", "--policy", "{}"],
-        whole.clone(),
-        MAX_POLICY,
-        BAD_POLICY,
-    );
-    let row = bad_policies(Row { good: (1, "dial_failed"), ..row });
-    let danger = Row::new(
-        &["verify", "--json", "--offline", "https://127.0.0.1:1", "--danger-policy", "{}"],
-        file("policies/danger-simulator.toml"),
-        MAX_POLICY,
-        BAD_POLICY,
-    );
-    check(&[row, danger_policies(Row { good: (1, "dial_failed"), ..danger })]);
+fn bad_files_of_the_commands_about_a_guest() -> Suite {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out.cbor").display().to_string();
+    let mut rows = Vec::new();
+    for (words, good) in of_a_guest(&out) {
+        let row = |flag: &str| {
+            let mut words = words.clone();
+            words.splice(1..1, owned(&[flag, "{}"]));
+            Row {
+                good,
+                ..Row::new(&self::words(&words, &[]), file("policies/client.toml"), MAX_POLICY, BAD_POLICY)
+            }
+        };
+        rows.push(bad_policies(row("--policy")));
+        let danger = Row { whole: file("policies/danger-simulator.toml"), ..row("--danger-policy") };
+        rows.push(danger_policies(danger));
+    }
+    // What is a key is for the guest to say, which nobody reaches here.
+    let (bad, dialled) = ((30, "api_key_file"), (1, "dial_failed"));
+    let chat = ["chat", "--offline", "--url", "https://127.0.0.1:1", "--api-key-file", "{}", "a question"];
+    rows.push(Row {
+        good: dialled,
+        cut: dialled,
+        ..Row::new(&chat, b"sk-0123456789".to_vec(), MAX_KEY, bad)
+    });
+    Suite::new(rows).keeping(folder)
 }
 
-#[test]
-fn bad_configurations() {
+fn bad_configurations() -> Suite {
     let syntax = (2, "config_syntax");
     let row = |words: &[&str], good: End| Row {
         good,
@@ -1210,11 +1641,10 @@ fn bad_configurations() {
     }
     let asking = ["--config", "{}", "verify", "--json", "--offline", "https://127.0.0.1:1"];
     rows.push(row(&asking, (1, "dial_failed")));
-    check(&rows);
+    Suite::new(rows)
 }
 
-#[test]
-fn bad_files_of_doctor() {
+fn bad_files_of_doctor() -> Suite {
     // A machine without anything, of which something is to be mended: every other one says the same.
     let machine = tempfile::tempdir().unwrap();
     let (root, library) =
@@ -1233,7 +1663,7 @@ fn bad_files_of_doctor() {
         ..row(words, &pem, MAX_PEM, (30, "endorser_certificate"))
     };
     let url = "https://127.0.0.1:1";
-    check(&[
+    Suite::new(vec![
         policies(row(&["--policy", "{}"], &[], 0, BAD_POLICY)),
         danger_policies(row(
             &["--danger-policy", "{}"],
@@ -1243,5 +1673,13 @@ fn bad_files_of_doctor() {
         )),
         certificate(&["--pccs", url, "--pccs-certificate", "{}"]),
         certificate(&["--rim-service", url, "--rim-service-certificate", "{}"]),
-    ]);
+        // In the place of a folder: what it lacks must be mended on this machine in any case.
+        Row {
+            good: (10, ""),
+            folder: (10, ""),
+            missing: (10, ""),
+            ..row(&["--rim-store", "{}"], &pem, MAX_PEM, (10, ""))
+        },
+    ])
+    .keeping(machine)
 }

@@ -29,7 +29,7 @@ pub(crate) fn message(bytes: &[u8]) {
         assert_eq!(key.spki(), bytes, "a key has one encoding");
     }
     if let Some(refusal) = Refusal::from_json(bytes) {
-        let text = refusal.to_json();
+        let text = refusal.to_json(403);
         let again = Refusal::from_json(&text);
         assert!(text.len() > MAX_REFUSAL || again == Some(refusal), "a refusal is read as it is written");
     }
@@ -77,7 +77,7 @@ pub(crate) fn seeds(target: &str) -> Vec<Vec<u8>> {
             Challenge { nonce, expires_at: 7 }.encode(),
             Formatted { token: nonce, header: Bytes([3; 32]), volume: id() }.encode(),
             Failure::new("volume_rolled_back", boot_id, "an old header").encode(),
-            Refusal::new("volume_revoked", "the volume is revoked").to_json(),
+            Refusal::new("volume_revoked", "the volume is revoked").to_json(403),
             IdentityKey::from_raw([7; 32]).to_der().0,
         ],
         "release_request" => {

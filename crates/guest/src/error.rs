@@ -314,6 +314,7 @@ impl GuestError {
             | Self::GpuEndorsements(_)
             | Self::GpuEndorsementsMissing
             | Self::Endorser(_)
+            | Self::Boot(BootError::ConfigurationDisk { .. })
             | Self::Log(_) => ExitCode::from(2),
             // A file that is looked at for itself: one that a configuration names is a fault of the configuration.
             Self::EgressPolicy { .. } => ExitCode::from(30),

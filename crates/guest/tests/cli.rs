@@ -322,6 +322,40 @@ fn a_boot_that_fails_says_so_on_its_console_and_with_its_status() {
 }
 
 #[test]
+fn bad_configurations_are_told_by_boot() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = folder.path().join("disk");
+    let check = |what: &str, (status, code): End| {
+        let output = run(&["boot", "--config", disk.to_str().unwrap()]);
+        let (console, said) =
+            (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        let line: serde_json::Value = serde_json::from_str(&console).unwrap();
+        let found = (output.status.code(), &line["event"], &line["code"]);
+        assert_eq!(found, (Some(status), &"failed".into(), &code.into()), "{what}: {console}{said}");
+        assert!(!said.contains("panicked"), "{what}: {said}");
+    };
+    let (invalid, text) = ((2, "config_invalid"), (2, "config_not_utf8"));
+    let end = [TDX.as_bytes(), b"\0\0"].concat();
+    for (what, bytes, expected) in [
+        ("empty", Vec::new(), invalid),
+        ("nothing but zeros", vec![0; 4096], invalid),
+        ("cut", TDX.as_bytes()[..TDX.len() / 2].to_vec(), SYNTAX),
+        ("one byte too many", [TDX.as_bytes(), b"\x01"].concat(), SYNTAX),
+        ("0xff", vec![0xff; 1000], text),
+        ("no UTF-8 within", [TDX.as_bytes(), b"# \xff\n\0"].concat(), text),
+        ("a byte behind the end", [&end[..], b"\x01"].concat(), (2, "configuration_disk_invalid")),
+        ("oversized", [&end[..], &vec![0; 64 * 1024]].concat(), (2, "configuration_disk_invalid")),
+    ] {
+        std::fs::write(&disk, bytes).unwrap();
+        check(what, expected);
+    }
+    std::fs::remove_file(&disk).unwrap();
+    check("missing", (1, "system_failed"));
+    std::fs::create_dir(&disk).unwrap();
+    check("a folder", (1, "system_failed"));
+}
+
+#[test]
 fn without_tdx_the_platform_tdx_is_refused_and_nothing_else_takes_its_place() {
     if Path::new("/sys/kernel/config/tsm/report").exists() {
         println!("not run: the refusal of a platform that is missing: this machine has configfs-tsm");
@@ -442,6 +476,57 @@ fn bad_configurations_are_told_by_check_and_serve() {
     let whole = (TDX.as_bytes(), limit);
     held(&path, whole, ends((0, "")), more(), &["check", "--config", file]);
     held(&path, whole, ends((1, "")), more(), &["serve", "--config", file]);
+}
+
+#[test]
+fn bad_files_of_egress_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file.toml");
+    let file = path.to_str().unwrap();
+    // Half of a policy may be one: line ends fill it up until its half ends behind an equals sign.
+    let mut policy = std::fs::read(POLICY).unwrap();
+    while policy[policy.len() / 2 - 1] != b'=' {
+        policy.push(b'\n');
+    }
+    let (invalid, unreadable) = ((30, "egress_policy_invalid"), (1, "egress_policy_unreadable"));
+    for (command, good) in [
+        (&["egress", "plan", "--policy", file][..], (0, "")),
+        (&["egress", "plan", "--phase", "bootstrap", "--network", "workload", "--policy", file], (0, "")),
+        (&["egress", "test", "--policy", file, "search.tools.example.com", "443"], (0, "")),
+        (&["egress", "test", "--policy", file, "none.example.com", "443"], (10, "host_not_listed")),
+    ] {
+        let more = vec![
+            ("no UTF-8 within", [&policy[..], b"# \xff\n"].concat(), invalid),
+            ("a table that policies have not", [&policy[..], b"[unknown]\nfield = 1\n"].concat(), invalid),
+            ("an appraisal policy", include_bytes!("../../../policies/client.toml").to_vec(), invalid),
+        ];
+        let good = if good.0 == 10 { (10, "") } else { good };
+        let ends = [good, invalid, invalid, invalid, invalid, invalid, unreadable, unreadable];
+        held(&path, (&policy, 256 * 1024), ends, more, command);
+    }
+    let (large, text) = ((2, "config_too_large"), (2, "config_not_utf8"));
+    let ends = [(0, ""), (2, "config_invalid"), SYNTAX, SYNTAX, large, text, UNREADABLE, UNREADABLE];
+    let limit = confide_service::config::MAX_CONFIG;
+    held(&path, (TDX.as_bytes(), limit), ends, Vec::new(), &["egress", "plan", "--config", file]);
+}
+
+#[test]
+fn a_bad_certificate_of_the_caching_service_is_told_before_anything_is_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, config] = ["pccs.pem", "guest.toml"].map(|name| folder.path().join(name));
+    let table = format!(
+        "[endorsements]\nsource = \"pccs\"\npccs = \"https://127.0.0.1:1\"\npccs_certificate = \"{}\"\n",
+        path.display()
+    );
+    std::fs::write(&config, format!("{TDX}{table}")).unwrap();
+    let der = include_bytes!("../../../fixtures/snp/common/key.der").to_vec();
+    let whole = confide_evidence::pem::encode(std::slice::from_ref(&der));
+    let (bad, unreadable) = ((2, "endorser_certificate"), (1, "pccs_certificate_unreadable"));
+    // What is whole ends with what this machine has not.
+    let ends = [(1, ""), bad, bad, bad, bad, bad, unreadable, unreadable];
+    let limit = confide_evidence::pem::MAX_PEM;
+    let command = ["serve", "--config", config.to_str().unwrap()];
+    held(&path, (whole.as_bytes(), limit), ends, vec![("DER", der, bad)], &command);
 }
 
 #[test]

@@ -123,6 +123,39 @@ async fn a_guest_without_a_file_serves_and_says_so() {
     assert!(guest.log().contains("clients have to fetch it themselves"), "{}", guest.log());
 }
 
+#[tokio::test]
+async fn a_guest_with_a_bad_file_serves_and_staples_a_good_one_that_takes_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("collateral.json");
+    let whole = collateral_to_json(&collateral(21)).into_bytes();
+    let good = confide_evidence::tdx::collateral_from_json(&whole).unwrap();
+    let table =
+        format!("[endorsements]\nsource = \"file\"\nfile = \"{}\"\nrefresh_seconds = 1\n", path.display());
+    let mut oversized = whole.clone();
+    oversized.resize(confide_evidence::tdx::MAX_COLLATERAL + 1, b' ');
+    for (what, bytes) in [
+        ("empty", Vec::new()),
+        ("cut", whole[..whole.len() / 2].to_vec()),
+        ("one byte too many", [&whole[..], b"\x01"].concat()),
+        ("oversized", oversized),
+        ("0xff", vec![0xff; 1000]),
+        ("another object", b"{}".to_vec()),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let guest = Guest::start(&table);
+        assert_eq!(stapled(&guest).await, None, "{what}");
+        assert!(guest.log().contains("staple_malformed"), "{what}: {}", guest.log());
+        std::fs::write(&path, &whole).unwrap();
+        until_stapled(&guest, &good).await;
+        assert!(!guest.log().contains("panicked"), "{what}: {}", guest.log());
+    }
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let guest = Guest::start(&table);
+    assert_eq!(stapled(&guest).await, None, "a folder");
+    assert!(guest.log().contains("staple_unreadable"), "a folder: {}", guest.log());
+}
+
 #[test]
 fn a_certificate_that_cannot_be_read_is_told_before_the_boot() {
     let table = "[endorsements]\nsource = \"pccs\"\npccs = \"https://127.0.0.1:1\"\npccs_certificate = \"/nonexistent\"\n";

@@ -45,6 +45,14 @@ pub enum KekError {
         /// The file.
         path: PathBuf,
     },
+    /// 32 bytes that are all hexadecimal digits: what a cut leaves of 64 of them, and not of random bytes.
+    #[error(
+        "{path}: 32 hexadecimal digits are half a key-encryption key: expected 64 of them, or 32 random bytes"
+    )]
+    Half {
+        /// The file.
+        path: PathBuf,
+    },
     /// What is in the database was sealed under another key, or for another place, or was changed.
     #[error(
         "what is in the database does not open under this key-encryption key: it is another one, or the row was changed"
@@ -110,10 +118,11 @@ impl fmt::Debug for Kek {
 }
 
 impl Kek {
-    /// The key of a file: 32 bytes, or 64 hexadecimal digits in one line. Nobody but its user may read it.
+    /// The key of a file: 32 bytes, or 64 hexadecimal digits in one line. Nobody but its user may read it. 32 bytes that are all
+    /// hexadecimal digits are taken for neither: of random bytes they are none, once in 2^113 keys.
     ///
     /// # Errors
-    /// [`KekError::File`], [`KekError::Invalid`].
+    /// [`KekError::File`], [`KekError::Invalid`], [`KekError::Half`].
     pub fn read(path: &Path) -> Result<Self, KekError> {
         let invalid = || KekError::Invalid { path: path.to_owned() };
         let bytes = secret_file(path, MAX_KEY_FILE).map_err(|error| match error {
@@ -121,6 +130,9 @@ impl Kek {
             error => error.into(),
         })?;
         let key = match bytes.len() {
+            32 if bytes.iter().all(u8::is_ascii_hexdigit) => {
+                return Err(KekError::Half { path: path.to_owned() });
+            }
             32 => Zeroizing::new(bytes.to_vec()),
             _ => {
                 let text = std::str::from_utf8(&bytes).map_err(|_| invalid())?;
@@ -275,5 +287,15 @@ mod tests {
         for wrong in [&[7; 31][..], &[7; 33], b"", &digits.as_bytes()[1..], &[b'f'; 67]] {
             assert!(matches!(Kek::read(&written(wrong).1), Err(KekError::Invalid { .. })), "{wrong:?}");
         }
+        for half in
+            [digits.as_bytes()[..32].to_vec(), vec![b'7'; 32], b"ABCDEF0123456789abcdef0123456789".to_vec()]
+        {
+            assert!(matches!(Kek::read(&written(&half).1), Err(KekError::Half { .. })), "{half:?}");
+        }
+        // One byte that is no digit, and the others may be what they are.
+        let mut raw = digits.into_bytes();
+        raw.truncate(32);
+        raw[31] = b'g';
+        assert!(Kek::read(&written(&raw).1).is_ok());
     }
 }

@@ -157,6 +157,7 @@ pub(super) enum DeviceKind {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Opinion {
+    #[serde(deserialize_with = "finding")]
     found: Finding,
     /// Digest of what it was formed over, where that is not what the case has.
     #[serde(default, deserialize_with = "present")]
@@ -212,8 +213,7 @@ pub(super) struct References {
 }
 
 /// The appraisal policy.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug)]
 pub(super) enum Policy {
     /// TOML.
     Text(String),
@@ -231,9 +231,8 @@ pub(super) enum Builtin {
     Client,
 }
 
-/// Bytes, in one of four forms.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Bytes, in one of five forms.
+#[derive(Debug)]
 pub(super) enum Blob {
     /// Hexadecimal digits.
     Hex(ByteString),
@@ -391,6 +390,78 @@ fn role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Role, D::Error> {
         .ok_or_else(|| serde::de::Error::custom("expected serve, batch or key-release"))
 }
 
+// An object with exactly one of several fields is read as a structure of all of them: of an enumeration, serde does not name a
+// second field.
+
+/// The one that is given.
+fn one<T, const FORMS: usize>(forms: [Option<T>; FORMS]) -> Option<T> {
+    let mut given = forms.into_iter().flatten();
+    given.next().filter(|_| given.next().is_none())
+}
+
+impl<'de> Deserialize<'de> for Policy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            #[serde(default, deserialize_with = "present")]
+            text: Option<String>,
+            #[serde(default, deserialize_with = "present")]
+            file: Option<String>,
+            #[serde(default, deserialize_with = "present")]
+            builtin: Option<Builtin>,
+        }
+        let Object(Fields { text, file, builtin }) = Object::deserialize(deserializer)?;
+        one([text.map(Self::Text), file.map(Self::File), builtin.map(Self::Builtin)])
+            .ok_or_else(|| serde::de::Error::custom("expected exactly one of text, file and builtin"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Fields {
+            #[serde(default, deserialize_with = "present")]
+            hex: Option<ByteString>,
+            #[serde(default, deserialize_with = "present")]
+            base64: Option<Base64>,
+            #[serde(default, deserialize_with = "present")]
+            text: Option<String>,
+            #[serde(default, deserialize_with = "present")]
+            json: Option<Box<RawValue>>,
+            #[serde(default, deserialize_with = "present")]
+            file: Option<String>,
+        }
+        let Object(Fields { hex, base64, text, json, file }) = Object::deserialize(deserializer)?;
+        one([
+            hex.map(Self::Hex),
+            base64.map(Self::Base64),
+            text.map(Self::Text),
+            json.map(Self::Json),
+            file.map(Self::File),
+        ])
+        .ok_or_else(|| serde::de::Error::custom("expected exactly one of hex, base64, text, json and file"))
+    }
+}
+
+/// What another verifier found, in the form of records.
+fn finding<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Finding, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+    struct Fields {
+        #[serde(default, deserialize_with = "present")]
+        status: Option<String>,
+        #[serde(default, deserialize_with = "present")]
+        refused: Option<String>,
+        #[serde(default, deserialize_with = "present")]
+        not_asked: Option<String>,
+    }
+    let Object(Fields { status, refused, not_asked }) = Object::deserialize(deserializer)?;
+    one([status.map(Finding::Status), refused.map(Finding::Refused), not_asked.map(Finding::NotAsked)])
+        .ok_or_else(|| serde::de::Error::custom("expected exactly one of status, refused and not-asked"))
+}
+
 impl<'de> Deserialize<'de> for Base64 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -432,13 +503,23 @@ mod tests {
         assert_eq!(told(CASE, ""), "read");
         for (from, to, line, what) in [
             (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "hex": "0" }"#, 6, "not hexadecimal"),
-            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "oct": "0" }"#, 6, "unknown variant `oct`"),
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "oct": "0" }"#, 6, "unknown field `oct`"),
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": {}"#, 6, "exactly one of hex, base64, text"),
+            (
+                r#""boot_log": { "hex": "00" }"#,
+                r#""boot_log": { "hex": "00", "text": "" }"#,
+                6,
+                "exactly one of hex, base64, text",
+            ),
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": { "hex": null }"#, 6, "null"),
+            (r#""boot_log": { "hex": "00" }"#, r#""boot_log": "00""#, 6, "expected an object"),
             (r#""quote": { "hex": "00" }"#, r#""quote": { "base64": "A" }"#, 7, "not canonical base64"),
-            (r#""quote": { "hex": "00" }"#, r#""quote": null"#, 7, "expected value"),
+            (r#""quote": { "hex": "00" }"#, r#""quote": null"#, 7, "expected an object"),
             (r#""boot_log": { "hex": "00" }"#, r#""bootlog": { "hex": "00" }"#, 6, "unknown field `bootlog`"),
             (r#""kind": "tdx-quote""#, r#""kind": 1"#, 8, "`1`"),
             (r#""inspect""#, r#""expect""#, 10, "`expect`"),
-            (r#""builtin""#, r#""build""#, 10, "unknown variant `build`"),
+            (r#""builtin""#, r#""build""#, 10, "unknown field `build`"),
+            (r#""builtin": "inspect""#, "", 10, "exactly one of text, file and builtin"),
             (r#""outcome""#, r#""result""#, 13, "unknown field `result`"),
             (r#""why""#, r#""because""#, 4, "unknown field `because`"),
         ] {
@@ -503,6 +584,13 @@ mod tests {
                     "last_seen": { "digest": "DIGEST", "version": 1MORE } }"#,
                 ),
             ),
+            (
+                "the second opinion's finding",
+                behind(r#""second_opinion": { "found": { "status": "UpToDate"MORE }, "verifier": "v" }"#),
+            ),
+            ("bytes", behind(r#""endorsements": { "tdx_collateral": { "json": { "a": [1] }MORE } }"#)),
+            ("a list of bytes", behind(r#""endorsements": { "nvidia_rims": [ { "file": "f"MORE } ] }"#)),
+            ("the policy", CASE.replace(r#""inspect""#, r#""inspect"MORE"#)),
             ("the expectation", CASE.replace(r#""accepted""#, r#""accepted"MORE"#)),
         ] {
             let case = case.replace("DIGEST", &"11".repeat(32));

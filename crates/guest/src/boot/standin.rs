@@ -207,7 +207,7 @@ async fn of_a_broker(broker: &confide_broker::Broker, path: &str, body: &[u8]) -
     };
     let (status, body) = match answered {
         Ok(body) => (StatusCode::OK, body),
-        Err(denial) => (denial.status, denial.refusal.to_json()),
+        Err(denial) => (denial.status, denial.refusal.to_json(denial.status.as_u16())),
     };
     Response::builder().status(status).body(Full::from(body)).unwrap()
 }
@@ -217,7 +217,7 @@ fn challenge(decision: &Decision, seen: &mut Seen) -> (StatusCode, Vec<u8>) {
         && seen.challenges.len() < *times as usize
     {
         seen.challenges.push(Bytes([0; 32]));
-        return (StatusCode::SERVICE_UNAVAILABLE, Refusal::new("overloaded", "later").to_json());
+        return (StatusCode::SERVICE_UNAVAILABLE, Refusal::new("overloaded", "later").to_json(503));
     }
     let number = u8::try_from(seen.challenges.len()).unwrap();
     let nonce = Bytes([number.wrapping_add(1); 32]);
@@ -243,7 +243,7 @@ fn release(
     seen.volumes.push(names);
     let secrets = match decision {
         Decision::Refuse(status, code) => {
-            return Some((*status, Refusal::new(code, "the evidence is refused").to_json()));
+            return Some((*status, Refusal::new(code, "the evidence is refused").to_json(status.as_u16())));
         }
         Decision::BreaksOff(times, _) if seen.documents.len() <= *times as usize => return None,
         Decision::Babbles(bytes) => return Some((StatusCode::OK, vec![0x61; *bytes])),
