@@ -9,7 +9,6 @@ use crate::unattested::{self, Challenged, ChallengedChannel, UnattestedChannel};
 use crate::verdict::Verdict;
 use confide_policy::Attest;
 use confide_verifier::Attested;
-use http::{HeaderValue, header};
 use std::fmt;
 use std::sync::Arc;
 
