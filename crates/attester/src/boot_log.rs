@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, AttesterError> {
     };
     let mut table = Vec::new();
     // One byte more than a log may have, so that the parser sees that it is too long.
-    let limit = MAX_BOOT_LOG as u64 + 1;
+    let limit = u64::try_from(MAX_BOOT_LOG).unwrap_or(u64::MAX).saturating_add(1);
     file.by_ref().take(limit).read_to_end(&mut table).map_err(|source| unreadable(path, source))?;
     let log =
         BootLog::parse(&table).map_err(|source| AttesterError::BootLog { path: path.to_owned(), source })?;

@@ -83,7 +83,7 @@ impl Devices for Separate {
     fn gpus(&self) -> Gpus {
         let environment = self.each(|device| device.environment()).next().unwrap_or_default();
         Gpus {
-            count: self.0.len() as u64,
+            count: u64::try_from(self.0.len()).unwrap_or(u64::MAX),
             ready: !self.0.is_empty(),
             dev_tools: false,
             environment: environment.to_owned(),
@@ -91,10 +91,10 @@ impl Devices for Separate {
     }
 
     fn evidence(&self, nonces: &dyn Fn(u32) -> [u8; 32]) -> Result<Vec<DeviceEvidence>, AttesterError> {
-        let mut position = 0;
+        let mut position: u32 = 0;
         let report = |device: &mut dyn Device| {
             let nonce = nonces(position);
-            position += 1;
+            position = position.saturating_add(1);
             device.evidence(&nonce)
         };
         self.each(report).collect()

@@ -244,7 +244,7 @@ impl Kernel {
         let path = self.at(REPORTS).join(format!("confide-trial-{name}"));
         let begun = Instant::now();
         // Somewhat less, so that what made the host busy is told, and not only that it was.
-        let patience = limit.saturating_sub(limit / 8);
+        let patience = limit.saturating_sub(limit.checked_div(8).unwrap_or_default());
         let asked = move || {
             let request = Request::create(path, requests.as_ref())?;
             let provider = request.provider()?;

@@ -9,6 +9,11 @@
 //! `danger-simulator` that is off in every image, a software TDX module with software GPUs
 //! (`Attester::simulated`). Neither falls back to the other.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod attester;
 mod boot_log;
 mod codes;

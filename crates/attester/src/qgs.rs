@@ -44,11 +44,14 @@ const MAX_ANSWER: usize = 24 + MAX_ID + MAX_QUOTE;
 
 /// A request for a quote over this report, with its length before it.
 fn request(report: &[u8; REPORT]) -> Vec<u8> {
+    #[expect(clippy::as_conversions, reason = "a constant far below 2³²")]
+    const LENGTH: u32 = REPORT as u32;
+    #[expect(clippy::as_conversions, reason = "a constant far below 2³²")]
     const SIZE: u32 = (FIXED + REPORT) as u32;
     let mut message = SIZE.to_be_bytes().to_vec();
     message.extend(MAJOR.to_le_bytes());
     message.extend(MINOR.to_le_bytes());
-    for number in [GET_QUOTE, SIZE, 0, REPORT as u32, 0] {
+    for number in [GET_QUOTE, SIZE, 0, LENGTH, 0] {
         message.extend(number.to_le_bytes());
     }
     message.extend(report);
@@ -78,10 +81,12 @@ pub(crate) fn quote(message: &[u8]) -> Result<&[u8], AttesterError> {
     }
     let sizes = number(16).zip(number(20)).ok_or(malformed("it has no lengths of its parts"))?;
     let [id, quote] = [sizes.0, sizes.1].map(|size| usize::try_from(size).unwrap_or(usize::MAX));
-    if id > MAX_ID || FIXED.checked_add(id).and_then(|end| end.checked_add(quote)) != Some(message.len()) {
-        return Err(malformed("its parts are not as long as it is"));
+    // Of `id` bytes and no more: what follows them is the quote.
+    let found = message.get(FIXED..).and_then(|parts| parts.split_at_checked(id));
+    match found {
+        Some((_, found)) if id <= MAX_ID && found.len() == quote => Ok(found),
+        _ => Err(malformed("its parts are not as long as it is")),
     }
-    message.get(FIXED + id..).ok_or(malformed("its parts are not as long as it is"))
 }
 
 /// Asks a service for a quote. It may take this time for all of its answer.

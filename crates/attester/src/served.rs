@@ -42,7 +42,8 @@ impl Requests for Served {
             return Err(error);
         }
         let mut bytes = Vec::new();
-        fs::File::open(request.join("outblob"))?.take(MAX_QUOTE as u64 + 1).read_to_end(&mut bytes)?;
+        let limit = u64::try_from(MAX_QUOTE).unwrap_or(u64::MAX).saturating_add(1);
+        fs::File::open(request.join("outblob"))?.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 }

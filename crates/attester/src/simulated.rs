@@ -43,7 +43,9 @@ impl Attester {
         let mut devices: Vec<Box<dyn Device>> = Vec::new();
         for position in 0..machine.gpus.min(64) {
             // 256 seeds for each machine, so that no two machines share a GPU.
-            devices.push(Box::new(SimulatedDevice::new(seed * 256 + u64::from(position))?));
+            devices.push(Box::new(SimulatedDevice::new(
+                seed.wrapping_mul(256).wrapping_add(u64::from(position)),
+            )?));
         }
         Ok(Self::new(Box::new(cpu), devices))
     }

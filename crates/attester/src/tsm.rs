@@ -88,7 +88,7 @@ impl ConfigfsTdx {
 
     /// A name that no other process uses: the kernel shares the directory between all of them.
     fn next_request(&mut self) -> PathBuf {
-        self.count += 1;
+        self.count = self.count.wrapping_add(1);
         self.reports.join(format!("confide-{}-{}", std::process::id(), self.count))
     }
 }
@@ -181,7 +181,7 @@ fn require(path: &Path) -> Result<(), AttesterError> {
 /// A quote without the zeros behind it.
 pub(crate) fn without_padding(mut quote: Vec<u8>) -> Result<Vec<u8>, AttesterError> {
     let padding = Quote::parse(&quote, Padding::Zeros)?.padding;
-    quote.truncate(quote.len() - padding);
+    quote.truncate(quote.len().saturating_sub(padding));
     Ok(quote)
 }
 
@@ -302,7 +302,7 @@ fn write_once(path: &Path, bytes: &[u8]) -> Result<(), AttesterError> {
 /// Reads at most one byte more than a quote may have.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let limit = MAX_QUOTE as u64 + 1;
+    let limit = u64::try_from(MAX_QUOTE).unwrap_or(u64::MAX).saturating_add(1);
     fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -100,6 +100,7 @@ impl Vsock {
 // is its size.
 unsafe impl SocketAddrArg for Vsock {
     unsafe fn with_sockaddr<R>(&self, f: impl FnOnce(*const SocketAddrOpaque, SocketAddrLen) -> R) -> R {
+        #[expect(clippy::as_conversions, reason = "16 bytes, which `Vsock` asserts")]
         const LENGTH: SocketAddrLen = size_of::<Vsock>() as SocketAddrLen;
         f(std::ptr::from_ref(self).cast(), LENGTH)
     }

@@ -217,7 +217,7 @@ impl Walk {
         }
         is_of(entry, &record).map_err(|why| Fault::Foreign(entry.seq, *digest, why))?;
         if self.seen.insert(*digest) {
-            self.found.records += 1;
+            self.found.records = self.found.records.saturating_add(1);
         }
         Ok(sha256(record.policy.as_bytes()))
     }
@@ -399,5 +399,5 @@ fn explains(seq: u64, digest: &Digest, record: Option<&[u8]>) -> Result<(Explain
 fn was_accepted(record: &Record) -> bool {
     let verdict =
         record.outcome.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
-    verdict.is_some_and(|verdict| verdict["outcome"] == "accepted")
+    verdict.is_some_and(|verdict| verdict.get("outcome").is_some_and(|outcome| outcome == "accepted"))
 }

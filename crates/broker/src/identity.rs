@@ -211,7 +211,8 @@ fn may_hold_a_secret(path: &Path, mode: u32, owner: u32, group: u32) -> Result<(
 
 /// Lines of 64 characters (RFC 7468 section 2).
 fn wrapped(text: &str) -> Zeroizing<String> {
-    let mut lines = Zeroizing::new(String::with_capacity(text.len() + text.len() / 64 + 1));
+    let ends = (text.len() / 64).saturating_add(1);
+    let mut lines = Zeroizing::new(String::with_capacity(text.len().saturating_add(ends)));
     for (place, character) in text.chars().enumerate() {
         if place > 0 && place % 64 == 0 {
             lines.push('\n');
@@ -245,7 +246,7 @@ impl rcgen::SigningKey for Identity {
 
 impl SigningKey for Identity {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&SignatureScheme::ED25519).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&SignatureScheme::ED25519).then(|| -> Box<dyn Signer> { Box::new(self.clone()) })
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {

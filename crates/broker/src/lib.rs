@@ -6,6 +6,11 @@
 //!
 //! Every decision stands in the audit log before it is told, with the record of the appraisal that explains it. Keys lie in
 //! the database sealed under a key-encryption key, and nowhere else. No secret is logged, shown or told.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod appraisal;

@@ -6,6 +6,11 @@
 //!
 //! This crate knows evidence and judges nothing.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod acceptor;
 mod error;
 mod kem;

@@ -69,7 +69,7 @@ impl rcgen::SigningKey for TlsKey {
 
 impl SigningKey for TlsKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&Signer::scheme(self)).then(|| Box::new(self.clone()) as Box<dyn Signer>)
+        offered.contains(&Signer::scheme(self)).then(|| -> Box<dyn Signer> { Box::new(self.clone()) })
     }
 
     fn algorithm(&self) -> SignatureAlgorithm {

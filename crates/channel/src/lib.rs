@@ -226,6 +226,11 @@
 //! drop(request);
 //! # }
 //! ```
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod answer;

@@ -344,7 +344,8 @@ struct Silence {
 impl Silence {
     /// Resolves when it has lasted [`SILENCE_LIMIT`].
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let end = *self.since.get_or_insert_with(Instant::now) + SILENCE_LIMIT;
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let end = since.checked_add(SILENCE_LIMIT).unwrap_or(since);
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end)));
         loop {
             ready!(timer.as_mut().poll(cx));

@@ -71,8 +71,9 @@ impl ApiKey {
     /// # Errors
     /// [`RequestError::Header`] for a token with control characters.
     pub fn bearer(token: &str) -> Result<Self, RequestError> {
-        let mut value = Zeroizing::new(Vec::with_capacity(token.len() + 7));
-        value.extend_from_slice(b"Bearer ");
+        const BEARER: &[u8] = b"Bearer ";
+        let mut value = Zeroizing::new(Vec::with_capacity(token.len().saturating_add(BEARER.len())));
+        value.extend_from_slice(BEARER);
         value.extend_from_slice(token.as_bytes());
         Self::authorization(value)
     }

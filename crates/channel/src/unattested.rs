@@ -125,6 +125,7 @@ impl ChallengedChannel {
 /// Sends the attestation request on a connection and reads the whole answer.
 pub(crate) async fn challenge(mut live: Live) -> Result<Challenged, ChannelError> {
     let limit = ATTESTATION_LIMIT;
+    #[expect(clippy::arithmetic_side_effects, reason = "the clock holds a constant of seconds more")]
     let end = Instant::now() + limit;
     loop {
         let mut nonce = [0; 32];
@@ -141,10 +142,8 @@ pub(crate) async fn challenge(mut live: Live) -> Result<Challenged, ChannelError
                 });
             }
             Said::Later(after) => {
-                let again = Instant::now() + jittered(after)?;
-                if again >= end {
-                    return Err(ChannelError::AttestationPostponed { after });
-                }
+                let again = Instant::now().checked_add(jittered(after)?).filter(|again| *again < end);
+                let again = again.ok_or(ChannelError::AttestationPostponed { after })?;
                 tokio::time::sleep_until(again).await;
             }
         }
@@ -190,7 +189,7 @@ fn retry_after(answer: &Response<Received>) -> Option<Duration> {
 /// A time and up to half of it more, so that those who were sent away together do not come back together.
 fn jittered(time: Duration) -> Result<Duration, ChannelError> {
     let drawn = getrandom::u32().map_err(ChannelError::Random)?;
-    Ok(time + time.mul_f64(f64::from(drawn) / f64::from(u32::MAX) / 2.0))
+    Ok(time.saturating_add(time.mul_f64(f64::from(drawn) / f64::from(u32::MAX) / 2.0)))
 }
 
 fn attestation_request(nonce: [u8; 32]) -> Request<Body> {

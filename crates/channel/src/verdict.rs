@@ -195,10 +195,10 @@ impl VerdictCache {
     /// on one of them send nothing more. Says how many ended before their time.
     pub fn revoke(&mut self, spki: &[u8; 32]) -> usize {
         let now = Moment::now();
-        let mut ended = 0;
+        let mut ended: usize = 0;
         let resting = self.resting.iter().filter_map(Weak::upgrade);
         for verdict in resting.filter(|verdict| verdict.spki() == spki) {
-            ended += usize::from(!verdict.left(now).is_zero());
+            ended = ended.saturating_add(usize::from(!verdict.left(now).is_zero()));
             verdict.revoked.store(true, Ordering::Release);
             verdict.revocation.notify_waiters();
         }

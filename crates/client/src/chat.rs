@@ -156,8 +156,10 @@ impl ChatRequest {
             stream_options,
         };
         // A buffer that grows leaves unzeroed copies behind: JSON makes at most six bytes of one.
-        let text: usize = self.turns.iter().map(|turn| turn.text.len() * 6 + 64).sum();
-        let mut json = Zeroizing::new(Vec::with_capacity(text + self.model.len() * 6 + 256));
+        let escaped = |text: &str| text.len().saturating_mul(6);
+        let turns = self.turns.iter().map(|turn| escaped(&turn.text).saturating_add(64));
+        let most = turns.fold(escaped(&self.model).saturating_add(256), usize::saturating_add);
+        let mut json = Zeroizing::new(Vec::with_capacity(most));
         serde_json::to_writer(&mut *json, &wire)
             .expect("strings and finite lists always serialise to memory");
         json

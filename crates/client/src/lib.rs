@@ -19,6 +19,11 @@
 //! clock; the crates beneath it do not. It has no global state: two clients share nothing.
 //!
 //! `examples/ask.rs` takes the place of a plain HTTP client; [`blocking`] is for programs without an asynchronous runtime.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod appraised;

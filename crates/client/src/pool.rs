@@ -683,9 +683,11 @@ enum Made {
 impl Made {
     /// How long before its end a verdict is renewed of which so much is left.
     fn ahead(self, left: Duration) -> Duration {
+        let part = |time: Duration, number| time.checked_div(number).unwrap_or_default();
+        let here = RENEW_AHEAD.min(part(left, 4));
         match self {
-            Self::Here => RENEW_AHEAD.min(left / 4),
-            Self::Elsewhere => (RENEW_AHEAD / 2).min(left / 8),
+            Self::Here => here,
+            Self::Elsewhere => part(here, 2),
         }
     }
 }

@@ -39,8 +39,11 @@ impl Refusals {
     /// Makes room for the record of a document of so many bytes.
     pub(crate) fn room(&self, bytes: usize, now: Instant) -> Result<(), PassedOver> {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        let more =
-            MAX_REFUSED as u128 * now.saturating_duration_since(left.at).as_millis() / REFILL.as_millis();
+        let passed = now.saturating_duration_since(left.at).as_millis();
+        let more = u128::from(MAX_REFUSED)
+            .saturating_mul(passed)
+            .checked_div(REFILL.as_millis())
+            .unwrap_or_default();
         if more > 0 {
             let more = u64::try_from(more).unwrap_or(u64::MAX);
             *left = Left { bytes: left.bytes.saturating_add(more).min(MAX_REFUSED), at: now };

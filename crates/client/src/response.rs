@@ -192,7 +192,7 @@ impl ResponseBody {
             None => octets,
         };
         let held = if ended { now.len() } else { last.min(now.len()) };
-        self.held = (held > 0).then(|| now.split_off(now.len() - held));
+        self.held = (held > 0).then(|| now.split_off(now.len().saturating_sub(held)));
         (!now.is_empty()).then(|| Frame::data(now))
     }
 }
@@ -217,7 +217,8 @@ impl Tail {
 
     /// Takes further octets, and says how many at the end of all are [`DONE`]: all of it or none.
     fn last(&mut self, octets: &[u8]) -> usize {
-        self.0.extend_from_slice(&octets[octets.len().saturating_sub(DONE.len())..]);
+        let end = octets.last_chunk::<{ DONE.len() }>().map_or(octets, |end| end.as_slice());
+        self.0.extend_from_slice(end);
         self.0.drain(..self.0.len().saturating_sub(DONE.len()));
         if self.0 == DONE { DONE.len() } else { 0 }
     }

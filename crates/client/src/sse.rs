@@ -40,7 +40,7 @@ impl Decoder {
                 }
                 _ => self.line.push(byte),
             }
-            if self.line.len() + self.data.as_ref().map_or(0, Vec::len) > MAX_EVENT {
+            if self.line.len().saturating_add(self.data.as_ref().map_or(0, Vec::len)) > MAX_EVENT {
                 return Err(TooLong);
             }
         }

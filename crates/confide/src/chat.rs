@@ -232,7 +232,8 @@ impl Session {
         loop {
             let _ = write!(io::stderr(), "> ");
             let mut line = Zeroizing::new(String::new());
-            match io::stdin().lock().take(MAX_PROMPT as u64).read_line(&mut line) {
+            let most = u64::try_from(MAX_PROMPT).unwrap_or(u64::MAX);
+            match io::stdin().lock().take(most).read_line(&mut line) {
                 Ok(0) => return Ok(Status::Accepted),
                 Ok(_) => {}
                 Err(error) => return Err(unreadable(&error)),
@@ -439,7 +440,7 @@ fn read_prompt() -> Result<Zeroizing<String>, Failure> {
         let _ = writeln!(io::stderr(), "(the question is read from standard input; Ctrl-D ends it)");
     }
     let mut bytes = Vec::new();
-    let most = MAX_PROMPT as u64 + 1;
+    let most = u64::try_from(MAX_PROMPT).unwrap_or(u64::MAX).saturating_add(1);
     io::stdin().lock().take(most).read_to_end(&mut bytes).map_err(|error| unreadable(&error))?;
     let prompt = text(bytes, "prompt_malformed", MAX_PROMPT)?;
     if prompt.trim().is_empty() {

@@ -2,6 +2,11 @@
 //!
 //! How it ends: [`VERDICT_STATUSES`] and [`WORK_STATUSES`], which `docs/exit-statuses.md` describes.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod amd;
 mod audit;
 mod chat;

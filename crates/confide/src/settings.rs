@@ -282,12 +282,12 @@ fn with_optional_arguments(command: Command) -> Command {
 
 /// Puts words behind the name of the last subcommand. Before it there is no argument but that of the file.
 fn inserted(mut given: Vec<OsString>, names: &[String], words: Vec<OsString>) -> Vec<OsString> {
-    let mut at = 1;
+    let mut at: usize = 1;
     for name in names {
         while let Some(word) = given.get(at).filter(|word| *word != OsStr::new(name)) {
-            at += if word == OsStr::new("--config") { 2 } else { 1 };
+            at = at.saturating_add(if word == OsStr::new("--config") { 2 } else { 1 });
         }
-        at += 1;
+        at = at.saturating_add(1);
     }
     let at = at.min(given.len());
     given.splice(at..at, words);
@@ -509,7 +509,8 @@ fn file(named: Option<&Path>) -> Option<(PathBuf, Must)> {
 fn of_file(path: &Path) -> Result<BTreeMap<&'static str, Value>, Failure> {
     let text = crate::input::read(path, MAX_CONFIG)?;
     let file: File = config::parse(&text, path).map_err(|error| refused(&error))?;
-    let line = |offset: usize| 1 + text.iter().take(offset).filter(|byte| **byte == b'\n').count();
+    let line =
+        |offset: usize| text.iter().take(offset).filter(|byte| **byte == b'\n').count().saturating_add(1);
     let mut values = BTreeMap::new();
     for (name, found) in file.fields() {
         let Some((offset, mut text)) = found else { continue };

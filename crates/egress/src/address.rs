@@ -67,11 +67,12 @@ pub(crate) const SPECIAL_V6: [(Ipv6Addr, u32); 5] = [
 pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
-            !SPECIAL_V4.iter().any(|(first, bits)| shares(address.to_bits(), first.to_bits(), 32 - bits))
+            !SPECIAL_V4.iter().any(|(first, bits)| shares(address.to_bits(), first.to_bits(), *bits))
         }
         IpAddr::V6(address) => {
             let within = |(first, bits): &(Ipv6Addr, u32)| {
-                (address.to_bits() ^ first.to_bits()).checked_shr(128 - bits).unwrap_or_default() == 0
+                let rest = 128_u32.saturating_sub(*bits);
+                (address.to_bits() ^ first.to_bits()).checked_shr(rest).unwrap_or_default() == 0
             };
             within(&GLOBAL_V6) && !SPECIAL_V6.iter().any(within)
         }
@@ -79,7 +80,8 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
 }
 
 /// Whether two addresses are the same but for their last `rest` bits.
-fn shares(one: u32, other: u32, rest: u32) -> bool {
+fn shares(one: u32, other: u32, bits: u32) -> bool {
+    let rest = 32_u32.saturating_sub(bits);
     (one ^ other).checked_shr(rest).unwrap_or_default() == 0
 }
 

@@ -113,11 +113,9 @@ impl Bucket {
 
     fn wait(&self, rate: u64) -> Option<Duration> {
         let missing = u64::try_from(1_i64.saturating_sub(self.level)).ok().filter(|missing| *missing > 0)?;
+        let micros = missing.saturating_mul(1_000_000).checked_div(rate.max(1)).unwrap_or(u64::MAX);
         // At least a millisecond: timers are no finer.
-        Some(
-            Duration::from_micros(missing.saturating_mul(1_000_000) / rate.max(1))
-                .max(Duration::from_millis(1)),
-        )
+        Some(Duration::from_micros(micros).max(Duration::from_millis(1)))
     }
 }
 
@@ -182,6 +180,11 @@ fn poll_pace(account: &Account, sleep: &mut Option<Pin<Box<Sleep>>>, context: &m
     }
 }
 
+/// A number of bytes as accounts count them.
+fn whole(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
 impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Metered<S, P> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -195,7 +198,7 @@ impl<S: AsyncRead + Unpin, P: Unpin> AsyncRead for Metered<S, P> {
         ready!(poll_pace(&this.account, &mut this.reading, context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let read = (buffer.filled().len() - before) as u64;
+        let read = whole(buffer.filled().len().saturating_sub(before));
         this.count(read);
         // What came in beyond the cap has come; nobody gets it.
         if this.account.take(read) < read {
@@ -210,14 +213,14 @@ impl<S: AsyncWrite + Unpin, P: Unpin> AsyncWrite for Metered<S, P> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(poll_pace(&this.account, &mut this.writing, context));
-        let taken = this.account.take(bytes.len().min(MAX_WRITE) as u64);
+        let taken = this.account.take(whole(bytes.len().min(MAX_WRITE)));
         if taken == 0 && !bytes.is_empty() {
             return this.spent();
         }
         let allowed = usize::try_from(taken).ok().and_then(|taken| bytes.get(..taken)).unwrap_or_default();
         let written = Pin::new(&mut this.stream).poll_write(context, allowed);
         let moved = match &written {
-            Poll::Ready(Ok(moved)) => *moved as u64,
+            Poll::Ready(Ok(moved)) => whole(*moved),
             _ => 0,
         };
         this.account.give_back(taken.saturating_sub(moved));

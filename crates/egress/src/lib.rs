@@ -9,6 +9,11 @@
 //! beyond.
 //!
 //! Both sides are hostile. What the workload can lengthen, and what the network can, has a limit.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod address;

@@ -41,7 +41,8 @@ impl Message {
     /// The message with an attribute more.
     #[must_use]
     pub fn with(mut self, kind: u16, value: &[u8]) -> Self {
-        let length = u16::try_from(ATTRIBUTE_HEAD + value.len()).expect("attributes of ours are short");
+        let length =
+            u16::try_from(value.len().saturating_add(ATTRIBUTE_HEAD)).expect("attributes of ours are short");
         self.0.extend([length.to_ne_bytes(), kind.to_ne_bytes()].concat());
         self.0.extend(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);

@@ -91,8 +91,8 @@ fn address(address: IpAddr) -> [u8; 16] {
 /// The user of the socket that an answer is about, if it is the one that was asked for and somebody holds it: what was closed, and
 /// waits for its last packets, has no inode and root for its user.
 fn held(answer: &[u8], transport: Transport, own: SocketAddr, other: SocketAddr) -> Option<u32> {
-    let port = |at: usize| answer.get(at..at + 2)?.try_into().ok().map(u16::from_be_bytes);
-    let number = |at: usize| answer.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+    let port = |at: usize| answer.get(at..)?.first_chunk().copied().map(u16::from_be_bytes);
+    let number = |at: usize| answer.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes);
     // Where the kernel finds no connection it tells of who listens at the port. A socket of datagrams may be anybody's partner.
     let partner = port(OTHER_PORT)?;
     let is_meant = partner == other.port() || (transport == Transport::Udp && partner == 0);

@@ -33,8 +33,9 @@ impl Pace {
         let pauses = passed.as_nanos().checked_div(self.pause.as_nanos()).unwrap_or(u128::MAX);
         match u32::try_from(pauses) {
             Ok(earned) if earned < self.most.saturating_sub(self.left) => {
-                self.left += earned;
-                self.since += self.pause * earned;
+                self.left = self.left.saturating_add(earned);
+                // These pauses have passed, so that the clock holds them.
+                self.since = self.since.checked_add(self.pause.saturating_mul(earned)).unwrap_or(now);
             }
             _ => {
                 self.left = self.most;

@@ -132,9 +132,7 @@ impl Reason {
     /// The stable code.
     #[must_use]
     pub fn code(self) -> &'static str {
-        // The enumeration and the table are made of the same rows.
-        let (code, ..) = CODES[self as usize];
-        code
+        self.row().0
     }
 
     /// The reason with this code.
@@ -145,8 +143,17 @@ impl Reason {
     /// What it means, in a sentence.
     #[must_use]
     pub fn meaning(self) -> &'static str {
-        let (_, meaning, _) = CODES[self as usize];
-        meaning
+        self.row().1
+    }
+
+    #[expect(clippy::as_conversions, reason = "its number in the enumeration, which has no fields")]
+    const fn place(self) -> usize {
+        self as usize
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "the enumeration and the table are made of the same rows")]
+    fn row(self) -> (&'static str, &'static str, &'static str) {
+        CODES[self.place()]
     }
 }
 
@@ -284,7 +291,7 @@ impl Records {
         rule: Option<String>,
         asker: Asker,
     ) {
-        if let Some(count) = self.counts.get(reason as usize) {
+        if let Some(count) = self.counts.get(reason.place()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(rule) = &rule {
@@ -328,7 +335,7 @@ impl Records {
     /// All but the rules.
     pub(crate) fn status(&self) -> Status {
         let count = |reason: &Reason| {
-            let count = self.counts.get(*reason as usize).map_or(0, |count| count.load(Ordering::Relaxed));
+            let count = self.counts.get(reason.place()).map_or(0, |count| count.load(Ordering::Relaxed));
             (reason.code(), count)
         };
         Status {

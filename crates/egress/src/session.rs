@@ -418,7 +418,7 @@ fn shown(uri: &Uri) -> &str {
 fn is_framed_twice(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     let encodings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
-    lengths + encodings > 1
+    lengths.saturating_add(encodings) > 1
 }
 
 /// Whether the one field Host names the destination, with its port or none.

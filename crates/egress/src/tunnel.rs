@@ -121,10 +121,10 @@ impl Direction {
                 End::Told => return Poll::Ready(Ok(())),
             }
             while !self.held.is_empty() {
-                let rest = &self.buffer[self.held.clone()];
+                let rest = self.buffer.get(self.held.clone()).unwrap_or_default();
                 match ready!(Pin::new(&mut *to).poll_write(context, rest))? {
                     0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                    written => self.held.start += written,
+                    written => self.held.start = self.held.start.saturating_add(written),
                 }
                 self.is_flushed = false;
             }
@@ -146,7 +146,7 @@ impl Direction {
                 read => self.held = 0..read,
             }
             if self.held.end == self.size {
-                self.size = MAX_BUFFER.min(2 * self.size);
+                self.size = MAX_BUFFER.min(self.size.saturating_mul(2));
             }
         }
     }
@@ -163,7 +163,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Begun<S> {
             return Pin::new(&mut this.stream).poll_read(context, buffer);
         }
         let length = this.begin.len().min(buffer.remaining());
-        buffer.put_slice(&this.begin[..length]);
+        buffer.put_slice(this.begin.get(..length).unwrap_or_default());
         this.begin.drain(..length);
         Poll::Ready(Ok(()))
     }

@@ -73,6 +73,13 @@ pub struct Pruned {
     pub bytes: u64,
 }
 
+impl Pruned {
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.objects = self.objects.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}
+
 /// An object as it was kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Kept {
@@ -182,8 +189,7 @@ impl Cache {
                     Prune::All => false,
                 };
                 if !stays {
-                    pruned.bytes += path.symlink_metadata().map_or(0, |metadata| metadata.len());
-                    pruned.objects += 1;
+                    pruned.add(path.symlink_metadata().map_or(0, |metadata| metadata.len()));
                     remove(&path)?;
                 }
             } else if has(LOCK) {
@@ -245,7 +251,7 @@ impl Cache {
         let content = Content { fetched, chain: object.chain.clone(), body: pem::base64_text(&object.body) };
         let content = serde_json::to_string(&content).map_err(io::Error::other)?;
         let text = format!("{MAGIC} {}\n{content}\n", digest(content.as_bytes()));
-        if text.len() as u64 > MAX_FILE {
+        if is_too_large(text.as_bytes()) {
             return Err(io::Error::other("larger than the cache keeps"));
         }
         let path = self.path(service, wanted, anchor);
@@ -311,8 +317,12 @@ fn read_regular(path: &Path) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+fn is_too_large(bytes: &[u8]) -> bool {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_FILE
+}
+
 fn content(bytes: &[u8]) -> Option<Content> {
-    if bytes.len() as u64 > MAX_FILE {
+    if is_too_large(bytes) {
         return None;
     }
     let text = std::str::from_utf8(bytes).ok()?;

@@ -35,6 +35,8 @@ const MAX_HEADERS: usize = 100;
 const BUSY_FACTOR: u32 = 4;
 /// What services learn of this program.
 const AGENT: &str = concat!("confide/", env!("CARGO_PKG_VERSION"));
+/// Longer than anybody waits, and a time that every clock can add.
+const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Whoever asks services.
 #[derive(Clone, Debug)]
@@ -116,16 +118,16 @@ impl Fetcher {
 
     /// Asks, and asks again after faults that pass.
     pub(crate) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, Fault> {
-        let deadline = Instant::now() + self.limits.total;
-        let mut failed = 0;
+        let deadline = later(self.limits.total);
+        let mut failed: u32 = 0;
         loop {
-            let limit = deadline.min(Instant::now() + self.limits.attempt);
+            let limit = deadline.min(later(self.limits.attempt));
             let fault = match timeout_at(limit, self.once(ask)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(fault)) => fault,
                 Err(_) => Fault::TimedOut(self.limits.attempt),
             };
-            failed += 1;
+            failed = failed.saturating_add(1);
             let left = deadline.saturating_duration_since(Instant::now());
             match self.pause(&fault, failed) {
                 Some(pause) if pause < left => {
@@ -255,6 +257,12 @@ async fn tunnel(
     Ok(TokioIo::new(hyper::upgrade::on(response).await.map_err(Fault::connection)?))
 }
 
+/// When a time from now has passed. No time is longer than a century.
+fn later(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time.min(CENTURY)).unwrap_or(now)
+}
+
 fn check_status(response: &Response<Incoming>) -> Result<(), Fault> {
     let status = response.status();
     Err(match status {
@@ -321,6 +329,12 @@ mod tests {
 
     fn fetcher() -> Fetcher {
         Fetcher::new(Limits::default(), Ok(ProxySettings::none()))
+    }
+
+    #[test]
+    fn a_limit_may_be_the_longest_time_that_can_be_said() {
+        let day = Duration::from_hours(24);
+        assert!(later(Duration::MAX).duration_since(Instant::now()) > day);
     }
 
     #[test]

@@ -155,7 +155,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, GpuFolderError> {
 
 fn content(path: &Path, most: usize) -> Result<Vec<u8>, GpuFolderError> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(most as u64 + 1).read_to_end(&mut bytes));
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     read.map_err(|source| GpuFolderError::Unreadable { path: path.to_owned(), source })?;
     if bytes.len() > most {
         return Err(GpuFolderError::TooLarge { path: path.to_owned() });

@@ -22,6 +22,11 @@
 //! verifier says what it is worth. What is checked is what keeps a fault from looking like a verdict: that an answer
 //! is of the asked object, in its form, of its platform, and of the asked time. What is kept is also signed by the
 //! certificates that it came with, and gives way to nothing older.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "tests"))]
 
 mod amd;

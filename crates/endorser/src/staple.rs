@@ -136,7 +136,8 @@ impl Pace {
     /// The pause after a refresh of what is valid for `left`: a quarter of it at most, less up to a tenth that `part`
     /// (0..=1) draws, so that guests that began together do not ask together.
     fn after_success(&self, left: Duration, part: f64) -> Duration {
-        self.refresh.min(left / 4).mul_f64(1.0 - part.clamp(0.0, 1.0) / 10.0)
+        let quarter = left.checked_div(4).unwrap_or_default();
+        self.refresh.min(quarter).mul_f64(1.0 - part.clamp(0.0, 1.0) / 10.0)
     }
 
     /// The pause after the given number of failures in a row, one or more.
@@ -242,8 +243,8 @@ impl Stapler {
 async fn read(path: PathBuf) -> Result<TdxCollateral, StapleError> {
     let reading = tokio::task::spawn_blocking(move || {
         let mut bytes = Vec::new();
-        let read =
-            File::open(&path).and_then(|file| file.take(MAX_COLLATERAL as u64 + 1).read_to_end(&mut bytes));
+        let most = u64::try_from(MAX_COLLATERAL).unwrap_or(u64::MAX).saturating_add(1);
+        let read = File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes));
         read.map_err(|source| StapleError::Unreadable { path, source })?;
         Ok(collateral_from_json(&bytes)?)
     });

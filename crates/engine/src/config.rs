@@ -224,7 +224,7 @@ impl Raw {
         let head_dim = match (self.head_dim, family) {
             (Some(given), _) => bounded("head_dim", given, MAX_HEAD_DIM)?,
             (None, Family::Qwen3) => 128,
-            (None, _) if hidden.is_multiple_of(heads) => hidden / heads,
+            (None, _) if hidden.is_multiple_of(heads) => hidden.checked_div(heads).unwrap_or_default(),
             (None, _) => return Err(invalid(format!("hidden_size {hidden} over {heads} heads"))),
         };
         if head_dim.is_multiple_of(2) && head_dim <= MAX_HEAD_DIM {
@@ -236,7 +236,11 @@ impl Raw {
     fn norm_epsilon(&self) -> Result<f32, EngineError> {
         let value = self.rms_norm_eps.unwrap_or(1e-6);
         if value > 0.0 && value < 1.0 {
-            #[expect(clippy::cast_possible_truncation, reason = "the norm is computed in f32")]
+            #[expect(
+                clippy::as_conversions,
+                clippy::cast_possible_truncation,
+                reason = "the norm is computed in f32"
+            )]
             return Ok(value as f32);
         }
         Err(invalid(format!("rms_norm_eps {value} is not between 0 and 1")))

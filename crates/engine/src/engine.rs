@@ -131,7 +131,7 @@ impl Engine {
         }
         Ok(Generation {
             engine: self,
-            cache: KvCache::new(self.decoder.config(), prompt.0.len() + limit),
+            cache: KvCache::new(self.decoder.config(), prompt.0.len().saturating_add(limit)),
             usage: Usage { prompt_tokens: count(prompt.0.len()), completion_tokens: 0 },
             pending: prompt,
             sampler: Sampler::new(request.sampling),
@@ -214,13 +214,13 @@ impl Generation<'_> {
             return Ok(Step::Finished { text: String::new(), reason });
         }
         let part = self.pending.0.len().min(PREFILL);
-        let logits = self.engine.decoder.forward(&self.pending.0[..part], &mut self.cache)?;
+        let logits = self.engine.decoder.forward(self.pending.first(part), &mut self.cache)?;
         self.pending.consume(part);
         if !self.pending.0.is_empty() {
             return Ok(Step::Text(String::new()));
         }
         let token = self.sampler.draw(logits);
-        self.usage.completion_tokens += 1;
+        self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(1);
         self.accept(token)
     }
 
@@ -263,8 +263,13 @@ impl Generation<'_> {
 struct Tokens(Vec<u32>);
 
 impl Tokens {
+    fn first(&self, tokens: usize) -> &[u32] {
+        self.0.get(..tokens).unwrap_or(&self.0)
+    }
+
     fn consume(&mut self, tokens: usize) {
-        self.0[..tokens].zeroize();
+        let tokens = tokens.min(self.0.len());
+        self.0.get_mut(..tokens).unwrap_or_default().zeroize();
         self.0.drain(..tokens);
     }
 }

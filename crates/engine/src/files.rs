@@ -94,15 +94,16 @@ impl ModelFiles for ModelDirectory {
     fn hash(&mut self, name: &str) -> Result<ManifestEntry, EngineError> {
         let (mut file, size) = self.open_file(name)?;
         let mut hasher = FileHasher::new(name)?;
-        let (mut piece, mut hashed) = (vec![0; PIECE], 0);
+        let (mut piece, mut hashed) = (vec![0; PIECE], 0_u64);
         loop {
             let length = file.read(&mut piece).map_err(|source| unreadable(name, source))?;
-            hashed += length as u64;
+            let piece = piece.get(..length).unwrap_or_default();
+            hashed = hashed.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             match length {
                 0 if hashed == size => return Ok(hasher.finish()),
                 0 => return Err(refused(name, CHANGED)),
                 _ if hashed > size => return Err(refused(name, CHANGED)),
-                _ => hasher.update(&piece[..length]),
+                _ => hasher.update(piece),
             }
         }
     }
@@ -261,7 +262,7 @@ impl Listing {
                 return Err(refused(&path, "its name is not UTF-8"));
             }
             check_path(&path)?;
-            self.entries += 1;
+            self.entries = self.entries.saturating_add(1);
             if self.entries > MAX_ENTRIES {
                 return Err(refused(&path, TOO_MANY));
             }
@@ -280,7 +281,7 @@ impl Listing {
                     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                     let below =
                         rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(unreadable)?;
-                    self.add(&below, &format!("{path}/"), depth + 1)?;
+                    self.add(&below, &format!("{path}/"), depth.saturating_add(1))?;
                 }
                 FileType::Symlink => return Err(refused(&path, "it is a link")),
                 _ => return Err(refused(&path, NO_FILE)),

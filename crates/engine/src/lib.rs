@@ -35,6 +35,11 @@
 //! Their memory, the key-value cache and the token buffers are overwritten when they are freed. Activations,
 //! and the copies that candle, the tokenizer and the template engine make while they work, are not.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod cache;
 pub mod codes;
 mod config;

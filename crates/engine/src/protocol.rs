@@ -159,7 +159,8 @@ impl From<&EngineError> for Failure {
 
 /// An error with what caused it.
 fn causes(error: &EngineError) -> String {
-    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
@@ -205,10 +206,10 @@ impl Frame {
     pub fn encode<T: Serialize>(message: &T) -> Result<Self, ProtocolError> {
         let bytes = cbor4ii::serde::to_vec(vec![0; PREFIX], message).map_err(|_| ProtocolError::Malformed)?;
         let mut bytes = Zeroizing::new(bytes);
-        let length = bytes.len() - PREFIX;
+        let length = bytes.len().saturating_sub(PREFIX);
         let prefix = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME);
         let prefix = prefix.ok_or(ProtocolError::Oversized { bytes: length })?;
-        bytes[..PREFIX].copy_from_slice(&prefix.to_be_bytes());
+        *bytes.first_chunk_mut().ok_or(ProtocolError::Malformed)? = prefix.to_be_bytes();
         Ok(Self(bytes))
     }
 

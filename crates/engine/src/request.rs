@@ -59,8 +59,9 @@ impl StopStrings {
         if stops.len() > MAX_STOPS {
             return Err(RequestFault::TooManyStops { count: stops.len() });
         }
-        match stops.iter().position(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
-            Some(index) => Err(RequestFault::StopLength { index, bytes: stops[index].len() }),
+        let mut lengths = stops.iter().map(String::len).enumerate();
+        match lengths.find(|(_, bytes)| *bytes == 0 || *bytes > MAX_STOP_BYTES) {
+            Some((index, bytes)) => Err(RequestFault::StopLength { index, bytes }),
             None => Ok(Self(stops)),
         }
     }
@@ -116,8 +117,9 @@ impl ChatRequest {
             count if count > MAX_MESSAGES => return Err(RequestFault::TooManyMessages { count }),
             _ => {}
         }
-        if let Some(index) = self.messages.iter().position(|message| message.role.len() > MAX_ROLE_BYTES) {
-            return Err(RequestFault::RoleLength { index, bytes: self.messages[index].role.len() });
+        let mut lengths = self.messages.iter().map(|message| message.role.len()).enumerate();
+        if let Some((index, bytes)) = lengths.find(|(_, bytes)| *bytes > MAX_ROLE_BYTES) {
+            return Err(RequestFault::RoleLength { index, bytes });
         }
         match self.max_tokens {
             Some(0) => Err(RequestFault::NoTokens),

@@ -1,5 +1,11 @@
 //! Rotary position embedding, in the half-split layout of Hugging Face checkpoints.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions,
+    reason = "computes over rows whose sizes `config` bounds and `weights` checks; it reads no bytes of anybody"
+)]
+
 use std::f64::consts::TAU;
 
 use crate::config::{ModelConfig, RopeScaling};

@@ -102,7 +102,8 @@ impl Shield {
         if places.is_empty() {
             return Cow::Borrowed(text);
         }
-        let mut marked = String::with_capacity(text.len() + places.len() * MARK.len());
+        let mut marked =
+            String::with_capacity(text.len().saturating_add(places.len().saturating_mul(MARK.len())));
         let mut copied = 0;
         for place in places {
             marked.push_str(&text[copied..place]);
@@ -116,17 +117,18 @@ impl Shield {
     /// Where `text` begins, if it could complete what stands before it. Templates trim messages.
     fn start(&self, text: &str) -> Option<usize> {
         let trimmed = text.trim_start();
-        let backwards = |length| trimmed.as_bytes()[..length].iter().rev().copied().collect::<Vec<_>>();
-        let mut lengths = 1..self.longest.min(trimmed.len() + 1);
+        let backwards = |length| trimmed.bytes().take(length).rev().collect::<Vec<_>>();
+        let mut lengths = 1..self.longest.min(trimmed.len().saturating_add(1));
         let completes = lengths.any(|length| is_begun(&self.backwards, &backwards(length)));
-        completes.then_some(text.len() - trimmed.len())
+        completes.then_some(text.len().saturating_sub(trimmed.len()))
     }
 
     /// Where `text` ends, if what stands behind it could complete it.
     fn end(&self, text: &str) -> Option<usize> {
         let trimmed = text.trim_end();
-        let mut lengths = 1..self.longest.min(trimmed.len() + 1);
-        let last = |length| &trimmed.as_bytes()[trimmed.len() - length..];
+        let mut lengths = 1..self.longest.min(trimmed.len().saturating_add(1));
+        let last =
+            |length| trimmed.as_bytes().get(trimmed.len().saturating_sub(length)..).unwrap_or_default();
         let begins = lengths.any(|length| is_begun(&self.forwards, last(length)));
         begins.then_some(trimmed.len())
     }
@@ -192,7 +194,8 @@ fn sorted(texts: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
 
 /// The index behind the character at `start`.
 fn after_first(text: &str, start: usize) -> usize {
-    start + text[start..].chars().next().map_or(0, char::len_utf8)
+    let first = text.get(start..).and_then(|rest| rest.chars().next());
+    start.saturating_add(first.map_or(0, char::len_utf8))
 }
 
 fn unusable(error: Box<dyn std::error::Error + Send + Sync>) -> EngineError {

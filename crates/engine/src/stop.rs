@@ -33,7 +33,7 @@ impl StopMatcher {
             return Passed::Stopped(passed);
         }
         let keep = self.stops.as_slice().iter().map(|stop| overlap(&self.held, stop)).max().unwrap_or(0);
-        let rest = self.held.split_off(self.held.len() - keep);
+        let rest = self.held.split_off(self.held.len().saturating_sub(keep));
         Passed::Text(std::mem::replace(&mut self.held, rest))
     }
 

@@ -77,7 +77,8 @@ impl ChatTemplate {
             .iter()
             .map(|message| context! { role => message.role(), content => message.content() })
             .collect();
-        let fuel = FUEL.saturating_add(FUEL_PER_MESSAGE.saturating_mul(messages.len() as u64));
+        let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+        let fuel = FUEL.saturating_add(FUEL_PER_MESSAGE.saturating_mul(count));
         let mut environment = self.environment.clone();
         environment.set_fuel(Some(fuel));
         let refused = |error: Error| EngineError::TemplateRefused { line: error.line().unwrap_or(0) };

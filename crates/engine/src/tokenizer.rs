@@ -53,7 +53,7 @@ impl TextTokenizer {
         if tokens.is_empty() {
             return Err(invalid("it has no tokens".to_owned()));
         }
-        match tokens.values().max().map(|largest| *largest as usize) {
+        match tokens.values().max().map(|largest| usize::try_from(*largest).unwrap_or(usize::MAX)) {
             Some(largest) if largest >= vocabulary => {
                 Err(invalid(format!("token {largest} of a vocabulary of {vocabulary}")))
             }
@@ -128,7 +128,7 @@ fn is_nested_beyond(limit: usize, json: &[u8]) -> bool {
             (true, _) if escaped => escaped = false,
             (true, b'\\') => escaped = true,
             (_, b'"') => in_string = !in_string,
-            (false, b'[' | b'{') => depth += 1,
+            (false, b'[' | b'{') => depth = depth.saturating_add(1),
             (false, b']' | b'}') => depth = depth.saturating_sub(1),
             _ => {}
         }
@@ -184,8 +184,8 @@ impl<'a> Detokenizer<'a> {
 
     /// Forgets old tokens. Called when everything was given out.
     fn shorten(&mut self) -> Result<(), EngineError> {
-        let old = self.window.len() - KEPT;
-        self.window[..old].zeroize();
+        let old = self.window.len().saturating_sub(KEPT);
+        self.window.get_mut(..old).unwrap_or_default().zeroize();
         self.window.drain(..old);
         self.given = self.tokenizer.decode(&self.window)?.len();
         Ok(())
@@ -202,7 +202,7 @@ impl Drop for Detokenizer<'_> {
 fn complete_bytes(text: &str) -> usize {
     let partial =
         text.chars().rev().take(MAX_PARTIAL).take_while(|c| *c == char::REPLACEMENT_CHARACTER).count();
-    text.len() - partial * char::REPLACEMENT_CHARACTER.len_utf8()
+    text.len().saturating_sub(partial.saturating_mul(char::REPLACEMENT_CHARACTER.len_utf8()))
 }
 
 #[cfg(test)]

@@ -41,7 +41,8 @@ impl TensorSpec {
 
 fn layer_specs(config: &ModelConfig, layer: usize) -> Vec<TensorSpec> {
     let (hidden, middle) = (config.hidden, config.intermediate);
-    let (query, pair) = (config.heads * config.head_dim, config.key_value_heads * config.head_dim);
+    let width = |heads: usize| heads.saturating_mul(config.head_dim);
+    let (query, pair) = (width(config.heads), width(config.key_value_heads));
     let mut tensors = vec![
         ("input_layernorm.weight", vec![hidden]),
         ("post_attention_layernorm.weight", vec![hidden]),
@@ -97,7 +98,8 @@ impl Weights {
 
     /// Number of weights.
     pub(crate) fn parameters(&self) -> u64 {
-        self.0.values().map(|tensor| tensor.elem_count() as u64).sum()
+        let counts = self.0.values().map(|tensor| u64::try_from(tensor.elem_count()).unwrap_or(u64::MAX));
+        counts.fold(0, u64::saturating_add)
     }
 
     /// Takes a tensor out.

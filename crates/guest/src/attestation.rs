@@ -142,7 +142,7 @@ async fn read<B>(body: B) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes, Error = hyper::Error>,
 {
-    if body.size_hint().lower() > MAX_REQUEST as u64 {
+    if usize::try_from(body.size_hint().lower()).map_or(true, |least| least > MAX_REQUEST) {
         return Err(Refusal::TooLarge);
     }
     match Limited::new(body, MAX_REQUEST).collect().await {

@@ -384,7 +384,7 @@ impl Gpus {
     /// Of the driver's calls.
     pub(crate) fn deadlines(&self) -> Deadlines {
         let call = time(self.deadline_seconds);
-        Deadlines { start: call * START, call }
+        Deadlines { start: call.saturating_mul(START), call }
     }
 
     /// Between readings of the folder.

@@ -28,7 +28,7 @@ const SERVING_PORT: u16 = 8443;
 pub(crate) fn read(path: &Path) -> Result<(EgressPolicy, String), GuestError> {
     let unreadable = |source| GuestError::EgressPolicyUnreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let most = MAX_EGRESS_POLICY as u64 + 1;
+    let most = u64::try_from(MAX_EGRESS_POLICY).unwrap_or(u64::MAX).saturating_add(1);
     File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes)).map_err(unreadable)?;
     let invalid = |source| GuestError::EgressPolicy { path: path.to_owned(), source };
     let text =

@@ -51,7 +51,7 @@ impl Prepared {
         let endorser = Endorser::builder()
             .intel(intel)
             .cache(config.cache.clone().map(Cache::at))
-            .fresh(config.refresh_time() / 2)
+            .fresh(config.refresh_time().checked_div(2).unwrap_or_default())
             .build();
         Ok(Self { from: From::Service(Arc::new(endorser), config.update), pace })
     }

@@ -237,7 +237,8 @@ fn tell(result: &AttestationResult) {
 fn policy(path: &Path, platform: Platform) -> Result<AppraisalPolicy, GuestError> {
     let unreadable = |source| GuestError::GpuPolicyUnreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_POLICY as u64 + 1).read_to_end(&mut bytes));
+    let most = u64::try_from(MAX_POLICY).unwrap_or(u64::MAX).saturating_add(1);
+    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     read.map_err(unreadable)?;
     let text = String::from_utf8(bytes).map_err(|_| {
         let source = PolicyError::Toml("not UTF-8 text".to_owned());

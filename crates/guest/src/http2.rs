@@ -117,7 +117,7 @@ where
         .keep_alive_timeout(limit)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let mut looks = tokio::time::interval(limit / 4);
+    let mut looks = tokio::time::interval(limit.checked_div(4).unwrap_or(limit));
     let mut closing = false;
     loop {
         let close = tokio::select! {
@@ -198,7 +198,7 @@ struct Exchange {
 impl Exchange {
     fn begin(ledger: &Arc<Ledger>) -> Self {
         let mut entries = ledger.lock();
-        entries.open += 1;
+        entries.open = entries.open.saturating_add(1);
         entries.moved = Instant::now();
         Self { ledger: Arc::clone(ledger), handed: false }
     }
@@ -206,7 +206,7 @@ impl Exchange {
     /// It is for the peer to take a piece.
     fn handed(&mut self) {
         let mut entries = self.ledger.lock();
-        entries.handed += usize::from(!self.handed);
+        entries.handed = entries.handed.saturating_add(usize::from(!self.handed));
         entries.moved = Instant::now();
         self.handed = true;
     }
@@ -215,7 +215,7 @@ impl Exchange {
     fn taken(&mut self) {
         if self.handed {
             let mut entries = self.ledger.lock();
-            entries.handed -= 1;
+            entries.handed = entries.handed.saturating_sub(1);
             entries.moved = Instant::now();
             self.handed = false;
         }
@@ -226,7 +226,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.taken();
         let mut entries = self.ledger.lock();
-        entries.open -= 1;
+        entries.open = entries.open.saturating_sub(1);
         entries.moved = Instant::now();
     }
 }

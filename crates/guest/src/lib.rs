@@ -10,6 +10,11 @@
 //!
 //! Text of prompts and completions is never logged.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 pub mod api;
 mod attestation;
 mod batches;

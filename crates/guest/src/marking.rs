@@ -30,7 +30,7 @@ struct Marked<W> {
 
 impl<W: Write> Write for Marked<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let mut marked = Vec::with_capacity(event.len() + 32);
+        let mut marked = Vec::with_capacity(event.len().saturating_add(32));
         for line in event.split_inclusive(|byte| *byte == b'\n') {
             match (self.format, line.split_first()) {
                 (Format::Json, Some((b'{', rest))) => {

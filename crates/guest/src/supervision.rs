@@ -87,7 +87,7 @@ impl Log {
             let left_out = std::mem::take(&mut self.left_out);
             tracing::warn!(call = %attempt, thread = attempt.thread, left_out, "the engine was refused a system call");
         } else {
-            self.left_out += 1;
+            self.left_out = self.left_out.saturating_add(1);
         }
     }
 }

@@ -6,6 +6,11 @@
 //!
 //! This crate is pure: no clock, file, network, environment or random source.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod anchor;
 mod appraisal;
 mod bound;

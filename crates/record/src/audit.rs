@@ -246,7 +246,9 @@ impl Numbers {
     #[must_use]
     pub fn missing(&self) -> u64 {
         let among = |(first, last): (u64, u64)| {
-            (last - first).saturating_add(1).saturating_sub(self.seen.len().try_into().unwrap_or(u64::MAX))
+            last.saturating_sub(first)
+                .saturating_add(1)
+                .saturating_sub(self.seen.len().try_into().unwrap_or(u64::MAX))
         };
         self.range().map_or(0, among)
     }
@@ -255,7 +257,7 @@ impl Numbers {
 impl Verdicts {
     fn add(&mut self, time: u64, result: &AttestationResult) {
         self.all.add(time);
-        self.accepted += u64::from(result.accepted());
+        self.accepted = self.accepted.saturating_add(u64::from(result.accepted()));
     }
 }
 
@@ -265,7 +267,7 @@ impl Span {
             0 => (time, time),
             _ => (self.first.min(time), self.last.max(time)),
         };
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
     }
 }
 
@@ -391,7 +393,7 @@ impl Auditor<'_> {
             Outcome::Unsupported => "unsupported",
             Outcome::Malformed => "malformed",
         };
-        self.audit.simulated += u64::from(result.simulated);
+        self.audit.simulated = self.audit.simulated.saturating_add(u64::from(result.simulated));
         self.audit.verdicts.entry((outcome, result.code)).or_default().add(record.time);
         let by = self.audit.policies.entry(policy).or_default();
         by.name.clone_from(&result.policy);

@@ -194,7 +194,7 @@ impl<R: Read, E: Entry> Entries<R, E> {
             Some(at) => {
                 let what = format!(
                     "it ends behind the end of the file, and another entry begins {} bytes into it",
-                    at + 1
+                    at.saturating_add(1)
                 );
                 Err(RecordError::Format { index: self.count, source: CborError::Shape(what) })
             }
@@ -233,9 +233,9 @@ impl<R: Read, E: Entry> Entries<R, E> {
         let entry = E::decode(bytes).map_err(|source| RecordError::Format { index, source })?;
         let hash = entry.hash();
         let before = std::mem::replace(&mut self.last, hash);
-        self.start += bytes.len();
-        self.length += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        self.count += 1;
+        self.start = self.start.saturating_add(bytes.len());
+        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.count = self.count.saturating_add(1);
         Ok(Link { entry, hash, index, before })
     }
 }

@@ -209,7 +209,7 @@ fn keep_aside(torn_from: &Path, torn: &[u8]) -> io::Result<PathBuf> {
             // There was another one in the same second.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 path = beside(format!(".torn-{now}-{again}"));
-                again += 1;
+                again = again.saturating_add(1);
             }
             Err(error) => return Err(error),
         }
@@ -284,7 +284,7 @@ impl Chain {
         }
         state.length = state.length.saturating_add(bytes.len().try_into().unwrap_or(u64::MAX));
         state.last = hash;
-        state.written += 1;
+        state.written = state.written.saturating_add(1);
         self.sync(state)?;
         Ok(hash)
     }

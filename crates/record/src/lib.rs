@@ -5,6 +5,11 @@
 //! Replay never mints a witness.
 //!
 //! A [`Folder`] holds records and the receipts that they vouch for; [`audit()`] holds all of it against each other.
+
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests"))]
 
 mod audit;

@@ -7,6 +7,11 @@
 //! [`VerifiedAnswer`] opens. All messages are canonical CBOR, of the media type [`MEDIA_TYPE`]; refusals are JSON
 //! ([`Refusal`]).
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod answer;
 pub mod audit;
 mod error;

@@ -156,7 +156,8 @@ pub fn load<T: DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
-    file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    let most = u64::try_from(MAX_CONFIG).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
     parse(&bytes, path)
 }
 
@@ -169,7 +170,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path) -> Result<T, Config
         return Err(ConfigError::TooLarge { path: path.to_owned() });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        let before = bytes.iter().take(error.valid_up_to());
+        let line = before.filter(|byte| **byte == b'\n').count().saturating_add(1);
         ConfigError::NotUtf8 { path: path.to_owned(), line }
     })?;
     // Two steps, because the error of one step does not tell a wrong text from a wrong value.
@@ -212,8 +214,8 @@ fn in_field(field: &str) -> String {
 /// The start of `span`. Errors without one concern the whole text.
 fn position(text: &str, span: Option<Range<usize>>) -> Position {
     let before = span.and_then(|span| text.get(..span.start)).unwrap_or_default();
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count().saturating_add(1);
     Position { line, column }
 }
 

@@ -6,6 +6,11 @@
 //! and counts the work that a drain waits for. [`refusals`] gives the answers of an HTTP server to requests that no
 //! service has seen the form of OpenAI's API. [`metrics`] counts, and tells it as Prometheus reads. [`WriteLimit`] gives up peers that do not read.
 
+#![cfg_attr(
+    not(test),
+    warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
+)]
+
 mod closed;
 pub mod config;
 mod lifecycle;

@@ -80,7 +80,7 @@ impl Lifecycle {
         let begun = self.0.send_if_modified(|state| {
             phase = state.phase;
             if phase == Phase::Ready {
-                state.work += 1;
+                state.work = state.work.saturating_add(1);
             }
             phase == Phase::Ready
         });
@@ -121,7 +121,7 @@ impl Default for Lifecycle {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.0.send_modify(|state| state.work -= 1);
+        self.0.send_modify(|state| state.work = state.work.saturating_sub(1));
     }
 }
 

@@ -44,7 +44,8 @@ impl<const N: usize> Tally<N> {
         let mut sets = self.sets();
         let labels =
             if sets.len() < MAX_LABEL_SETS || sets.contains_key(&labels) { labels } else { [OTHER; N] };
-        *sets.entry(labels).or_default() += 1;
+        let count = sets.entry(labels).or_default();
+        *count = count.saturating_add(1);
     }
 
     /// Every label set that was counted, with its number, sorted.
@@ -150,9 +151,9 @@ impl Family<'_> {
 
     /// Writes a histogram.
     pub fn histogram(&mut self, labels: &[(&'static str, &str)], histogram: &Histogram) {
-        let mut total = 0;
+        let mut total: u64 = 0;
         for (place, count) in histogram.counts.iter().enumerate() {
-            total += count.load(Ordering::Relaxed);
+            total = total.saturating_add(count.load(Ordering::Relaxed));
             let bound = histogram.bounds.get(place).map_or_else(|| "+Inf".to_owned(), ToString::to_string);
             self.line("_bucket", labels, Some(&bound), total);
         }

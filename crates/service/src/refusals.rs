@@ -66,6 +66,7 @@ fn told(status: &[u8]) -> (&'static str, &'static str) {
         b"431" => 2,
         _ => 0,
     };
+    #[expect(clippy::indexing_slicing, reason = "`CODES` has a row for each place above")]
     let (code, meaning, _) = CODES[place];
     (code, meaning)
 }
@@ -116,6 +117,7 @@ impl Unanswered {
             Self::Slow => 4,
             Self::Cut => 0,
         };
+        #[expect(clippy::indexing_slicing, reason = "`CODES` has a row for each place above")]
         let (code, meaning, _) = CODES[place];
         (code, meaning)
     }
@@ -149,7 +151,7 @@ where
         stream.shutdown().await
     };
     // A peer that does not read gets no answer.
-    let _ = tokio::time::timeout(2 * LINGER, answer).await;
+    let _ = tokio::time::timeout(LINGER.saturating_mul(2), answer).await;
 }
 
 /// Puts bodies into hyper's own answers on this connection. Both halves must serve it: `stream` carries what hyper
@@ -305,18 +307,21 @@ impl<S> Stream<S> {
 /// The answer with a body in the place of hyper's own; nothing where these bytes are not one.
 fn with_body(own: &[u8]) -> Option<Vec<u8>> {
     const EMPTY: &[u8] = b"\r\ncontent-length: 0\r\n";
+    const END: &[u8] = b"\r\n\r\n";
     let rest = own.strip_prefix(b"HTTP/1.1 ").or_else(|| own.strip_prefix(b"HTTP/1.0 "))?;
     let status = rest.get(..3).filter(|status| status.starts_with(b"4"))?;
     let at = own.windows(EMPTY.len()).position(|window| window == EMPTY)?;
-    let ends = own.windows(4).position(|window| window == b"\r\n\r\n")? + 4 == own.len();
-    if !ends {
+    let (before, from) = own.split_at_checked(at)?;
+    let behind = from.strip_prefix(EMPTY)?;
+    let end = own.windows(END.len()).position(|window| window == END)?;
+    if own.get(end..) != Some(END) {
         return None;
     }
     let body = error_object(told(status));
     let fields = format!("\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
-    let mut answer = own[..at].to_vec();
+    let mut answer = before.to_vec();
     answer.extend_from_slice(fields.as_bytes());
-    answer.extend_from_slice(&own[at + EMPTY.len()..]);
+    answer.extend_from_slice(behind);
     answer.extend_from_slice(body.as_bytes());
     Some(answer)
 }
@@ -328,7 +333,7 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
             while let Some(rest) = instead.bytes.get(instead.written..).filter(|rest| !rest.is_empty()) {
                 match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                     0 => return Poll::Ready(Ok(0)),
-                    written => instead.written += written,
+                    written => instead.written = instead.written.saturating_add(written),
                 }
             }
         }

@@ -20,6 +20,11 @@ mod tests {
     /// exception of its module and a SAFETY comment.
     const WITH_UNSAFE: [&str; 4] = ["attester", "egress", "nvidia-emulator", "volume"];
 
+    /// Packages that read no bytes of strangers: what plays devices and attackers, makes fixtures or runs tasks.
+    const WITHOUT_STRANGERS: [&str; 5] = ["fuzz", "nvidia-emulator", "simulator", "testkit", "xtask"];
+    /// What a package that reads them is held to beyond the lints of the workspace.
+    const PARSING: [&str; 3] = ["indexing_slicing", "arithmetic_side_effects", "as_conversions"];
+
     fn manifest(path: &Path) -> toml::Table {
         std::fs::read_to_string(path).unwrap().parse().unwrap()
     }
@@ -54,6 +59,32 @@ mod tests {
             }
         }
         text
+    }
+
+    /// The modules below a folder of sources whose files have all of these words, as `PACKAGE::MODULE`.
+    fn modules_with(folder: &Path, module: &str, words: &[&str]) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                found.append(&mut modules_with(&path, &format!("{module}::{name}"), words));
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let inner = text.lines().skip_while(|line| !line.starts_with("#![expect("));
+                let exception: String = inner.take_while(|line| !line.is_empty()).collect();
+                if words.iter().all(|word| exception.contains(word)) {
+                    found.insert(if name == "mod" { module.to_owned() } else { format!("{module}::{name}") });
+                }
+            }
+        }
+        found
+    }
+
+    /// The names in backticks of the one line of `ARCHITECTURE.md` that begins so.
+    fn listed(begin: &str) -> BTreeSet<String> {
+        let text = std::fs::read_to_string(cargo::root().join("ARCHITECTURE.md")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(begin)).unwrap();
+        line.split('`').skip(1).step_by(2).map(str::to_owned).collect()
     }
 
     fn mentions(text: &str, package: &str) -> bool {
@@ -119,6 +150,36 @@ mod tests {
                 assert_eq!(inherited, Some(true), "crates/{folder} has lints of its own");
             }
         }
+    }
+
+    #[test]
+    fn what_reads_bytes_of_strangers_neither_indexes_nor_overflows() {
+        let (mut held, mut exceptions) = (BTreeSet::new(), BTreeSet::new());
+        for (folder, _) in packages() {
+            let sources = cargo::root().join("crates").join(&folder).join("src");
+            if WITHOUT_STRANGERS.contains(&folder.as_str()) {
+                continue;
+            }
+            let root = std::fs::read_to_string(sources.join("lib.rs")).unwrap();
+            let lints = PARSING.map(|lint| format!("clippy::{lint}")).join(", ");
+            assert!(root.contains(&format!("not(test),\n    warn({lints})")), "crates/{folder}: {lints}");
+            for lint in PARSING {
+                exceptions.append(&mut modules_with(&sources, &folder, &[lint]));
+            }
+            held.insert(folder);
+        }
+        assert_eq!(listed("- Whole crates: "), held);
+        assert_eq!(listed("- Modules that are an exception: "), exceptions);
+    }
+
+    #[test]
+    fn the_modules_with_unsafe_code_are_those_of_the_map() {
+        let mut found = BTreeSet::new();
+        for folder in WITH_UNSAFE {
+            let sources = cargo::root().join("crates").join(folder).join("src");
+            found.append(&mut modules_with(&sources, folder, &["unsafe_code"]));
+        }
+        assert_eq!(listed("- `unsafe` stands in "), found);
     }
 
     #[test]

@@ -93,8 +93,8 @@ impl Environment {
 
     /// The claims of a node of so many GPUs. GPUs with device tools are never taken into one.
     pub(super) fn claims(&self, gpus: usize, ready: ReadyState) -> Gpus {
-        let environment = self.name().to_owned();
-        Gpus { count: gpus as u64, ready: ready == ReadyState::Ready, dev_tools: false, environment }
+        let (count, environment) = (u64::try_from(gpus).unwrap_or(u64::MAX), self.name().to_owned());
+        Gpus { count, ready: ready == ReadyState::Ready, dev_tools: false, environment }
     }
 }
 

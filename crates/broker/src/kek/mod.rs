@@ -155,7 +155,8 @@ impl Kek {
         let data = place.associated_data();
         match self {
             Self::Local(key) => {
-                let mut sealed = Zeroizing::new(Vec::with_capacity(secret.len() + AES_256_GCM.tag_len()));
+                let length = secret.len().saturating_add(AES_256_GCM.tag_len());
+                let mut sealed = Zeroizing::new(Vec::with_capacity(length));
                 sealed.extend_from_slice(secret);
                 let nonce = key
                     .seal_in_place_append_tag(Aad::from(&data), &mut *sealed)

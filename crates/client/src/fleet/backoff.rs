@@ -4,6 +4,7 @@ use http::{HeaderMap, header};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::time::{Duration, SystemTime};
+use tokio::time::Instant;
 
 /// Growing intervals: the first one, then twice as long each time, up to the longest.
 ///
@@ -30,6 +31,8 @@ const UNSAID: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 /// The longest time: a guest cannot take itself out for longer by one answer.
 const LONGEST: Duration = Duration::from_secs(60);
+/// Longer than anybody waits, and a time that every clock can add.
+const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// How long a guest wants to be left alone by its answer's `Retry-After` (RFC 9110 section 10.2.3) or `retry-after-ms`,
 /// within bounds, with a random part on top.
@@ -48,8 +51,13 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Duration {
 /// At least `time`, and up to a quarter more.
 pub(super) fn jittered(time: Duration) -> Duration {
     // The keys of each RandomState are drawn anew: enough for spreading, and for nothing else.
-    let drawn = RandomState::new().hash_one(0) % 1024;
-    time.saturating_add((time / 4).mul_f64(drawn as f64 / 1024.0))
+    let drawn = u16::try_from(RandomState::new().hash_one(0) % 1024).unwrap_or_default();
+    time.saturating_add(time.mul_f64(f64::from(drawn) / 4096.0))
+}
+
+/// What a clock shows when `time` has passed. No time is longer than a century.
+pub(super) fn later(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time.min(CENTURY)).unwrap_or(now)
 }
 
 #[cfg(test)]

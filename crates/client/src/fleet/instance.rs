@@ -1,6 +1,6 @@
 //! One instance of a fleet: its client, what is known of it, and what keeps its verdict young.
 
-use super::backoff::{Backoff, jittered};
+use super::backoff::{Backoff, jittered, later};
 use super::event::{FleetEvent, Listener};
 use super::meters::Meters;
 use crate::client::{Client, ClientBuilder};
@@ -263,14 +263,14 @@ impl Instance {
     /// Takes one of the requests that may be under way at once.
     pub(crate) fn slot(self: &Arc<Self>) -> Option<Slot> {
         let most = self.rules.max_in_flight;
-        let more = |now: usize| (now < most).then_some(now + 1);
+        let more = |now: usize| (now < most).then(|| now.saturating_add(1));
         self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).ok()?;
         Some(Slot { instance: Arc::clone(self) })
     }
 
     /// Leaves the instance alone for a time, as it asked.
     pub(super) fn overload(&self, time: Duration) {
-        let until = Instant::now() + time;
+        let until = later(Instant::now(), time);
         let mut status = self.status();
         // Of several answers the one that asks for the longest time counts.
         status.overloaded = Some(status.overloaded.map_or(until, |before| before.max(until)));
@@ -290,7 +290,7 @@ impl Instance {
             None => Some(attempts),
             Some(Hold { trouble: Trouble::Refused, .. }) => None,
             Some(hold) => {
-                hold.until = hold.until.min(hold.tried + self.rules.unreachable.first);
+                hold.until = hold.until.min(later(hold.tried, self.rules.unreachable.first));
                 self.wake.notify_one();
                 Some(attempts)
             }
@@ -324,7 +324,8 @@ impl Instance {
                 }
             };
             status.failures = status.failures.wrapping_add(1);
-            status.hold = Some(Hold { trouble, error: error.clone(), tried: now, until: now + wait });
+            let until = later(now, wait);
+            status.hold = Some(Hold { trouble, error: error.clone(), tried: now, until });
             (before.map(|(trouble, _)| trouble) != Some(trouble)).then(|| self.event(trouble, error, wait))
         };
         if let Some(event) = event {
@@ -415,7 +416,7 @@ async fn keep(instance: Arc<Instance>) {
         let look = match verdict {
             Ok(verdict) => {
                 instance.recovered(attempt);
-                (verdict.left(Moment::now()) / 2).max(SOONEST_LOOK)
+                verdict.left(Moment::now()).checked_div(2).unwrap_or_default().max(SOONEST_LOOK)
             }
             Err(error) => {
                 instance.meters.not_attested(&error);
@@ -488,14 +489,21 @@ mod tests {
     use confide_testkit::guest;
     use std::io;
 
-    fn instance() -> Arc<Instance> {
-        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
-        let builder = Client::builder("https://127.0.0.1:1", policy).unwrap();
-        let rules = Rules {
+    fn rules() -> Rules {
+        Rules {
             max_in_flight: 2,
             quarantine: Backoff { first: Duration::from_secs(5), longest: Duration::from_secs(600) },
             unreachable: Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(30) },
-        };
+        }
+    }
+
+    fn instance() -> Arc<Instance> {
+        instance_with(rules())
+    }
+
+    fn instance_with(rules: Rules) -> Arc<Instance> {
+        let policy = PolicyText::parse(guest::policy("per-key", 300), Loaded::AsDanger).unwrap();
+        let builder = Client::builder("https://127.0.0.1:1", policy).unwrap();
         let shared = Arc::new(Shared {
             changed: watch::Sender::new(()),
             listener: None,
@@ -518,6 +526,23 @@ mod tests {
     fn waits(instance: &Instance) -> (InstanceState, u64) {
         let view = instance.view();
         (view.state, view.retry_in.map_or(0, |time| time.as_secs()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_instance_may_be_held_for_the_longest_time_that_can_be_said() {
+        let mut rules = rules();
+        let longest = Backoff { first: Duration::MAX, longest: Duration::MAX };
+        (rules.quarantine, rules.unreachable) = (longest, longest);
+        let day = Duration::from_hours(24);
+        for (error, state) in [(refused(), InstanceState::Quarantined), (lost(), InstanceState::Unreachable)]
+        {
+            let instance = instance_with(rules);
+            instance.failed(&error);
+            assert_eq!(instance.view().state, state);
+            assert!(instance.view().retry_in.is_some_and(|time| time > day), "{state:?}");
+            instance.awaited();
+            assert!(instance.view().retry_in.is_some_and(|time| time > day), "{state:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -44,7 +44,7 @@ use crate::keys::KeyRing;
 use crate::pool::{Lease, MostIdle};
 use crate::receipts::Sent;
 use crate::response::{Response, Watch};
-use backoff::jittered;
+use backoff::{jittered, later};
 use confide_channel::{ChannelError, Request, SendError, Verdict};
 use confide_evidence::bytes::Digest;
 use discovery::Edition;
@@ -264,7 +264,8 @@ impl Fleet {
             match self.try_at((&instance, &tried), (model, manifest), &request, &mut sent).await {
                 Ok(Some(mut response)) => match refuses(response.status) {
                     false => {
-                        response.body.watched_by(Arc::<Instance>::clone(&instance) as Arc<dyn Watch>);
+                        let watch: Arc<dyn Watch> = Arc::<Instance>::clone(&instance);
+                        response.body.watched_by(watch);
                         return Ok(Delivery { response, slot });
                     }
                     true => {
@@ -388,7 +389,7 @@ impl Fleet {
         &self,
         mut look: impl FnMut(&mut Waiting) -> Result<Option<T>, FleetError>,
     ) -> Result<T, FleetError> {
-        let mut waiting = Waiting { until: Instant::now() + PATIENCE, seen: Vec::new() };
+        let mut waiting = Waiting { until: later(Instant::now(), PATIENCE), seen: Vec::new() };
         if let Some(found) = look(&mut waiting)? {
             return Ok(found);
         }
@@ -454,8 +455,8 @@ impl Fleet {
             }
         }
         // Of those that are equally busy each has its turn.
-        if !free.is_empty() {
-            let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed) % free.len();
+        let turn = self.inner.turn.fetch_add(1, Ordering::Relaxed);
+        if let Some(turn) = turn.checked_rem(free.len()) {
             free.rotate_left(turn);
         }
         free.sort_by_key(|one| one.in_flight());

@@ -270,7 +270,7 @@ async fn forward(
         let Delivery { response, slot } = endpoint.fleet.send(model, repeat, outgoing).await?;
         let meters = &slot.instance().meters;
         meters.first_byte.observe(started.elapsed());
-        meters.sent.add(length as u64);
+        meters.sent.add(u64::try_from(length).unwrap_or(u64::MAX));
         let crate::response::Response { status, headers, body, verdict } = response;
         check_status(status)?;
         let body = PassedBody::new(body, &headers, slot, under_way);
@@ -388,7 +388,7 @@ async fn read_prompt(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Fault> {
             Fault::refused(StatusCode::BAD_REQUEST, "body_unreadable", "the request body ended early")
         })?;
         if let Ok(bytes) = frame.into_data() {
-            if prompt.len() + bytes.len() > MAX_PROMPT {
+            if prompt.len().saturating_add(bytes.len()) > MAX_PROMPT {
                 return Err(Fault::too_large());
             }
             append(&mut prompt, &bytes);
@@ -398,8 +398,9 @@ async fn read_prompt(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, Fault> {
 
 /// Appends a piece, and zeroes the memory that the growing buffer leaves behind.
 fn append(prompt: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
-    if prompt.capacity() - prompt.len() < piece.len() {
-        let mut grown = Zeroizing::new(Vec::with_capacity((prompt.len() + piece.len()) * 2));
+    let length = prompt.len().saturating_add(piece.len());
+    if prompt.capacity() < length {
+        let mut grown = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
         grown.extend_from_slice(prompt);
         *prompt = grown;
     }
@@ -469,7 +470,7 @@ impl Fault {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(time) = self.retry_in {
-            let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         answer

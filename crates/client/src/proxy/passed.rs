@@ -95,7 +95,7 @@ impl PassedBody {
             (Err(_), Some(_)) => return None,
             (Err(frame), None) => return Some(frame),
         };
-        self.slot.instance().meters.received.add(data.len() as u64);
+        self.slot.instance().meters.received.add(u64::try_from(data.len()).unwrap_or(u64::MAX));
         let data = match &mut self.events {
             Some(events) => events.take(data)?,
             None => data,

@@ -318,10 +318,10 @@ impl<'i> Input<'i> {
         let place = format!(" at line {} column {}", error.line(), error.column());
         let Some(told) = told.strip_suffix(&place) else { return told };
         let begin = self.place(text.as_ptr().addr().saturating_sub(self.bytes.as_ptr().addr()));
-        let line = begin.lines + error.line();
+        let line = begin.lines.saturating_add(error.line());
         // Only what stands on the line on which the part begins moves to the right.
-        let shift = if error.line() == 1 { begin.offset - begin.line_start } else { 0 };
-        format!("{told} at line {line} column {}", error.column() + shift)
+        let shift = if error.line() == 1 { begin.offset.saturating_sub(begin.line_start) } else { 0 };
+        format!("{told} at line {line} column {}", error.column().saturating_add(shift))
     }
 
     fn place(&self, offset: usize) -> Place {
@@ -330,9 +330,10 @@ impl<'i> Input<'i> {
         let between = self.bytes.get(from.offset..offset).unwrap_or_default();
         let last = between.iter().rposition(|byte| *byte == b'\n');
         let place = Place {
-            offset: from.offset + between.len(),
-            lines: from.lines + between.iter().filter(|byte| **byte == b'\n').count(),
-            line_start: last.map_or(from.line_start, |last| from.offset + last + 1),
+            offset: from.offset.saturating_add(between.len()),
+            lines: from.lines.saturating_add(between.iter().filter(|byte| **byte == b'\n').count()),
+            line_start: last
+                .map_or(from.line_start, |last| from.offset.saturating_add(last).saturating_add(1)),
         };
         self.seen.set(place);
         place

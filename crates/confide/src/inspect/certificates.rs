@@ -105,8 +105,9 @@ pub(super) fn shown(certificate: &Certificate) -> Value {
         "extensions": extensions,
         "sha256": hex::encode(&Sha256::digest(&certificate.der)),
     });
+    let fields = shown.as_object_mut().expect("an object is written above");
     if let Ok(pck) = PckExtension::from_certificate(certificate) {
-        shown["pck"] = json!({
+        let pck = json!({
             "fmspc": hex::encode(&pck.fmspc),
             "pce_id": hex::encode(&pck.pce_id),
             "pce_svn": pck.pce_svn,
@@ -114,9 +115,10 @@ pub(super) fn shown(certificate: &Certificate) -> Value {
             "ppid": hex::encode(&pck.ppid),
             "sgx_type": pck.sgx_type.name(),
         });
+        fields.insert("pck".to_owned(), pck);
     }
     if let Ok(Some(fwid)) = Fwid::of(certificate) {
-        shown["fwid"] = fwid.digest().map(|digest| hex::encode(digest)).into();
+        fields.insert("fwid".to_owned(), fwid.digest().map(|digest| hex::encode(digest)).into());
     }
     shown
 }

@@ -237,15 +237,16 @@ fn time(seconds: u64) -> String {
 
 fn record(record: &Record) -> Value {
     let mut shown = json!({ SIMULATED_FIELD: simulated(record), "hash": record.hash(), "record": record });
+    let fields = shown.as_object_mut().expect("an object is written above");
     match &record.subject {
         Subject::QuoteWithLog { boot_log, .. } => {
             if let Ok(log) = BootLog::parse(boot_log.as_bytes()) {
-                shown["boot_log"] = log.to_json();
+                fields.insert("boot_log".to_owned(), log.to_json());
             }
         }
         Subject::SnpReport(report) => {
             if let Ok(report) = snp::Report::parse(report.as_bytes()) {
-                shown["report"] = report.to_json();
+                fields.insert("report".to_owned(), report.to_json());
             }
         }
         Subject::Quote(_) | Subject::Document(_) | Subject::Devices { .. } => {}

@@ -10,24 +10,23 @@ use std::path::Path;
 
 pub(super) fn run(before: &Path, after: &Path, form: Form) -> Result<Status, Failure> {
     let (before, after) = (super::read(before)?.policy, super::read(after)?.policy);
-    let mut counts = [0_usize; 4];
+    let (mut looser, mut stricter, mut other, mut reworded) = (0_usize, 0_usize, 0_usize, 0_usize);
     let mut listed = Vec::new();
     for (path, from, to) in pairs(&before, &after) {
-        let (word, place) = match from.change_to(&to) {
+        let (word, count) = match from.change_to(&to) {
             Change::Same => continue,
-            Change::Looser => ("looser", 0),
-            Change::Stricter => ("stricter", 1),
-            Change::Other => ("other", 2),
-            Change::Reworded => ("reworded", 3),
+            Change::Looser => ("looser", &mut looser),
+            Change::Stricter => ("stricter", &mut stricter),
+            Change::Other => ("other", &mut other),
+            Change::Reworded => ("reworded", &mut reworded),
         };
-        counts[place] += 1;
+        *count = count.saturating_add(1);
         if form == Form::Text {
             render::prose(&format!("{word:<9} {path}: {}", told(&from, &to)));
         }
         let (from, to) = (from.to_string(), to.to_string());
         listed.push(json!({ "change": word, "field": path, "before": from, "after": to }));
     }
-    let [looser, stricter, other, reworded] = counts;
     match form {
         Form::Text => render::prose(&format!(
             "{:?} to {:?}: {looser} looser, {stricter} stricter, {other} other, {reworded} reworded",
@@ -35,7 +34,7 @@ pub(super) fn run(before: &Path, after: &Path, form: Form) -> Result<Status, Fai
         )),
         Form::Json => super::print(&json!({ "before": before.name, "after": after.name, "changes": listed })),
     }
-    Ok(if looser + other == 0 { Status::Accepted } else { Status::Rejected })
+    Ok(if looser == 0 && other == 0 { Status::Accepted } else { Status::Rejected })
 }
 
 /// Every field of either policy, in the order of the first and then of the second. A field that one of them lacks says

@@ -102,7 +102,7 @@ fn named(checks: &Value) -> Vec<(Name, &Value)> {
         let code = check["code"].as_str().unwrap_or_default();
         let number = seen.entry(code).or_default();
         named.push(((code.to_owned(), *number), check));
-        *number += 1;
+        *number = number.saturating_add(1);
     }
     named
 }

@@ -194,7 +194,11 @@ impl Compared<'_> {
         for change in &self.changes {
             if let (Some(code), Some(number)) = (&change.check, change.number) {
                 if check != Some((code, number)) {
-                    let number = if number == 0 { String::new() } else { format!(", number {}", number + 1) };
+                    let number = if number == 0 {
+                        String::new()
+                    } else {
+                        format!(", number {}", number.saturating_add(1))
+                    };
                     lines.push(format!("  check {code}{number}"));
                 }
                 check = Some((code, number));

@@ -18,6 +18,8 @@ pub(crate) const MAX_CHAIN: usize = 8;
 /// Queries are padded to a multiple of so many bytes (RFC 8467 section 4.1), so that who sees their lengths does not learn
 /// that of the name.
 const PADDED: usize = 128;
+/// Bytes of the option's fields before its padding: the length of all options, its code and its own length.
+const OPTION_FIELDS: usize = 3 * size_of::<u16>();
 
 /// `RD`: the resolver looks further (RFC 1035 section 4.1.1).
 const RECURSION_DESIRED: u16 = 0x0100;
@@ -86,13 +88,13 @@ pub(crate) fn query(id: u16, name: &str, family: Family) -> Vec<u8> {
     for field in [OPT, PAYLOAD, 0, 0] {
         message.extend_from_slice(&field.to_be_bytes());
     }
-    let fields = 3 * size_of::<u16>();
-    let padding = (message.len() + fields).next_multiple_of(PADDED) - (message.len() + fields);
-    let padding_length = u16::try_from(padding).unwrap_or_default();
-    for field in [padding_length + 4, PADDING, padding_length] {
+    let length = message.len().saturating_add(OPTION_FIELDS);
+    let padded = length.checked_next_multiple_of(PADDED).unwrap_or(length);
+    let padding = u16::try_from(padded.saturating_sub(length)).unwrap_or_default();
+    for field in [padding.saturating_add(4), PADDING, padding] {
         message.extend_from_slice(&field.to_be_bytes());
     }
-    message.resize(message.len() + padding, 0);
+    message.resize(padded, 0);
     message
 }
 
@@ -166,7 +168,7 @@ impl Records {
             return Ok(());
         }
         // A life with its first bit set is none (RFC 2181 section 8).
-        let life = if life > i32::MAX as u32 { 0 } else { life };
+        let life = if i32::try_from(life).is_err() { 0 } else { life };
         self.shortest_life = Some(self.shortest_life.map_or(life, |shortest| shortest.min(life)));
         Ok(())
     }

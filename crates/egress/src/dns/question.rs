@@ -9,6 +9,7 @@ const RECURSION_DESIRED: u16 = 0x0100;
 const RECURSION_AVAILABLE: u16 = 0x0080;
 const RESPONSE: u16 = 0x8000;
 /// A compressed name: a pointer to the question's, which follows the header.
+#[expect(clippy::as_conversions, reason = "a constant, 12")]
 const THE_QUESTIONS_NAME: u16 = 0xc000 | HEADER as u16;
 
 /// One question.

@@ -29,6 +29,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// Between two looks at what it has dropped.
 const LOOK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// Descriptors that it may have open: two of each connection, and some.
+#[expect(clippy::as_conversions, reason = "of a constant, and no other conversion can be used in one")]
 const DESCRIPTORS: u64 = 2 * MAX_CONNECTIONS as u64 + 256;
 
 /// How an egress broker is started.

@@ -85,7 +85,8 @@ impl Resolver {
         }
         let mut hasher = DefaultHasher::new();
         name.hash(&mut hasher);
-        let place = usize::try_from(hasher.finish() % MAX_QUESTIONS as u64).unwrap_or_default();
+        let drawn = usize::try_from(hasher.finish()).unwrap_or_default();
+        let place = drawn.checked_rem(self.asking.len()).unwrap_or_default();
         let _asking = match self.asking.get(place) {
             Some(asking) => Some(asking.lock().await),
             None => None,
@@ -136,8 +137,9 @@ impl Resolver {
         if kept.len() >= MAX_RESOLVED {
             kept.retain(|_, (_, until)| now < *until);
         }
+        let until = now.checked_add(life).unwrap_or(now);
         if kept.len() < MAX_RESOLVED {
-            kept.insert(name.clone(), (resolved.clone(), now + life));
+            kept.insert(name.clone(), (resolved.clone(), until));
         }
     }
 }

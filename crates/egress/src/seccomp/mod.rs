@@ -121,12 +121,12 @@ impl fmt::Display for Attempt {
         let [first, second, third, ..] = self.arguments;
         match self.call {
             "socket" | "socketpair" => {
-                let kind = second as u32 & SOCKET_TYPE;
-                let (family, kind) = (named(FAMILIES, first as u32), named(TYPES, kind));
-                write!(f, "{}({family}, {kind}, {})", self.call, third as u32)
+                let kind = int(second) & SOCKET_TYPE;
+                let (family, kind) = (named(FAMILIES, int(first)), named(TYPES, kind));
+                write!(f, "{}({family}, {kind}, {})", self.call, int(third))
             }
             "clone" | "unshare" => write!(f, "{}({first:#x})", self.call),
-            "ioctl" => write!(f, "ioctl({}, {:#x})", first as i32, second as u32),
+            "ioctl" => write!(f, "ioctl({}, {:#x})", int(first).cast_signed(), int(second)),
             call => f.write_str(call),
         }
     }
@@ -167,9 +167,19 @@ const TYPES: &[(c_int, &str)] = &[
     (libc::SOCK_DCCP, "SOCK_DCCP"),
 ];
 
+/// What the kernel takes of an argument for an `int`: its lower half.
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    reason = "the upper half is not looked at"
+)]
+fn int(argument: u64) -> u32 {
+    argument as u32
+}
+
 /// A constant's name, or the number where it has none here.
 fn named(names: &[(c_int, &'static str)], value: u32) -> String {
-    let known = names.iter().find(|(known, _)| *known as u32 == value);
+    let known = names.iter().find(|(known, _)| known.cast_unsigned() == value);
     known.map_or_else(|| value.to_string(), |(_, name)| (*name).to_owned())
 }
 

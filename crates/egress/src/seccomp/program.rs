@@ -2,6 +2,12 @@
 //!
 //! Linux, `Documentation/userspace-api/seccomp_filter.rst`; numbers of `arch/x86/entry/syscalls/syscall_64.tbl`.
 
+#![expect(
+    clippy::as_conversions,
+    clippy::arithmetic_side_effects,
+    reason = "a program of constants, which C headers give signed; it reads nothing of anybody"
+)]
+
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, c_long,
     sock_filter,

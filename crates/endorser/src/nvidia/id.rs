@@ -165,7 +165,8 @@ fn part(text: &str) -> Option<&str> {
 
 /// A version without its dots: ten hexadecimal digits.
 fn undotted_version(text: &str) -> Option<VbiosVersion> {
-    let pairs: Option<Vec<&str>> = (0..5_usize).map(|pair| text.get(2 * pair..2 * pair + 2)).collect();
+    let pairs: [&[u8]; 5] = text.as_bytes().chunks(2).collect::<Vec<_>>().try_into().ok()?;
+    let pairs: Option<Vec<&str>> = pairs.into_iter().map(|pair| std::str::from_utf8(pair).ok()).collect();
     let version = pairs?.join(".").parse().ok()?;
     (text.len() == 10).then_some(version)
 }

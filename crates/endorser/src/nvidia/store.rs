@@ -349,8 +349,7 @@ impl NvidiaStore {
                         Prune::All => false,
                     };
                     if !stays {
-                        pruned.bytes += path.symlink_metadata().map_or(0, |metadata| metadata.len());
-                        pruned.objects += 1;
+                        pruned.add(path.symlink_metadata().map_or(0, |metadata| metadata.len()));
                         remove(&path)
                             .and_then(|()| remove(&path.with_extension(DATES)))
                             .map_err(|source| fault(&path, source))?;

@@ -189,7 +189,7 @@ impl<'a> Scheduler<'a> {
                 Err(ProtocolError::Unexpected("a request id is used twice"))
             }
             ToEngine::Chat { id, .. }
-                if self.active.len() + self.waiting.len() >= MAX_ACTIVE + MAX_WAITING =>
+                if self.active.len().saturating_add(self.waiting.len()) >= MAX_ACTIVE + MAX_WAITING =>
             {
                 self.say(id, Event::Failed(Failure::busy(MAX_WAITING)))
             }

@@ -260,7 +260,7 @@ impl Requests {
         if self.streams.is_empty() {
             self.heard = Instant::now();
         }
-        self.last += 1;
+        self.last = self.last.wrapping_add(1);
         let id = RequestId(self.last);
         self.streams.insert(id, stream);
         Ok(id)
@@ -321,7 +321,10 @@ async fn dispatch(mut socket: OwnedReadHalf, requests: &Mutex<Requests>) -> Fail
 async fn silence(requests: &Mutex<Requests>, patience: Duration) {
     loop {
         let since = lock(requests).waiting_since();
-        let end = since.unwrap_or_else(Instant::now) + patience;
+        let Some(end) = since.unwrap_or_else(Instant::now).checked_add(patience) else {
+            // No clock comes so far.
+            return std::future::pending().await;
+        };
         if end <= Instant::now() {
             return;
         }
@@ -332,4 +335,20 @@ async fn silence(requests: &Mutex<Requests>, patience: Duration) {
 /// The lock is never held where something can panic.
 fn lock(requests: &Mutex<Requests>) -> MutexGuard<'_, Requests> {
     requests.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_may_be_waited_for_as_long_as_can_be_said() {
+        let requests = Requests { last: 0, heard: Instant::now(), streams: HashMap::new(), ended: None };
+        let requests = Mutex::new(requests);
+        tokio::select! {
+            biased;
+            () = silence(&requests, Duration::MAX) => panic!("it has an end"),
+            () = std::future::ready(()) => {}
+        }
+    }
 }

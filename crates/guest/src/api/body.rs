@@ -108,7 +108,7 @@ async fn collect<B: HttpBody>(body: B, limit: usize) -> Result<Zeroizing<Vec<u8>
     while let Some(frame) = body.frame().await {
         // Trailers are of no use here.
         let Ok(mut data) = frame.map_err(|_| Fault::BodyUnreadable)?.into_data() else { continue };
-        if data.remaining() > limit - whole.len() {
+        if data.remaining() > limit.saturating_sub(whole.len()) {
             return Err(Fault::TooLarge { limit });
         }
         while data.has_remaining() {
@@ -122,8 +122,9 @@ async fn collect<B: HttpBody>(body: B, limit: usize) -> Result<Zeroizing<Vec<u8>
 
 /// Appends a piece, and overwrites the memory that the growing buffer leaves behind.
 fn append(whole: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
-    if whole.capacity() - whole.len() < piece.len() {
-        let mut grown = Zeroizing::new(Vec::with_capacity((whole.len() + piece.len()) * 2));
+    let length = whole.len().saturating_add(piece.len());
+    if whole.capacity() < length {
+        let mut grown = Zeroizing::new(Vec::with_capacity(length.saturating_mul(2)));
         grown.extend_from_slice(whole);
         *whole = grown;
     }

@@ -144,7 +144,7 @@ fn refused(param: &str, reason: &str) -> Fault {
 }
 
 /// The nearest `f32`; where there is none, an infinity, which no range allows.
-#[expect(clippy::cast_possible_truncation, reason = "rounding is wanted")]
+#[expect(clippy::as_conversions, clippy::cast_possible_truncation, reason = "rounding is wanted")]
 fn narrowed(number: f64) -> f32 {
     number as f32
 }
@@ -251,7 +251,8 @@ fn content(value: &Value<'_>) -> Result<Zeroizing<String>, Fault> {
 
 /// Joins texts without leaving copies behind.
 fn joined(texts: &[Zeroizing<String>]) -> Zeroizing<String> {
-    let length = texts.iter().map(|text| text.len() + JOIN.len()).sum();
+    let length =
+        texts.iter().map(|text| text.len().saturating_add(JOIN.len())).fold(0, usize::saturating_add);
     let mut whole = Zeroizing::new(String::with_capacity(length));
     for (index, text) in texts.iter().enumerate() {
         if index > 0 {

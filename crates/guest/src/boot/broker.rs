@@ -210,8 +210,9 @@ fn next(longest: Duration) -> Duration {
 /// Between half of `longest` and all of it, so that guests that fail together do not come back together.
 fn jittered(longest: Duration, random: [u8; 1]) -> Duration {
     let [random] = random;
-    let half = longest / 2;
-    half + half * u32::from(random) / u32::from(u8::MAX)
+    let half = longest.checked_div(2).unwrap_or_default();
+    let part = half.saturating_mul(u32::from(random)).checked_div(u32::from(u8::MAX));
+    half.saturating_add(part.unwrap_or_default())
 }
 
 fn transport(error: impl std::fmt::Display) -> Trouble {

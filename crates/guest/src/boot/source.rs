@@ -57,7 +57,7 @@ fn disk(disks: &Path, patience: Duration) -> Result<PathBuf, BootError> {
 /// The text on a disk or in a file: what stands before the first zero. A disk is read once; behind its text it has zeros alone.
 fn content(path: &Path) -> Result<Vec<u8>, BootError> {
     let mut bytes = Vec::new();
-    let limit = MAX_CONFIGURATION as u64 + 1;
+    let limit = u64::try_from(MAX_CONFIGURATION).unwrap_or(u64::MAX).saturating_add(1);
     let read = File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes));
     read.map_err(|source| BootError::System { action: "read", path: path.to_owned(), source })?;
     let invalid = |reason| BootError::ConfigurationDisk { path: path.to_owned(), reason };
