@@ -706,9 +706,8 @@ fn bad_files_of_reference_values_of_other_evidence() -> Suite {
     let commands = [
         ([&["verify", "snp"], &of_report[..]].concat(), bad),
         ([&["record", "snp", "--out", &out], &of_report[..]].concat(), bad),
-        // Of devices by themselves no such file says anything: they are recorded, and no check looks at them.
-        ([&["verify", "gpu"], &of_devices[..]].concat(), GOOD),
-        ([&["record", "gpu", "--out", &out], &of_devices[..]].concat(), GOOD),
+        ([&["verify", "gpu"], &of_devices[..]].concat(), bad),
+        ([&["record", "gpu", "--out", &out], &of_devices[..]].concat(), bad),
         (of_document.iter().map(String::as_str).collect(), bad),
     ];
     let mut rows: Vec<Row> =

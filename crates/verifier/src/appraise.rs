@@ -376,6 +376,10 @@ fn bare_devices(devices: &[DeviceEvidence], nonces: &[[u8; 32]], progress: &mut 
     }
     let given = |position: u32| nonces.get(usize::try_from(position).unwrap_or(usize::MAX)).copied();
     progress.devices(devices, None, &given);
+    if progress.inputs.references.is_some() {
+        // No reference value is about a device: but what was given is what the policy names, or refused.
+        progress.candidates();
+    }
 }
 
 impl<'a> Progress<'a> {
