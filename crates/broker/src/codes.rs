@@ -70,6 +70,8 @@ codes! {
         "give the broker the key-encryption key that its database was begun with; where it is that, a row was changed";
     KEK_VAULT = "kek_vault", "Vault does not do what it is asked",
         "look at address, token, policy and key of the table [kek.vault]; the message says what Vault answers";
+    KEK_VAULT_FILE = "kek_vault_file", "the token for Vault, or the certificates of its authority, cannot be used",
+        "name a file with the token in one line that only the broker's user may read, and a PEM file of at most 1 MiB with certificates";
     STORAGE_ADDRESS = "storage_address", "the database's address is neither that of SQLite nor of PostgreSQL",
         "set storage.url to sqlite:PATH or postgres://USER@HOST/NAME";
     STORAGE_URL_FILE = "storage_url_file", "the file with the database's address is too long, or others may read it",

@@ -225,6 +225,9 @@ fn kek_code(error: &KekError) -> &'static str {
             codes::KEK_UNUSABLE
         }
         KekError::Wrong | KekError::Kind | KekError::Vault(VaultError::Undecipherable) => codes::KEK_WRONG,
+        KekError::Vault(VaultError::File(_) | VaultError::Token { .. } | VaultError::Trust(_)) => {
+            codes::KEK_VAULT_FILE
+        }
         KekError::Vault(_) | KekError::Unbound => codes::KEK_VAULT,
         KekError::Store(error) => store_code(error),
     }

@@ -289,6 +289,31 @@ async fn bad_keys_secrets_and_heads_end_what_reads_them() {
     all_right(&wrong);
 }
 
+/// Nobody answers at Vault's address: what is whole ends with that.
+#[tokio::test]
+async fn bad_files_about_vault_end_what_reads_them() {
+    let home = Home::new();
+    home.secret("token", b"hvs.example\n");
+    let authority = rcgen::generate_simple_self_signed(vec!["v.example".into()]).unwrap();
+    std::fs::write(home.path("authority.pem"), authority.cert.pem()).unwrap();
+    let path = |name: &str| home.path(name).display().to_string();
+    let vault = format!(
+        "vault = {{ address = \"https://127.0.0.1:1\", key = \"k\", token = \"{}\", ca_certificate = \"{}\" }}",
+        path("token"),
+        path("authority.pem")
+    );
+    let text = home.config_text("").replace(&format!("file = \"{}\"", path("kek")), &vault);
+    assert!(text.contains(&vault));
+    std::fs::write(home.path("broker.toml"), text).unwrap();
+    let serve = ["serve", "--config", CONFIG];
+    let (asked, bad) = ((1, "kek_vault"), (1, "kek_vault_file"));
+    // Half a token is a token.
+    let token = Row { good: asked, cut: asked, ..Row::unreadable_too(&serve, "token", 4096, bad) };
+    let authority = Row { good: asked, ..Row::unreadable_too(&serve, "authority.pem", 1 << 20, bad) };
+    let wrong = [token.check(&home), authority.check(&home)].concat();
+    all_right(&wrong);
+}
+
 #[tokio::test]
 async fn bad_databases_and_images_end_what_reads_them() {
     let home = home().await;

@@ -274,6 +274,6 @@ async fn vault_is_asked_over_tls_under_the_configured_authority_alone() {
         assert!(web.seal(PLACE, b"s").await.is_err());
     }
     std::fs::write(home.path("none.pem"), "text").unwrap();
-    assert_eq!(under("127.0.0.1", "none.pem").map(|_| ()).unwrap_err().code(), "kek_vault");
-    assert_eq!(under("127.0.0.1", "missing.pem").map(|_| ()).unwrap_err().code(), "kek_vault");
+    assert_eq!(under("127.0.0.1", "none.pem").map(|_| ()).unwrap_err().code(), "kek_vault_file");
+    assert_eq!(under("127.0.0.1", "missing.pem").map(|_| ()).unwrap_err().code(), "kek_vault_file");
 }

@@ -224,10 +224,11 @@ impl Vault {
             IdentityError::Invalid { .. } => form(),
             error => error.into(),
         })?;
-        let mut value = HeaderValue::from_bytes(bytes.trim_ascii()).map_err(|_| form())?;
-        if value.is_empty() {
+        let line = bytes.trim_ascii();
+        if line.is_empty() || !line.iter().all(u8::is_ascii_graphic) {
             return Err(form());
         }
+        let mut value = HeaderValue::from_bytes(line).map_err(|_| form())?;
         value.set_sensitive(true);
         let mut request = Request::builder()
             .method(Method::POST)
@@ -316,7 +317,10 @@ fn read_pem(path: &std::path::Path) -> Result<Vec<Vec<u8>>, String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_PEM).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    file.take(MAX_PEM.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_PEM) {
+        return Err(format!("expected at most {MAX_PEM} bytes"));
+    }
     pem::certificates(&bytes).map_err(|error| error.to_string())
 }
 
