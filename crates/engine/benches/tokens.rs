@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use confide_engine::process::fix_thread_count;
-use confide_engine::{ChatRequest, Engine, KvCache, Message, ModelDirectory, Sampling};
+use confide_engine::{ChatRequest, Engine, KvCache, Message, ModelDirectory, Resources, Sampling};
 
 const ROUNDS: usize = 15;
 /// Tokens of a measured prompt, and as many of a measured answer.
@@ -19,7 +19,7 @@ const TOKENS: usize = 128;
 fn main() -> Result<()> {
     fix_thread_count();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/tiny");
-    let engine = Engine::load(&mut ModelDirectory::open(&folder)?)?;
+    let engine = Engine::load(&mut ModelDirectory::open(&folder)?, &Resources::of_this_machine())?;
     let (mut prompts, mut answers, mut requests) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let (prompt, answer) = decode(&engine)?;
@@ -37,7 +37,7 @@ fn main() -> Result<()> {
 /// A prompt, then an answer of the same length that no stop token ends.
 fn decode(engine: &Engine) -> Result<(Duration, Duration)> {
     let decoder = engine.decoder();
-    let mut cache = KvCache::new(decoder.config(), 2 * TOKENS);
+    let mut cache = KvCache::new(engine.pages(), 2 * TOKENS);
     let prompt: Vec<u32> = (0..TOKENS as u32).map(|token| 10 + token).collect();
     let started = Instant::now();
     decoder.forward(&prompt, &mut cache)?;

@@ -1,34 +1,43 @@
 //! The decoder: embedding, layers of attention and feed-forward, output projection.
 //!
-//! Matrix products run in candle; norms, rotary embedding and attention are plain loops over slices. Every
-//! sequence is computed on its own, so that its logits do not depend on what else the engine serves.
+//! One step runs tokens of many sequences at once, so that weights are read from memory once for all of them. What a
+//! sequence gets does not depend on what else runs: every row of a product is summed in an order of its own
+//! ([`kernels`](crate::kernels)), and nothing else mixes rows.
 
 #![expect(
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::as_conversions,
     reason = "computes over rows whose sizes `config` bounds and `weights` checks; it reads no bytes of anybody"
 )]
 
-use candle_core::{Device, Tensor};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::cache::KvCache;
 use crate::config::{Family, ModelConfig};
 use crate::error::EngineError;
+use crate::kernels::{self, Activations, Matrix, Threads};
+use crate::pages::KvCache;
 use crate::rope::{Rope, Rotation};
 use crate::weights::Weights;
 
-/// Independent sums of a dot product, so that it can use vector registers.
-const LANES: usize = 8;
-
-/// A Llama, Qwen2 or Qwen3 decoder with `f32` weights.
+/// A Llama, Qwen2 or Qwen3 decoder.
 pub struct Decoder {
     config: ModelConfig,
-    embedding: Tensor,
+    embedding: Arc<Matrix>,
     layers: Vec<Layer>,
     norm: Vec<f32>,
-    head: Linear,
+    head: Arc<Matrix>,
     rope: Rope,
+    threads: Threads,
+}
+
+/// The next tokens of one sequence.
+pub struct Run<'a> {
+    /// What the sequence has computed. The tokens are added to it.
+    pub cache: &'a mut KvCache,
+    /// The tokens, at least one.
+    pub tokens: &'a [u32],
+    /// Whether the logits after the last of them are wanted.
+    pub logits: bool,
 }
 
 struct Layer {
@@ -47,27 +56,35 @@ struct Layer {
 
 /// `x · Wᵀ + b`.
 struct Linear {
-    /// Transposed view, `[inputs, outputs]`.
-    weight: Tensor,
+    weight: Arc<Matrix>,
     bias: Option<Vec<f32>>,
 }
 
+/// Where a row of a step comes from.
+struct Row {
+    run: usize,
+    position: usize,
+    rotation: Rotation,
+}
+
 impl Decoder {
-    /// Builds the decoder of `config` from its tensors.
+    /// Builds the decoder of `config` from its tensors, to compute on `threads`.
     ///
     /// # Errors
     /// A tensor is missing: `weights` were loaded for another configuration.
-    pub fn new(config: ModelConfig, mut weights: Weights) -> Result<Self, EngineError> {
-        let embedding = weights.take("model.embed_tokens.weight")?;
-        let head = if config.tied_embeddings { embedding.clone() } else { weights.take("lm_head.weight")? };
+    pub fn new(config: ModelConfig, mut weights: Weights, threads: Threads) -> Result<Self, EngineError> {
+        let embedding = weights.matrix("model.embed_tokens.weight")?;
+        let head =
+            if config.tied_embeddings { Arc::clone(&embedding) } else { weights.matrix("lm_head.weight")? };
         let layers = (0..config.layers).map(|index| Layer::new(&config, index, &mut weights));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
-            norm: vector(&mut weights, "model.norm.weight")?,
-            head: Linear { weight: head.t()?, bias: None },
+            norm: weights.vector("model.norm.weight")?,
+            head,
             rope: Rope::new(&config),
             embedding,
             config,
+            threads,
         })
     }
 
@@ -80,62 +97,147 @@ impl Decoder {
     /// one per row of the vocabulary.
     ///
     /// # Errors
-    /// No tokens, a token outside the vocabulary, no room or memory in `cache`, or logits that are not finite.
+    /// As [`step`](Self::step), and where the logits are not finite.
     pub fn forward(&self, tokens: &[u32], cache: &mut KvCache) -> Result<Vec<f32>, EngineError> {
-        let (start, rows) = (cache.len(), tokens.len());
-        if rows == 0 || rows > cache.capacity() - start {
-            let (context, completion) = (cache.capacity(), 0);
-            return Err(EngineError::ContextTooLong { prompt: start + rows, completion, context });
-        }
-        cache.reserve(rows)?;
-        let rotations: Vec<Rotation> = (start..start + rows).map(|position| self.rope.at(position)).collect();
-        let mut stream = values(&self.embedding.index_select(&Tensor::new(tokens, &Device::Cpu)?, 0)?)?;
-        for (index, layer) in self.layers.iter().enumerate() {
-            let normed = rms_norm(&stream, &layer.attention_norm, self.config.norm_epsilon);
-            add(&mut stream, &self.attend(index, layer, &normed, &rotations, cache)?);
-            let normed = rms_norm(&stream, &layer.feed_norm, self.config.norm_epsilon);
-            add(&mut stream, &layer.feed_forward(&normed, rows)?);
-        }
-        cache.advance(rows);
-        let last = &stream[(rows - 1) * self.config.hidden..];
-        let logits = self.head.forward(&rms_norm(last, &self.norm, self.config.norm_epsilon), 1)?;
-        if logits.iter().all(|logit| logit.is_finite()) { Ok(logits) } else { Err(EngineError::NotFinite) }
+        let mut logits = self.step(&mut [Run { cache, tokens, logits: true }])?;
+        logits.pop().flatten().ok_or(EngineError::NotFinite)
     }
 
-    /// Attention of one layer over `rows` normed inputs, which are stored in `cache` on the way.
+    /// Runs the tokens of several sequences together. Returns for each the logits after its last token, one per row of
+    /// the vocabulary: nothing where they are not wanted, or are not finite.
+    ///
+    /// # Errors
+    /// A run without tokens, with a token outside the vocabulary, or without room or memory in its cache. No sequence has
+    /// then gone on.
+    pub fn step(&self, runs: &mut [Run<'_>]) -> Result<Vec<Option<Vec<f32>>>, EngineError> {
+        for run in runs.iter_mut() {
+            self.check(run)?;
+            run.cache.reserve(run.tokens.len())?;
+        }
+        let rows = self.rows(runs);
+        let width = self.config.hidden;
+        let mut stream = vec![0.0; rows.len() * width];
+        let tokens = runs.iter().flat_map(|run| run.tokens);
+        for (row, token) in stream.chunks_exact_mut(width).zip(tokens) {
+            self.embedding.row(index(*token), row);
+        }
+        for (number, layer) in self.layers.iter().enumerate() {
+            let normed = self.normed(&stream, &layer.attention_norm);
+            add(&mut stream, &self.attend(number, layer, &normed, &rows, runs));
+            let normed = self.normed(&stream, &layer.feed_norm);
+            add(&mut stream, &layer.feed_forward(&normed, &self.threads));
+        }
+        let logits = self.logits(&stream, runs);
+        runs.iter_mut().for_each(|run| run.cache.advance(run.tokens.len()));
+        Ok(logits)
+    }
+
+    fn check(&self, run: &Run<'_>) -> Result<(), EngineError> {
+        let (length, capacity) = (run.cache.len(), run.cache.capacity());
+        if run.tokens.is_empty() || run.tokens.len() > capacity.saturating_sub(length) {
+            let prompt = length.saturating_add(run.tokens.len());
+            return Err(EngineError::ContextTooLong { prompt, completion: 0, context: capacity });
+        }
+        let vocabulary = self.config.vocabulary;
+        match run.tokens.iter().find(|token| index(**token) >= vocabulary) {
+            Some(token) => Err(EngineError::TokenUnknown { token: *token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    fn rows(&self, runs: &[Run<'_>]) -> Vec<Row> {
+        let of_run = |(run, Run { cache, tokens, .. }): (usize, &Run<'_>)| {
+            let start = cache.len();
+            (start..start + tokens.len()).map(move |position| Row {
+                run,
+                position,
+                rotation: self.rope.at(position),
+            })
+        };
+        runs.iter().enumerate().flat_map(of_run).collect()
+    }
+
+    fn normed(&self, stream: &[f32], weight: &[f32]) -> Activations {
+        Activations::new(rms_norm(stream, weight, self.config.norm_epsilon), self.config.hidden)
+    }
+
+    /// The logits of the last row of each run that wants them.
+    fn logits(&self, stream: &[f32], runs: &[Run<'_>]) -> Vec<Option<Vec<f32>>> {
+        let width = self.config.hidden;
+        let mut behind = 0;
+        let mut last = Vec::new();
+        for run in runs {
+            behind += run.tokens.len();
+            if run.logits {
+                last.extend_from_slice(&stream[(behind - 1) * width..behind * width]);
+            }
+        }
+        if last.is_empty() {
+            return runs.iter().map(|_| None).collect();
+        }
+        let vocabulary = self.config.vocabulary;
+        let mut all = vec![0.0; last.len() / width * vocabulary];
+        self.head.multiply(&self.normed(&last, &self.norm), &mut all, &self.threads);
+        let mut wanted = all.chunks_exact(vocabulary);
+        let logits = |run: &Run<'_>| if run.logits { wanted.next() } else { None };
+        let finite = |logits: &&[f32]| logits.iter().all(|logit| logit.is_finite());
+        runs.iter().map(logits).map(|logits| logits.filter(finite).map(<[f32]>::to_vec)).collect()
+    }
+
+    /// Attention of one layer over normed inputs, whose keys and values are stored on the way.
     fn attend(
         &self,
-        index: usize,
+        number: usize,
         layer: &Layer,
-        inputs: &[f32],
-        rotations: &[Rotation],
-        cache: &mut KvCache,
-    ) -> Result<Vec<f32>, EngineError> {
-        let (rows, start) = (rotations.len(), cache.len());
-        let (head_dim, heads, shared) =
-            (self.config.head_dim, self.config.heads, self.config.key_value_heads);
-        let mut query = layer.query.forward(inputs, rows)?;
-        let mut key = layer.key.forward(inputs, rows)?;
-        let value = layer.value.forward(inputs, rows)?;
+        inputs: &Activations,
+        rows: &[Row],
+        runs: &mut [Run<'_>],
+    ) -> Vec<f32> {
+        let (head_dim, shared) = (self.config.head_dim, self.config.key_value_heads);
+        let (query_row, key_row) = (self.config.heads * head_dim, shared * head_dim);
+        let mut query = layer.query.forward(inputs, &self.threads);
+        let mut key = layer.key.forward(inputs, &self.threads);
+        let value = layer.value.forward(inputs, &self.threads);
         if let Some((query_norm, key_norm)) = &layer.head_norms {
             query = rms_norm(&query, query_norm, self.config.norm_epsilon);
             key = rms_norm(&key, key_norm, self.config.norm_epsilon);
         }
-        let (query_row, key_row) = (heads * head_dim, shared * head_dim);
-        for (row, rotation) in rotations.iter().enumerate() {
-            rotation.apply(&mut query[row * query_row..(row + 1) * query_row]);
-            rotation.apply(&mut key[row * key_row..(row + 1) * key_row]);
-            let range = row * key_row..(row + 1) * key_row;
-            cache.store(index, start + row, &key[range.clone()], &value[range]);
+        for (index, row) in rows.iter().enumerate() {
+            row.rotation.apply(&mut query[index * query_row..(index + 1) * query_row]);
+            let range = index * key_row..(index + 1) * key_row;
+            row.rotation.apply(&mut key[range.clone()]);
+            runs[row.run].cache.store(number, row.position, &key[range.clone()], &value[range]);
         }
-        let mut mixed = vec![0.0; rows * query_row];
-        for (unit, output) in mixed.chunks_exact_mut(head_dim).enumerate() {
-            let (row, head) = (unit / heads, unit % heads);
-            let seen = cache.head(index, head / (heads / shared), start + row + 1);
-            attend_one(&query[unit * head_dim..(unit + 1) * head_dim], seen, output);
-        }
-        layer.output.forward(&mixed, rows)
+        let group = query_row / shared;
+        let mut mixed = vec![0.0; rows.len() * query_row];
+        let runs = &*runs;
+        each_chunk(&self.threads, &mut mixed, group, &|unit, output, scores| {
+            let (row, head) = (&rows[unit / shared], unit % shared);
+            let seen = runs[row.run].cache.head(number, head, row.position + 1);
+            kernels::attend(&query[unit * group..(unit + 1) * group], head_dim, seen, output, scores);
+        });
+        layer.output.forward(&Activations::new(mixed, query_row), &self.threads)
     }
+}
+
+/// Fills each part of `values` on one of `threads`. Every part is filled by itself, so that it does not matter by which.
+fn each_chunk(
+    threads: &Threads,
+    values: &mut [f32],
+    length: usize,
+    fill: &(dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync),
+) {
+    let chunks = values.len() / length;
+    let open = Mutex::new(values.chunks_exact_mut(length).enumerate());
+    threads.run(chunks.min(threads.count()), &|_| {
+        let mut scratch = Vec::new();
+        loop {
+            // The lock is not held while a chunk is filled.
+            let next = open.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((index, chunk)) = next else { return };
+            fill(index, chunk, &mut scratch);
+        }
+    });
 }
 
 impl Layer {
@@ -147,19 +249,19 @@ impl Layer {
         };
         let head_norms = match config.family {
             Family::Qwen3 => Some((
-                vector(weights, &name("self_attn.q_norm.weight"))?,
-                vector(weights, &name("self_attn.k_norm.weight"))?,
+                weights.vector(&name("self_attn.q_norm.weight"))?,
+                weights.vector(&name("self_attn.k_norm.weight"))?,
             )),
             Family::Llama | Family::Qwen2 => None,
         };
         Ok(Self {
-            attention_norm: vector(weights, &name("input_layernorm.weight"))?,
+            attention_norm: weights.vector(&name("input_layernorm.weight"))?,
             query: load(weights, &name("self_attn.q_proj"))?,
             key: load(weights, &name("self_attn.k_proj"))?,
             value: load(weights, &name("self_attn.v_proj"))?,
             output: Linear::without_bias(weights, &name("self_attn.o_proj"))?,
             head_norms,
-            feed_norm: vector(weights, &name("post_attention_layernorm.weight"))?,
+            feed_norm: weights.vector(&name("post_attention_layernorm.weight"))?,
             gate: Linear::without_bias(weights, &name("mlp.gate_proj"))?,
             up: Linear::without_bias(weights, &name("mlp.up_proj"))?,
             down: Linear::without_bias(weights, &name("mlp.down_proj"))?,
@@ -167,84 +269,42 @@ impl Layer {
     }
 
     /// SwiGLU: `down(silu(gate(x)) * up(x))`.
-    fn feed_forward(&self, inputs: &[f32], rows: usize) -> Result<Vec<f32>, EngineError> {
-        let mut gate = self.gate.forward(inputs, rows)?;
-        let up = self.up.forward(inputs, rows)?;
+    fn feed_forward(&self, inputs: &Activations, threads: &Threads) -> Vec<f32> {
+        let mut gate = self.gate.forward(inputs, threads);
+        let up = self.up.forward(inputs, threads);
         for (gate, up) in gate.iter_mut().zip(&up) {
             *gate *= up / (1.0 + (-*gate).exp());
         }
-        self.down.forward(&gate, rows)
+        self.down.forward(&Activations::new(gate, self.gate.weight.outputs()), threads)
     }
 }
 
 impl Linear {
     fn without_bias(weights: &mut Weights, name: &str) -> Result<Self, EngineError> {
-        Ok(Self { weight: weights.take(&format!("{name}.weight"))?.t()?, bias: None })
+        Ok(Self { weight: weights.matrix(&format!("{name}.weight"))?, bias: None })
     }
 
     fn with_bias(weights: &mut Weights, name: &str) -> Result<Self, EngineError> {
-        let bias = vector(weights, &format!("{name}.bias"))?;
+        let bias = weights.vector(&format!("{name}.bias"))?;
         Ok(Self { bias: Some(bias), ..Self::without_bias(weights, name)? })
     }
 
-    /// Applies the projection to `rows` rows.
-    fn forward(&self, inputs: &[f32], rows: usize) -> Result<Vec<f32>, EngineError> {
-        let inputs = Tensor::from_slice(inputs, (rows, inputs.len() / rows), &Device::Cpu)?;
-        let mut outputs = values(&inputs.matmul(&self.weight)?)?;
+    /// Applies the projection to every row.
+    fn forward(&self, inputs: &Activations, threads: &Threads) -> Vec<f32> {
+        let mut outputs = vec![0.0; inputs.rows() * self.weight.outputs()];
+        self.weight.multiply(inputs, &mut outputs, threads);
         if let Some(bias) = &self.bias {
             outputs.chunks_exact_mut(bias.len()).for_each(|row| add(row, bias));
         }
-        Ok(outputs)
+        outputs
     }
-}
-
-/// Attention of one query head over the keys and values that it may see, in parts, oldest first.
-fn attend_one<'a>(
-    query: &[f32],
-    seen: impl Iterator<Item = (&'a [f32], &'a [f32])> + Clone,
-    output: &mut [f32],
-) {
-    let width = query.len();
-    let scale = 1.0 / (width as f32).sqrt();
-    let keys = seen.clone().flat_map(|(keys, _)| keys.chunks_exact(width));
-    let mut weights: Vec<f32> = keys.map(|key| dot(query, key) * scale).collect();
-    softmax(&mut weights);
-    let values = seen.flat_map(|(_, values)| values.chunks_exact(width));
-    for (weight, value) in weights.iter().zip(values) {
-        for (sum, value) in output.iter_mut().zip(value) {
-            *sum += weight * value;
-        }
-    }
-}
-
-/// Dot product, summed in [`LANES`] parts in a fixed order.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0f32; LANES];
-    let (a_parts, b_parts) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let rest: f32 = a_parts.remainder().iter().zip(b_parts.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in a_parts.zip(b_parts) {
-        for ((lane, a), b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += a * b;
-        }
-    }
-    lanes.iter().sum::<f32>() + rest
-}
-
-/// Turns scores into weights that sum to one.
-pub(crate) fn softmax(scores: &mut [f32]) {
-    let max = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|score| *score = (*score - max).exp());
-    let sum: f32 = scores.iter().sum();
-    scores.iter_mut().for_each(|score| *score /= sum);
 }
 
 /// Root-mean-square norm of each row of `weight.len()` values.
 fn rms_norm(rows: &[f32], weight: &[f32], epsilon: f32) -> Vec<f32> {
     let mut normed = rows.to_vec();
     for row in normed.chunks_exact_mut(weight.len()) {
-        let mean = dot(row, row) / weight.len() as f32;
-        let scale = 1.0 / (mean + epsilon).sqrt();
-        row.iter_mut().zip(weight).for_each(|(value, weight)| *value *= scale * weight);
+        kernels::rms_norm(row, weight, epsilon);
     }
     normed
 }
@@ -253,28 +313,7 @@ fn add(sum: &mut [f32], other: &[f32]) {
     sum.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
 }
 
-fn values(tensor: &Tensor) -> Result<Vec<f32>, EngineError> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
-}
-
-fn vector(weights: &mut Weights, name: &str) -> Result<Vec<f32>, EngineError> {
-    values(&weights.take(name)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dot_handles_widths_that_are_no_multiple_of_the_lanes() {
-        let ones = [1.0f32; 37];
-        assert_eq!(dot(&ones, &ones), 37.0);
-    }
-
-    #[test]
-    fn softmax_sums_to_one_and_survives_large_scores() {
-        let mut scores = [1000.0, 1000.0, -1000.0];
-        softmax(&mut scores);
-        assert_eq!(scores, [0.5, 0.5, 0.0]);
-    }
+/// A token as the row of a matrix.
+fn index(token: u32) -> usize {
+    usize::try_from(token).unwrap_or(usize::MAX)
 }

@@ -6,11 +6,14 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroize as _;
 
-use crate::cache::KvCache;
 use crate::config::{self, CONFIG, ModelConfig};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Run};
 use crate::error::EngineError;
 use crate::files::ModelFiles;
+use crate::kernels::Threads;
+use crate::pages::{KvCache, PagePool};
+use crate::plan::Demand;
+use crate::prefix::{KeyHolder, PrefixCache};
 use crate::request::{ChatRequest, FinishReason, Message, Usage};
 use crate::sampling::Sampler;
 use crate::shield::Shield;
@@ -21,8 +24,7 @@ use crate::weights::Weights;
 
 const GENERATION_CONFIG: &str = "generation_config.json";
 
-/// Prompt tokens that one [`Generation::step`] runs: long enough for matrix products, short enough that
-/// other sequences and cancellations need not wait long.
+/// Prompt tokens that one [`Generation::step`] runs.
 const PREFILL: usize = 64;
 
 /// What a caller may know of a model.
@@ -40,6 +42,7 @@ pub struct ModelInfo {
 /// A decoder with its tokenizer and chat template.
 pub struct Engine {
     decoder: Decoder,
+    pages: PagePool,
     tokenizer: TextTokenizer,
     template: ChatTemplate,
     shield: Shield,
@@ -55,7 +58,8 @@ impl Engine {
     ///
     /// # Errors
     /// A file is missing, malformed, or of a model that this engine does not run.
-    pub fn load(files: &mut dyn ModelFiles) -> Result<Self, EngineError> {
+    pub fn load(files: &mut dyn ModelFiles, resources: &Resources) -> Result<Self, EngineError> {
+        let threads = Threads::new(resources.threads);
         let config = ModelConfig::parse(&files.read(CONFIG)?)?;
         let mut tokenizer = TextTokenizer::parse(&files.read(tokenizer::TOKENIZER)?, config.vocabulary)?;
         let settings = optional(files, template::TOKENIZER_CONFIG)?;
@@ -68,10 +72,11 @@ impl Engine {
             end_tokens.extend(config::generation_end_tokens(&json)?);
         }
         let shield = tokenizer.shield(&end_tokens)?;
-        let weights = Weights::load(files, &config)?;
+        let weights = Weights::load(files, &config, &threads)?;
         let parameters = weights.parameters();
         Ok(Self {
-            decoder: Decoder::new(config, weights)?,
+            pages: PagePool::new(&config, resources.cache_bytes),
+            decoder: Decoder::new(config, weights, threads)?,
             tokenizer,
             template,
             shield,
@@ -93,6 +98,11 @@ impl Engine {
     /// The decoder.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// The memory of keys and values.
+    pub fn pages(&self) -> &PagePool {
+        &self.pages
     }
 
     /// The tokenizer.
@@ -121,25 +131,40 @@ impl Engine {
     /// context.
     pub fn start(&self, request: &ChatRequest) -> Result<Generation<'_>, EngineError> {
         request.check()?;
-        let prompt = Tokens(self.prompt(&request.messages)?);
+        let tokens = Tokens(self.prompt(&request.messages)?);
         let context = self.decoder.config().context;
-        let room = context.saturating_sub(prompt.0.len());
+        let prompt = tokens.0.len();
+        let room = context.saturating_sub(prompt);
         let limit = request.max_tokens.map_or(room, |tokens| usize::try_from(tokens).unwrap_or(usize::MAX));
-        if prompt.0.is_empty() || room == 0 || limit > room {
-            let completion = limit.max(1);
-            return Err(EngineError::ContextTooLong { prompt: prompt.0.len(), completion, context });
+        if prompt == 0 || room == 0 || limit > room {
+            return Err(EngineError::ContextTooLong { prompt, completion: limit.max(1), context });
         }
         Ok(Generation {
             engine: self,
-            cache: KvCache::new(self.decoder.config(), prompt.0.len().saturating_add(limit)),
-            usage: Usage { prompt_tokens: count(prompt.0.len()), completion_tokens: 0 },
-            pending: prompt,
+            cache: KvCache::new(&self.pages, prompt.saturating_add(limit)),
+            usage: Usage { prompt_tokens: count(prompt), cached_tokens: 0, completion_tokens: 0 },
+            tokens,
             sampler: Sampler::new(request.sampling),
             text: Detokenizer::new(&self.tokenizer),
             stop: StopMatcher::new(request.stop.clone()),
             limit: count(limit),
             finished: None,
         })
+    }
+
+    /// Runs the next tokens of several completions together: of each as many as its turn says.
+    ///
+    /// # Errors
+    /// [`EngineError::OutOfMemory`]: there are not enough pages for all. No completion has then gone on. What goes wrong with one
+    /// alone is in its result.
+    pub(crate) fn advance(
+        &self,
+        turns: &mut [Turn<'_, '_>],
+    ) -> Result<Vec<Result<Step, EngineError>>, EngineError> {
+        let mut runs: Vec<Run<'_>> = turns.iter_mut().map(Turn::run).collect();
+        let logits = self.decoder.step(&mut runs)?;
+        drop(runs);
+        Ok(turns.iter_mut().zip(logits).map(|(turn, logits)| turn.generation.took(logits)).collect())
     }
 
     /// Runs `request` to its end, or until `on_text` breaks off, and gives out the text as it comes. A broken
@@ -181,15 +206,59 @@ pub enum Step {
     },
 }
 
+/// What an engine may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Threads that compute, the calling one included; at least one.
+    pub threads: usize,
+    /// Bytes for keys and values of all sequences together. A sequence that needs more than all of it fails.
+    pub cache_bytes: usize,
+}
+
+impl Resources {
+    /// All processors but one, which is left to TLS and HTTP, and half of the memory that is free now.
+    pub fn of_this_machine() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { threads: processors.saturating_sub(1).max(1), cache_bytes: free_memory().div_ceil(2) }
+    }
+}
+
+/// Bytes of memory that the system could give, or a gigabyte where it does not say.
+fn free_memory() -> usize {
+    const UNKNOWN: usize = 1 << 30;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
+    kilobytes.map_or(UNKNOWN, |kilobytes| kilobytes.saturating_mul(1024))
+}
+
+/// The part of a completion that one step runs.
+pub(crate) struct Turn<'a, 'e> {
+    pub(crate) generation: &'a mut Generation<'e>,
+    /// At least one, and at most [`Generation::pending`].
+    pub(crate) tokens: usize,
+}
+
+impl Turn<'_, '_> {
+    fn run(&mut self) -> Run<'_> {
+        let Generation { cache, tokens, .. } = &mut *self.generation;
+        let pending = tokens.0.get(cache.len()..).unwrap_or_default();
+        let part = pending.get(..self.tokens).unwrap_or(pending);
+        Run { logits: part.len() == pending.len(), cache, tokens: part }
+    }
+}
+
 /// One completion in progress.
 ///
-/// Sequences share nothing: what one request computes does not depend on the others, and its memory is
-/// overwritten when it is dropped.
+/// Sequences share nothing but pages of one key-holder's prompts: what one request computes does not depend on the
+/// others, and its memory is overwritten when it is dropped.
 pub struct Generation<'a> {
     engine: &'a Engine,
+    /// Of the first tokens.
     cache: KvCache,
-    /// Tokens that the decoder has not seen: the rest of the prompt, or the last one drawn.
-    pending: Tokens,
+    /// The prompt, and what was drawn. The decoder has not seen those behind the cache's: a part of the prompt, or the last
+    /// one drawn; after [`Self::give_back`] more.
+    tokens: Tokens,
     sampler: Sampler,
     text: Detokenizer<'a>,
     stop: StopMatcher,
@@ -204,22 +273,60 @@ impl Generation<'_> {
         self.usage
     }
 
+    /// Tokens that the decoder has not seen. Each step takes at least one of them.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.0.len().saturating_sub(self.cache.len())
+    }
+
+    /// What it could do in a step.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand { pending: self.pending(), room: self.cache.room() }
+    }
+
+    /// Pages that it must take for `tokens` more.
+    pub(crate) fn pages_for(&self, tokens: usize) -> usize {
+        self.cache.pages_for(tokens)
+    }
+
+    /// Begins with what an earlier request of `holder` computed.
+    pub(crate) fn begin_from(&mut self, prefixes: &mut PrefixCache, holder: KeyHolder) {
+        if self.cache.is_empty() {
+            self.cache.begin_with(prefixes.find(holder, &self.tokens.0));
+            if self.usage.completion_tokens == 0 {
+                self.usage.cached_tokens = count(self.cache.len());
+            }
+        }
+    }
+
+    /// Leaves what it computed to the next request of `holder`.
+    pub(crate) fn leave_to(&self, prefixes: &mut PrefixCache, holder: KeyHolder) {
+        prefixes.keep(holder, &self.tokens.0, self.cache.full_pages());
+    }
+
+    /// Gives its pages back. It goes on by computing again what it had: the same numbers, as sequences do not depend on what
+    /// runs beside them.
+    pub(crate) fn give_back(&mut self) {
+        self.cache.clear();
+    }
+
     /// Runs a part of the prompt, or draws one token.
     ///
     /// # Errors
-    /// [`EngineError::NotFinite`], [`EngineError::Compute`] or [`EngineError::OutOfMemory`]: the completion is
-    /// over.
+    /// [`EngineError::NotFinite`] or [`EngineError::OutOfMemory`]: the completion is over.
     pub fn step(&mut self) -> Result<Step, EngineError> {
         if let Some(reason) = self.finished {
             return Ok(Step::Finished { text: String::new(), reason });
         }
-        let part = self.pending.0.len().min(PREFILL);
-        let logits = self.engine.decoder.forward(self.pending.first(part), &mut self.cache)?;
-        self.pending.consume(part);
-        if !self.pending.0.is_empty() {
+        let (engine, tokens) = (self.engine, self.pending().min(PREFILL));
+        engine.advance(&mut [Turn { generation: self, tokens }])?.pop().expect("one turn has one result")
+    }
+
+    /// Takes what a step computed.
+    fn took(&mut self, logits: Option<Vec<f32>>) -> Result<Step, EngineError> {
+        if self.pending() > 0 {
             return Ok(Step::Text(String::new()));
         }
-        let token = self.sampler.draw(logits);
+        let token = self.sampler.draw(logits.ok_or(EngineError::NotFinite)?);
         self.usage.completion_tokens = self.usage.completion_tokens.saturating_add(1);
         self.accept(token)
     }
@@ -236,7 +343,7 @@ impl Generation<'_> {
         if self.usage.completion_tokens >= self.limit {
             return self.finish(text, FinishReason::Length);
         }
-        self.pending.0.push(token);
+        self.tokens.push(token);
         Ok(Step::Text(text))
     }
 
@@ -263,14 +370,15 @@ impl Generation<'_> {
 struct Tokens(Vec<u32>);
 
 impl Tokens {
-    fn first(&self, tokens: usize) -> &[u32] {
-        self.0.get(..tokens).unwrap_or(&self.0)
-    }
-
-    fn consume(&mut self, tokens: usize) {
-        let tokens = tokens.min(self.0.len());
-        self.0.get_mut(..tokens).unwrap_or_default().zeroize();
-        self.0.drain(..tokens);
+    /// Adds a token, and leaves no copy behind where the others must move.
+    fn push(&mut self, token: u32) {
+        if self.0.len() == self.0.capacity() {
+            let mut larger = Vec::with_capacity(self.0.len().saturating_mul(2).max(1));
+            larger.extend_from_slice(&self.0);
+            self.0.zeroize();
+            self.0 = larger;
+        }
+        self.0.push(token);
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use confide_evidence::manifest::ManifestError;
 
 use crate::codes;
+use crate::kernels::MatrixError;
 use crate::request::RequestFault;
 
 /// An error of the engine. [`code`](Self::code) is stable; the sentence is not.
@@ -109,6 +110,15 @@ pub enum EngineError {
         /// Type in the file.
         dtype: String,
     },
+    /// A tensor cannot be laid out for multiplication.
+    #[error("tensor {name} cannot be used")]
+    TensorUnusable {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: MatrixError,
+    },
     /// `tokenizer.json` cannot be used with this model.
     #[error("tokenizer.json is invalid: {reason}")]
     TokenizerInvalid {
@@ -162,9 +172,14 @@ pub enum EngineError {
     /// The logits are not numbers: broken weights.
     #[error("the model computed values that are not finite")]
     NotFinite,
-    /// A tensor operation failed.
-    #[error("a tensor operation failed")]
-    Compute(#[from] candle_core::Error),
+    /// A token that the model has no row for.
+    #[error("token {token} of a vocabulary of {vocabulary}")]
+    TokenUnknown {
+        /// The token.
+        token: u32,
+        /// Rows of the model's embedding.
+        vocabulary: usize,
+    },
     /// There is no memory for the model or for a sequence.
     #[error("no memory for {bytes} bytes")]
     OutOfMemory {
@@ -210,7 +225,7 @@ impl EngineError {
             Self::TensorMissing { .. } => codes::TENSOR_MISSING,
             Self::TensorUnexpected { .. } => codes::TENSOR_UNEXPECTED,
             Self::TensorShape { .. } => codes::TENSOR_SHAPE,
-            Self::TensorType { .. } => codes::TENSOR_TYPE,
+            Self::TensorType { .. } | Self::TensorUnusable { .. } => codes::TENSOR_TYPE,
             Self::TokenizerInvalid { .. } => codes::TOKENIZER_INVALID,
             Self::TemplateInvalid { .. } => codes::CHAT_TEMPLATE_INVALID,
             Self::TemplateRefused { .. } => codes::CHAT_TEMPLATE_REFUSED,
@@ -219,7 +234,7 @@ impl EngineError {
             Self::RequestInvalid(_) => codes::REQUEST_INVALID,
             Self::ContextTooLong { .. } | Self::PromptTooLong { .. } => codes::CONTEXT_LENGTH_EXCEEDED,
             Self::NotFinite => codes::MODEL_NOT_FINITE,
-            Self::Compute(_) => codes::ENGINE_COMPUTE,
+            Self::TokenUnknown { .. } => codes::ENGINE_COMPUTE,
             Self::OutOfMemory { .. } => codes::ENGINE_OUT_OF_MEMORY,
         }
     }

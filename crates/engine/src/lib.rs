@@ -40,7 +40,7 @@
     warn(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)
 )]
 
-mod cache;
+mod batch;
 pub mod codes;
 mod config;
 mod decoder;
@@ -48,6 +48,10 @@ mod engine;
 mod error;
 mod files;
 mod guard;
+pub mod kernels;
+mod pages;
+mod plan;
+mod prefix;
 pub mod process;
 pub mod protocol;
 mod request;
@@ -57,15 +61,18 @@ mod shield;
 mod stop;
 mod template;
 mod tokenizer;
+mod waiting;
 mod weights;
 
-pub use cache::KvCache;
+pub use batch::{Batch, Load, MAX_ACTIVE, MAX_WAITING, Outcome};
 pub use confide_evidence::manifest::{ManifestEntry, ModelManifest};
 pub use config::{Family, ModelConfig, RopeScaling};
-pub use decoder::Decoder;
-pub use engine::{Engine, Generation, ModelInfo, Step};
+pub use decoder::{Decoder, Run};
+pub use engine::{Engine, Generation, ModelInfo, Resources, Step};
 pub use error::{EngineError, ManifestDifference};
 pub use files::{MAX_MODEL_FILES, MeasuredFiles, MemoryFiles, ModelDirectory, ModelFiles};
+pub use pages::{KvCache, PAGE_TOKENS, PagePool};
+pub use prefix::KeyHolder;
 pub use request::{
     ChatRequest, FinishReason, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, Message, RequestFault, StopStrings,
     Usage,

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::codes;
 use crate::engine::ModelInfo;
 use crate::error::EngineError;
+use crate::prefix::KeyHolder;
 use crate::request::{ChatRequest, FinishReason, Usage};
 
 /// Bytes of one message: 16 MiB. A manifest takes 34 bytes for each 4 MiB of the model, so that this allows
@@ -42,6 +43,8 @@ pub enum ToEngine {
     Chat {
         /// Name of the request.
         id: RequestId,
+        /// Whose it is, to be served in turn with others and to use what their earlier requests computed.
+        holder: Option<KeyHolder>,
         /// The conversation.
         request: ChatRequest,
     },
@@ -294,13 +297,13 @@ mod tests {
 
     fn chat() -> ToEngine {
         let request = ChatRequest::new(vec![Message::new("user", "What is an RTMR?")]);
-        ToEngine::Chat { id: RequestId(7), request }
+        ToEngine::Chat { id: RequestId(7), holder: Some(KeyHolder([7; 16])), request }
     }
 
     #[test]
     fn a_message_survives_the_socket() {
         let frame = Frame::encode(&chat()).unwrap();
-        let Some(ToEngine::Chat { id, request }) = read(&mut frame.as_bytes()).unwrap() else {
+        let Some(ToEngine::Chat { id, request, .. }) = read(&mut frame.as_bytes()).unwrap() else {
             panic!("another message came out")
         };
         assert_eq!(id, RequestId(7));
@@ -326,7 +329,7 @@ mod tests {
         let error = read::<ToEngine>(&mut &0x0100_0001u32.to_be_bytes()[..]).err();
         assert!(matches!(error, Some(ProtocolError::Oversized { bytes: 0x0100_0001 })));
         let request = ChatRequest::new(vec![Message::new("user", "x".repeat(MAX_FRAME))]);
-        let error = Frame::encode(&ToEngine::Chat { id: RequestId(1), request }).err();
+        let error = Frame::encode(&ToEngine::Chat { id: RequestId(1), holder: None, request }).err();
         assert!(matches!(error, Some(ProtocolError::Oversized { .. })));
     }
 

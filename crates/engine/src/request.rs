@@ -185,6 +185,8 @@ pub enum RequestFault {
 pub struct Usage {
     /// Tokens of the rendered prompt.
     pub prompt_tokens: u32,
+    /// Those of them that an earlier request of the same key-holder had computed.
+    pub cached_tokens: u32,
     /// Tokens drawn, the end token included.
     pub completion_tokens: u32,
 }

@@ -4,7 +4,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
 
-use crate::decoder::softmax;
+use crate::kernels::softmax;
 use crate::request::RequestFault;
 
 /// Largest temperature, as in OpenAI's API.

@@ -1,14 +1,15 @@
-//! Weight files: safetensors in one file or in shards, converted to `f32` in private memory.
+//! Weight files: safetensors in one file or in shards.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 
 use crate::config::{Family, ModelConfig};
 use crate::error::EngineError;
 use crate::files::ModelFiles;
+use crate::kernels::{Format, Matrix, Threads};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -73,38 +74,113 @@ fn spec(name: &str, shape: &[usize]) -> TensorSpec {
     TensorSpec { name: name.to_owned(), shape: shape.to_vec() }
 }
 
-/// The tensors of a decoder: exactly those of [`TensorSpec::all`], in `f32`.
-pub struct Weights(BTreeMap<String, Tensor>);
+/// The tensors of a decoder: exactly those of [`TensorSpec::all`]. Matrices in the format of their file, vectors in `f32`.
+#[derive(Default)]
+pub struct Weights {
+    matrices: BTreeMap<String, Arc<Matrix>>,
+    vectors: BTreeMap<String, Vec<f32>>,
+    parameters: u64,
+}
 
 impl Weights {
-    /// Reads the weight files, one at a time.
+    /// Reads the weight files, one at a time, and lays matrices out for `threads` to multiply with.
     ///
     /// # Errors
     /// A file is missing or malformed; a tensor is missing, unexpected, or of another shape or type than
     /// `config` says.
-    pub fn load(files: &mut dyn ModelFiles, config: &ModelConfig) -> Result<Self, EngineError> {
-        let mut expected: BTreeMap<String, Vec<usize>> =
-            TensorSpec::all(config).into_iter().map(|spec| (spec.name, spec.shape)).collect();
-        let mut tensors = BTreeMap::new();
+    pub fn load(
+        files: &mut dyn ModelFiles,
+        config: &ModelConfig,
+        threads: &Threads,
+    ) -> Result<Self, EngineError> {
+        let mut loading = Loading::new(config, threads);
         for name in weight_files(files)? {
             let content = files.read(&name)?;
-            load_file(&name, &content, config, &mut expected, &mut tensors)?;
+            load_file(&name, &content, config, &mut loading)?;
         }
-        match expected.into_keys().next() {
-            Some(name) => Err(EngineError::TensorMissing { name }),
-            None => Ok(Self(tensors)),
-        }
+        loading.finish()
     }
 
     /// Number of weights.
     pub(crate) fn parameters(&self) -> u64 {
-        let counts = self.0.values().map(|tensor| u64::try_from(tensor.elem_count()).unwrap_or(u64::MAX));
-        counts.fold(0, u64::saturating_add)
+        self.parameters
     }
 
-    /// Takes a tensor out.
-    pub(crate) fn take(&mut self, name: &str) -> Result<Tensor, EngineError> {
-        self.0.remove(name).ok_or_else(|| EngineError::TensorMissing { name: name.to_owned() })
+    /// Takes a tensor of two dimensions out.
+    pub(crate) fn matrix(&mut self, name: &str) -> Result<Arc<Matrix>, EngineError> {
+        self.matrices.remove(name).ok_or_else(|| EngineError::TensorMissing { name: name.to_owned() })
+    }
+
+    /// Takes a tensor of one dimension out.
+    pub(crate) fn vector(&mut self, name: &str) -> Result<Vec<f32>, EngineError> {
+        self.vectors.remove(name).ok_or_else(|| EngineError::TensorMissing { name: name.to_owned() })
+    }
+}
+
+/// Weights that are being read, and what is still expected.
+pub(crate) struct Loading<'a> {
+    expected: BTreeMap<String, Vec<usize>>,
+    weights: Weights,
+    threads: &'a Threads,
+}
+
+impl<'a> Loading<'a> {
+    pub(crate) fn new(config: &ModelConfig, threads: &'a Threads) -> Self {
+        let expected = TensorSpec::all(config).into_iter().map(|spec| (spec.name, spec.shape)).collect();
+        Self { expected, weights: Weights::default(), threads }
+    }
+
+    /// Takes a tensor of a file, `bytes` in little endian, outermost dimension first, and strikes it off what is expected.
+    ///
+    /// # Errors
+    /// It is not expected, or of another shape.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        actual: &[usize],
+        format: Format,
+        bytes: &[u8],
+    ) -> Result<(), EngineError> {
+        let named = || name.to_owned();
+        let expected =
+            self.expected.remove(name).ok_or_else(|| EngineError::TensorUnexpected { name: named() })?;
+        let wrong = || EngineError::TensorShape {
+            name: named(),
+            expected: expected.clone(),
+            actual: actual.to_vec(),
+        };
+        if actual != expected {
+            return Err(wrong());
+        }
+        let matrix = |outputs, inputs| {
+            Matrix::new(format, outputs, inputs, bytes, self.threads)
+                .map_err(|source| EngineError::TensorUnusable { name: named(), source })
+        };
+        let elements = actual.iter().fold(1, |product: usize, length| product.saturating_mul(*length));
+        match *actual {
+            [outputs, inputs] => {
+                let matrix = matrix(outputs, inputs)?;
+                self.weights.matrices.insert(named(), Arc::new(matrix));
+            }
+            [length] => {
+                let mut vector = vec![0.0; length];
+                matrix(1, length)?.row(0, &mut vector);
+                self.weights.vectors.insert(named(), vector);
+            }
+            _ => return Err(wrong()),
+        }
+        let elements = u64::try_from(elements).unwrap_or(u64::MAX);
+        self.weights.parameters = self.weights.parameters.saturating_add(elements);
+        Ok(())
+    }
+
+    /// # Errors
+    /// A tensor is missing.
+    pub(crate) fn finish(self) -> Result<Weights, EngineError> {
+        match self.expected.into_keys().next() {
+            Some(name) => Err(EngineError::TensorMissing { name }),
+            None => Ok(self.weights),
+        }
     }
 }
 
@@ -125,13 +201,12 @@ fn weight_files(files: &mut dyn ModelFiles) -> Result<Vec<String>, EngineError> 
     Ok(names)
 }
 
-/// Converts the tensors of one file and strikes them off `expected`.
+/// Takes the tensors of one file.
 fn load_file(
     path: &str,
     content: &[u8],
     config: &ModelConfig,
-    expected: &mut BTreeMap<String, Vec<usize>>,
-    tensors: &mut BTreeMap<String, Tensor>,
+    loading: &mut Loading<'_>,
 ) -> Result<(), EngineError> {
     let file = SafeTensors::deserialize(content)
         .map_err(|error| EngineError::WeightsInvalid { path: path.to_owned(), reason: error.to_string() })?;
@@ -139,24 +214,15 @@ fn load_file(
         if is_redundant(name, config) {
             continue;
         }
-        let Some(shape) = expected.remove(name) else {
-            return Err(EngineError::TensorUnexpected { name: name.to_owned() });
-        };
-        if view.shape() != shape {
-            let (name, actual) = (name.to_owned(), view.shape().to_vec());
-            return Err(EngineError::TensorShape { name, expected: shape, actual });
-        }
-        let dtype = match view.dtype() {
-            Dtype::BF16 => DType::BF16,
-            Dtype::F16 => DType::F16,
-            Dtype::F32 => DType::F32,
+        let format = match view.dtype() {
+            Dtype::BF16 => Format::Bf16,
+            Dtype::F16 => Format::F16,
+            Dtype::F32 => Format::F32,
             other => {
                 return Err(EngineError::TensorType { name: name.to_owned(), dtype: format!("{other:?}") });
             }
         };
-        let tensor =
-            Tensor::from_raw_buffer(view.data(), dtype, &shape, &Device::Cpu)?.to_dtype(DType::F32)?;
-        tensors.insert(name.to_owned(), tensor);
+        loading.add(name, view.shape(), format, view.data())?;
     }
     Ok(())
 }

@@ -203,7 +203,7 @@ fn end_tokens_come_from_every_file_that_names_them() {
     // generation_config.json ends the answer there.
     let files = random("LlamaForCausalLM");
     let engine = load(&files).unwrap();
-    let mut cache = confide_engine::KvCache::new(engine.decoder().config(), 8);
+    let mut cache = confide_engine::KvCache::new(engine.pages(), 8);
     let prompt = engine.tokenizer().encode("abc\n").unwrap();
     let logits = engine.decoder().forward(&prompt, &mut cache).unwrap();
     let first = confide_engine::Sampler::new(confide_engine::Sampling::greedy()).draw(logits);

@@ -49,7 +49,7 @@ fn tokens(count: u32) -> Vec<u32> {
 /// Compares a prompt of 70 tokens and 12 more, one at a time.
 fn compare(name: &str, files: &Files, mut oracle: Oracle) {
     let engine = load(files).unwrap();
-    let mut cache = KvCache::new(engine.decoder().config(), 96);
+    let mut cache = KvCache::new(engine.pages(), 96);
     let tokens = tokens(82);
     let mut position = 0;
     for part in std::iter::once(&tokens[..70]).chain(tokens[70..].chunks(1)) {
@@ -115,7 +115,7 @@ fn parts_of_a_prompt_give_the_logits_of_the_whole() {
 
 /// Logits after 64 tokens that are run in `parts`.
 fn run(engine: &Engine, parts: &[usize]) -> Vec<f32> {
-    let mut cache = KvCache::new(engine.decoder().config(), 64);
+    let mut cache = KvCache::new(engine.pages(), 64);
     let (tokens, mut logits) = (tokens(64), Vec::new());
     for part in parts {
         let start = cache.len();
@@ -127,7 +127,7 @@ fn run(engine: &Engine, parts: &[usize]) -> Vec<f32> {
 #[test]
 fn a_full_cache_and_an_unknown_token_are_errors() {
     let engine = load(&random("LlamaForCausalLM")).unwrap();
-    let mut cache = KvCache::new(engine.decoder().config(), 4);
+    let mut cache = KvCache::new(engine.pages(), 4);
     assert_eq!(engine.decoder().forward(&[257], &mut cache).unwrap_err().code(), "engine_compute");
     assert_eq!(engine.decoder().forward(&[], &mut cache).unwrap_err().code(), "context_length_exceeded");
     engine.decoder().forward(&[1, 2, 3], &mut cache).unwrap();

@@ -13,13 +13,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use confide_engine::process::{
-    ChatStream, ChildError, EngineClient, EngineCommand, EngineProcess, MAX_ACTIVE, MAX_WAITING,
-    ProcessError, run_child, serve,
+    ChatStream, ChildError, EngineClient, EngineCommand, EngineProcess, ProcessError, run_child, serve,
 };
 use confide_engine::protocol::{self, Blame, Event, Failure, Frame, FromEngine, RequestId, ToEngine};
 use confide_engine::{
-    ChatRequest, EngineError, FinishReason, MeasuredFiles, MemoryFiles, Message, ModelDirectory, ModelFiles,
-    Usage,
+    ChatRequest, EngineError, FinishReason, MAX_ACTIVE, MAX_WAITING, MeasuredFiles, MemoryFiles, Message,
+    ModelDirectory, ModelFiles, Usage,
 };
 use support::{Files, random};
 
@@ -72,10 +71,10 @@ async fn a_request_is_answered_and_the_child_ends_with_its_socket() {
     let manifest = MeasuredFiles::new(MemoryFiles::new(files)).into_manifest().unwrap();
     assert_eq!(client.manifest(), &manifest);
     assert_eq!(client.info().context_tokens, 4096);
-    let mut stream = client.chat(request(9)).unwrap();
+    let mut stream = client.chat(None, request(9)).unwrap();
     let (text, end) = drain(&mut stream).await;
     assert!(!text.is_empty());
-    let usage = Usage { prompt_tokens: 4, completion_tokens: 9 };
+    let usage = Usage { prompt_tokens: 4, cached_tokens: 0, completion_tokens: 9 };
     assert_eq!(end, Ok((FinishReason::Length, usage)));
     assert!(stream.next().await.is_none());
     drop((stream, client));
@@ -88,13 +87,13 @@ async fn requests_side_by_side_get_the_answers_they_get_alone() {
     let (client, _child) = client(&endless()).await;
     let mut alone = Vec::new();
     for tokens in [5, 40, 17] {
-        alone.push(drain(&mut client.chat(request(tokens)).unwrap()).await.0);
+        alone.push(drain(&mut client.chat(None, request(tokens)).unwrap()).await.0);
     }
     let mut streams: Vec<_> = [5, 40, 17]
         .iter()
         .cycle()
-        .take(3 * MAX_ACTIVE)
-        .map(|tokens| client.chat(request(*tokens)).unwrap())
+        .take(MAX_ACTIVE + 40)
+        .map(|tokens| client.chat(None, request(*tokens)).unwrap())
         .collect();
     for (index, stream) in streams.iter_mut().enumerate() {
         assert_eq!(drain(stream).await.0, alone[index % 3]);
@@ -104,8 +103,8 @@ async fn requests_side_by_side_get_the_answers_they_get_alone() {
 #[tokio::test]
 async fn a_short_request_overtakes_a_long_one() {
     let (client, _child) = client(&endless()).await;
-    let mut long = client.chat(request(4000)).unwrap();
-    let mut short = client.chat(request(3)).unwrap();
+    let mut long = client.chat(None, request(4000)).unwrap();
+    let mut short = client.chat(None, request(3)).unwrap();
     assert!(drain(&mut short).await.1.is_ok());
     drop(short);
     let mut seen = 0;
@@ -121,10 +120,10 @@ async fn a_dropped_stream_stops_its_request() {
     let mut reader = socket.try_clone().unwrap();
     let Some(FromEngine::Ready(_)) = protocol::read(&mut reader).unwrap() else { panic!("not ready") };
     let send = |message: &ToEngine| Frame::encode(message).unwrap().write(&mut &socket).unwrap();
-    send(&ToEngine::Chat { id: RequestId(1), request: request(4000) });
+    send(&ToEngine::Chat { id: RequestId(1), holder: None, request: request(4000) });
     while let FromEngine::Working = protocol::read(&mut reader).unwrap().expect("an event") {}
     send(&ToEngine::Cancel { id: RequestId(1) });
-    send(&ToEngine::Chat { id: RequestId(2), request: request(1) });
+    send(&ToEngine::Chat { id: RequestId(2), holder: None, request: request(1) });
     let mut late = 0;
     loop {
         match protocol::read(&mut reader).unwrap() {
@@ -144,9 +143,9 @@ async fn a_dropped_stream_stops_its_request() {
 #[tokio::test]
 async fn dropping_streams_frees_the_engine() {
     let (client, _child) = client(&endless()).await;
-    let streams: Vec<_> = (0..3 * MAX_ACTIVE).map(|_| client.chat(request(4000)).unwrap()).collect();
+    let streams: Vec<_> = (0..3 * MAX_ACTIVE).map(|_| client.chat(None, request(4000)).unwrap()).collect();
     drop(streams);
-    let answer = async { drain(&mut client.chat(request(5)).unwrap()).await.1.unwrap() };
+    let answer = async { drain(&mut client.chat(None, request(5)).unwrap()).await.1.unwrap() };
     tokio::time::timeout(Duration::from_secs(5), answer)
         .await
         .expect("cancelled requests still hold the engine");
@@ -155,7 +154,7 @@ async fn dropping_streams_frees_the_engine() {
 #[tokio::test]
 async fn faults_of_a_request_blame_it() {
     let (client, _child) = client(&random("LlamaForCausalLM")).await;
-    let fails = async |request: ChatRequest| match client.chat(request) {
+    let fails = async |request: ChatRequest| match client.chat(None, request) {
         Ok(mut stream) => drain(&mut stream).await.1.unwrap_err(),
         Err(failure) => failure,
     };
@@ -169,14 +168,17 @@ async fn faults_of_a_request_blame_it() {
     assert_eq!(fails(request(0)).await.code, "request_invalid");
     let huge = ChatRequest::new(vec![Message::new("user", "x".repeat(protocol::MAX_FRAME))]);
     assert_eq!(fails(huge).await.code, "request_too_large");
-    assert!(drain(&mut client.chat(request(3)).unwrap()).await.1.is_ok(), "the engine survives all of them");
+    assert!(
+        drain(&mut client.chat(None, request(3)).unwrap()).await.1.is_ok(),
+        "the engine survives all of them"
+    );
 }
 
 #[tokio::test]
 async fn too_many_requests_are_refused_and_the_rest_run() {
     let (client, _child) = client(&endless()).await;
-    let long: Vec<_> = (0..MAX_ACTIVE).map(|_| client.chat(request(4000)).unwrap()).collect();
-    let mut short: Vec<_> = (0..MAX_WAITING + 10).map(|_| client.chat(request(2)).unwrap()).collect();
+    let long: Vec<_> = (0..MAX_ACTIVE).map(|_| client.chat(None, request(4000)).unwrap()).collect();
+    let mut short: Vec<_> = (0..MAX_WAITING + 10).map(|_| client.chat(None, request(2)).unwrap()).collect();
     for stream in short.drain(MAX_WAITING..) {
         let failure = drain(&mut { stream }).await.1.unwrap_err();
         assert_eq!((failure.code.as_str(), failure.blame), ("engine_busy", Blame::Engine));
@@ -226,7 +228,7 @@ async fn a_panic_while_the_model_is_loaded_is_said_to_the_guest() {
 #[tokio::test]
 async fn a_guest_that_breaks_the_protocol_ends_the_child() {
     let twice = || {
-        let chat = ToEngine::Chat { id: RequestId(1), request: request(100) };
+        let chat = ToEngine::Chat { id: RequestId(1), holder: None, request: request(100) };
         [Frame::encode(&chat).unwrap().as_bytes(), Frame::encode(&chat).unwrap().as_bytes()].concat()
     };
     let oversized = (u32::try_from(protocol::MAX_FRAME).unwrap() + 1).to_be_bytes().to_vec();
@@ -252,11 +254,11 @@ async fn a_child_that_breaks_the_protocol_fails_every_request() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         Frame::encode(&ready).unwrap().write(&mut theirs).unwrap();
         let client = EngineClient::connect(ours, PATIENCE).await.unwrap();
-        let mut stream = client.chat(request(5)).unwrap();
+        let mut stream = client.chat(None, request(5)).unwrap();
         std::io::Write::write_all(&mut theirs, &bytes).unwrap();
         assert_eq!(drain(&mut stream).await.1.unwrap_err().code, "engine_protocol");
         assert_eq!(client.closed().await.code, "engine_protocol");
-        assert_eq!(client.chat(request(5)).map(|_| ()).unwrap_err().code, "engine_protocol");
+        assert_eq!(client.chat(None, request(5)).map(|_| ()).unwrap_err().code, "engine_protocol");
     }
 }
 
@@ -272,14 +274,14 @@ async fn idle(patience: Duration) -> (UnixStream, EngineClient) {
 #[tokio::test]
 async fn a_child_that_hangs_fails_what_waits_for_it() {
     let (mut theirs, client) = idle(Duration::from_millis(100)).await;
-    let mut streams = [client.chat(request(5)).unwrap(), client.chat(request(5)).unwrap()];
+    let mut streams = [client.chat(None, request(5)).unwrap(), client.chat(None, request(5)).unwrap()];
     for stream in &mut streams {
         let failed = tokio::time::timeout(PATIENCE, drain(stream)).await.expect("the silence is noticed");
         let failure = failed.1.unwrap_err();
         assert_eq!((failure.code.as_str(), failure.blame), ("engine_stalled", Blame::Engine));
     }
     assert_eq!(client.closed().await.code, "engine_stalled");
-    assert_eq!(client.chat(request(5)).map(|_| ()).unwrap_err().code, "engine_stalled");
+    assert_eq!(client.chat(None, request(5)).map(|_| ()).unwrap_err().code, "engine_stalled");
     let ended = tokio::task::spawn_blocking(move || {
         let mut rest = Vec::new();
         std::io::Read::read_to_end(&mut theirs, &mut rest)
@@ -292,7 +294,7 @@ async fn a_child_that_works_in_silence_or_has_nothing_to_do_is_not_hung() {
     let patience = Duration::from_millis(300);
     let (mut theirs, client) = idle(patience).await;
     tokio::time::sleep(2 * patience).await;
-    let mut stream = client.chat(request(5)).unwrap();
+    let mut stream = client.chat(None, request(5)).unwrap();
     for _ in 0..20 {
         Frame::encode(&FromEngine::Working).unwrap().write(&mut theirs).unwrap();
         tokio::time::sleep(patience / 10).await;
@@ -385,9 +387,9 @@ async fn a_real_child_answers_and_its_death_fails_what_runs() {
     assert!(process.supervisor().is_some() && process.supervisor().is_none(), "handed over once");
     let manifest = MeasuredFiles::new(ModelDirectory::open(folder.path()).unwrap()).into_manifest().unwrap();
     assert_eq!(process.client().manifest(), &manifest);
-    assert!(drain(&mut process.client().chat(request(4)).unwrap()).await.1.is_ok());
+    assert!(drain(&mut process.client().chat(None, request(4)).unwrap()).await.1.is_ok());
 
-    let mut stream = process.client().chat(request(4000)).unwrap();
+    let mut stream = process.client().chat(None, request(4000)).unwrap();
     assert!(matches!(stream.next().await, Some(Event::Text(_))));
     let id = i32::try_from(process.id().unwrap()).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(id).unwrap(), rustix::process::Signal::KILL)
@@ -395,7 +397,7 @@ async fn a_real_child_answers_and_its_death_fails_what_runs() {
     let failure = drain(&mut stream).await.1.unwrap_err();
     assert_eq!((failure.code.as_str(), failure.blame), ("engine_exited", Blame::Engine));
     assert_eq!(process.client().closed().await, failure);
-    assert_eq!(process.client().chat(request(4)).map(|_| ()).unwrap_err(), failure);
+    assert_eq!(process.client().chat(None, request(4)).map(|_| ()).unwrap_err(), failure);
     assert!(!process.exited().await.unwrap().success());
 }
 
@@ -441,7 +443,7 @@ async fn a_child_keeps_no_descriptor_that_was_left_open_to_it() {
     let others = open.iter().filter(|file| !file.starts_with(&model));
     let others: Vec<_> = others.map(|file| file.to_string_lossy()).collect();
     assert!(matches!(&others[..], [socket] if socket.starts_with("socket:")), "{open:?}");
-    assert!(drain(&mut process.client().chat(request(4)).unwrap()).await.1.is_ok());
+    assert!(drain(&mut process.client().chat(None, request(4)).unwrap()).await.1.is_ok());
 }
 
 /// Reads past the byte with which the child hands a descriptor over; reading drops the descriptor.
@@ -517,7 +519,7 @@ async fn a_tokenizer_that_panics_on_a_prompt_fails_the_request_and_not_the_child
     let folder = folder(&files);
     let process = EngineProcess::spawn(&command(folder.path())).await.unwrap();
     for _ in 0..3 {
-        let failure = drain(&mut process.client().chat(request(4)).unwrap()).await.1.unwrap_err();
+        let failure = drain(&mut process.client().chat(None, request(4)).unwrap()).await.1.unwrap_err();
         assert_eq!((failure.code.as_str(), failure.blame), ("tokenizer_invalid", Blame::Engine));
     }
     let ended = tokio::time::timeout(Duration::from_millis(100), process.client().closed()).await;

@@ -222,7 +222,7 @@ fn negate(content: &mut [u8], name: &str) {
 fn pieces_are_the_text_of_the_tokens() {
     let engine = engine();
     let (pieces, _, usage) = run(&engine, &ask("What is dm-verity?"));
-    let mut cache = KvCache::new(engine.decoder().config(), 512);
+    let mut cache = KvCache::new(engine.pages(), 512);
     let prompt = "<|im_start|>user\nWhat is dm-verity?<|im_end|>\n<|im_start|>assistant\n";
     let mut pending = engine.tokenizer().encode(prompt).unwrap();
     assert_eq!(usage.prompt_tokens as usize, pending.len());

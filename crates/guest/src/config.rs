@@ -192,7 +192,7 @@ impl Default for Limits {
         let seconds = |value| NonZeroU32::new(value).expect("a default above zero");
         Self {
             connections: size(256),
-            requests: size(confide_engine::process::MAX_ACTIVE),
+            requests: size(confide_engine::MAX_ACTIVE),
             waiting_requests: 64,
             wait_seconds: seconds(20),
             attestations: size(256),

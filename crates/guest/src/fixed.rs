@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use confide_engine::protocol::{Event, Failure};
-use confide_engine::{ChatRequest, FinishReason, Usage};
+use confide_engine::{ChatRequest, FinishReason, KeyHolder, Usage};
 use futures_util::{StreamExt as _, stream};
 
 use crate::api::{Events, Generator};
@@ -13,9 +13,9 @@ use crate::config::FixedAnswers;
 const TOKEN: &str = "token ";
 
 impl Generator for FixedAnswers {
-    fn generate(&self, _request: ChatRequest) -> Result<Events, Failure> {
+    fn generate(&self, _holder: Option<KeyHolder>, _request: ChatRequest) -> Result<Events, Failure> {
         let Self { tokens, milliseconds } = *self;
-        let usage = Usage { prompt_tokens: 1, completion_tokens: tokens.get() };
+        let usage = Usage { prompt_tokens: 1, cached_tokens: 0, completion_tokens: tokens.get() };
         let texts = stream::iter(0..tokens.get()).then(move |_| async move {
             if milliseconds > 0 {
                 tokio::time::sleep(Duration::from_millis(u64::from(milliseconds))).await;
@@ -41,7 +41,7 @@ mod tests {
         let answers = FixedAnswers { tokens: NonZeroU32::new(3).unwrap(), milliseconds: 50 };
         let request = ChatRequest::new(Vec::new());
         let start = tokio::time::Instant::now();
-        let events: Vec<Event> = answers.generate(request).unwrap().collect().await;
+        let events: Vec<Event> = answers.generate(None, request).unwrap().collect().await;
         assert_eq!(start.elapsed(), Duration::from_millis(150));
         let [texts @ .., Event::Finished { reason: FinishReason::Stop, usage }] = events.as_slice() else {
             panic!("no end");

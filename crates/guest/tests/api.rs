@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use confide_engine::process::EngineClient;
 use confide_engine::protocol::{Blame, Event, Failure};
-use confide_engine::{ChatRequest, FinishReason, ModelDirectory, Usage};
+use confide_engine::{ChatRequest, FinishReason, KeyHolder, ModelDirectory, Usage};
 use confide_evidence::bytes::Bytes as Fixed;
 use confide_evidence::hash::sha256;
 use confide_evidence::pem;
@@ -102,7 +102,7 @@ fn failure(code: &str, blame: Blame) -> Failure {
 }
 
 impl Generator for Script {
-    fn generate(&self, request: ChatRequest) -> Result<Events, Failure> {
+    fn generate(&self, _: Option<KeyHolder>, request: ChatRequest) -> Result<Events, Failure> {
         self.requests().push(request);
         self.0.running.fetch_add(1, Ordering::SeqCst);
         let running = Running(Arc::clone(&self.0));
@@ -116,7 +116,7 @@ impl Generator for Script {
                         Text(text) => Event::Text(text.to_owned()),
                         Finish(reason) => Event::Finished {
                             reason,
-                            usage: Usage { prompt_tokens: 7, completion_tokens: 3 },
+                            usage: Usage { prompt_tokens: 7, cached_tokens: 2, completion_tokens: 3 },
                         },
                         Fail(code, blame) => Event::Failed(failure(code, blame)),
                         Hold => {
@@ -290,7 +290,8 @@ async fn a_completion_comes_in_one_piece() {
         "system_fingerprint": "fp_abababababababab",
         "choices": [{"index": 0, "logprobs": null, "finish_reason": "stop",
             "message": {"role": "assistant", "content": "Hello, \"wörld\"\n", "refusal": null}}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10,
+            "prompt_tokens_details": {"cached_tokens": 2}}
     });
     assert_eq!(body, expected);
 }
@@ -328,7 +329,8 @@ async fn a_completion_comes_as_a_stream() {
             assert_eq!(last["choices"], json!([]));
             assert_eq!(
                 last["usage"],
-                json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10})
+                json!({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10,
+            "prompt_tokens_details": {"cached_tokens": 2}})
             );
         }
         let choice = |delta: Value, reason: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": reason}]);

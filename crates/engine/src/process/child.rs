@@ -1,6 +1,5 @@
 //! The child's half: reads requests from the socket, runs them in turn, writes what happens.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::net::Shutdown;
@@ -16,17 +15,12 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 use super::handing::hand_over;
 use super::inherited::close_inherited;
 use super::{close_to_debuggers, fix_thread_count};
-use crate::engine::{Engine, Generation, Step};
+use crate::batch::{Batch, MAX_WAITING, Outcome};
+use crate::engine::{Engine, Resources};
 use crate::error::EngineError;
 use crate::files::{MeasuredFiles, ModelDirectory, ModelFiles};
 use crate::guard::{catch, is_guarded};
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
-use crate::request::ChatRequest;
-
-/// Requests that run at the same time, a token each in turn. Each holds a key-value cache.
-pub const MAX_ACTIVE: usize = 8;
-/// Requests that wait for one of those places: minutes of waiting, even for the last. One more fails with `engine_busy`.
-pub const MAX_WAITING: usize = 256;
 
 /// How long the engine works without a word, so that the guest can tell a long prompt from an engine that hangs. One
 /// step of a large model may take longer.
@@ -104,7 +98,7 @@ pub fn serve(socket: UnixStream, files: impl ModelFiles) -> Result<(), ChildErro
     let (sender, commands) = channel();
     std::thread::scope(|scope| {
         scope.spawn(|| receive(&socket, sender));
-        let result = Scheduler::new(&engine, &socket).run(&commands);
+        let result = Service::new(&engine, &socket).run(&commands);
         // Ends the reading thread. It fails only on a socket that is already closed.
         let _ = socket.shutdown(Shutdown::Both);
         Ok(result?)
@@ -115,7 +109,7 @@ pub fn serve(socket: UnixStream, files: impl ModelFiles) -> Result<(), ChildErro
 fn load(files: impl ModelFiles) -> Result<(Engine, Ready), EngineError> {
     let loading = || {
         let mut files = MeasuredFiles::new(files);
-        let engine = Engine::load(&mut files)?;
+        let engine = Engine::load(&mut files, &Resources::of_this_machine())?;
         let ready = Ready { info: engine.info(), manifest: files.into_manifest()? };
         Ok((engine, ready))
     };
@@ -140,28 +134,24 @@ fn receive(mut socket: &UnixStream, commands: Sender<Command>) {
     }
 }
 
-/// Runs up to [`MAX_ACTIVE`] requests in turn, one step each.
-struct Scheduler<'a> {
-    engine: &'a Engine,
+/// Obeys the guest between any two steps of the batch.
+struct Service<'a> {
+    batch: Batch<'a, RequestId>,
     socket: &'a UnixStream,
-    active: VecDeque<(RequestId, Generation<'a>)>,
-    waiting: VecDeque<(RequestId, ChatRequest)>,
     /// When the guest last heard of this engine.
     heard: Instant,
 }
 
-impl<'a> Scheduler<'a> {
+impl<'a> Service<'a> {
     fn new(engine: &'a Engine, socket: &'a UnixStream) -> Self {
-        let heard = Instant::now();
-        Self { engine, socket, active: VecDeque::new(), waiting: VecDeque::new(), heard }
+        Self { batch: Batch::new(engine), socket, heard: Instant::now() }
     }
 
-    /// Works until the guest closes the socket. Commands are looked at before every step, so that a
-    /// cancelled request computes at most one more; all of them before a request is admitted, so that one that was
-    /// cancelled in the meantime costs nothing.
+    /// Works until the guest closes the socket. All commands are looked at before every step, so that a cancelled request
+    /// computes at most one more, and one that was cancelled before it was let in costs nothing.
     fn run(mut self, commands: &Receiver<Command>) -> Result<(), ProtocolError> {
         loop {
-            if self.active.is_empty() && self.waiting.is_empty() {
+            if self.batch.is_idle() {
                 match commands.recv() {
                     Ok(command) => self.obey(command?)?,
                     Err(RecvError) => return Ok(()),
@@ -175,8 +165,9 @@ impl<'a> Scheduler<'a> {
                     Err(TryRecvError::Disconnected) => return Ok(()),
                 }
             }
-            self.admit()?;
-            self.step()?;
+            for (id, outcome) in self.batch.step() {
+                self.tell(id, outcome)?;
+            }
             if self.heard.elapsed() >= SILENCE {
                 self.write(&FromEngine::Working)?;
             }
@@ -185,63 +176,31 @@ impl<'a> Scheduler<'a> {
 
     fn obey(&mut self, command: ToEngine) -> Result<(), ProtocolError> {
         match command {
-            ToEngine::Chat { id, .. } if self.knows(id) => {
+            ToEngine::Chat { id, .. } if self.batch.knows(id) => {
                 Err(ProtocolError::Unexpected("a request id is used twice"))
             }
-            ToEngine::Chat { id, .. }
-                if self.active.len().saturating_add(self.waiting.len()) >= MAX_ACTIVE + MAX_WAITING =>
-            {
-                self.say(id, Event::Failed(Failure::busy(MAX_WAITING)))
-            }
-            ToEngine::Chat { id, request } => {
-                self.waiting.push_back((id, request));
-                Ok(())
-            }
+            ToEngine::Chat { id, holder, request } => match self.batch.push(id, holder, request) {
+                Ok(()) => Ok(()),
+                Err(_) => self.say(id, Event::Failed(Failure::busy(MAX_WAITING))),
+            },
             ToEngine::Cancel { id } => {
-                self.active.retain(|(active, _)| *active != id);
-                self.waiting.retain(|(waiting, _)| *waiting != id);
+                self.batch.cancel(id);
                 Ok(())
             }
         }
     }
 
-    fn knows(&self, id: RequestId) -> bool {
-        self.active.iter().any(|(active, _)| *active == id)
-            || self.waiting.iter().any(|(waiting, _)| *waiting == id)
-    }
-
-    /// Gives a free place to the one that waits longest: one before each step, so that reading many long prompts does
-    /// not hold up those that run.
-    fn admit(&mut self) -> Result<(), ProtocolError> {
-        if self.active.len() >= MAX_ACTIVE {
-            return Ok(());
-        }
-        let Some((id, request)) = self.waiting.pop_front() else { return Ok(()) };
-        match self.engine.start(&request) {
-            Ok(generation) => self.active.push_back((id, generation)),
-            Err(error) => self.say(id, Event::Failed(Failure::from(&error)))?,
-        }
-        Ok(())
-    }
-
-    /// Runs one step of the request whose turn it is.
-    fn step(&mut self) -> Result<(), ProtocolError> {
-        let Some((id, mut generation)) = self.active.pop_front() else { return Ok(()) };
-        match generation.step() {
-            Ok(Step::Text(text)) => {
-                self.active.push_back((id, generation));
-                self.say_text(id, text)
+    fn tell(&mut self, id: RequestId, outcome: Outcome) -> Result<(), ProtocolError> {
+        match outcome {
+            Outcome::Text(text) => self.say(id, Event::Text(text)),
+            Outcome::Finished { text, reason, usage } => {
+                if !text.is_empty() {
+                    self.say(id, Event::Text(text))?;
+                }
+                self.say(id, Event::Finished { reason, usage })
             }
-            Ok(Step::Finished { text, reason }) => {
-                self.say_text(id, text)?;
-                self.say(id, Event::Finished { reason, usage: generation.usage() })
-            }
-            Err(error) => self.say(id, Event::Failed(Failure::from(&error))),
+            Outcome::Failed(error) => self.say(id, Event::Failed(Failure::from(&error))),
         }
-    }
-
-    fn say_text(&mut self, id: RequestId, text: String) -> Result<(), ProtocolError> {
-        if text.is_empty() { Ok(()) } else { self.say(id, Event::Text(text)) }
     }
 
     fn say(&mut self, id: RequestId, event: Event) -> Result<(), ProtocolError> {

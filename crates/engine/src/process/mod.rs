@@ -12,7 +12,7 @@ mod inherited;
 mod parent;
 mod threads;
 
-pub use child::{ChildError, MAX_ACTIVE, MAX_WAITING, run_child, serve};
+pub use child::{ChildError, run_child, serve};
 pub use confide_service::close_to_debuggers;
 pub use parent::{ChatStream, EngineClient, EngineCommand, EngineProcess, ProcessError};
 pub use threads::fix_thread_count;

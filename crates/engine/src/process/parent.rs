@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::handing::take_over;
 use crate::engine::ModelInfo;
+use crate::prefix::KeyHolder;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
 
@@ -197,15 +198,16 @@ impl EngineClient {
         &self.0.ready.manifest
     }
 
-    /// Sends a request. Requests run side by side; dropping the stream stops this one.
+    /// Sends a request of `holder`. Requests run side by side; dropping the stream stops this one.
     ///
     /// # Errors
     /// The request is too large, or the engine is gone.
-    pub fn chat(&self, request: ChatRequest) -> Result<ChatStream, Failure> {
+    pub fn chat(&self, holder: Option<KeyHolder>, request: ChatRequest) -> Result<ChatStream, Failure> {
         let (sender, events) = unbounded_channel();
         let id = lock(&self.0.requests).register(sender)?;
         let stream = ChatStream { id, events, client: self.clone() };
-        let frame = Frame::encode(&ToEngine::Chat { id, request }).map_err(|_| Failure::too_large())?;
+        let frame =
+            Frame::encode(&ToEngine::Chat { id, holder, request }).map_err(|_| Failure::too_large())?;
         // Where the engine is gone, the stream is told by whoever noticed.
         let _ = self.0.outgoing.send(frame);
         Ok(stream)

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use confide_engine::{Engine, EngineError, MemoryFiles, ModelConfig, TensorSpec};
+use confide_engine::{Engine, EngineError, MemoryFiles, ModelConfig, Resources, TensorSpec};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use safetensors::Dtype;
@@ -31,7 +31,7 @@ pub(crate) fn tiny_files() -> Files {
 
 /// Loads a model from memory.
 pub(crate) fn load(files: &Files) -> Result<Engine, EngineError> {
-    Engine::load(&mut MemoryFiles::new(files.clone()))
+    Engine::load(&mut MemoryFiles::new(files.clone()), &Resources { threads: 2, cache_bytes: 64 << 20 })
 }
 
 /// The error of loading a model that must not load.

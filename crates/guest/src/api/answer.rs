@@ -156,13 +156,21 @@ struct TokenCounts {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u32,
+    prompt_tokens_details: PromptTokens,
+}
+
+/// Where the tokens of a prompt came from.
+#[derive(Serialize)]
+struct PromptTokens {
+    cached_tokens: u32,
 }
 
 impl From<Usage> for TokenCounts {
     fn from(usage: Usage) -> Self {
-        let Usage { prompt_tokens, completion_tokens } = usage;
+        let Usage { prompt_tokens, cached_tokens, completion_tokens } = usage;
         let total_tokens = prompt_tokens.saturating_add(completion_tokens);
-        Self { prompt_tokens, completion_tokens, total_tokens }
+        let prompt_tokens_details = PromptTokens { cached_tokens };
+        Self { prompt_tokens, completion_tokens, total_tokens, prompt_tokens_details }
     }
 }
 

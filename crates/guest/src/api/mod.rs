@@ -87,7 +87,7 @@ impl Default for Limits {
         Self {
             body: 4 << 20,
             body_time: Duration::from_secs(30),
-            running: confide_engine::process::MAX_ACTIVE,
+            running: confide_engine::MAX_ACTIVE,
             waiting: 64,
             wait: Duration::from_secs(20),
         }
@@ -189,7 +189,7 @@ impl Shared {
         let receipt = self.receipts.begin(head.id(), &body).map_err(|_| Fault::Internal)?;
         drop(body);
         let slot = self.admission.admit().await?;
-        let events = self.engine.generate(chat).map_err(failed)?;
+        let events = self.engine.generate(None, chat).map_err(failed)?;
         // What nobody takes is not signed.
         let trailer = |receipt: Draft| trailers.then_some(receipt);
         match delivery {
