@@ -28,6 +28,8 @@ codes! {
         "serve an unquantised checkpoint of the Llama, Qwen2 or Qwen3 family";
     MODEL_WEIGHTS_INVALID = "model_weights_invalid", "a weight file is not in safetensors format",
         "fetch the file again and compare its checksum";
+    GGUF_INVALID = "gguf_invalid", "a model file is not in GGUF format, or its metadata are incomplete",
+        "compare the file with the model's manifest, or convert the model again";
     TENSOR_MISSING = "tensor_missing", "the architecture needs a tensor that no weight file has",
         "complete the checkpoint, or take the config.json that belongs to it";
     TENSOR_UNEXPECTED = "tensor_unexpected", "a weight file has a tensor twice, or one that the architecture lacks",

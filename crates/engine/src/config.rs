@@ -39,8 +39,28 @@ pub enum Family {
     Qwen3,
 }
 
+impl Family {
+    /// The name in `config.json`.
+    pub(crate) fn architecture(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+}
+
+/// Which numbers of a head the rotary embedding turns together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// Each of the first half with its like of the second, as Hugging Face checkpoints have them.
+    Halves,
+    /// Each with its neighbour, as GGUF files of the Llama family have them.
+    Neighbours,
+}
+
 /// How the frequencies of the rotary embedding are stretched.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum RopeScaling {
     /// Not at all.
@@ -56,6 +76,8 @@ pub enum RopeScaling {
         /// Context in tokens of the model before it was stretched.
         original_context: usize,
     },
+    /// Each divided by a factor of its own, as GGUF files have it: one for each pair of a head.
+    Factors(Vec<f32>),
 }
 
 /// The checked configuration of a decoder. Every number is positive, `heads` is a multiple of
@@ -87,6 +109,8 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Stretching of the rotary embedding.
     pub rope_scaling: RopeScaling,
+    /// Which numbers of a head it turns together.
+    pub rope_pairs: Pairs,
     /// Whether the output projection is the embedding.
     pub tied_embeddings: bool,
     /// Tokens that end a completion. Empty where the file names none.
@@ -127,6 +151,7 @@ impl ModelConfig {
             norm_epsilon: raw.norm_epsilon()?,
             rope_theta: rope.0,
             rope_scaling: rope.1,
+            rope_pairs: Pairs::Halves,
             tied_embeddings: raw.tie_word_embeddings.unwrap_or(false),
             end_tokens: end_tokens(raw.eos_token_id)?,
         })

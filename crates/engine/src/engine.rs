@@ -10,6 +10,7 @@ use crate::config::{self, CONFIG, ModelConfig};
 use crate::decoder::{Decoder, Run};
 use crate::error::EngineError;
 use crate::files::ModelFiles;
+use crate::gguf::{self, Parts};
 use crate::kernels::Threads;
 use crate::pages::{KvCache, PagePool};
 use crate::plan::Demand;
@@ -52,7 +53,8 @@ pub struct Engine {
 
 impl Engine {
     /// Loads a model in Hugging Face layout: `config.json`, `tokenizer.json`, `tokenizer_config.json` or
-    /// `chat_template.jinja`, and `model.safetensors` or shards with their index.
+    /// `chat_template.jinja`, and `model.safetensors` or shards with their index. Or, in a folder without `config.json`, one GGUF
+    /// file that holds all of that.
     ///
     /// Each file is read once. To know which bytes run, pass [`MeasuredFiles`](crate::MeasuredFiles).
     ///
@@ -60,6 +62,9 @@ impl Engine {
     /// A file is missing, malformed, or of a model that this engine does not run.
     pub fn load(files: &mut dyn ModelFiles, resources: &Resources) -> Result<Self, EngineError> {
         let threads = Threads::new(resources.threads);
+        if let Some(name) = gguf_file(files)? {
+            return Self::of_gguf(&files.read(&name)?, threads, resources);
+        }
         let config = ModelConfig::parse(&files.read(CONFIG)?)?;
         let mut tokenizer = TextTokenizer::parse(&files.read(tokenizer::TOKENIZER)?, config.vocabulary)?;
         let settings = optional(files, template::TOKENIZER_CONFIG)?;
@@ -73,6 +78,26 @@ impl Engine {
         }
         let shield = tokenizer.shield(&end_tokens)?;
         let weights = Weights::load(files, &config, &threads)?;
+        Self::of_parts(Parts { config, tokenizer, template, weights }, shield, end_tokens, threads, resources)
+    }
+
+    /// Loads a model out of the bytes of a GGUF file.
+    fn of_gguf(bytes: &[u8], threads: Threads, resources: &Resources) -> Result<Self, EngineError> {
+        let mut parts = gguf::load(bytes, &threads)?;
+        let mut end_tokens: BTreeSet<u32> = parts.config.end_tokens.iter().copied().collect();
+        end_tokens.extend(parts.template.end_token().and_then(|text| parts.tokenizer.token(text)));
+        let shield = parts.tokenizer.shield(&end_tokens)?;
+        Self::of_parts(parts, shield, end_tokens, threads, resources)
+    }
+
+    fn of_parts(
+        parts: Parts,
+        shield: Shield,
+        end_tokens: BTreeSet<u32>,
+        threads: Threads,
+        resources: &Resources,
+    ) -> Result<Self, EngineError> {
+        let Parts { config, tokenizer, template, weights } = parts;
         let parameters = weights.parameters();
         Ok(Self {
             pages: PagePool::new(&config, resources.cache_bytes),
@@ -385,6 +410,19 @@ impl Tokens {
 impl Drop for Tokens {
     fn drop(&mut self) {
         self.0.zeroize();
+    }
+}
+
+/// The GGUF file of a folder that is no checkpoint in Hugging Face layout.
+fn gguf_file(files: &dyn ModelFiles) -> Result<Option<String>, EngineError> {
+    let names = files.names();
+    let mut found = names.iter().filter(|name| name.ends_with(".gguf"));
+    match (names.iter().any(|name| name == CONFIG), found.next(), found.next()) {
+        (true, ..) | (_, None, _) => Ok(None),
+        (false, Some(name), None) => Ok(Some(name.clone())),
+        (false, Some(_), Some(second)) => {
+            Err(EngineError::FileRefused { path: second.clone(), reason: "a model is one GGUF file" })
+        }
     }
 }
 

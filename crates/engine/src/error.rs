@@ -79,6 +79,12 @@ pub enum EngineError {
         /// What the parser said.
         reason: String,
     },
+    /// A weight file is not in GGUF format, or its metadata do not say what they must.
+    #[error("the GGUF file is invalid: {reason}")]
+    GgufInvalid {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The architecture needs a tensor that no weight file has.
     #[error("tensor {name} is missing")]
     TensorMissing {
@@ -102,8 +108,10 @@ pub enum EngineError {
         /// Shape in the file.
         actual: Vec<usize>,
     },
-    /// A tensor is neither bf16, f16 nor f32.
-    #[error("tensor {name} has type {dtype}; bf16, f16 and f32 are supported")]
+    /// A tensor is in a format that the engine does not compute with.
+    #[error(
+        "tensor {name} has type {dtype}; bf16, f16 and f32 are supported, and in GGUF files Q4_0, Q5_0, Q8_0, Q4_K and Q6_K"
+    )]
     TensorType {
         /// Its name.
         name: String,
@@ -222,6 +230,7 @@ impl EngineError {
             Self::ConfigInvalid { .. } => codes::MODEL_CONFIG_INVALID,
             Self::ModelUnsupported { .. } => codes::MODEL_UNSUPPORTED,
             Self::WeightsInvalid { .. } => codes::MODEL_WEIGHTS_INVALID,
+            Self::GgufInvalid { .. } => codes::GGUF_INVALID,
             Self::TensorMissing { .. } => codes::TENSOR_MISSING,
             Self::TensorUnexpected { .. } => codes::TENSOR_UNEXPECTED,
             Self::TensorShape { .. } => codes::TENSOR_SHAPE,

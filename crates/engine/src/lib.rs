@@ -47,6 +47,7 @@ mod decoder;
 mod engine;
 mod error;
 mod files;
+pub mod gguf;
 mod guard;
 pub mod kernels;
 mod pages;
@@ -66,7 +67,7 @@ mod weights;
 
 pub use batch::{Batch, Load, MAX_ACTIVE, MAX_WAITING, Outcome};
 pub use confide_evidence::manifest::{ManifestEntry, ModelManifest};
-pub use config::{Family, ModelConfig, RopeScaling};
+pub use config::{Family, ModelConfig, Pairs, RopeScaling};
 pub use decoder::{Decoder, Run};
 pub use engine::{Engine, Generation, ModelInfo, Resources, Step};
 pub use error::{EngineError, ManifestDifference};
