@@ -48,6 +48,7 @@ mod engine;
 mod error;
 mod files;
 mod guard;
+pub mod kernels;
 pub mod process;
 pub mod protocol;
 mod request;
