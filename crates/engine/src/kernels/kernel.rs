@@ -4,6 +4,8 @@
 
 use super::activations::{Form, MAX_TILE};
 #[cfg(target_arch = "x86_64")]
+use super::avx2;
+#[cfg(target_arch = "x86_64")]
 use super::avx512;
 use super::format::Format;
 use super::instructions::{InstructionSet, Kind};
@@ -32,12 +34,15 @@ impl Block<'_> {
     /// Multiplies, into as many products as there are rows.
     pub(super) fn multiply(&self, instructions: InstructionSet, into: &mut Products) {
         match instructions.kind() {
-            Kind::Portable | Kind::Avx2 => portable::multiply(self, into),
+            Kind::Portable => portable::multiply(self, into),
             #[cfg(target_arch = "x86_64")]
             // SAFETY: `instructions` exist only where the processor has them.
+            Kind::Avx2 => unsafe { avx2::multiply(self, into) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
             Kind::Avx512 => unsafe { avx512::multiply(self, into) },
             #[cfg(not(target_arch = "x86_64"))]
-            Kind::Avx512 => unreachable!("instructions that were not found"),
+            Kind::Avx2 | Kind::Avx512 => unreachable!("instructions that were not found"),
         }
     }
 }
