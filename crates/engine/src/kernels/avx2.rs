@@ -16,7 +16,7 @@ use super::activations::Form;
 use super::format::Format;
 use super::kernel::{Block, Products};
 use super::line::{LINE, Line};
-use super::pack::{GROUP, Q4K_LINES, Q6K_LINES, Q8_0_LINES};
+use super::pack::{GROUP, Q4K_LINES, Q6K_LINES, Q6K_PAIR, Q8_0_LINES, Q8_0_PAIR};
 use super::quantised::Quantised;
 
 /// The lower and the upper 8 outputs of a group.
@@ -53,26 +53,30 @@ fn rows<const R: usize>(block: &Block<'_>, into: &mut Products) {
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q8_0<const R: usize>(group: &[Line], tile: &Quantised, sums: &mut [[__m256; HALVES]; R]) {
-    let quads = tile.quads.as_chunks::<R>().0.as_chunks::<Q8_0_LINES>().0;
-    let (weights, binary16) = group.split_at(quads.len() * Q8_0_LINES);
-    let blocks = weights.as_chunks::<Q8_0_LINES>().0.iter().zip(quads);
-    for (index, ((lines, quads), scales)) in blocks.zip(tile.scales.as_chunks::<R>().0).enumerate() {
-        let d = widened(binary16, index);
-        for half in 0..HALVES {
-            let mut products = [_mm256_setzero_si256(); R];
-            for (line, quad) in lines.iter().zip(quads) {
-                // 128 was added to the weights. At most 128 · 127 · 2 fits into 16 bits with its sign.
-                let weights = _mm256_xor_si256(load(line, half), _mm256_set1_epi8(i8::MIN));
-                let magnitudes = _mm256_abs_epi8(weights);
-                for row in 0..R {
-                    let numbers = _mm256_sign_epi8(_mm256_set1_epi32(quad[row]), weights);
-                    products[row] =
-                        _mm256_add_epi32(products[row], pairs(_mm256_maddubs_epi16(magnitudes, numbers)));
+    let numbers = tile.quads.as_chunks::<R>().0.as_chunks::<Q8_0_LINES>().0;
+    let mut blocks = numbers.iter().zip(tile.scales.as_chunks::<R>().0);
+    for pair in group.chunks(Q8_0_PAIR) {
+        let [header, weights @ ..] = pair else { break };
+        for (index, lines) in weights.as_chunks::<Q8_0_LINES>().0.iter().enumerate() {
+            let Some((quads, scales)) = blocks.next() else { break };
+            let d = widened(header, index);
+            for half in 0..HALVES {
+                let mut products = [_mm256_setzero_si256(); R];
+                for (line, quad) in lines.iter().zip(quads) {
+                    // 128 was added to the weights. At most 128 · 127 · 2 fits into 16 bits with its sign.
+                    let weights = _mm256_xor_si256(load(line, half), _mm256_set1_epi8(i8::MIN));
+                    let magnitudes = _mm256_abs_epi8(weights);
+                    for row in 0..R {
+                        let numbers = _mm256_sign_epi8(_mm256_set1_epi32(quad[row]), weights);
+                        products[row] =
+                            _mm256_add_epi32(products[row], pairs(_mm256_maddubs_epi16(magnitudes, numbers)));
+                    }
                 }
-            }
-            for row in 0..R {
-                let scale = _mm256_mul_ps(d[half], _mm256_set1_ps(scales[row]));
-                sums[row][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[row]), scale, sums[row][half]);
+                for row in 0..R {
+                    let scale = _mm256_mul_ps(d[half], _mm256_set1_ps(scales[row]));
+                    sums[row][half] =
+                        _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[row]), scale, sums[row][half]);
+                }
             }
         }
     }
@@ -85,7 +89,7 @@ fn q4k<const R: usize>(group: &[Line], tile: &Quantised, sums: &mut [[__m256; HA
     let of_rows = tile.scales.as_chunks::<R>().0.iter().zip(tile.sums.as_chunks::<R>().0.as_chunks::<4>().0);
     for ((lines, quads), (scales, of_parts)) in blocks.zip(of_rows) {
         let [header, first, second, third, nibbles @ ..] = lines;
-        let (d, dmin) = (widened(std::slice::from_ref(header), 0), widened(std::slice::from_ref(header), 1));
+        let (d, dmin) = (widened(header, 0), widened(header, 1));
         for half in 0..HALVES {
             let words = [load(first, half), load(second, half), load(third, half)];
             let (weight_scales, minima) = scales_and_minima(words);
@@ -145,46 +149,50 @@ fn scales_and_minima([first, second, third]: [__m256i; 3]) -> ([__m256i; 8], [__
 
 #[target_feature(enable = "avx2,fma,f16c")]
 fn q6k<const R: usize>(group: &[Line], tile: &Quantised, sums: &mut [[__m256; HALVES]; R]) {
-    let quads = tile.quads.as_chunks::<R>().0.as_chunks::<64>().0;
-    let (weights, binary16) = group.split_at(quads.len() * Q6K_LINES);
-    let blocks = weights.as_chunks::<Q6K_LINES>().0.iter().zip(quads);
+    let numbers = tile.quads.as_chunks::<R>().0.as_chunks::<64>().0;
     let of_rows =
         tile.scales.as_chunks::<R>().0.iter().zip(tile.offsets.as_chunks::<R>().0.as_chunks::<16>().0);
-    for (index, ((lines, quads), (scales, offsets))) in blocks.zip(of_rows).enumerate() {
-        let [first, second, third, fourth, lines @ ..] = lines;
-        let d = widened(binary16, index);
-        for half in 0..HALVES {
-            let mut products = [_mm256_setzero_si256(); R];
-            let of_words = [first, second, third, fourth].into_iter().zip(lines.as_chunks::<12>().0);
-            let of_words = of_words.zip(quads.as_chunks::<16>().0).zip(offsets.as_chunks::<4>().0);
-            for (((scales, lines), quads), offsets) in of_words {
-                let mut scales = load(scales, half);
-                let parts = lines.as_chunks::<3>().0.iter().zip(quads.as_chunks::<4>().0).zip(offsets);
-                for (([upper, lower, next], quads), offsets) in parts {
-                    let (upper, lower, next) = (load(upper, half), load(lower, half), load(next, half));
-                    // At most 63 · 127 · 2 · 2 each, which fits into 16 bits with its sign.
-                    let mut of_part = [[_mm256_setzero_si256(); R]; 2];
-                    let weights = [
-                        six_bits(lower, _mm256_slli_epi32::<4>(upper)),
-                        six_bits(_mm256_srli_epi32::<4>(lower), _mm256_slli_epi32::<2>(upper)),
-                        six_bits(next, upper),
-                        six_bits(_mm256_srli_epi32::<4>(next), _mm256_srli_epi32::<2>(upper)),
-                    ];
-                    for (index, (weights, quad)) in weights.into_iter().zip(quads).enumerate() {
-                        add(&mut of_part[index / 2], weights, quad);
-                    }
-                    let scale = _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(scales));
-                    scales = _mm256_srli_epi32::<8>(scales);
-                    for row in 0..R {
-                        let sum = _mm256_add_epi32(pairs(of_part[0][row]), pairs(of_part[1][row]));
-                        let sum = _mm256_add_epi32(sum, _mm256_set1_epi32(offsets[row]));
-                        products[row] = _mm256_add_epi32(products[row], _mm256_mullo_epi32(sum, scale));
+    let mut blocks = numbers.iter().zip(of_rows);
+    for pair in group.chunks(Q6K_PAIR) {
+        let [header, weights @ ..] = pair else { break };
+        for (index, lines) in weights.as_chunks::<Q6K_LINES>().0.iter().enumerate() {
+            let Some((quads, (scales, offsets))) = blocks.next() else { break };
+            let [first, second, third, fourth, lines @ ..] = lines;
+            let d = widened(header, index);
+            for half in 0..HALVES {
+                let mut products = [_mm256_setzero_si256(); R];
+                let of_words = [first, second, third, fourth].into_iter().zip(lines.as_chunks::<12>().0);
+                let of_words = of_words.zip(quads.as_chunks::<16>().0).zip(offsets.as_chunks::<4>().0);
+                for (((scales, lines), quads), offsets) in of_words {
+                    let mut scales = load(scales, half);
+                    let parts = lines.as_chunks::<3>().0.iter().zip(quads.as_chunks::<4>().0).zip(offsets);
+                    for (([upper, lower, next], quads), offsets) in parts {
+                        let (upper, lower, next) = (load(upper, half), load(lower, half), load(next, half));
+                        // At most 63 · 127 · 2 · 2 each, which fits into 16 bits with its sign.
+                        let mut of_part = [[_mm256_setzero_si256(); R]; 2];
+                        let weights = [
+                            six_bits(lower, _mm256_slli_epi32::<4>(upper)),
+                            six_bits(_mm256_srli_epi32::<4>(lower), _mm256_slli_epi32::<2>(upper)),
+                            six_bits(next, upper),
+                            six_bits(_mm256_srli_epi32::<4>(next), _mm256_srli_epi32::<2>(upper)),
+                        ];
+                        for (index, (weights, quad)) in weights.into_iter().zip(quads).enumerate() {
+                            add(&mut of_part[index / 2], weights, quad);
+                        }
+                        let scale = _mm256_srai_epi32::<24>(_mm256_slli_epi32::<24>(scales));
+                        scales = _mm256_srli_epi32::<8>(scales);
+                        for row in 0..R {
+                            let sum = _mm256_add_epi32(pairs(of_part[0][row]), pairs(of_part[1][row]));
+                            let sum = _mm256_add_epi32(sum, _mm256_set1_epi32(offsets[row]));
+                            products[row] = _mm256_add_epi32(products[row], _mm256_mullo_epi32(sum, scale));
+                        }
                     }
                 }
-            }
-            for row in 0..R {
-                let scale = _mm256_mul_ps(d[half], _mm256_set1_ps(scales[row]));
-                sums[row][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[row]), scale, sums[row][half]);
+                for row in 0..R {
+                    let scale = _mm256_mul_ps(d[half], _mm256_set1_ps(scales[row]));
+                    sums[row][half] =
+                        _mm256_fmadd_ps(_mm256_cvtepi32_ps(products[row]), scale, sums[row][half]);
+                }
             }
         }
     }
@@ -206,7 +214,6 @@ fn dense<const R: usize>(format: Format, group: &[Line], tile: &[f32], sums: &mu
         match format {
             Format::F16 => {
                 for (line, numbers) in group.iter().zip(columns.chunks(2)) {
-                    let line = std::slice::from_ref(line);
                     add_dense(&mut parts, [widened(line, 0)[half], widened(line, 1)[half]], numbers);
                 }
             }
@@ -267,11 +274,11 @@ fn bytes(byte: i8) -> __m256i {
     _mm256_set1_epi8(byte)
 }
 
-/// The 16 binary16 of a block, of lines that hold two blocks' each.
+/// The 16 binary16 of the first or the second half of a line.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
-fn widened(lines: &[Line], block: usize) -> [__m256; HALVES] {
-    let quarters = &lines[block / 2].0.as_chunks::<{ LINE / 4 }>().0[block % 2 * 2..][..HALVES];
+fn widened(line: &Line, half: usize) -> [__m256; HALVES] {
+    let quarters = &line.0.as_chunks::<{ LINE / 4 }>().0[half * 2..][..HALVES];
     let mut wide = [_mm256_setzero_ps(); HALVES];
     for (wide, quarter) in wide.iter_mut().zip(quarters) {
         // SAFETY: the reference is to the 16 bytes that are read.

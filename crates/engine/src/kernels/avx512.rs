@@ -16,8 +16,12 @@ use super::activations::Form;
 use super::format::Format;
 use super::kernel::{Block, Products};
 use super::line::{LINE, Line};
-use super::pack::{GROUP, Q4K_LINES, Q6K_LINES, Q8_0_LINES};
+use super::pack::{GROUP, Q4K_LINES, Q6K_LINES, Q6K_PAIR, Q8_0_LINES, Q8_0_PAIR};
 use super::quantised::Quantised;
+
+/// How many lines before its use a line is asked for: about what comes from memory while one is on its way. The
+/// processor's own guesses end with each page.
+const AHEAD: usize = 32;
 
 /// Multiplies a block of up to 12 rows.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -58,19 +62,22 @@ fn rows<const R: usize>(block: &Block<'_>, into: &mut Products) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn q8_0<const R: usize>(group: &[Line], tile: &Quantised) -> [__m512; R] {
     let mut sums = [_mm512_setzero_ps(); R];
-    let quads = tile.quads.as_chunks::<R>().0.as_chunks::<Q8_0_LINES>().0;
-    let (weights, halves) = group.split_at(quads.len() * Q8_0_LINES);
-    let blocks = weights.as_chunks::<Q8_0_LINES>().0.iter().zip(quads);
+    let numbers = tile.quads.as_chunks::<R>().0.as_chunks::<Q8_0_LINES>().0;
     let of_rows = tile.scales.as_chunks::<R>().0.iter().zip(tile.offsets.as_chunks::<R>().0);
-    for (index, ((lines, quads), (scales, offsets))) in blocks.zip(of_rows).enumerate() {
-        let mut products = spread(offsets);
-        for (line, quad) in lines.iter().zip(quads) {
-            add(&mut products, load(line), quad);
-        }
-        let d = widened(halves, index);
-        for row in 0..R {
-            let scale = _mm512_mul_ps(d, _mm512_set1_ps(scales[row]));
-            sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row]), scale, sums[row]);
+    let mut blocks = numbers.iter().zip(of_rows);
+    for pair in group.chunks(Q8_0_PAIR) {
+        let [header, weights @ ..] = pair else { break };
+        for (index, lines) in weights.as_chunks::<Q8_0_LINES>().0.iter().enumerate() {
+            let Some((quads, (scales, offsets))) = blocks.next() else { break };
+            let mut products = spread(offsets);
+            for (line, quad) in lines.iter().zip(quads) {
+                add(&mut products, load(line), quad);
+            }
+            let d = widened(header, index);
+            for row in 0..R {
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(scales[row]));
+                sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row]), scale, sums[row]);
+            }
         }
     }
     sums
@@ -99,7 +106,7 @@ fn q4k<const R: usize>(group: &[Line], tile: &Quantised) -> [__m512; R] {
                 products[row] = _mm512_add_epi32(products[row], _mm512_mullo_epi32(of_part[row], scale));
             }
         }
-        let (d, dmin) = (widened(std::slice::from_ref(header), 0), widened(std::slice::from_ref(header), 1));
+        let (d, dmin) = (widened(header, 0), widened(header, 1));
         for row in 0..R {
             let mut least = _mm512_setzero_si512();
             for (minima, of_parts) in minima.iter().zip(of_parts) {
@@ -141,45 +148,49 @@ fn scales_and_minima([first, second, third]: [__m512i; 3]) -> ([__m512i; 8], [__
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
 fn q6k<const R: usize>(group: &[Line], tile: &Quantised) -> [__m512; R] {
     let mut sums = [_mm512_setzero_ps(); R];
-    let quads = tile.quads.as_chunks::<R>().0.as_chunks::<64>().0;
-    let (weights, halves) = group.split_at(quads.len() * Q6K_LINES);
-    let blocks = weights.as_chunks::<Q6K_LINES>().0.iter().zip(quads);
+    let numbers = tile.quads.as_chunks::<R>().0.as_chunks::<64>().0;
     let of_rows =
         tile.scales.as_chunks::<R>().0.iter().zip(tile.offsets.as_chunks::<R>().0.as_chunks::<16>().0);
-    for (index, ((lines, quads), (scales, offsets))) in blocks.zip(of_rows).enumerate() {
-        let [first, second, third, fourth, lines @ ..] = lines;
-        let mut products = [_mm512_setzero_si512(); R];
-        let of_words = [first, second, third, fourth].into_iter().zip(lines.as_chunks::<12>().0);
-        let of_words = of_words.zip(quads.as_chunks::<16>().0).zip(offsets.as_chunks::<4>().0);
-        for (((scales, lines), quads), offsets) in of_words {
-            let mut scales = load(scales);
-            let parts = lines.as_chunks::<3>().0.iter().zip(quads.as_chunks::<4>().0).zip(offsets);
-            for (([upper, lower, next], quads), offsets) in parts {
-                let (upper, lower, next) = (load(upper), load(lower), load(next));
-                let mut of_part = spread(offsets);
-                add(&mut of_part, six_bits(lower, _mm512_slli_epi32::<4>(upper)), &quads[0]);
-                add(
-                    &mut of_part,
-                    six_bits(_mm512_srli_epi32::<4>(lower), _mm512_slli_epi32::<2>(upper)),
-                    &quads[1],
-                );
-                add(&mut of_part, six_bits(next, upper), &quads[2]);
-                add(
-                    &mut of_part,
-                    six_bits(_mm512_srli_epi32::<4>(next), _mm512_srli_epi32::<2>(upper)),
-                    &quads[3],
-                );
-                let scale = _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(scales));
-                scales = _mm512_srli_epi32::<8>(scales);
-                for row in 0..R {
-                    products[row] = _mm512_add_epi32(products[row], _mm512_mullo_epi32(of_part[row], scale));
+    let mut blocks = numbers.iter().zip(of_rows);
+    for pair in group.chunks(Q6K_PAIR) {
+        let [header, weights @ ..] = pair else { break };
+        for (index, lines) in weights.as_chunks::<Q6K_LINES>().0.iter().enumerate() {
+            let Some((quads, (scales, offsets))) = blocks.next() else { break };
+            let [first, second, third, fourth, lines @ ..] = lines;
+            let mut products = [_mm512_setzero_si512(); R];
+            let of_words = [first, second, third, fourth].into_iter().zip(lines.as_chunks::<12>().0);
+            let of_words = of_words.zip(quads.as_chunks::<16>().0).zip(offsets.as_chunks::<4>().0);
+            for (((scales, lines), quads), offsets) in of_words {
+                let mut scales = load(scales);
+                let parts = lines.as_chunks::<3>().0.iter().zip(quads.as_chunks::<4>().0).zip(offsets);
+                for (([upper, lower, next], quads), offsets) in parts {
+                    let (upper, lower, next) = (load(upper), load(lower), load(next));
+                    let mut of_part = spread(offsets);
+                    add(&mut of_part, six_bits(lower, _mm512_slli_epi32::<4>(upper)), &quads[0]);
+                    add(
+                        &mut of_part,
+                        six_bits(_mm512_srli_epi32::<4>(lower), _mm512_slli_epi32::<2>(upper)),
+                        &quads[1],
+                    );
+                    add(&mut of_part, six_bits(next, upper), &quads[2]);
+                    add(
+                        &mut of_part,
+                        six_bits(_mm512_srli_epi32::<4>(next), _mm512_srli_epi32::<2>(upper)),
+                        &quads[3],
+                    );
+                    let scale = _mm512_srai_epi32::<24>(_mm512_slli_epi32::<24>(scales));
+                    scales = _mm512_srli_epi32::<8>(scales);
+                    for row in 0..R {
+                        products[row] =
+                            _mm512_add_epi32(products[row], _mm512_mullo_epi32(of_part[row], scale));
+                    }
                 }
             }
-        }
-        let d = widened(halves, index);
-        for row in 0..R {
-            let scale = _mm512_mul_ps(d, _mm512_set1_ps(scales[row]));
-            sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row]), scale, sums[row]);
+            let d = widened(header, index);
+            for row in 0..R {
+                let scale = _mm512_mul_ps(d, _mm512_set1_ps(scales[row]));
+                sums[row] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(products[row]), scale, sums[row]);
+            }
         }
     }
     sums
@@ -210,15 +221,10 @@ fn f16<const R: usize>(group: &[Line], tile: &[f32]) -> [__m512; R] {
     let mut sums = [[_mm512_setzero_ps(); R]; 2];
     let (pairs, last) = tile.as_chunks::<R>().0.as_chunks::<2>();
     for (line, numbers) in group.iter().zip(pairs) {
-        let line = std::slice::from_ref(line);
         add_dense(&mut sums, [widened(line, 0), widened(line, 1)], numbers);
     }
     if let ([.., line], [numbers]) = (group, last) {
-        add_dense(
-            &mut sums,
-            [widened(std::slice::from_ref(line), 0), _mm512_setzero_ps()],
-            &[*numbers, [0.0; R]],
-        );
+        add_dense(&mut sums, [widened(line, 0), _mm512_setzero_ps()], &[*numbers, [0.0; R]]);
     }
     total(sums)
 }
@@ -286,11 +292,11 @@ fn bytes(byte: i8) -> __m512i {
     _mm512_set1_epi8(byte)
 }
 
-/// The 16 binary16 of a block, of lines that hold two blocks' each.
+/// The 16 binary16 of the first or the second half of a line.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn widened(lines: &[Line], block: usize) -> __m512 {
-    let half = &lines[block / 2].0.as_chunks::<{ LINE / 2 }>().0[block % 2];
+fn widened(line: &Line, half: usize) -> __m512 {
+    let half = &line.0.as_chunks::<{ LINE / 2 }>().0[half];
     // SAFETY: the reference is to the 32 bytes that are read.
     _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(std::ptr::from_ref(half).cast()) })
 }
@@ -298,6 +304,8 @@ fn widened(lines: &[Line], block: usize) -> __m512 {
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn load(line: &Line) -> __m512i {
+    // Asking for memory ahead of its use reads nothing, wherever it is.
+    _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(line).wrapping_add(AHEAD).cast());
     // SAFETY: a line is 64 bytes at a multiple of 64.
     unsafe { _mm512_load_si512(std::ptr::from_ref(line).cast()) }
 }

@@ -9,9 +9,9 @@
 //! | `F32` | one for each column: 16 `f32` |
 //! | `F16` | one for two columns: 16 binary16 of the first, 16 of the second |
 //! | `BF16` | one for two columns: 16 pairs of both |
-//! | `Q8_0` | for each block 8 of weights, plus 128 each; then two blocks' scales a line |
+//! | `Q8_0` | for each two blocks one of both's scales; then 8 of weights, plus 128 each, for each |
 //! | `Q4_K` | for each block one of 16 `d` and 16 `dmin`; 3 of the 12 bytes of scales and minima; 32 of nibbles, each of which holds a quad in its lower and the next quad in its upper halves |
-//! | `Q6_K` | for each block 4 of scales; for each 16 columns one of the upper bits, 2 to a quad, and 2 of nibbles as in `Q4_K`; then two blocks' `d` a line |
+//! | `Q6_K` | for each two blocks one of both's `d`; then for each 4 of scales and, for each 16 columns, one of the upper bits, 2 to a quad, and 2 of nibbles as in `Q4_K` |
 
 #![expect(
     clippy::indexing_slicing,
@@ -36,6 +36,11 @@ pub(super) const Q4K_SCALE_LINES: usize = 3;
 pub(super) const Q6K_LINES: usize = Q6K_SCALE_LINES + 16 * 3;
 /// Lines of 16 scales.
 pub(super) const Q6K_SCALE_LINES: usize = 4;
+
+/// Lines of two blocks of `Q8_0`, and at the end of a group of one.
+pub(super) const Q8_0_PAIR: usize = 1 + 2 * Q8_0_LINES;
+/// Lines of two blocks of `Q6_K`, and at the end of a group of one.
+pub(super) const Q6K_PAIR: usize = 1 + 2 * Q6K_LINES;
 
 /// Lines of a group of `columns`.
 pub(super) fn lines(format: Format, columns: usize) -> usize {
@@ -115,11 +120,10 @@ fn unpack_bf16(output: usize, group: &[Line], into: &mut [f32]) {
 }
 
 fn pack_q8_0(output: usize, row: &[u8], group: &mut [Line]) {
-    let blocks = row.as_chunks::<34>().0;
-    let (weights, scales) = group.split_at_mut(blocks.len() * Q8_0_LINES);
-    for (index, (block, lines)) in blocks.iter().zip(weights.as_chunks_mut::<Q8_0_LINES>().0).enumerate() {
-        put_half(scales, index, output, [block[0], block[1]]);
-        for (quad, line) in block[2..].chunks_exact(4).zip(lines) {
+    for (blocks, lines) in row.chunks(2 * 34).zip(group.chunks_mut(Q8_0_PAIR)) {
+        put_header(&mut lines[0], output, blocks.chunks_exact(34).map(|block| [block[0], block[1]]));
+        let quads = blocks.chunks_exact(34).flat_map(|block| block[2..].chunks_exact(4));
+        for (quad, line) in quads.zip(&mut lines[1..]) {
             for (weight, byte) in quad.iter().zip(&mut line.0[4 * output..][..4]) {
                 *byte = weight ^ 0x80;
             }
@@ -128,14 +132,10 @@ fn pack_q8_0(output: usize, row: &[u8], group: &mut [Line]) {
 }
 
 fn unpack_q8_0(output: usize, group: &[Line], into: &mut [f32]) {
-    let (weights, scales) = group.split_at(into.len() / 32 * Q8_0_LINES);
-    let blocks = into.as_chunks_mut::<32>().0.iter_mut().zip(weights.as_chunks::<Q8_0_LINES>().0);
-    for (index, (block, lines)) in blocks.enumerate() {
-        let scale = scale(scales, index, output);
-        for (column, value) in block.iter_mut().enumerate() {
-            let byte = lines[column / 4].0[4 * output + column % 4];
-            *value = scale * f32::from((byte ^ 0x80) as i8);
-        }
+    for (column, value) in into.iter_mut().enumerate() {
+        let lines = &group[column / 64 * Q8_0_PAIR..];
+        let byte = lines[1 + column % 64 / 4].0[4 * output + column % 4];
+        *value = header(&lines[0], column % 64 / 32, output) * f32::from((byte ^ 0x80) as i8);
     }
 }
 
@@ -177,13 +177,19 @@ pub(super) fn scales_and_minima([first, second, third]: [u32; 3]) -> ([u8; 8], [
 }
 
 fn pack_q6k(output: usize, row: &[u8], group: &mut [Line]) {
-    let blocks = row.as_chunks::<210>().0;
-    let (weights, scales) = group.split_at_mut(blocks.len() * Q6K_LINES);
-    for (index, (block, lines)) in blocks.iter().zip(weights.as_chunks_mut::<Q6K_LINES>().0).enumerate() {
-        put_half(scales, index, output, [block[208], block[209]]);
-        for (bytes, line) in block[192..208].chunks_exact(4).zip(lines.iter_mut()) {
-            line.0[4 * output..][..4].copy_from_slice(bytes);
+    for (blocks, lines) in row.chunks(2 * 210).zip(group.chunks_mut(Q6K_PAIR)) {
+        put_header(&mut lines[0], output, blocks.chunks_exact(210).map(|block| [block[208], block[209]]));
+        for (block, lines) in blocks.chunks_exact(210).zip(lines[1..].chunks_exact_mut(Q6K_LINES)) {
+            pack_q6k_block(output, block, lines);
         }
+    }
+}
+
+fn pack_q6k_block(output: usize, block: &[u8], lines: &mut [Line]) {
+    for (bytes, line) in block[192..208].chunks_exact(4).zip(lines.iter_mut()) {
+        line.0[4 * output..][..4].copy_from_slice(bytes);
+    }
+    {
         for column in 0..256 {
             // 128 columns share 64 bytes of nibbles and 32 of upper bits: a quarter of them each two of these bits.
             let (half, quarter, within) = (column / 128, column % 128 / 32, column % 32);
@@ -197,18 +203,16 @@ fn pack_q6k(output: usize, row: &[u8], group: &mut [Line]) {
 }
 
 fn unpack_q6k(output: usize, group: &[Line], into: &mut [f32]) {
-    let (weights, scales) = group.split_at(into.len() / 256 * Q6K_LINES);
-    let blocks = into.as_chunks_mut::<256>().0.iter_mut().zip(weights.as_chunks::<Q6K_LINES>().0);
-    for (index, (block, lines)) in blocks.enumerate() {
-        let d = scale(scales, index, output);
-        for (column, value) in block.iter_mut().enumerate() {
-            let part = column / 16;
-            let scale = lines[part / 4].0[4 * output + part % 4] as i8;
-            let lines = &lines[Q6K_SCALE_LINES + part * 3..][..3];
-            let upper = (lines[0].0[4 * output + column % 4] >> (column % 16 / 4 * 2)) & 3;
-            let nibble = nibble(&lines[1 + column % 16 / 8], output, column);
-            *value = d * f32::from(scale) * f32::from((upper << 4 | nibble) as i8 - 32);
-        }
+    for (column, value) in into.iter_mut().enumerate() {
+        let pair = &group[column / 512 * Q6K_PAIR..];
+        let (block, part) = (column % 512 / 256, column % 256 / 16);
+        let lines = &pair[1 + block * Q6K_LINES..];
+        let scale = lines[part / 4].0[4 * output + part % 4] as i8;
+        let lines = &lines[Q6K_SCALE_LINES + part * 3..][..3];
+        let upper = (lines[0].0[4 * output + column % 4] >> (column % 16 / 4 * 2)) & 3;
+        let nibble = nibble(&lines[1 + column % 16 / 8], output, column);
+        *value =
+            header(&pair[0], block, output) * f32::from(scale) * f32::from((upper << 4 | nibble) as i8 - 32);
     }
 }
 
@@ -221,14 +225,16 @@ fn nibble(line: &Line, output: usize, column: usize) -> u8 {
     (line.0[4 * output + column % 4] >> (column % 8 / 4 * 4)) & 0xf
 }
 
-/// Puts a binary16 of a block into the lines of two blocks each.
-fn put_half(lines: &mut [Line], block: usize, output: usize, bytes: [u8; 2]) {
-    lines[block / 2].0[2 * (block % 2 * GROUP + output)..][..2].copy_from_slice(&bytes);
+/// Puts the binary16 of one or two blocks into their line.
+fn put_header(line: &mut Line, output: usize, halves: impl Iterator<Item = [u8; 2]>) {
+    for (half, bytes) in halves.enumerate() {
+        line.0[2 * (half * GROUP + output)..][..2].copy_from_slice(&bytes);
+    }
 }
 
-/// The binary16 that [`put_half`] put there.
-pub(super) fn scale(lines: &[Line], block: usize, output: usize) -> f32 {
-    from_f16(half(&lines[block / 2], block % 2 * GROUP + output))
+/// The binary16 of the first or the second block that a line is for.
+pub(super) fn header(line: &Line, block: usize, output: usize) -> f32 {
+    from_f16(half(line, block * GROUP + output))
 }
 
 /// The 16 bits at an index of a line.

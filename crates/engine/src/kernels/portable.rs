@@ -12,7 +12,9 @@ use super::format::Format;
 use super::half::{from_bf16, from_f16};
 use super::kernel::{Block, Products};
 use super::line::Line;
-use super::pack::{self, GROUP, Q4K_LINES, Q4K_SCALE_LINES, Q6K_LINES, Q6K_SCALE_LINES, Q8_0_LINES};
+use super::pack::{
+    self, GROUP, Q4K_LINES, Q4K_SCALE_LINES, Q6K_LINES, Q6K_PAIR, Q6K_SCALE_LINES, Q8_0_LINES, Q8_0_PAIR,
+};
 use super::quantised::Quantised;
 
 pub(super) fn multiply(block: &Block<'_>, into: &mut Products) {
@@ -65,14 +67,15 @@ impl Row<'_> {
 
 fn q8_0(group: &[Line], row: Row<'_>) -> [f32; GROUP] {
     let mut sums = [0.0; GROUP];
-    let (weights, scales) = group.split_at(row.blocks() * Q8_0_LINES);
-    for (block, lines) in weights.as_chunks::<Q8_0_LINES>().0.iter().enumerate() {
+    for block in 0..row.blocks() {
+        let pair = &group[block / 2 * Q8_0_PAIR..];
+        let lines = &pair[1 + block % 2 * Q8_0_LINES..][..Q8_0_LINES];
         let mut products = [row.offset(block); GROUP];
         for (index, line) in lines.iter().enumerate() {
             add(&mut products, &line.0, row.quad(block * 8 + index));
         }
         for (output, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
-            *sum += pack::scale(scales, block, output) * row.scale(block) * product as f32;
+            *sum += pack::header(&pair[0], block % 2, output) * row.scale(block) * product as f32;
         }
     }
     sums
@@ -106,9 +109,9 @@ fn q4k(group: &[Line], row: Row<'_>) -> [f32; GROUP] {
 
 fn q6k(group: &[Line], row: Row<'_>) -> [f32; GROUP] {
     let mut sums = [0.0; GROUP];
-    let (weights, halves) = group.split_at(row.blocks() * Q6K_LINES);
-    for (block, lines) in weights.as_chunks::<Q6K_LINES>().0.iter().enumerate() {
-        let (scales, parts) = lines.split_at(Q6K_SCALE_LINES);
+    for block in 0..row.blocks() {
+        let pair = &group[block / 2 * Q6K_PAIR..];
+        let (scales, parts) = pair[1 + block % 2 * Q6K_LINES..][..Q6K_LINES].split_at(Q6K_SCALE_LINES);
         let mut products = [0; GROUP];
         for (part, [upper, first, second]) in parts.as_chunks::<3>().0.iter().enumerate() {
             let mut of_part = [row.offset(block * 16 + part); GROUP];
@@ -124,7 +127,7 @@ fn q6k(group: &[Line], row: Row<'_>) -> [f32; GROUP] {
             }
         }
         for (output, (sum, product)) in sums.iter_mut().zip(products).enumerate() {
-            *sum += pack::scale(halves, block, output) * row.scale(block) * product as f32;
+            *sum += pack::header(&pair[0], block % 2, output) * row.scale(block) * product as f32;
         }
     }
     sums
