@@ -10,9 +10,10 @@
     reason = "loops over arrays of known sizes"
 )]
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
-use super::activations::Form;
+use super::activations::{Form, MAX_TILE};
 use super::format::Format;
 use super::kernel::{Block, Products};
 use super::line::{LINE, Line};
@@ -268,12 +269,31 @@ fn total<const R: usize>([mut even, odd]: [[__m512; R]; 2]) -> [__m512; R] {
 }
 
 /// Adds the products of 4 weights of each output with 4 numbers of each row.
+///
+/// Assembly, because the compiler loads the numbers of all rows at once, more than there are registers for, and puts
+/// the products of one row after the other, where each waits for the last.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn add<const R: usize>(products: &mut [__m512i; R], weights: __m512i, quads: &[i32; R]) {
-    for row in 0..R {
-        products[row] = _mm512_dpbusd_epi32(products[row], weights, _mm512_set1_epi32(quads[row]));
+    macro_rules! rows {
+        ($($row:literal)*) => { $(
+            if let Some(sum) = products.get_mut($row) {
+                // SAFETY: it reads one of the quads, which are as many as the products, and changes nothing but the sum.
+                unsafe {
+                    asm!(
+                        "vpdpbusd {sum}, {weights}, dword ptr [{quads} + {offset}]{{1to16}}",
+                        sum = inout(zmm_reg) *sum,
+                        weights = in(zmm_reg) weights,
+                        quads = in(reg) quads,
+                        offset = const 4 * $row,
+                        options(pure, readonly, nostack, preserves_flags),
+                    );
+                }
+            }
+        )* };
     }
+    const { assert!(R <= MAX_TILE) };
+    rows!(0 1 2 3 4 5 6 7 8 9 10 11);
 }
 
 #[inline]
