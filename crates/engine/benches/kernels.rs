@@ -108,7 +108,7 @@ fn measure(rows: usize, mut round: impl FnMut(&[f32])) -> f64 {
 fn own(matrices: &[Matrix], values: &[f32], threads: &Threads) {
     let mut into = vec![0.0; values.len() / INPUTS * OUTPUTS];
     for matrix in matrices {
-        matrix.multiply(&Activations::new(values, INPUTS, threads), &mut into, threads);
+        matrix.multiply(&Activations::new(values.to_vec(), INPUTS), &mut into, threads);
         black_box(&mut into);
     }
 }

@@ -127,10 +127,10 @@ impl Matrix {
     ///
     /// # Panics
     /// The rows of `inputs` are not as long as those of the matrix, or `into` is not as long as all the products.
-    pub fn multiply(&self, inputs: &Activations<'_>, into: &mut [f32], threads: &Threads) {
+    pub fn multiply(&self, inputs: &Activations, into: &mut [f32], threads: &Threads) {
         assert_eq!(inputs.width(), self.inputs, "numbers of a row");
         assert_eq!(into.len(), inputs.rows() * self.outputs, "numbers of the products");
-        let tiles = inputs.tiles(self.format, threads);
+        let (tiles, instructions) = (inputs.tiles(self.format, threads), inputs.instructions(threads));
         let groups = self.outputs.div_ceil(GROUP);
         let by_bytes = TASK_BYTES / (self.stride * LINE);
         let each = by_bytes.min(TASK_TILES / tiles.len().max(1)).max(1);
@@ -142,7 +142,7 @@ impl Matrix {
                 let width = GROUP.min(self.outputs - index * GROUP);
                 for (tile, form) in &tiles {
                     let block = Block { format: self.format, group, form: *form, rows: tile.rows };
-                    block.multiply(inputs.instructions(), &mut products);
+                    block.multiply(instructions, &mut products);
                     for (row, products) in products.iter().enumerate().take(tile.rows) {
                         // SAFETY: a group belongs to one task, and this is the only write to its columns.
                         unsafe { into.write(tile.start + row, index * GROUP, &products[..width]) };

@@ -47,7 +47,7 @@ fn oracle(format: Format, outputs: usize, inputs: usize, bytes: &[u8]) -> Vec<Ve
 }
 
 fn product(matrix: &Matrix, values: &[f32], threads: &Threads) -> Vec<f32> {
-    let inputs = Activations::new(values, matrix.inputs(), threads);
+    let inputs = Activations::new(values.to_vec(), matrix.inputs());
     let mut into = vec![f32::NAN; inputs.rows() * matrix.outputs()];
     matrix.multiply(&inputs, &mut into, threads);
     into
@@ -148,7 +148,7 @@ fn bytes_of_another_shape_are_refused() {
 fn rows_of_another_length_are_not_multiplied() {
     let threads = Threads::new(1);
     let matrix = Matrix::new(Format::F32, 1, 2, &[0; 8], &threads).unwrap();
-    matrix.multiply(&Activations::new(&[0.0; 3], 3, &threads), &mut [0.0], &threads);
+    matrix.multiply(&Activations::new(vec![0.0; 3], 3), &mut [0.0], &threads);
 }
 
 #[test]
@@ -156,7 +156,26 @@ fn rows_of_another_length_are_not_multiplied() {
 fn products_need_their_place() {
     let threads = Threads::new(1);
     let matrix = Matrix::new(Format::F32, 1, 2, &[0; 8], &threads).unwrap();
-    matrix.multiply(&Activations::new(&[0.0; 4], 2, &threads), &mut [0.0], &threads);
+    matrix.multiply(&Activations::new(vec![0.0; 4], 2), &mut [0.0], &threads);
+}
+
+#[test]
+fn rows_are_shared_by_matrices_of_all_formats_and_by_other_threads() {
+    let values: Vec<f32> = (0..7 * 256).map(|index| (index % 97) as f32 / 97.0 - 0.5).collect();
+    let rows = Activations::new(values.clone(), 256);
+    let mut sets = InstructionSet::available();
+    sets.reverse();
+    let first = Threads::with_instructions(2, sets[0]);
+    for format in Format::ALL {
+        let bytes = bytes(format, 20, 256, &mut StdRng::seed_from_u64(5));
+        let matrix = Matrix::new(format, 20, 256, &bytes, &first).unwrap();
+        let expected = product(&matrix, &values, &first);
+        for set in &sets {
+            let mut found = vec![0.0; 7 * 20];
+            matrix.multiply(&rows, &mut found, &Threads::with_instructions(1, *set));
+            assert_eq!(found, expected, "{format:?} after {}", set.name());
+        }
+    }
 }
 
 #[test]
