@@ -272,9 +272,7 @@ impl Layer {
     fn feed_forward(&self, inputs: &Activations, threads: &Threads) -> Vec<f32> {
         let mut gate = self.gate.forward(inputs, threads);
         let up = self.up.forward(inputs, threads);
-        for (gate, up) in gate.iter_mut().zip(&up) {
-            *gate *= up / (1.0 + (-*gate).exp());
-        }
+        kernels::silu_multiply(&mut gate, &up);
         self.down.forward(&Activations::new(gate, self.gate.weight.outputs()), threads)
     }
 }

@@ -16,9 +16,9 @@ mod tests {
         ("guest", "safetensors", "crates/engine/tests/support/mod.rs"),
     ];
 
-    /// Packages that call or play a vendor's C library, or make calls of the kernel that have no safe form: `unsafe` needs an
-    /// exception of its module and a SAFETY comment.
-    const WITH_UNSAFE: [&str; 4] = ["attester", "egress", "nvidia-emulator", "volume"];
+    /// Packages that call or play a vendor's C library, make calls of the kernel that have no safe form, or use vector
+    /// instructions: `unsafe` needs an exception of its module and a SAFETY comment.
+    const WITH_UNSAFE: [&str; 5] = ["attester", "egress", "engine", "nvidia-emulator", "volume"];
 
     /// Packages that read no bytes of strangers: what plays devices and attackers, makes fixtures or runs tasks.
     const WITHOUT_STRANGERS: [&str; 5] = ["fuzz", "nvidia-emulator", "simulator", "testkit", "xtask"];
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn unsafe_code_is_forbidden_but_where_c_libraries_and_the_kernel_are_called() {
+    fn unsafe_code_is_forbidden_but_where_c_libraries_the_kernel_or_vector_instructions_are_called() {
         let root = manifest(&cargo::root().join("Cargo.toml"));
         let lints = root["workspace"]["lints"].as_table().unwrap();
         assert_eq!(lints["rust"]["unsafe_code"].as_str(), Some("forbid"));
