@@ -9,7 +9,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use confide_engine::process::fix_thread_count;
 use confide_engine::{ChatRequest, Engine, KvCache, Message, ModelDirectory, Resources, Sampling};
 
 const ROUNDS: usize = 15;
@@ -17,7 +16,6 @@ const ROUNDS: usize = 15;
 const TOKENS: usize = 128;
 
 fn main() -> Result<()> {
-    fix_thread_count();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/tiny");
     let engine = Engine::load(&mut ModelDirectory::open(&folder)?, &Resources::of_this_machine())?;
     let (mut prompts, mut answers, mut requests) = (Vec::new(), Vec::new(), Vec::new());

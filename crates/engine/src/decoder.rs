@@ -220,13 +220,11 @@ impl Decoder {
     }
 }
 
+/// Fills the part with that index, with room to work in.
+type FillChunk<'a> = dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync + 'a;
+
 /// Fills each part of `values` on one of `threads`. Every part is filled by itself, so that it does not matter by which.
-fn each_chunk(
-    threads: &Threads,
-    values: &mut [f32],
-    length: usize,
-    fill: &(dyn Fn(usize, &mut [f32], &mut Vec<f32>) + Sync),
-) {
+fn each_chunk(threads: &Threads, values: &mut [f32], length: usize, fill: &FillChunk<'_>) {
     let chunks = values.len() / length;
     let open = Mutex::new(values.chunks_exact_mut(length).enumerate());
     threads.run(chunks.min(threads.count()), &|_| {

@@ -1,7 +1,8 @@
 //! Model to tokens: the engine that is built into the measured guest.
 //!
-//! Layer 5. [`Engine`] loads a decoder in Hugging Face layout (Llama, Qwen2 or Qwen3 family) and answers
-//! [`ChatRequest`]s on the CPU, in `f32`, one [`Generation`] each. [`process`] runs the engine in a child
+//! Layer 5. [`Engine`] loads a decoder in Hugging Face layout or in GGUF (Llama, Qwen2 or Qwen3 family) and answers
+//! [`ChatRequest`]s on the CPU, one [`Generation`] each; a [`Batch`] runs many of them together, over keys and values in pages.
+//! What a request gets does not depend on what runs beside it, bit for bit. [`process`] runs the engine in a child
 //! process that holds one Unix socket and read-only model files; keys and TLS stay in the parent.
 //!
 //! What is measured is what runs: [`MeasuredFiles`] reads each model file once, into private memory, hashes
@@ -33,7 +34,7 @@
 //! ```
 //!
 //! Their memory, the key-value cache and the token buffers are overwritten when they are freed. Activations,
-//! and the copies that candle, the tokenizer and the template engine make while they work, are not.
+//! and the copies that the tokenizer and the template engine make while they work, are not.
 
 #![cfg_attr(
     not(test),

@@ -17,7 +17,6 @@ use std::time::Instant;
 use anyhow::{Context as _, Error, Result, ensure};
 use candle_core::{Device, Tensor};
 use candle_nn::{AdamW, Optimizer as _, ParamsAdamW, loss};
-use confide_engine::process::fix_thread_count;
 use files::{END, PAD, START, Shape, files, train_tokenizer};
 use network::Network;
 use rand::rngs::StdRng;
@@ -32,7 +31,6 @@ const RATE: f64 = 3e-3;
 const WARM_UP: f64 = 40.0;
 
 fn main() -> Result<()> {
-    fix_thread_count();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/models/tiny");
     let mut arguments = std::env::args().skip(1);
     let output = arguments.next().map_or_else(|| fixture.clone(), PathBuf::from);

@@ -206,6 +206,7 @@ fn six_bits(lower: __m256i, upper: __m256i) -> __m256i {
 }
 
 /// Even and odd columns have sums of their own.
+#[expect(clippy::needless_range_loop, reason = "the half is an argument of the loads as well")]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn dense<const R: usize>(format: Format, group: &[Line], tile: &[f32], sums: &mut [[__m256; HALVES]; R]) {
     let columns = tile.as_chunks::<R>().0;

@@ -243,7 +243,7 @@ fn total(mut lanes: [f32; LANES]) -> f32 {
 /// 1.5 · 2²³: a number added to it is rounded to an integer, which is in the lowest bits of the sum.
 const ROUNDS: f32 = 12_582_912.0;
 /// ln 2 to 9 bits, so that its multiples are exact.
-const LN_2_UPPER: f32 = 0.693_359_375;
+const LN_2_UPPER: f32 = 355.0 / 512.0;
 /// What is missing of ln 2.
 const LN_2_LOWER: f32 = -2.121_944_4e-4;
 /// Below it the power would have no exponent of its own.

@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use rustix::stdio::{dup2_stderr, dup2_stdout};
 
+use super::close_to_debuggers;
 use super::handing::hand_over;
 use super::inherited::close_inherited;
-use super::{close_to_debuggers, fix_thread_count};
 use crate::batch::{Batch, MAX_WAITING, Outcome};
 use crate::engine::{Engine, Resources};
 use crate::error::EngineError;
@@ -55,7 +55,7 @@ pub enum ChildError {
 
 /// Runs as the engine process of a guest: the socket is standard input, the model is in the folder `model`.
 /// Returns when the guest closes the socket. Closes every other descriptor first, but for standard output and error: call
-/// it before the program has opened anything. Then starts the program again, see [`fix_thread_count`].
+/// it before the program has opened anything.
 ///
 /// `confine` takes from this thread, and so from all that it starts, what an engine does not need. The guest is handed what it
 /// returns ([`super::EngineProcess::supervisor`]).
@@ -68,7 +68,6 @@ pub enum ChildError {
 /// Any [`ChildError`].
 pub fn run_child(model: &Path, confine: impl FnOnce() -> io::Result<OwnedFd>) -> Result<(), ChildError> {
     close_inherited().map_err(ChildError::Inherited)?;
-    fix_thread_count();
     end_on_panic();
     close_to_debuggers().map_err(ChildError::Closing)?;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))

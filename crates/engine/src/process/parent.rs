@@ -25,8 +25,7 @@ use crate::prefix::KeyHolder;
 use crate::protocol::{self, Event, Failure, Frame, FromEngine, ProtocolError, Ready, RequestId, ToEngine};
 use crate::request::ChatRequest;
 
-/// How an engine process is started: with `environment` and no other variable of the guest's. A child that calls
-/// [`super::fix_thread_count`] adds the number of its threads, which follows from the machine and stands in no claim.
+/// How an engine process is started: with `environment` and no other variable of the guest's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineCommand {
     /// The program: `confide-guest` itself.
