@@ -63,7 +63,7 @@ impl Engine {
     pub fn load(files: &mut dyn ModelFiles, resources: &Resources) -> Result<Self, EngineError> {
         let threads = Threads::new(resources.threads);
         if let Some(name) = gguf_file(files)? {
-            return Self::of_gguf(&files.read(&name)?, threads, resources);
+            return Self::of_gguf(files.read(&name)?, threads, resources);
         }
         let config = ModelConfig::parse(&files.read(CONFIG)?)?;
         let mut tokenizer = TextTokenizer::parse(&files.read(tokenizer::TOKENIZER)?, config.vocabulary)?;
@@ -82,8 +82,9 @@ impl Engine {
     }
 
     /// Loads a model out of the bytes of a GGUF file.
-    fn of_gguf(bytes: &[u8], threads: Threads, resources: &Resources) -> Result<Self, EngineError> {
-        let mut parts = gguf::load(bytes, &threads)?;
+    fn of_gguf(bytes: Vec<u8>, threads: Threads, resources: &Resources) -> Result<Self, EngineError> {
+        let mut parts = gguf::load(&bytes, &threads)?;
+        drop(bytes);
         let mut end_tokens: BTreeSet<u32> = parts.config.end_tokens.iter().copied().collect();
         end_tokens.extend(parts.template.end_token().and_then(|text| parts.tokenizer.token(text)));
         let shield = parts.tokenizer.shield(&end_tokens)?;
@@ -99,8 +100,9 @@ impl Engine {
     ) -> Result<Self, EngineError> {
         let Parts { config, tokenizer, template, weights } = parts;
         let parameters = weights.parameters();
+        let cache_bytes = resources.cache_bytes.unwrap_or_else(|| half_of_the_rest(weights.bytes()));
         Ok(Self {
-            pages: PagePool::new(&config, resources.cache_bytes),
+            pages: PagePool::new(&config, cache_bytes),
             decoder: Decoder::new(config, weights, threads)?,
             tokenizer,
             template,
@@ -236,25 +238,24 @@ pub enum Step {
 pub struct Resources {
     /// Threads that compute, the calling one included; at least one.
     pub threads: usize,
-    /// Bytes for keys and values of all sequences together. A sequence that needs more than all of it fails.
-    pub cache_bytes: usize,
+    /// Bytes for keys and values of all sequences together; half of the memory that the weights leave where there is no number. A
+    /// sequence that needs more than all of it fails.
+    pub cache_bytes: Option<usize>,
 }
 
 impl Resources {
-    /// All processors but one, which is left to TLS and HTTP, and half of the memory that is free now.
+    /// All processors but one, which is left to TLS and HTTP, and half of the memory that the weights leave.
     pub fn of_this_machine() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads: processors.saturating_sub(1).max(1), cache_bytes: free_memory().div_ceil(2) }
+        Self { threads: processors.saturating_sub(1).max(1), cache_bytes: None }
     }
 }
 
-/// Bytes of memory that the system could give, or a gigabyte where it does not say.
-fn free_memory() -> usize {
-    const UNKNOWN: usize = 1 << 30;
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
-    kilobytes.map_or(UNKNOWN, |kilobytes| kilobytes.saturating_mul(1024))
+/// Half of the machine's memory beside `weights` bytes.
+fn half_of_the_rest(weights: usize) -> usize {
+    let system = rustix::system::sysinfo();
+    let all = u64::from(system.mem_unit).saturating_mul(system.totalram);
+    usize::try_from(all).unwrap_or(usize::MAX).saturating_sub(weights).div_ceil(2)
 }
 
 /// The part of a completion that one step runs.

@@ -106,6 +106,11 @@ impl Weights {
         self.parameters
     }
 
+    /// Bytes of memory that the matrices take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.matrices.values().map(|matrix| matrix.bytes()).fold(0, usize::saturating_add)
+    }
+
     /// Takes a tensor of two dimensions out.
     pub(crate) fn matrix(&mut self, name: &str) -> Result<Arc<Matrix>, EngineError> {
         self.matrices.remove(name).ok_or_else(|| EngineError::TensorMissing { name: name.to_owned() })

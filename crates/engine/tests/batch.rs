@@ -28,7 +28,8 @@ fn files() -> Files {
 
 /// An engine with memory for `pages` pages.
 fn engine(pages: usize) -> Engine {
-    let load = |cache_bytes| {
+    let load = |bytes| {
+        let cache_bytes = Some(bytes);
         Engine::load(&mut MemoryFiles::new(files()), &Resources { threads: 2, cache_bytes }).unwrap()
     };
     let bytes = load(0).pages().page_bytes();

@@ -10,7 +10,7 @@ const MAX_ENTRIES: usize = 1 << 12;
 const MAX_TENSORS: usize = 1 << 15;
 /// Bytes of the name of an entry or a tensor. The format allows 65,535 for one and 64 for the other; published ones have at most 64.
 const MAX_NAME: usize = 1 << 10;
-/// Dimensions of a tensor, as the format has it.
+/// Dimensions of a tensor. The bound of the format.
 const MAX_DIMENSIONS: usize = 4;
 /// Arrays inside arrays. Published files have none.
 const MAX_NESTING: usize = 2;

@@ -31,7 +31,7 @@ pub(crate) fn tiny_files() -> Files {
 
 /// Loads a model from memory.
 pub(crate) fn load(files: &Files) -> Result<Engine, EngineError> {
-    Engine::load(&mut MemoryFiles::new(files.clone()), &Resources { threads: 2, cache_bytes: 64 << 20 })
+    Engine::load(&mut MemoryFiles::new(files.clone()), &Resources { threads: 2, cache_bytes: Some(64 << 20) })
 }
 
 /// The error of loading a model that must not load.
