@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use confide_evidence::manifest::{FileHasher, ManifestEntry, ModelManifest, check_path};
+use confide_evidence::bytes::Digest;
+use confide_evidence::hash::sha256;
+use confide_evidence::manifest::{CHUNK, FileHasher, ManifestEntry, ModelManifest, check_path};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::error::{EngineError, ManifestDifference};
@@ -34,6 +38,16 @@ pub trait ModelFiles {
     /// # Errors
     /// The file is not among [`names`](Self::names), was read before, or cannot be read.
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError>;
+
+    /// As [`read`](Self::read), with the entry of what was read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn read_measured(&mut self, name: &str) -> Result<(Vec<u8>, ManifestEntry), EngineError> {
+        let content = self.read(name)?;
+        let entry = measure(name, &content)?;
+        Ok((content, entry))
+    }
 
     /// Hashes a file that nobody will use. It counts as read.
     ///
@@ -91,6 +105,24 @@ impl ModelFiles for ModelDirectory {
         if content.len() == length { Ok(content) } else { Err(refused(name, CHANGED)) }
     }
 
+    /// All processors read and hash chunks of their own, so that neither the disk nor the hash is waited for alone.
+    fn read_measured(&mut self, name: &str) -> Result<(Vec<u8>, ManifestEntry), EngineError> {
+        check_path(name)?;
+        let (file, size) = self.open_file(name)?;
+        let length = usize::try_from(size).map_err(|_| EngineError::OutOfMemory { bytes: usize::MAX })?;
+        drop(reserve(length)?);
+        // The system gives zeros without writing them.
+        let mut content = vec![0; length];
+        let chunks = read_chunks(&file, &mut content).map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => refused(name, CHANGED),
+            _ => unreadable(name, source),
+        })?;
+        match file.read_at(&mut [0], size).map_err(|source| unreadable(name, source))? {
+            0 => Ok((content, ManifestEntry { path: name.to_owned(), size, chunks })),
+            _ => Err(refused(name, CHANGED)),
+        }
+    }
+
     fn hash(&mut self, name: &str) -> Result<ManifestEntry, EngineError> {
         let (mut file, size) = self.open_file(name)?;
         let mut hasher = FileHasher::new(name)?;
@@ -109,6 +141,36 @@ impl ModelFiles for ModelDirectory {
     }
 }
 
+/// Fills `content` from the beginning of a file, and returns the SHA-256 of each chunk of it.
+fn read_chunks(file: &File, content: &mut [u8]) -> io::Result<Vec<Digest>> {
+    let chunk = usize::try_from(CHUNK).unwrap_or(usize::MAX);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(content.len().div_ceil(chunk));
+    let open = Mutex::new((0_u64..).step_by(chunk).zip(content.chunks_mut(chunk)));
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            // The lock is not held while a chunk is read.
+            let next = open.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((offset, part)) = next else { return Ok(done) };
+            file.read_exact_at(part, offset)?;
+            done.push((offset, sha256(part)));
+        }
+    };
+    let all = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all: io::Result<Vec<_>> = work();
+        for other in others {
+            let other = other.join().unwrap_or_else(|_| Err(io::Error::other("a thread that reads ended")));
+            all = all.and_then(|all| Ok([all, other?].concat()));
+        }
+        all
+    });
+    let mut chunks = all?;
+    chunks.sort_unstable_by_key(|(offset, _)| *offset);
+    Ok(chunks.into_iter().map(|(_, digest)| digest).collect())
+}
+
 const NO_FILE: &str = "it is not a plain file";
 const CHANGED: &str = "its size changed while it was read";
 
@@ -116,7 +178,7 @@ fn refused(path: &str, reason: &'static str) -> EngineError {
     EngineError::FileRefused { path: path.to_owned(), reason }
 }
 
-fn unreadable(path: &str, source: std::io::Error) -> EngineError {
+fn unreadable(path: &str, source: io::Error) -> EngineError {
     EngineError::FileUnreadable { path: path.to_owned(), source }
 }
 
@@ -199,8 +261,8 @@ impl<F: ModelFiles> ModelFiles for MeasuredFiles<F> {
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<u8>, EngineError> {
-        let content = self.files.read(name)?;
-        self.take_down(&measure(name, &content)?)?;
+        let (content, entry) = self.files.read_measured(name)?;
+        self.take_down(&entry)?;
         Ok(content)
     }
 
@@ -445,6 +507,34 @@ mod tests {
                 "it counts as read"
             );
         }
+    }
+
+    #[test]
+    fn what_is_read_in_chunks_has_the_bytes_and_the_entry_of_what_is_read_in_one_piece() {
+        let folder = folder();
+        let chunk = CHUNK as usize;
+        for length in [0, 1, chunk - 1, chunk, chunk + 1, 5 * chunk + 7] {
+            let content: Vec<u8> = (0..length).map(|index| (index % 249) as u8).collect();
+            std::fs::write(folder.path().join("weights"), &content).unwrap();
+            let mut files = ModelDirectory::open(folder.path()).unwrap();
+            let (read, entry) = files.read_measured("weights").unwrap();
+            assert!(read == content, "{length} bytes");
+            assert_eq!(entry, measure("weights", &content).unwrap(), "{length} bytes");
+            assert!(files.read("weights").is_err(), "it counts as read");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_shorter_or_longer_than_it_was_is_refused_in_chunks_too() {
+        let folder = folder();
+        let path = folder.path().join("config.json");
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let mut content = vec![0; 9];
+        assert_eq!(read_chunks(&file, &mut content).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let root = rustix::fs::open("/proc/self", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+        let mut files = ModelDirectory { root, unread: BTreeMap::from([("status".to_owned(), ())]) };
+        let error = files.read_measured("status").unwrap_err();
+        assert!(matches!(error, EngineError::FileRefused { reason: CHANGED, .. }), "{error}");
     }
 
     #[test]
