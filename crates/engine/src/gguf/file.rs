@@ -462,7 +462,7 @@ mod tests {
         for (file, part) in [
             (b"GGML".to_vec(), "does not begin with GGUF"),
             ([&MAGIC[..], &9u32.to_le_bytes(), &[0; 16]].concat(), "version 9"),
-            (head(u64::MAX, 0), "cut off"),
+            (head(u64::MAX, 0), "tensors, at most"),
             (head(1 << 40, 0), "tensors, at most"),
             (head(0, 1 << 40), "metadata entries, at most"),
             ([head(0, 1), text(&"k".repeat(2000))].concat(), "a name has 2000 bytes"),
